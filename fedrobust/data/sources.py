@@ -1,0 +1,127 @@
+"""Data sources by name, and the federation's data made from one: split, dealt out, and hashed."""
+
+from __future__ import annotations
+
+import functools
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import cast
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fedrobust.config import Settings
+from fedrobust.data.medmnist import load as load_medmnist
+from fedrobust.data.partition import partition
+from fedrobust.data.phantom import phantom
+from fedrobust.data.records import Records
+from fedrobust.data.split import Split, official, pooled
+from fedrobust.errors import UserError, nearest
+from fedrobust.plugins import instantiate, parse_call
+
+__all__ = ["SOURCES", "FederationData", "load_records", "prepare"]
+
+#: Each data source with a line for `fedrobust list`.
+SOURCES = {
+    "phantom": "synthetic chest radiographs drawn by a seeded generator; six findings; no patient's data",
+    "medmnist:NAME": "NAME.npz in MedMNIST's layout from --data-root, published by MedMNIST or not",
+}
+
+
+@dataclass(frozen=True)
+class FederationData:
+    """All the records of a federation and who holds which.
+
+    Attributes
+    ----------
+    records : Records
+        Everything, in the source's order.
+    split : Split
+        Positions for training, validation and test; the last two stay with the server.
+    hospitals : tuple of ndarray of int64
+        Positions of the training records that each hospital holds.
+    digest : str
+        SHA-256 of the records.
+    """
+
+    records: Records
+    split: Split
+    hospitals: tuple[NDArray[np.int64], ...]
+    digest: str
+
+    def of_hospital(self, number: int) -> Records:
+        """Return one hospital's training records."""
+        return self.records.take(self.hospitals[number])
+
+    def part(self, name: str) -> Records:
+        """Return the server's ``"val"`` or ``"test"`` records."""
+        return self.records.take(getattr(self.split, name))
+
+
+def load_records(settings: Settings) -> Records:
+    """Return the records of the source that the settings name, resized if they say so.
+
+    Raises
+    ------
+    UserError
+        If there is no such source or its data cannot be read.
+    """
+    name, options = parse_call(settings.data)
+    kind, _, dataset = name.partition(":")
+    if kind == "phantom" and not dataset:
+        if settings.image_size is not None:
+            options.setdefault("size", settings.image_size)
+        return _checked_classes(cast(Records, instantiate(phantom, options, "phantom")))
+    if kind != "medmnist":
+        raise UserError(f"unknown data source '{settings.data}'; {nearest(kind, [*SOURCES, 'medmnist'])}")
+    if options:
+        raise UserError(f"data '{settings.data}': medmnist takes no options; write medmnist:NAME")
+    if not dataset:
+        raise UserError("data 'medmnist' needs the file's name: medmnist:pneumoniamnist reads pneumoniamnist.npz")
+    root = Path(settings.data_root) if settings.data_root else Path.home() / ".medmnist"
+    return _checked_classes(_resized(load_medmnist(dataset, root, settings.download), settings.image_size))
+
+
+def _checked_classes(records: Records) -> Records:
+    if len(records.classes) < 2:
+        raise UserError(f"{records.source}: all images are of one class; a classifier needs at least 2")
+    return records
+
+
+def _resized(records: Records, side: int | None) -> Records:
+    """Scale the images to side x side pixels, with antialiasing."""
+    if side is None or records.images.shape[2:] == (side, side):
+        return records
+    import torch
+    from torch.nn.functional import interpolate
+
+    chunks = []
+    for start in range(0, len(records), 1024):
+        block = torch.tensor(records.images[start : start + 1024]).float()
+        scaled = interpolate(block, size=(side, side), mode="bilinear", antialias=True, align_corners=False)
+        chunks.append(scaled.round().clamp(0, 255).byte().numpy())
+    return replace(records, images=np.concatenate(chunks))
+
+
+def prepare(settings: Settings) -> FederationData:
+    """Return the federation's data for these settings; a process keeps the last few it made.
+
+    Raises
+    ------
+    UserError
+        If the data cannot be read, split or dealt out as asked.
+    """
+    relevant = ("data", "data_root", "download", "image_size", "split", "partition", "clients", "seed")
+    return _prepared(tuple((key, getattr(settings, key)) for key in relevant))
+
+
+@functools.lru_cache(maxsize=2)
+def _prepared(relevant: tuple[tuple[str, object], ...]) -> FederationData:
+    settings = Settings(**dict(relevant))  # type: ignore[arg-type]
+    records = load_records(settings)
+    split = official(records, settings.seed) if settings.split == "official" else pooled(records, settings.seed)
+    for name in ("train", "val", "test"):
+        if not len(getattr(split, name)):
+            raise UserError(f"{records.source}: {len(records)} images leave none for the {name} part; use more images")
+    hospitals = partition(records, split.train, settings.partition, settings.clients, settings.seed)
+    return FederationData(records, split, hospitals, records.digest())

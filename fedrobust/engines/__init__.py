@@ -1,0 +1,1 @@
+"""What carries the messages between the server and the hospitals."""

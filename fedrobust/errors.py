@@ -1,0 +1,38 @@
+"""The one exception that a user is meant to read."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+
+__all__ = ["UserError", "nearest"]
+
+
+class UserError(Exception):
+    """Something the user can put right, said in one sentence.
+
+    The commands print the sentence without a traceback and exit with code 2. Raise it where the mistake is
+    first visible and name three things: what is wrong, where, and what to do about it.
+    """
+
+
+def nearest(name: str, known: Iterable[str]) -> str:
+    """Return a hint naming the known words closest to a mistyped one.
+
+    Parameters
+    ----------
+    name : str
+        The word that was not found.
+    known : iterable of str
+        The words that exist.
+
+    Returns
+    -------
+    str
+        ``"did you mean 'a' or 'b'?"`` when something is close, else ``"known: a, b, c"``.
+    """
+    words = sorted(set(known))
+    close = difflib.get_close_matches(name, words, n=2, cutoff=0.5)
+    if close:
+        return "did you mean " + " or ".join(f"'{word}'" for word in close) + "?"
+    return "known: " + ", ".join(words) if words else "none is known"

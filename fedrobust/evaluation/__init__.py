@@ -1,0 +1,1 @@
+"""How a model, a robustness claim and a detector are measured."""

@@ -1,0 +1,167 @@
+"""Feature extractors by name: a small GroupNorm CNN and torchvision's classification networks."""
+
+from __future__ import annotations
+
+import functools
+import importlib
+import sys
+from types import ModuleType
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from fedrobust.errors import UserError, nearest
+from fedrobust.plugins import parse_call
+
+__all__ = ["SmallCNN", "backbone_names", "build_backbone", "torchvision_models"]
+
+#: Images up to this side get a stem that keeps their resolution.
+SMALL_IMAGE = 64
+
+
+class SmallCNN(nn.Module):
+    """Three convolutions with GroupNorm, a 4 x 4 grid of features and a linear layer; quick on a CPU.
+
+    GroupNorm instead of BatchNorm, as averaging the running statistics of unlike hospitals is a disturbance of its
+    own. The grid keeps where in the body a feature stands. The last layer is linear: features behind a ReLU lie in
+    the positive orthant and cannot reach a frame's columns.
+
+    Parameters
+    ----------
+    channels : int
+        1 or 3.
+    outputs : int
+        Dimension of the output.
+    width : int
+        Channels of the first layer; a multiple of 4.
+    """
+
+    def __init__(self, channels: int, outputs: int, width: int = 16) -> None:
+        """Build the layers."""
+        super().__init__()
+        widths = (channels, width, 2 * width, 4 * width)
+        layers: list[nn.Module] = []
+        for before, after, stride in zip(widths[:-1], widths[1:], (2, 2, 1), strict=True):
+            layers += [
+                nn.Conv2d(before, after, 3, stride=stride, padding=1, bias=False),
+                nn.GroupNorm(4, after),
+                nn.ReLU(inplace=True),
+            ]
+        self.features = nn.Sequential(*layers, nn.AdaptiveAvgPool2d(4), nn.Flatten())
+        self.project = nn.Linear(16 * widths[-1], outputs)
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Map images (n, channels, height, width) to vectors (n, outputs)."""
+        vectors: Tensor = self.project(self.features(images))
+        return vectors
+
+
+def torchvision_models() -> ModuleType:
+    """Return `torchvision.models`, also where torchvision was built for CUDA and torch was not.
+
+    PyPI's torchvision is linked to CUDA; beside a CPU-only torch its operators are missing and its import fails on
+    ``torchvision::nms`` (pytorch/vision issue 9077). Classification networks need none of them, so declaring the
+    missing names is enough.
+    """
+    try:
+        return importlib.import_module("torchvision.models")
+    except RuntimeError as error:
+        if "torchvision::" not in str(error):
+            raise
+    for name in [name for name in sys.modules if name.split(".")[0] == "torchvision"]:
+        del sys.modules[name]
+    for operator in ("nms", "qnms"):
+        torch.library.define(f"torchvision::{operator}", "(Tensor boxes, Tensor scores, float threshold) -> Tensor")
+    return importlib.import_module("torchvision.models")
+
+
+@functools.cache
+def backbone_names() -> dict[str, str]:
+    """Return the known backbones with a line each."""
+    models = torchvision_models()
+    names = {"cnn": "small GroupNorm CNN, quick on a CPU (the default)"}
+    for name in models.list_models(module=models):
+        names[name] = "torchvision classification network, random weights"
+    return names
+
+
+def build_backbone(spec: str, channels: int, outputs: int, size: tuple[int, int]) -> nn.Module:
+    """Return a network that maps images to vectors.
+
+    Parameters
+    ----------
+    spec : str
+        ``cnn``, ``cnn(width=32)`` or the name of a torchvision classification network.
+    channels : int
+        1 (grey) or 3 (RGB).
+    outputs : int
+        Dimension of the output vector.
+    size : tuple of int
+        Height and width of the images.
+
+    Returns
+    -------
+    nn.Module
+        Initialised from torch's global generator.
+
+    Raises
+    ------
+    UserError
+        If the name is unknown or the network cannot take such images.
+    """
+    name, options = parse_call(spec)
+    if name == "cnn":
+        width = options.pop("width", 16)
+        if options or not isinstance(width, int) or width < 4 or width % 4:
+            raise UserError(f"backbone '{spec}': cnn takes one option, width, a multiple of 4, such as cnn(width=32)")
+        return SmallCNN(channels, outputs, width)
+    if name not in backbone_names():
+        raise UserError(f"unknown backbone '{name}'; {nearest(name, backbone_names())}")
+    if options:
+        raise UserError(f"backbone '{spec}': torchvision networks take no options here; write just {name}")
+    return _from_torchvision(name, channels, outputs, size)
+
+
+def _from_torchvision(name: str, channels: int, outputs: int, size: tuple[int, int]) -> nn.Module:
+    """Build a torchvision network for these images and try it on one."""
+    special: dict[str, Any] = {}
+    if name in ("googlenet", "inception_v3"):
+        special = {"aux_logits": False, "init_weights": True}
+    if name.startswith("vit_"):
+        special = {"image_size": size[0]}
+    try:
+        network: nn.Module = torchvision_models().get_model(name, weights=None, num_classes=outputs, **special)
+        _adapt_stem(network, channels, small=max(size) <= SMALL_IMAGE)
+        network.eval()
+        with torch.no_grad():
+            network(torch.zeros(1, channels, *size))
+    except (RuntimeError, ValueError, AssertionError) as error:
+        reason = str(error).splitlines()[0]
+        raise UserError(
+            f"backbone '{name}' cannot take {size[0]}x{size[1]} images ({reason}); give a larger --image-size"
+        ) from None
+    return network.train()
+
+
+def _adapt_stem(network: nn.Module, channels: int, *, small: bool) -> None:
+    """Replace the first convolution for the channels at hand and, for small images, keep their resolution."""
+    path, first = next((p, m) for p, m in network.named_modules() if isinstance(m, nn.Conv2d))
+    # A vision transformer's first convolution cuts the patches: its stride is the patch size.
+    shrink = small and first.stride != first.kernel_size
+    kernel, stride, padding = first.kernel_size, first.stride, first.padding
+    if shrink:
+        kernel, stride, padding = (3, 3), (1, 1), (1, 1)
+    if shrink or channels != first.in_channels:
+        fresh = nn.Conv2d(channels, first.out_channels, kernel, stride, padding, bias=first.bias is not None)
+        _replace(network, path, fresh)
+    if shrink:
+        # The pooling that ResNets and DenseNets put right behind the first convolution.
+        for pool in ("maxpool", "features.pool0"):
+            if isinstance(dict(network.named_modules()).get(pool), nn.MaxPool2d):
+                _replace(network, pool, nn.Identity())
+
+
+def _replace(network: nn.Module, path: str, module: nn.Module) -> None:
+    parent, _, name = path.rpartition(".")
+    setattr(network.get_submodule(parent), name, module)

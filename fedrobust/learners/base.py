@@ -1,0 +1,65 @@
+"""What a task must offer to be trained in a federation.
+
+Clients, strategies, engines and reports only use this interface. Classification (`mutual.py`) is one task; a
+generative one fits beside it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fedrobust.data.records import Records
+from fedrobust.federation import Report, Vector
+
+__all__ = ["Fitted", "Learner", "Prediction", "State"]
+
+
+@dataclass(frozen=True)
+class State:
+    """A model's numbers: trainable parameters, shape (d,), and running statistics, shape (b,), both float32."""
+
+    parameters: Vector
+    buffers: Vector
+
+
+@dataclass(frozen=True)
+class Fitted:
+    """The outcome of local training: the new state and the honest report of it."""
+
+    state: State
+    report: Report
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """Class probabilities, shape (n, K), and the mean supervised loss on the records."""
+
+    probabilities: NDArray[np.float64]
+    loss: float
+
+
+class Learner(Protocol):
+    """A model with its training and prediction, free of any federation."""
+
+    def initial(self) -> State:
+        """Return the state that every participant starts from; it follows from the seed."""
+        ...
+
+    def fit(self, state: State, records: Records, *, round: int, client: int, lr: float) -> Fitted:
+        """Train from the state on the records; the result depends on the arguments and the seed alone."""
+        ...
+
+    def predict(
+        self, state: State, images: NDArray[np.uint8] | NDArray[np.float32], labels: NDArray[np.int64]
+    ) -> Prediction:
+        """Predict images, uint8 or float32 in [0, 1], shape (n, channels, height, width)."""
+        ...
+
+    def named_tensors(self, state: State) -> Mapping[str, NDArray[np.float32]]:
+        """Return the model under its layers' names, with all that a reload needs to classify."""
+        ...

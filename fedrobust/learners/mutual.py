@@ -1,0 +1,223 @@
+"""The classification learner: one or two networks on a shared fixed frame, learning from each other.
+
+Two networks of different initial weights see the same mini-batches. Each has its supervised loss and a
+Kullback-Leibler term that draws its class distribution towards its peer's (deep mutual learning, Zhang et al., CVPR
+2018, eqs. 5 to 7). With the head ``etf-rect`` the supervised loss is the dot regression towards Rect's targets;
+``etf`` leaves Rect out; ``linear`` is a trained linear layer with cross-entropy, the usual baseline.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+from torch.nn import functional
+
+from fedrobust.config import Settings
+from fedrobust.data.records import Records
+from fedrobust.errors import UserError
+from fedrobust.federation import Report
+from fedrobust.learners.backbones import build_backbone
+from fedrobust.learners.base import Fitted, Prediction, State
+from fedrobust.learners.etf import dot_regression, simplex_etf
+from fedrobust.learners.flat import FlatModule
+from fedrobust.learners.rect import rect_lengths
+from fedrobust.seeding import torch_generator, torch_seeded
+
+__all__ = ["MutualLearner", "mutual_kl"]
+
+#: Dimension of the features that meet the frame; more only where the classes need it.
+FEATURES = 64
+
+_EVALUATION_BATCH = 256
+
+
+def mutual_kl(own_logits: Tensor, peer_logits: Tensor) -> Tensor:
+    """Return KL(p_peer || p_own), averaged over the batch; no gradient reaches the peer (Zhang et al. 2018, eq. 5)."""
+    own = functional.log_softmax(own_logits, dim=1)
+    peer = functional.log_softmax(peer_logits.detach(), dim=1)
+    return functional.kl_div(own, peer, reduction="batchmean", log_target=True)
+
+
+class MutualLearner:
+    """Trains and evaluates the networks of one hospital; see the module's text.
+
+    Parameters
+    ----------
+    settings : Settings
+    classes : int
+        K.
+    channels : int
+        1 or 3.
+    size : tuple of int
+        Height and width of the images.
+
+    Raises
+    ------
+    UserError
+        If the backbone is unknown or cannot take such images, or the device is absent.
+    """
+
+    def __init__(self, settings: Settings, classes: int, channels: int, size: tuple[int, int]) -> None:
+        """Build the networks with their seeded initial weights."""
+        self._settings = settings
+        self._classes = classes
+        self._device = _device(settings.device)
+        linear = settings.head == "linear"
+        outputs = classes if linear else max(FEATURES, classes)
+        self.frame = None if linear else simplex_etf(classes, outputs, settings.seed).to(self._device)
+        networks = []
+        for number in range(settings.networks):
+            with torch_seeded(settings.seed, "weights", number):
+                networks.append(build_backbone(settings.backbone, channels, outputs, size))
+        self._networks = nn.ModuleList(networks)
+        self._flat = FlatModule(self._networks, self._device)
+        self._initial = State(*self._flat.save())
+
+    def initial(self) -> State:
+        """Return the seeded initial state, the same for every participant."""
+        return self._initial
+
+    def fit(self, state: State, records: Records, *, round: int, client: int, lr: float) -> Fitted:
+        """Train `local_epochs` epochs with Adam from the state; see `Learner.fit`.
+
+        The optimiser starts anew in every round, so a hospital keeps nothing between rounds.
+        """
+        settings = self._settings
+        with _one_thread(), torch_seeded(settings.seed, "layers", round, client):
+            self._flat.load(state.parameters, state.buffers)
+            images = self._pixels(records.images)
+            labels = torch.from_numpy(np.ascontiguousarray(records.labels)).to(self._device)
+            received = self._losses(images, labels)
+            shuffle = torch_generator(settings.seed, "batches", round, client)
+            optimiser = torch.optim.Adam(
+                [self._flat.parameters], lr=lr, weight_decay=settings.weight_decay, fused=True
+            )
+            self._networks.train()
+            total, last = 0.0, float("nan")
+            for _ in range(settings.local_epochs):
+                total = 0.0
+                for batch in _batches(len(labels), settings.batch_size, shuffle):
+                    last = self._step(images[batch], labels[batch], optimiser)
+                    total += last * len(batch)
+            parameters, buffers = self._flat.save()
+        values = {"loss": total / len(labels), "last-loss": last, **_by_class(received, records)}
+        return Fitted(State(parameters, buffers), Report(len(labels), values))
+
+    def predict(
+        self, state: State, images: NDArray[np.uint8] | NDArray[np.float32], labels: NDArray[np.int64]
+    ) -> Prediction:
+        """Average the networks' class probabilities; see `Learner.predict`."""
+        with _one_thread(), torch.no_grad():
+            self._flat.load(state.parameters, state.buffers)
+            self._networks.eval()
+            answers = torch.from_numpy(np.ascontiguousarray(labels)).to(self._device)
+            probabilities, losses = [], []
+            for start in range(0, len(labels), _EVALUATION_BATCH):
+                part = slice(start, start + _EVALUATION_BATCH)
+                scores = self._scores(self._pixels(images[part]))
+                probabilities.append(torch.stack([self._logits(s).softmax(1) for s in scores]).mean(0))
+                losses.append(torch.stack([self._supervised(s, answers[part]) for s in scores]).mean(0))
+        return Prediction(
+            torch.cat(probabilities).double().cpu().numpy(), float(torch.cat(losses).double().mean().item())
+        )
+
+    def named_tensors(self, state: State) -> dict[str, NDArray[np.float32]]:
+        """Return both networks' tensors as ``networks.<number>.<layer>`` and the frame as ``frame``."""
+        named = {f"networks.{name}": t for name, t in self._flat.named(state.parameters, state.buffers).items()}
+        if self.frame is not None:
+            named["frame"] = self.frame.cpu().numpy()
+        return named
+
+    def _pixels(self, images: NDArray[np.uint8] | NDArray[np.float32]) -> Tensor:
+        """Move images to the device, centred to about [-2, 2]."""
+        tensor = torch.tensor(images, device=self._device)
+        if tensor.dtype == torch.uint8:
+            tensor = tensor.float().div_(255)
+        return tensor.sub_(0.5).mul_(4)
+
+    def _scores(self, images: Tensor) -> list[Tensor]:
+        """Return each network's outputs: cosines with the frame, or a linear layer's logits; (n, K) each."""
+        outputs = [network(images) for network in self._networks]
+        if self.frame is None:
+            return outputs
+        return [functional.normalize(features, dim=1) @ self.frame for features in outputs]
+
+    def _logits(self, scores: Tensor) -> Tensor:
+        return scores if self.frame is None else scores / self._settings.temperature
+
+    def _supervised(self, scores: Tensor, labels: Tensor, lengths: Tensor | None = None) -> Tensor:
+        """Return the supervised loss of each sample, shape (n,)."""
+        if self.frame is None:
+            return functional.cross_entropy(scores, labels, reduction="none")
+        return self._settings.dr_weight * dot_regression(scores, labels, lengths)
+
+    def _step(self, images: Tensor, labels: Tensor, optimiser: torch.optim.Optimizer) -> float:
+        """Make one optimiser step for all networks; return their mean supervised loss on the batch."""
+        lengths = rect_lengths(labels, self._classes) if self._settings.head == "etf-rect" else None
+        scores = self._scores(images)
+        supervised = torch.stack([self._supervised(s, labels, lengths).mean() for s in scores])
+        loss = supervised.sum()
+        if len(scores) == 2 and self._settings.mutual_weight:
+            first, second = (self._logits(s) for s in scores)
+            loss = loss + self._settings.mutual_weight * (mutual_kl(first, second) + mutual_kl(second, first))
+        assert self._flat.parameters.grad is not None
+        self._flat.parameters.grad.zero_()
+        loss.backward()  # type: ignore[no-untyped-call]
+        optimiser.step()
+        return float(supervised.mean().item())
+
+    @torch.no_grad()
+    def _losses(self, images: Tensor, labels: Tensor) -> NDArray[np.float64]:
+        """Return each record's supervised loss under the loaded state, mean over networks, shape (n,)."""
+        self._networks.eval()
+        parts = []
+        for start in range(0, len(labels), _EVALUATION_BATCH):
+            part = slice(start, start + _EVALUATION_BATCH)
+            scores = self._scores(images[part])
+            parts.append(torch.stack([self._supervised(s, labels[part]) for s in scores]).mean(0))
+        return torch.cat(parts).double().cpu().numpy()
+
+
+def _by_class(losses: NDArray[np.float64], records: Records) -> dict[str, float | tuple[float, ...]]:
+    """Return the received model's loss on the hospital's records, overall and by class."""
+    counts = records.counts()
+    sums = np.bincount(records.labels, weights=losses, minlength=len(counts))
+    means = np.divide(sums, counts, out=np.full(len(counts), np.nan), where=counts > 0)
+    return {
+        "received-loss": float(losses.mean()),
+        "class-losses": tuple(means.tolist()),
+        "class-counts": tuple(counts.astype(float).tolist()),
+    }
+
+
+def _batches(n: int, size: int, shuffle: torch.Generator) -> Iterator[Tensor]:
+    """Yield shuffled index batches; a last batch of one joins the one before, as BatchNorm needs two values."""
+    batches = list(torch.randperm(n, generator=shuffle).split(size))
+    if len(batches) > 1 and len(batches[-1]) == 1:
+        batches[-2:] = [torch.cat(batches[-2:])]
+    yield from batches
+
+
+@contextmanager
+def _one_thread() -> Iterator[None]:
+    """Run torch on one thread: the order of float sums, so the bits, must not depend on the machine's cores."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+
+
+def _device(name: str) -> torch.device:
+    try:
+        device = torch.device(name)
+        torch.zeros(1, device=device)
+    except (RuntimeError, AssertionError) as error:
+        raise UserError(f"--device '{name}' cannot be used here ({str(error).splitlines()[0]}); try cpu") from None
+    return device

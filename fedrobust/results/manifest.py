@@ -1,0 +1,78 @@
+"""The manifest: what a run was made with, so that its numbers can be traced and made again."""
+
+from __future__ import annotations
+
+import datetime
+import os
+import platform
+import subprocess
+from collections.abc import Sequence
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+from fedrobust.config import Settings
+from fedrobust.data.sources import FederationData
+
+__all__ = ["manifest"]
+
+_PACKAGES = ("fedrobust", "flwr", "flwr-datasets", "ray", "torch", "torchvision", "scikit-learn", "numpy")
+
+
+def manifest(
+    settings: Settings, data: FederationData, malicious: Sequence[int], trusts: Sequence[str] | None
+) -> dict[str, Any]:
+    """Return the manifest of a run.
+
+    Parameters
+    ----------
+    settings : Settings
+    data : FederationData
+    malicious : sequence of int
+        The numbers of the poisoned hospitals.
+    trusts : sequence of str or None
+        Which claims of the hospitals the defence believes; None where it does not say.
+    """
+    counts = {str(number): data.records.take(part).counts().tolist() for number, part in enumerate(data.hospitals)}
+    return {
+        "settings": settings.model_dump(),
+        "settings_hash": settings.digest(),
+        "seeds": {"run": settings.seed},
+        "versions": {"python": platform.python_version(), **{name: _version(name) for name in _PACKAGES}},
+        "git_commit": _git_commit(),
+        "machine": {"system": platform.platform(), "processor": platform.machine(), "cores": os.cpu_count()},
+        "started": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+        "data": {
+            "source": data.records.source,
+            "synthetic": data.records.synthetic,
+            "sha256": data.digest,
+            "images": len(data.records),
+            "shape": list(data.records.images.shape[1:]),
+            "classes": list(data.records.classes),
+            "split": {part: len(getattr(data.split, part)) for part in ("train", "val", "test")},
+            "hospitals": counts,
+        },
+        "malicious": list(malicious),
+        "defence_trusts": None if trusts is None else sorted(trusts),
+    }
+
+
+def _version(package: str) -> str | None:
+    try:
+        return metadata.version(package)
+    except metadata.PackageNotFoundError:
+        return None
+
+
+def _git_commit() -> str | None:
+    """Return the commit of the source tree, with '+changes' where files differ from it; None outside a checkout."""
+    top = Path(__file__).resolve().parents[2]
+    if not (top / ".git").exists():
+        return None
+    try:
+        options: dict[str, Any] = {"cwd": top, "capture_output": True, "text": True, "check": True, "timeout": 10}
+        commit = subprocess.run(["git", "rev-parse", "HEAD"], **options).stdout.strip()
+        changed = subprocess.run(["git", "status", "--porcelain"], **options).stdout.strip()
+    except (OSError, subprocess.SubprocessError):
+        return None
+    return commit + ("+changes" if changed else "")

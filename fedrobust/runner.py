@@ -1,0 +1,118 @@
+"""One run from settings to result: the function behind the command line and the Python interface."""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from flwr.serverapp import Grid
+
+from fedrobust.app import make_client_app
+from fedrobust.config import Settings
+from fedrobust.engines.local import LocalGrid
+from fedrobust.server import Observer, Server
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+__all__ = ["Result", "run", "serve"]
+
+
+@dataclass(frozen=True)
+class Result:
+    """The outcome of a run.
+
+    Attributes
+    ----------
+    settings : Settings
+    summary : mapping
+        What ``summary.json`` holds and ``--json`` prints.
+    rounds : sequence of mapping
+        The lines of ``rounds.jsonl``.
+    folder : Path
+        The run folder.
+    """
+
+    settings: Settings
+    summary: Mapping[str, Any]
+    rounds: Sequence[Mapping[str, Any]]
+    folder: Path
+
+    @property
+    def history(self) -> pd.DataFrame:
+        """Return one row a round, with columns such as ``clean.accuracy``."""
+        import pandas as pd
+
+        return pd.json_normalize([dict(line) for line in self.rounds]).set_index("round")
+
+    def to_json(self) -> str:
+        """Return the summary as one line of JSON."""
+        return json.dumps(self.summary)
+
+
+class _Silent:
+    def started(self, settings: Settings, malicious: Sequence[int], source: str) -> None:
+        pass
+
+    def replied(self) -> None:
+        pass
+
+    def round_done(self, line: dict[str, Any]) -> None:
+        pass
+
+
+def run(settings: Settings, observer: Observer | None = None) -> Result:
+    """Simulate one federation on the engine that the settings name.
+
+    Parameters
+    ----------
+    settings : Settings
+    observer : Observer, optional
+        Told of progress.
+
+    Returns
+    -------
+    Result
+
+    Raises
+    ------
+    UserError
+        If the settings do not fit together, the data or a plug-in.
+    """
+    watcher = observer or _Silent()
+    # Before any engine starts: mistakes in the settings shall not wait for Ray.
+    server = Server(settings, watcher)
+    client_app = make_client_app(settings)
+    results: list[Result] = []
+
+    def main(grid: Grid, _: Settings) -> None:
+        results.append(_finished(server, grid))
+
+    if settings.engine == "local":
+        main(LocalGrid(client_app, settings.clients, watcher.replied), settings)
+    else:
+        from fedrobust.engines.flower import run_on_flower
+
+        run_on_flower(client_app, settings, main)
+    return results[0]
+
+
+def serve(grid: Grid, settings: Settings, observer: Observer | None = None) -> Result:
+    """Run a federation over a grid that exists, as a ServerApp does."""
+    return _finished(Server(settings, observer or _Silent()), grid)
+
+
+def _finished(server: Server, grid: Grid) -> Result:
+    # Flower's strategies log at length; what matters stands in the run folder.
+    logger = logging.getLogger("flwr")
+    before = logger.level
+    logger.setLevel(logging.ERROR)
+    try:
+        summary, rounds = server.run(grid)
+    finally:
+        logger.setLevel(before)
+    return Result(server.settings, summary, rounds, Path(summary["run"]))

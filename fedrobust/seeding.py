@@ -1,0 +1,65 @@
+"""Randomness that belongs to (seed, purpose, round, client) and to nothing else.
+
+A hospital's result must not depend on who trained before it, in which process, or on how many workers there
+were. So nothing here touches a global generator: every use derives a generator of its own from the run's seed
+and from words and numbers that say what it is for.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+if TYPE_CHECKING:
+    import torch
+
+__all__ = ["derive", "generator", "torch_generator", "torch_seeded"]
+
+
+def derive(seed: int, *purpose: str | int) -> int:
+    """Return a 63-bit seed bound to the run's seed and a purpose.
+
+    Parameters
+    ----------
+    seed : int
+        The run's seed.
+    *purpose : str or int
+        What the randomness is for, such as ``"fit", round, client``.
+
+    Returns
+    -------
+    int
+        In [0, 2**63). Computed by SHA-256, so it is the same on every machine and Python version.
+    """
+    text = "\x1f".join(f"{type(part).__name__}:{part}" for part in (seed, *purpose))
+    return int.from_bytes(hashlib.sha256(text.encode()).digest()[:8], "big") >> 1
+
+
+def generator(seed: int, *purpose: str | int) -> np.random.Generator:
+    """Return a NumPy generator bound to the run's seed and a purpose (see `derive`)."""
+    return np.random.default_rng(derive(seed, *purpose))
+
+
+def torch_generator(seed: int, *purpose: str | int) -> torch.Generator:
+    """Return a CPU torch generator bound to the run's seed and a purpose (see `derive`)."""
+    import torch
+
+    return torch.Generator().manual_seed(derive(seed, *purpose))
+
+
+@contextmanager
+def torch_seeded(seed: int, *purpose: str | int) -> Iterator[None]:
+    """Give torch's global generators a derived seed inside the block and restore them after it.
+
+    For code that takes no generator: weight initialisers and dropout.
+    """
+    import torch
+
+    devices = list(range(torch.cuda.device_count())) if torch.cuda.is_available() else []
+    with torch.random.fork_rng(devices=devices):
+        torch.manual_seed(derive(seed, *purpose))
+        yield

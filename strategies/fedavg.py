@@ -1,0 +1,19 @@
+"""Federated averaging: no defence."""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+from fedrobust.federation import Defence, Updates, Verdict
+
+__all__ = ["FedAvg"]
+
+
+class FedAvg(Defence):
+    """Averages the updates, weighted by the claimed numbers of images (McMahan et al., AISTATS 2017, algorithm 1)."""
+
+    trusts: ClassVar[frozenset[str]] = frozenset({"num_examples"})
+
+    def weigh(self, updates: Updates) -> Verdict:
+        """Return the claimed numbers of images as weights."""
+        return Verdict(weight=updates.num_examples)

@@ -1,0 +1,17 @@
+"""What several test files share."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+
+@pytest.fixture
+def data_root() -> Path:
+    """Return the folder of real images that the environment names."""
+    root = os.environ.get("FEDROBUST_DATA_ROOT")
+    if not root:
+        pytest.skip("FEDROBUST_DATA_ROOT is not set: tests on real images are skipped")
+    return Path(root)
