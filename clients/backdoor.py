@@ -37,7 +37,12 @@ class Backdoor(Attack):
     """
 
     def __init__(
-        self, size: float = 0.02, place: str = "bottom-right", blend: float = 1.0, target: int = 0, share: float = 0.5
+        self,
+        size: float = 0.02,
+        place: str = "bottom-right",
+        blend: float = 1.0,
+        target: int = 0,
+        share: float = 0.5,
     ) -> None:
         """Check the options."""
         for name, value in (("size", size), ("blend", blend), ("share", share)):

@@ -38,7 +38,9 @@ class LabelFlip(Attack):
         """Return the records with labels shifted."""
         classes = len(records.classes)
         if self.shift % classes == 0:
-            raise UserError(f"label-flip: shift={self.shift} changes no label of {classes} classes; use another")
+            raise UserError(
+                f"label-flip: shift={self.shift} changes no label of {classes} classes; use another"
+            )
         count = max(1, round(self.share * len(records)))
         chosen = self.rng.permutation(len(records))[:count]
         labels = np.array(records.labels)

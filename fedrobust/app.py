@@ -22,7 +22,24 @@ from fedrobust.seeding import generator
 if TYPE_CHECKING:
     from fedrobust.learners.mutual import MutualLearner
 
-__all__ = ["attackers", "build_attacks", "build_learner", "client_app", "make_client_app", "pack", "server_app", "unpack"]
+__all__ = [
+    "attackers",
+    "build_attacks",
+    "build_learner",
+    "client_app",
+    "make_client_app",
+    "pack",
+    "server_app",
+    "unpack",
+]
+
+
+#: The settings that a learner depends on, its data's among them.
+_LEARNER_SETTINGS = (
+    *("seed", "head", "networks", "backbone", "device", "batch_size", "local_epochs", "weight_decay"),
+    *("dr_weight", "mutual_weight", "temperature", "data", "data_root", "download", "image_size"),
+    *("split", "partition", "clients"),
+)
 
 
 def attackers(settings: Settings) -> tuple[int, ...]:
@@ -42,7 +59,16 @@ def build_attacks(settings: Settings) -> list[Attack]:
 
 def build_learner(settings: Settings) -> MutualLearner:
     """Return the learner for these settings and their data; a process keeps the last one."""
-    relevant = ("seed", "head", "networks", "backbone", "device", "batch_size", "local_epochs", "weight_decay")
+    relevant = (
+        "seed",
+        "head",
+        "networks",
+        "backbone",
+        "device",
+        "batch_size",
+        "local_epochs",
+        "weight_decay",
+    )
     relevant += ("dr_weight", "mutual_weight", "temperature", "data", "data_root", "download", "image_size")
     relevant += ("split", "partition", "clients")
     return _learner(tuple((key, getattr(settings, key)) for key in relevant))
@@ -52,7 +78,7 @@ def build_learner(settings: Settings) -> MutualLearner:
 def _learner(relevant: tuple[tuple[str, object], ...]) -> MutualLearner:
     from fedrobust.learners.mutual import MutualLearner
 
-    settings = Settings(**dict(relevant))  # type: ignore[arg-type]
+    settings = Settings(**dict(relevant))
     records = prepare(settings).records
     height, width = records.images.shape[2:]
     return MutualLearner(settings, len(records.classes), records.images.shape[1], (height, width))
@@ -104,7 +130,10 @@ def make_client_app(settings: Settings | None = None) -> ClientApp:
         config = next(iter(message.content.config_records.values()))
         state = unpack(next(iter(message.content.array_records.values())))
         update = _hospital(settings or _from(context), number).fit(
-            state.parameters, state.buffers, int(cast(int, config["server-round"])), float(cast(float, config["lr"]))
+            state.parameters,
+            state.buffers,
+            int(cast(int, config["server-round"])),
+            float(cast(float, config["lr"])),
         )
         metrics = {"num-examples": update.report.num_examples}
         reported = {key: list(v) if isinstance(v, tuple) else v for key, v in update.report.values.items()}
@@ -158,14 +187,18 @@ def _from(context: Context) -> Settings:
 
 def _without_blanks(context: Context) -> dict[str, object]:
     """Return the run config; Flower's has no null, so an empty string or 0 size stands for 'not given'."""
-    optional = {key.replace("_", "-") for key, field in Settings.model_fields.items() if field.default is None}
+    optional = {
+        key.replace("_", "-") for key, field in Settings.model_fields.items() if field.default is None
+    }
     return {key: value for key, value in context.run_config.items() if not (key in optional and not value)}
 
 
 def _identity(context: Context) -> ConfigRecord:
     number = context.node_config.get("partition-id")
     if number is None:
-        raise UserError('this node does not say which hospital it is; start it with --node-config "partition-id=0"')
+        raise UserError(
+            'this node does not say which hospital it is; start it with --node-config "partition-id=0"'
+        )
     return ConfigRecord({"partition-id": int(number)})
 
 

@@ -43,7 +43,9 @@ class Settings(BaseModel):
     data: str = Field("phantom", description="phantom (synthetic) or medmnist:NAME")
     data_root: str | None = Field(None, description="folder that holds data files")
     download: bool = Field(False, description="let medmnist fetch a missing file (the only network access)")
-    split: Literal["pooled", "official"] = Field("pooled", description="pool and split 7:2:1, or the file's own")
+    split: Literal["pooled", "official"] = Field(
+        "pooled", description="pool and split 7:2:1, or the file's own"
+    )
     partition: str = Field("iid", description="iid, dirichlet(alpha=0.5) or site")
     image_size: int | None = Field(None, ge=8, le=512, description="side in pixels; default: the data's own")
     networks: Literal[1, 2] = Field(2, description="networks of a hospital; 2 learn from each other")
@@ -68,7 +70,17 @@ class Settings(BaseModel):
         if not isinstance(options.get("name"), str):
             raise ValueError("a table needs a 'name'")
         name = options.pop("name")
-        return f"{name}({', '.join(f'{key}={option!r}' for key, option in options.items())})" if options else name
+        return (
+            f"{name}({', '.join(f'{key}={option!r}' for key, option in options.items())})"
+            if options
+            else name
+        )
+
+    @field_validator("networks", mode="before")
+    @classmethod
+    def _number_of_networks(cls, value: Any) -> Any:
+        """Read a number that a flag gives as text."""
+        return int(value) if isinstance(value, str) and value.isdigit() else value
 
     @field_validator("workers")
     @classmethod
@@ -136,7 +148,9 @@ def read_toml(file: Path) -> dict[str, Any]:
         with file.open("rb") as stream:
             return {_underscored(key): value for key, value in tomllib.load(stream).items()}
     except OSError as error:
-        raise UserError(f"{file}: cannot be read ({error.strerror}); give --config an existing TOML file") from None
+        raise UserError(
+            f"{file}: cannot be read ({error.strerror}); give --config an existing TOML file"
+        ) from None
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise UserError(f"{file}: is not valid TOML: {error}") from None
 

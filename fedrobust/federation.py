@@ -18,7 +18,17 @@ from numpy.typing import ArrayLike, NDArray
 
 from fedrobust.data.records import Records
 
-__all__ = ["Attack", "Defence", "PreAggregation", "Report", "Trigger", "Update", "Updates", "Vector", "Verdict"]
+__all__ = [
+    "Attack",
+    "Defence",
+    "PreAggregation",
+    "Report",
+    "Trigger",
+    "Update",
+    "Updates",
+    "Vector",
+    "Verdict",
+]
 
 Vector = NDArray[np.float32]
 

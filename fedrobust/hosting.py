@@ -160,7 +160,7 @@ def _to_updates(replies: Sequence[Message], base: ArrayRecord, server_round: int
     for position, reply in enumerate(replies):
         arrays = next(iter(reply.content.array_records.values()))
         metrics = next(iter(reply.content.metric_records.values()))
-        said = reply.content.config_records.get("hospital", {})
+        said = reply.content.config_records.get("hospital", ConfigRecord())
         node = int(cast(int, said.get("partition-id", position)))
         values: dict[str, float | tuple[float, ...]] = {
             key: tuple(float(v) for v in value) if isinstance(value, list) else float(value)

@@ -113,7 +113,9 @@ def available(package: str, bases: tuple[type, ...]) -> dict[str, str]:
             listing[name] = f"does not load: {error}"
             continue
         if classes:
-            listing[name] = describe(classes[0]) if len(classes) == 1 else "ambiguous: several classes in one file"
+            listing[name] = (
+                describe(classes[0]) if len(classes) == 1 else "ambiguous: several classes in one file"
+            )
     return dict(sorted(listing.items()))
 
 
@@ -158,7 +160,11 @@ def find(name: str, package: str, bases: tuple[type, ...], kind: str) -> type:
     module = _import(f"{package}.{module_name}")
     classes = _public_classes(module, bases)
     if len(classes) != 1:
-        what = "no public class" if not classes else "several public classes: " + ", ".join(c.__name__ for c in classes)
+        what = (
+            "no public class"
+            if not classes
+            else "several public classes: " + ", ".join(c.__name__ for c in classes)
+        )
         raise UserError(
             f"{kind} '{name}': {module.__file__} has {what}; a plug-in file holds exactly one {_names(bases)}"
         )
@@ -174,7 +180,9 @@ def instantiate(thing: Callable[..., Any], options: dict[str, Any], label: str) 
         If it takes no such option, misses a required one, or refuses a value.
     """
     signature = inspect.signature(thing)
-    takes = [p.name for p in signature.parameters.values() if p.kind in (p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY)]
+    takes = [
+        p.name for p in signature.parameters.values() if p.kind in (p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY)
+    ]
     open_ended = any(p.kind is p.VAR_KEYWORD for p in signature.parameters.values())
     for option in options:
         if option not in takes and not open_ended:
@@ -223,7 +231,9 @@ def _module_names(package: str) -> list[str]:
             f"{namespace.__file__} makes '{package}' a regular package, which hides fedrobust's own {package}; "
             f"delete that __init__.py"
         )
-    return sorted(info.name for info in pkgutil.iter_modules(namespace.__path__) if not info.name.startswith("_"))
+    return sorted(
+        info.name for info in pkgutil.iter_modules(namespace.__path__) if not info.name.startswith("_")
+    )
 
 
 def _import(module_name: str) -> ModuleType:
@@ -234,7 +244,9 @@ def _import(module_name: str) -> ModuleType:
         raise
     except ModuleNotFoundError as error:
         if error.name is not None and (module_name == error.name or module_name.startswith(error.name + ".")):
-            raise UserError(f"there is no module '{error.name}' to import; check the spelling and the folder") from None
+            raise UserError(
+                f"there is no module '{error.name}' to import; check the spelling and the folder"
+            ) from None
         raise UserError(_broken(module_name, error)) from error
     except Exception as error:
         raise UserError(_broken(module_name, error)) from error

@@ -10,7 +10,7 @@ from __future__ import annotations
 import time
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 from flwr.app import ArrayRecord, ConfigRecord, Error, Message, MessageType, RecordDict
@@ -75,7 +75,9 @@ class Roster(Grid):
             claimed = sorted(number for number in self._of_node.values() if number < self._hospitals)
             twice = sorted({number for number in claimed if claimed.count(number) > 1})
             if twice:
-                raise UserError(f"two nodes claim to be hospital {twice[0]}; give each node a partition-id of its own")
+                raise UserError(
+                    f"two nodes claim to be hospital {twice[0]}; give each node a partition-id of its own"
+                )
             missing = sorted(set(range(self._hospitals)) - set(claimed))
             if not missing:
                 return
@@ -87,17 +89,23 @@ class Roster(Grid):
             time.sleep(0.2)
 
     def _ask(self, nodes: Sequence[int]) -> None:
-        questions = [Message(RecordDict(), dst_node_id=node, message_type=MessageType.QUERY) for node in nodes]
+        questions = [
+            Message(RecordDict(), dst_node_id=node, message_type=MessageType.QUERY) for node in nodes
+        ]
         for answer in self._grid.send_and_receive(questions, timeout=self._wait_s):
             if answer.has_error():
                 raise UserError(
                     f"node {answer.metadata.src_node_id} does not start: {_last_line(answer.error.reason or '')}"
                 )
-            self._of_node[answer.metadata.src_node_id] = int(_hospital_record(answer)["partition-id"])
+            self._of_node[answer.metadata.src_node_id] = int(
+                cast(int, _hospital_record(answer)["partition-id"])
+            )
 
     def get_node_ids(self) -> Iterable[int]:
         """Return the ids of the hospitals' nodes, ordered by hospital."""
-        numbered = sorted((number, node) for node, number in self._of_node.items() if number < self._hospitals)
+        numbered = sorted(
+            (number, node) for node, number in self._of_node.items() if number < self._hospitals
+        )
         return [node for _, node in numbered]
 
     def expect(self, arrays: ArrayRecord) -> None:
@@ -108,7 +116,9 @@ class Roster(Grid):
         """Return the number of the hospital that sent a reply."""
         return self._of_node[message.metadata.src_node_id]
 
-    def send_and_receive(self, messages: Iterable[Message], *, timeout: float | None = None) -> Iterable[Message]:
+    def send_and_receive(
+        self, messages: Iterable[Message], *, timeout: float | None = None
+    ) -> Iterable[Message]:
         """Exchange messages; return the replies ordered by hospital, the faulty ones as errors."""
         sent = list(messages)
         base = next((record for m in sent for record in m.content.array_records.values()), None)
@@ -123,7 +133,9 @@ class Roster(Grid):
                 reply = _as_error(reply, fault)
             checked.append(reply)
         answered = {reply.metadata.src_node_id for reply in replies}
-        silent = {self._of_node[m.metadata.dst_node_id] for m in sent if m.metadata.dst_node_id not in answered}
+        silent = {
+            self._of_node[m.metadata.dst_node_id] for m in sent if m.metadata.dst_node_id not in answered
+        }
         self.faults += [Fault(number, "no reply in time") for number in sorted(silent)]
         return checked
 
@@ -135,7 +147,7 @@ class Roster(Grid):
             return None
         claimed = _hospital_record(reply).get("partition-id", self.hospital_of(reply))
         if claimed != self.hospital_of(reply):
-            return f"claims to be hospital {claimed}"
+            return f"claims to be hospital {claimed!r}"
         if len(reply.content.array_records) != 1 or len(reply.content.metric_records) != 1:
             return "must send exactly one ArrayRecord and one MetricRecord"
         examples = next(iter(reply.content.metric_records.values())).get("num-examples")
@@ -188,7 +200,9 @@ def _hospital_record(message: Message) -> ConfigRecord:
 
 
 def _as_error(reply: Message, reason: str) -> Message:
-    return Message(error=Error(_ERROR_FAULTY_REPLY, reason), metadata=reply.metadata)  # type: ignore[call-overload]
+    return cast(
+        Message, cast(Any, Message)(error=Error(_ERROR_FAULTY_REPLY, reason), metadata=reply.metadata)
+    )
 
 
 def _brief(shapes: dict[str, tuple[int, ...]]) -> str:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from flwr.serverapp import Grid
 
-from fedrobust.app import make_client_app
+from fedrobust.app import attackers, make_client_app
 from fedrobust.config import Settings
 from fedrobust.engines.local import LocalGrid
 from fedrobust.server import Observer, Server
@@ -35,12 +35,15 @@ class Result:
         The lines of ``rounds.jsonl``.
     folder : Path
         The run folder.
+    malicious : tuple of int
+        The numbers of the poisoned hospitals.
     """
 
     settings: Settings
     summary: Mapping[str, Any]
     rounds: Sequence[Mapping[str, Any]]
     folder: Path
+    malicious: tuple[int, ...]
 
     @property
     def history(self) -> pd.DataFrame:
@@ -115,4 +118,4 @@ def _finished(server: Server, grid: Grid) -> Result:
         summary, rounds = server.run(grid)
     finally:
         logger.setLevel(before)
-    return Result(server.settings, summary, rounds, Path(summary["run"]))
+    return Result(server.settings, summary, rounds, Path(summary["run"]), attackers(server.settings))

@@ -88,9 +88,12 @@ class Server:
         began = time.monotonic()
         folder = RunFolder(self.settings)
         try:
-            trusts = self._strategy.defence.trusts if isinstance(self._strategy, HostedStrategy) else None
+            trusts = (
+                sorted(self._strategy.defence.trusts) if isinstance(self._strategy, HostedStrategy) else None
+            )
             folder.write_json(
-                "manifest.json", manifest(self.settings, self._data, self._malicious, trusts and sorted(trusts))
+                "manifest.json",
+                manifest(self.settings, self._data, self._malicious, trusts),
             )
             roster = Roster(grid, self.settings.clients)
             roster.enrol()
@@ -166,7 +169,10 @@ class Server:
 
     def _measured(self, state: State, images: Any) -> dict[str, float | None]:
         prediction = self._learner.predict(state, images, self._test.labels)
-        return {"loss": prediction.loss, **classification_metrics(prediction.probabilities, self._test.labels)}
+        return {
+            "loss": prediction.loss,
+            **classification_metrics(prediction.probabilities, self._test.labels),
+        }
 
     def _success(self, state: State) -> float | None:
         """Return the share of stamped test images, the target class left out, that are taken for the target."""
@@ -199,7 +205,11 @@ class Server:
         keys = ("backbone", "head", "networks", "temperature", "seed")
         records = self._data.records
         settings = self.settings.model_dump()
-        return {"classes": records.classes, "shape": records.images.shape[1:], **{key: settings[key] for key in keys}}
+        return {
+            "classes": records.classes,
+            "shape": records.images.shape[1:],
+            **{key: settings[key] for key in keys},
+        }
 
 
 class _Plateau:
@@ -264,7 +274,9 @@ def _verdict(strategy: Strategy, number: int) -> dict[str, Any]:
                 "weights": weight / (weight.sum() or 1.0),
                 "scores": verdict.score,
                 "flagged": [node for node, flag in zip(strategy.nodes, verdict.flagged, strict=True) if flag],
-                "why": {node: words for node, words in zip(strategy.nodes, verdict.why, strict=True) if words},
+                "why": {
+                    node: words for node, words in zip(strategy.nodes, verdict.why, strict=True) if words
+                },
             }
         )
     )

@@ -62,7 +62,10 @@ class FedDetect(Defence):
             total = sum(self._weights.values())
             self._weights = {node: weight / total for node, weight in self._weights.items()}
         weight = [self._weights[node] for node in updates.nodes]
-        why = [f"flagged {self._counts[node]} times so far" if self._counts[node] else "" for node in updates.nodes]
+        why = [
+            f"flagged {self._counts[node]} times so far" if self._counts[node] else ""
+            for node in updates.nodes
+        ]
         return Verdict(weight, score, flagged, why)
 
     def state(self) -> dict[str, Any]:

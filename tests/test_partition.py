@@ -72,6 +72,11 @@ def test_dirichlet_follows_alpha() -> None:
     assert checked(partition(RECORDS, INDEX, "dirichlet", 4, 3), INDEX) == checked(explicit, INDEX)
 
 
+def test_dirichlet_sizes_depend_on_the_seed() -> None:
+    sizes = {tuple(map(len, partition(RECORDS, INDEX, "dirichlet", 5, seed))) for seed in range(5)}
+    assert len(sizes) == 5
+
+
 def test_dirichlet_does_not_follow_the_order_within_a_class() -> None:
     """The partitioner gives hospital 0 a class's first images; a file's order may be that of its sites."""
     parts = partition(make(4000, classes=1), np.arange(4000), "dirichlet(alpha=50)", 4, seed=0)
@@ -167,13 +172,13 @@ def test_partition_is_silent_and_touches_nothing(
     monkeypatch.setattr(socket.socket, "connect", refuse)
     monkeypatch.setenv("TMPDIR", str(tmp_path))
     monkeypatch.chdir(tmp_path)
-    before = random.getstate(), np.random.get_state()[1].tobytes()  # type: ignore[union-attr]
+    before = random.getstate(), str(np.random.get_state(legacy=False))
     records = make(400, sites=[str(number % 7) for number in range(400)])
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         for spec in ("iid", "dirichlet(alpha=0.3, min_size=25)", "site"):
             partition(records, INDEX, spec, 5, seed=4)
-    assert (random.getstate(), np.random.get_state()[1].tobytes()) == before  # type: ignore[union-attr]
+    assert (random.getstate(), str(np.random.get_state(legacy=False))) == before
     assert capfd.readouterr() == ("", "") and list(tmp_path.iterdir()) == []
 
 

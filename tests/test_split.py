@@ -28,9 +28,8 @@ def table(records: Records, split: Split) -> list[list[int]]:
     parts = (split.train, split.val, split.test)
     assert all(part.dtype == np.int64 and (np.diff(part) > 0).all() for part in parts)
     assert sorted(np.concatenate(parts).tolist()) == list(range(len(records)))
-    return np.stack(
-        [np.bincount(records.labels[p], minlength=len(records.classes)) for p in parts], 1
-    ).tolist()
+    counts = [np.bincount(records.labels[part], minlength=len(records.classes)).tolist() for part in parts]
+    return [list(row) for row in zip(*counts, strict=True)]
 
 
 @pytest.mark.parametrize(

@@ -77,7 +77,9 @@ def load_records(settings: Settings) -> Records:
     if options:
         raise UserError(f"data '{settings.data}': medmnist takes no options; write medmnist:NAME")
     if not dataset:
-        raise UserError("data 'medmnist' needs the file's name: medmnist:pneumoniamnist reads pneumoniamnist.npz")
+        raise UserError(
+            "data 'medmnist' needs the file's name: medmnist:pneumoniamnist reads pneumoniamnist.npz"
+        )
     root = Path(settings.data_root) if settings.data_root else Path.home() / ".medmnist"
     return _checked_classes(_resized(load_medmnist(dataset, root, settings.download), settings.image_size))
 
@@ -117,11 +119,15 @@ def prepare(settings: Settings) -> FederationData:
 
 @functools.lru_cache(maxsize=2)
 def _prepared(relevant: tuple[tuple[str, object], ...]) -> FederationData:
-    settings = Settings(**dict(relevant))  # type: ignore[arg-type]
+    settings = Settings(**dict(relevant))
     records = load_records(settings)
-    split = official(records, settings.seed) if settings.split == "official" else pooled(records, settings.seed)
+    split = (
+        official(records, settings.seed) if settings.split == "official" else pooled(records, settings.seed)
+    )
     for name in ("train", "val", "test"):
         if not len(getattr(split, name)):
-            raise UserError(f"{records.source}: {len(records)} images leave none for the {name} part; use more images")
+            raise UserError(
+                f"{records.source}: {len(records)} images leave none for the {name} part; use more images"
+            )
     hospitals = partition(records, split.train, settings.partition, settings.clients, settings.seed)
     return FederationData(records, split, hospitals, records.digest())

@@ -160,9 +160,9 @@ def _round_class(count: int, shares: NDArray[np.float64]) -> NDArray[np.int64]:
 
 def _round(count: int, shares: NDArray[np.float64]) -> NDArray[np.int64]:
     """Return whole numbers near count times shares that sum to count (largest remainders)."""
-    # 0.7 * 90 is 62.99999999999999 in floating point: rounding keeps such noise out of floors and ties.
-    exact = np.round(count * shares, 9)
+    exact = count * shares
     sizes = np.floor(exact).astype(np.int64)
+    # In floating point 0.2 * 462 has a larger remainder than 0.7 * 462; both are 0.4. A tie goes to train.
     by_remainder = np.argsort(np.round(sizes - exact, 9), kind="stable")
     sizes[by_remainder[: count - int(sizes.sum())]] += 1
     return sizes

@@ -28,7 +28,9 @@ class LocalGrid(Grid):
         Called without arguments after each reply to a training message, for progress.
     """
 
-    def __init__(self, client_app: ClientApp, hospitals: int, on_reply: Callable[[], None] | None = None) -> None:
+    def __init__(
+        self, client_app: ClientApp, hospitals: int, on_reply: Callable[[], None] | None = None
+    ) -> None:
         """Give each node a context of its own."""
         # Outside Flower's own runtimes nobody has said who sends the messages.
         TaskIdentity.task_id, TaskIdentity.run_id, TaskIdentity.node_id = 1, 1, 0
@@ -50,7 +52,9 @@ class LocalGrid(Grid):
         """Return the nodes' ids."""
         return list(self._contexts)
 
-    def send_and_receive(self, messages: Iterable[Message], *, timeout: float | None = None) -> Iterable[Message]:
+    def send_and_receive(
+        self, messages: Iterable[Message], *, timeout: float | None = None
+    ) -> Iterable[Message]:
         """Return the ClientApp's replies; one that raises becomes an error reply."""
         return [self._reply(message) for message in messages]
 
@@ -84,7 +88,12 @@ class LocalGrid(Grid):
         return None
 
     def create_message(
-        self, content: RecordDict, message_type: str, dst_node_id: int, group_id: str, ttl: float | None = None
+        self,
+        content: RecordDict,
+        message_type: str,
+        dst_node_id: int,
+        group_id: str,
+        ttl: float | None = None,
     ) -> Message:
         """Return a new message."""
         return Message(content, dst_node_id, message_type, group_id=group_id, ttl=ttl)

@@ -8,7 +8,9 @@ from numpy.typing import NDArray
 __all__ = ["classification_metrics"]
 
 
-def classification_metrics(probabilities: NDArray[np.float64], labels: NDArray[np.int64]) -> dict[str, float | None]:
+def classification_metrics(
+    probabilities: NDArray[np.float64], labels: NDArray[np.int64]
+) -> dict[str, float | None]:
     """Return accuracy, macro F1, macro precision, macro recall and AUROC.
 
     Macro means run over the classes that the labels contain; a precision without any prediction counts as 0. AUROC

@@ -72,7 +72,9 @@ def torchvision_models() -> ModuleType:
     for name in [name for name in sys.modules if name.split(".")[0] == "torchvision"]:
         del sys.modules[name]
     for operator in ("nms", "qnms"):
-        torch.library.define(f"torchvision::{operator}", "(Tensor boxes, Tensor scores, float threshold) -> Tensor")
+        torch.library.define(
+            f"torchvision::{operator}", "(Tensor boxes, Tensor scores, float threshold) -> Tensor"
+        )
     return importlib.import_module("torchvision.models")
 
 
@@ -114,7 +116,9 @@ def build_backbone(spec: str, channels: int, outputs: int, size: tuple[int, int]
     if name == "cnn":
         width = options.pop("width", 16)
         if options or not isinstance(width, int) or width < 4 or width % 4:
-            raise UserError(f"backbone '{spec}': cnn takes one option, width, a multiple of 4, such as cnn(width=32)")
+            raise UserError(
+                f"backbone '{spec}': cnn takes one option, width, a multiple of 4, such as cnn(width=32)"
+            )
         return SmallCNN(channels, outputs, width)
     if name not in backbone_names():
         raise UserError(f"unknown backbone '{name}'; {nearest(name, backbone_names())}")
@@ -131,7 +135,9 @@ def _from_torchvision(name: str, channels: int, outputs: int, size: tuple[int, i
     if name.startswith("vit_"):
         special = {"image_size": size[0]}
     try:
-        network: nn.Module = torchvision_models().get_model(name, weights=None, num_classes=outputs, **special)
+        network: nn.Module = torchvision_models().get_model(
+            name, weights=None, num_classes=outputs, **special
+        )
         _adapt_stem(network, channels, small=max(size) <= SMALL_IMAGE)
         network.eval()
         with torch.no_grad():
@@ -149,11 +155,15 @@ def _adapt_stem(network: nn.Module, channels: int, *, small: bool) -> None:
     path, first = next((p, m) for p, m in network.named_modules() if isinstance(m, nn.Conv2d))
     # A vision transformer's first convolution cuts the patches: its stride is the patch size.
     shrink = small and first.stride != first.kernel_size
-    kernel, stride, padding = first.kernel_size, first.stride, first.padding
-    if shrink:
-        kernel, stride, padding = (3, 3), (1, 1), (1, 1)
     if shrink or channels != first.in_channels:
-        fresh = nn.Conv2d(channels, first.out_channels, kernel, stride, padding, bias=first.bias is not None)
+        shape: dict[str, Any] = {
+            "kernel_size": first.kernel_size,
+            "stride": first.stride,
+            "padding": first.padding,
+        }
+        if shrink:
+            shape = {"kernel_size": 3, "stride": 1, "padding": 1}
+        fresh = nn.Conv2d(channels, first.out_channels, bias=first.bias is not None, **shape)
         _replace(network, path, fresh)
     if shrink:
         # The pooling that ResNets and DenseNets put right behind the first convolution.

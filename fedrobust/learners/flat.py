@@ -41,7 +41,9 @@ class FlatModule:
             tensor.grad = self.parameters.grad[part].view(tensor.shape)
             start = part.stop
         buffers = [b for b in self.module.buffers() if b.is_floating_point()]
-        self.buffers = torch.cat([b.reshape(-1) for b in buffers]) if buffers else torch.zeros(0, device=device)
+        self.buffers = (
+            torch.cat([b.reshape(-1) for b in buffers]) if buffers else torch.zeros(0, device=device)
+        )
         start = 0
         for buffer in buffers:
             part = slice(start, start + buffer.numel())

@@ -128,7 +128,9 @@ class MutualLearner:
 
     def named_tensors(self, state: State) -> dict[str, NDArray[np.float32]]:
         """Return both networks' tensors as ``networks.<number>.<layer>`` and the frame as ``frame``."""
-        named = {f"networks.{name}": t for name, t in self._flat.named(state.parameters, state.buffers).items()}
+        named = {
+            f"networks.{name}": t for name, t in self._flat.named(state.parameters, state.buffers).items()
+        }
         if self.frame is not None:
             named["frame"] = self.frame.cpu().numpy()
         return named
@@ -197,7 +199,7 @@ def _by_class(losses: NDArray[np.float64], records: Records) -> dict[str, float 
 
 def _batches(n: int, size: int, shuffle: torch.Generator) -> Iterator[Tensor]:
     """Yield shuffled index batches; a last batch of one joins the one before, as BatchNorm needs two values."""
-    batches = list(torch.randperm(n, generator=shuffle).split(size))
+    batches = list(torch.split(torch.randperm(n, generator=shuffle), size))
     if len(batches) > 1 and len(batches[-1]) == 1:
         batches[-2:] = [torch.cat(batches[-2:])]
     yield from batches
@@ -219,5 +221,7 @@ def _device(name: str) -> torch.device:
         device = torch.device(name)
         torch.zeros(1, device=device)
     except (RuntimeError, AssertionError) as error:
-        raise UserError(f"--device '{name}' cannot be used here ({str(error).splitlines()[0]}); try cpu") from None
+        raise UserError(
+            f"--device '{name}' cannot be used here ({str(error).splitlines()[0]}); try cpu"
+        ) from None
     return device

@@ -48,9 +48,13 @@ class RunFolder:
             self._lock: IO[str] = (self.partial / ".lock").open("w")
             fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            raise UserError(f"{self.partial}: another process is running these settings; give another --out") from None
+            raise UserError(
+                f"{self.partial}: another process is running these settings; give another --out"
+            ) from None
         except OSError as error:
-            raise UserError(f"--out '{settings.out}' cannot be written ({error.strerror}); give another") from None
+            raise UserError(
+                f"--out '{settings.out}' cannot be written ({error.strerror}); give another"
+            ) from None
         for file in self.partial.iterdir():
             if file.name != ".lock":
                 shutil.rmtree(file) if file.is_dir() else file.unlink()

@@ -33,7 +33,9 @@ def manifest(
     trusts : sequence of str or None
         Which claims of the hospitals the defence believes; None where it does not say.
     """
-    counts = {str(number): data.records.take(part).counts().tolist() for number, part in enumerate(data.hospitals)}
+    counts = {
+        str(number): data.records.take(part).counts().tolist() for number, part in enumerate(data.hospitals)
+    }
     return {
         "settings": settings.model_dump(),
         "settings_hash": settings.digest(),
@@ -70,9 +72,20 @@ def _git_commit() -> str | None:
     if not (top / ".git").exists():
         return None
     try:
-        options: dict[str, Any] = {"cwd": top, "capture_output": True, "text": True, "check": True, "timeout": 10}
+        options: dict[str, Any] = {
+            "cwd": top,
+            "capture_output": True,
+            "text": True,
+            "check": True,
+            "timeout": 10,
+        }
         commit = subprocess.run(["git", "rev-parse", "HEAD"], **options).stdout.strip()
         changed = subprocess.run(["git", "status", "--porcelain"], **options).stdout.strip()
     except (OSError, subprocess.SubprocessError):
         return None
-    return commit + ("+changes" if changed else "")
+    return f"{commit}+changes" if changed else str(commit)
+
+
+def _git(top: Path, *words: str) -> str:
+    done = subprocess.run(["git", *words], cwd=top, capture_output=True, text=True, check=True, timeout=10)
+    return done.stdout.strip()

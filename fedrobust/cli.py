@@ -1,0 +1,158 @@
+"""The command line: `fedrobust <command>` and `python -m fedrobust.<command>`.
+
+Flags are made from `Settings`, so the command line, TOML files and Flower's run config always offer the same ones.
+"""
+
+from __future__ import annotations
+
+import inspect
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Annotated, Any, Literal, get_args, get_origin
+
+import click
+import typer
+from pydantic.fields import FieldInfo
+
+from fedrobust.config import Settings, load_settings
+from fedrobust.errors import UserError, nearest
+from fedrobust.plugins import add_working_folder
+
+__all__ = ["main", "run_command"]
+
+_METAVARS = {int: "INT", float: "FLOAT", str: "TEXT"}
+
+
+def settings_flags(function: Callable[..., None]) -> Callable[..., None]:
+    """Give a command one flag for each setting, collected as its keyword argument `flags`."""
+    own = [p for p in inspect.signature(function, eval_str=True).parameters.values() if p.name != "flags"]
+    flags = [
+        inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=None, annotation=_flag(name, field))
+        for name, field in Settings.model_fields.items()
+    ]
+
+    def command(**given: Any) -> None:
+        named = {p.name: given.pop(p.name) for p in own}
+        function(flags=given, **named)
+
+    parameters = [*flags, *(p.replace(kind=inspect.Parameter.KEYWORD_ONLY) for p in own)]
+    command.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
+    command.__annotations__ = {p.name: p.annotation for p in parameters}
+    command.__doc__ = function.__doc__
+    command.__name__ = function.__name__
+    return command
+
+
+def _flag(name: str, field: FieldInfo) -> Any:
+    """Return the annotation of a setting's flag; values stay text, so that `Settings` says what is wrong with them."""
+    shown = "" if field.default is None else f" [default: {field.default}]"
+    text = (field.description or "") + shown.replace("[", r"\[")
+    if field.annotation is bool:
+        return Annotated[bool | None, typer.Option(f"--{name}", help=field.description, show_default=False)]
+    flag = "--" + name.replace("_", "-")
+    return Annotated[str | None, typer.Option(flag, help=text, metavar=_metavar(field), show_default=False)]
+
+
+def _metavar(field: FieldInfo) -> str:
+    kind = field.annotation
+    if get_origin(kind) is Literal:
+        return "{" + ",".join(str(choice) for choice in get_args(kind)) + "}"
+    inner = [k for k in get_args(kind) if k is not type(None)] or [kind]
+    return "|".join(_metavar_of(k) for k in inner)
+
+
+def _metavar_of(kind: Any) -> str:
+    return (
+        ",".join(str(c) for c in get_args(kind))
+        if get_origin(kind) is Literal
+        else _METAVARS.get(kind, "TEXT")
+    )
+
+
+@settings_flags
+def simulate(
+    flags: dict[str, Any],
+    config: Annotated[
+        Path | None, typer.Option("--config", help="TOML file of settings; flags override it")
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="print the summary alone, as JSON")] = False,
+    quiet: Annotated[bool, typer.Option("--quiet", help="show no progress")] = False,
+) -> None:
+    r"""Simulate a federation of hospitals, some of them poisoned, and measure what the defence saved.
+
+    Example: fedrobust simulate --clients 10 --malicious 2 --attack "backdoor(size=0.05)"
+    """
+    settings = load_settings(flags, config, where="the command line")
+    from fedrobust.runner import run
+    from fedrobust.terminal import Terminal
+
+    terminal = Terminal(settings, quiet=quiet or as_json)
+    with terminal:
+        result = run(settings, terminal)
+    if as_json:
+        print(result.to_json())
+    else:
+        terminal.finish(result)
+
+
+def list_plugins() -> None:
+    """Name every attack, strategy, data source and backbone, your own included."""
+    from fedrobust.catalogue import print_catalogue
+
+    print_catalogue()
+
+
+def run_command(function: Callable[..., None], arguments: list[str] | None = None) -> None:
+    """Run one command as a program: a mistake of the user's is one sentence and exit code 2."""
+    app = typer.Typer(add_completion=False, rich_markup_mode="rich", pretty_exceptions_enable=False)
+    app.command()(function)
+    _run(app, arguments)
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Run `fedrobust <command>`."""
+    app = typer.Typer(
+        add_completion=False,
+        rich_markup_mode="rich",
+        pretty_exceptions_enable=False,
+        help="Simulate, defend and measure poisoned federations of hospitals.",
+    )
+    app.callback()(_no_command_of_its_own)
+    app.command("simulate")(simulate)
+    app.command("list")(list_plugins)
+    _run(app, arguments)
+
+
+def _no_command_of_its_own() -> None:
+    """Simulate, defend and measure poisoned federations of hospitals."""
+
+
+def _run(app: typer.Typer, arguments: list[str] | None) -> None:
+    add_working_folder()
+    try:
+        code = app(args=arguments, standalone_mode=False)
+    except UserError as error:
+        _refuse(str(error))
+    except click.UsageError as error:
+        _refuse(_usage(error))
+    except click.exceptions.Exit as leave:
+        sys.exit(leave.exit_code)
+    except (click.Abort, KeyboardInterrupt):
+        print(
+            "fedrobust: interrupted; rounds already done stay in the run's .partial folder", file=sys.stderr
+        )
+        sys.exit(130)
+    sys.exit(code if isinstance(code, int) else 0)
+
+
+def _usage(error: click.UsageError) -> str:
+    known = [flag for p in (error.ctx.command.params if error.ctx else []) for flag in p.opts]
+    if isinstance(error, click.NoSuchOption):
+        return f"there is no flag '{error.option_name}'; {nearest(error.option_name, known)}"
+    return error.format_message()
+
+
+def _refuse(sentence: str) -> None:
+    print(f"fedrobust: {sentence}", file=sys.stderr)
+    sys.exit(2)
