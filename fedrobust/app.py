@@ -59,19 +59,7 @@ def build_attacks(settings: Settings) -> list[Attack]:
 
 def build_learner(settings: Settings) -> MutualLearner:
     """Return the learner for these settings and their data; a process keeps the last one."""
-    relevant = (
-        "seed",
-        "head",
-        "networks",
-        "backbone",
-        "device",
-        "batch_size",
-        "local_epochs",
-        "weight_decay",
-    )
-    relevant += ("dr_weight", "mutual_weight", "temperature", "data", "data_root", "download", "image_size")
-    relevant += ("split", "partition", "clients")
-    return _learner(tuple((key, getattr(settings, key)) for key in relevant))
+    return _learner(tuple((key, getattr(settings, key)) for key in _LEARNER_SETTINGS))
 
 
 @functools.lru_cache(maxsize=1)

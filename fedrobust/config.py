@@ -67,9 +67,9 @@ class Settings(BaseModel):
         if not isinstance(value, Mapping):
             return value
         options = dict(value)
-        if not isinstance(options.get("name"), str):
+        name = options.pop("name", None)
+        if name is None:
             raise ValueError("a table needs a 'name'")
-        name = options.pop("name")
         return (
             f"{name}({', '.join(f'{key}={option!r}' for key, option in options.items())})"
             if options

@@ -53,12 +53,13 @@ def parse_call(text: str) -> tuple[str, dict[str, Any]]:
     try:
         call = ast.parse(f"f({inside})", mode="eval").body
         assert isinstance(call, ast.Call)
-        if call.args or any(keyword.arg is None for keyword in call.keywords):
+        names = [keyword.arg for keyword in call.keywords]
+        if call.args or None in names or len(set(names)) != len(names):
             raise ValueError
         return name, {str(keyword.arg): _literal(keyword.value) for keyword in call.keywords}
-    except (SyntaxError, ValueError, AssertionError):
+    except (SyntaxError, ValueError, TypeError, AssertionError, RecursionError):
         raise UserError(
-            f"'{text}': options are written name=value with plain values, such as {name}(size=0.1)"
+            f"'{text}': options are written name=value, each once, with plain values, such as {name}(size=0.1)"
         ) from None
 
 

@@ -38,7 +38,7 @@ def run_on_flower(client_app: ClientApp, settings: Settings, main: Callable[[Gri
     def guarded(grid: Grid, given: Settings) -> None:
         try:
             main(grid, given)
-        except BaseException as error:
+        except BaseException as error:  # noqa: BLE001 - carried out of Flower's thread and raised below
             caught.append(error)
 
     logger = logging.getLogger("flwr")

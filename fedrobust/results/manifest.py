@@ -72,15 +72,7 @@ def _git_commit() -> str | None:
     if not (top / ".git").exists():
         return None
     try:
-        options: dict[str, Any] = {
-            "cwd": top,
-            "capture_output": True,
-            "text": True,
-            "check": True,
-            "timeout": 10,
-        }
-        commit = subprocess.run(["git", "rev-parse", "HEAD"], **options).stdout.strip()
-        changed = subprocess.run(["git", "status", "--porcelain"], **options).stdout.strip()
+        commit, changed = (_git(top, *words) for words in (("rev-parse", "HEAD"), ("status", "--porcelain")))
     except (OSError, subprocess.SubprocessError):
         return None
     return f"{commit}+changes" if changed else str(commit)
