@@ -14,6 +14,7 @@ from flwr.serverapp import Grid
 from fedrobust.app import attackers, make_client_app
 from fedrobust.config import Settings
 from fedrobust.engines.local import LocalGrid
+from fedrobust.engines.pool import PoolGrid, warm_up, worker_count
 from fedrobust.server import Observer, Server
 
 if TYPE_CHECKING:
@@ -87,6 +88,9 @@ def run(settings: Settings, observer: Observer | None = None) -> Result:
         If the settings do not fit together, the data or a plug-in.
     """
     watcher = observer or _Silent()
+    workers = worker_count(settings)
+    if settings.engine == "local" and workers > 1:
+        warm_up()
     # Before any engine starts: mistakes in the settings shall not wait for Ray.
     server = Server(settings, watcher)
     client_app = make_client_app(settings)
@@ -95,12 +99,18 @@ def run(settings: Settings, observer: Observer | None = None) -> Result:
     def main(grid: Grid, _: Settings) -> None:
         results.append(_finished(server, grid))
 
-    if settings.engine == "local":
-        main(LocalGrid(client_app, settings.clients, watcher.replied), settings)
-    else:
+    if settings.engine == "flower":
         from fedrobust.engines.flower import run_on_flower
 
         run_on_flower(client_app, settings, main)
+    elif workers == 1:
+        main(LocalGrid(client_app, settings.clients, watcher.replied), settings)
+    else:
+        grid = PoolGrid(client_app, settings, server.data, workers, watcher.replied)
+        try:
+            main(grid, settings)
+        finally:
+            grid.close()
     return results[0]
 
 

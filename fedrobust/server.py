@@ -69,9 +69,9 @@ class Server:
         self._observer = observer
         self._strategy = build_strategy(settings.strategy, settings.clients, settings.seed)
         attacks = build_attacks(settings) if settings.malicious else []
-        self._data = prepare(settings)
+        self.data = prepare(settings)
         self._learner = build_learner(settings)
-        self._val, self._test = self._data.part("val"), self._data.part("test")
+        self._val, self._test = self.data.part("val"), self.data.part("test")
         self._noisy = gaussian_noise(self._test.images, settings.noise_std, settings.seed)
         self._malicious = attackers(settings)
         self._trigger: Trigger | None = None
@@ -93,11 +93,11 @@ class Server:
             )
             folder.write_json(
                 "manifest.json",
-                manifest(self.settings, self._data, self._malicious, trusts),
+                manifest(self.settings, self.data, self._malicious, trusts),
             )
             roster = Roster(grid, self.settings.clients)
             roster.enrol()
-            self._observer.started(self.settings, self._malicious, self._data.records.source)
+            self._observer.started(self.settings, self._malicious, self.data.records.source)
             state = self._rounds(roster, folder)
             folder.write_model(self._learner.named_tensors(state), self._about())
             summary = self._summary(time.monotonic() - began, str(folder.final))
@@ -196,14 +196,14 @@ class Server:
             "malicious": self.settings.malicious,
             "rounds": len(self._lines),
             "seed": self.settings.seed,
-            "synthetic": self._data.records.synthetic,
+            "synthetic": self.data.records.synthetic,
             "seconds": round(seconds, 3),
             "run": folder,
         }
 
     def _about(self) -> dict[str, Any]:
         keys = ("backbone", "head", "networks", "temperature", "seed")
-        records = self._data.records
+        records = self.data.records
         settings = self.settings.model_dump()
         return {
             "classes": records.classes,

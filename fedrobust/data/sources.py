@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import cast
@@ -19,7 +18,10 @@ from fedrobust.data.split import Split, official, pooled
 from fedrobust.errors import UserError, nearest
 from fedrobust.plugins import instantiate, parse_call
 
-__all__ = ["SOURCES", "FederationData", "load_records", "prepare"]
+__all__ = ["SOURCES", "FederationData", "adopt", "load_records", "prepare"]
+
+_KEPT = 2
+_prepared: dict[tuple[object, ...], FederationData] = {}
 
 #: Each data source with a line for `fedrobust list`.
 SOURCES = {
@@ -113,13 +115,25 @@ def prepare(settings: Settings) -> FederationData:
     UserError
         If the data cannot be read, split or dealt out as asked.
     """
-    relevant = ("data", "data_root", "download", "image_size", "split", "partition", "clients", "seed")
-    return _prepared(tuple((key, getattr(settings, key)) for key in relevant))
+    key = _relevant(settings)
+    if key not in _prepared:
+        while len(_prepared) >= _KEPT:
+            del _prepared[next(iter(_prepared))]
+        _prepared[key] = _make(settings)
+    return _prepared[key]
 
 
-@functools.lru_cache(maxsize=2)
-def _prepared(relevant: tuple[tuple[str, object], ...]) -> FederationData:
-    settings = Settings(**dict(relevant))
+def adopt(settings: Settings, data: FederationData) -> None:
+    """Let `prepare` return these data for these settings, made in another process."""
+    _prepared[_relevant(settings)] = data
+
+
+def _relevant(settings: Settings) -> tuple[object, ...]:
+    keys = ("data", "data_root", "download", "image_size", "split", "partition", "clients", "seed")
+    return tuple(getattr(settings, key) for key in keys)
+
+
+def _make(settings: Settings) -> FederationData:
     records = load_records(settings)
     split = (
         official(records, settings.seed) if settings.split == "official" else pooled(records, settings.seed)

@@ -1,0 +1,9 @@
+"""What the fork server imports once, so that each worker starts with it."""
+
+import torch
+
+import fedrobust.app
+import fedrobust.learners.mutual  # noqa: F401
+
+# One thread before any operation: a pool of threads made here would not survive the fork into workers.
+torch.set_num_threads(1)
