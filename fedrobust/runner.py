@@ -15,12 +15,13 @@ from fedrobust.app import attackers, make_client_app
 from fedrobust.config import Settings
 from fedrobust.engines.local import LocalGrid
 from fedrobust.engines.pool import PoolGrid, warm_up, worker_count
+from fedrobust.results.folder import final_folder
 from fedrobust.server import Observer, Server
 
 if TYPE_CHECKING:
     import pandas as pd
 
-__all__ = ["Result", "run", "serve"]
+__all__ = ["Result", "existing", "run", "serve"]
 
 
 @dataclass(frozen=True)
@@ -112,6 +113,12 @@ def run(settings: Settings, observer: Observer | None = None) -> Result:
         finally:
             grid.close()
     return results[0]
+
+
+def existing(settings: Settings) -> Path | None:
+    """Return the folder of a finished run of these very settings, or None."""
+    folder = final_folder(settings)
+    return folder if (folder / "summary.json").is_file() else None
 
 
 def serve(grid: Grid, settings: Settings, observer: Observer | None = None) -> Result:

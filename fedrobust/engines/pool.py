@@ -7,6 +7,7 @@ import multiprocessing
 import multiprocessing.forkserver
 import os
 import shutil
+import signal
 import sys
 import tempfile
 import traceback
@@ -95,9 +96,14 @@ class PoolGrid(LocalGrid):
         sent = list(messages)
         if not any(message.metadata.message_type == "train" for message in sent):
             return super().send_and_receive(sent, timeout=timeout)
-        running = {self._submit(message): message for message in sent}
+        running: dict[Future[Message], Message] = {}
         replies: list[Message] = []
         broken: list[Message] = []
+        for message in sent:
+            try:
+                running[self._submit(message)] = message
+            except BrokenProcessPool:
+                broken.append(message)
         for done in as_completed(running):
             try:
                 replies.append(self._counted(done.result()))
@@ -105,6 +111,8 @@ class PoolGrid(LocalGrid):
                 broken.append(running[done])
         # A dead worker takes the whole pool along. Each hospital that was not done tries again by itself: the one
         # that kills its worker is found, the others lose nothing.
+        if broken:
+            self._stop_pool()
         replies += [self._counted(self._alone(message)) for message in broken]
         return replies
 
@@ -114,7 +122,6 @@ class PoolGrid(LocalGrid):
         return reply
 
     def _alone(self, message: Message) -> Message:
-        self._stop_pool()
         try:
             return self._submit(message).result()
         except BrokenProcessPool:
@@ -133,9 +140,14 @@ class PoolGrid(LocalGrid):
             return self._pool.submit(_work, message, self._contexts[message.metadata.dst_node_id])
 
     def _stop_pool(self) -> None:
-        if self._pool is not None:
-            self._pool.shutdown(wait=True, cancel_futures=True)
-            self._pool = None
+        """End the workers, also in the middle of a training."""
+        if self._pool is None:
+            return
+        # Python 3.14's terminate_workers(), for the versions before it.
+        for process in list((self._pool._processes or {}).values()):
+            process.terminate()
+        self._pool.shutdown(wait=True, cancel_futures=True)
+        self._pool = None
 
     def close(self) -> None:
         """End the workers and remove the shared records."""
@@ -168,6 +180,8 @@ def _main_left_alone() -> Iterator[None]:
 def _start_worker(settings: Settings, light: FederationData, images: str, path: list[str]) -> None:
     """Make a worker ready: the user's folder on the path, the records mapped, the ClientApp built."""
     global _worker_app
+    # Ctrl-C reaches the whole process group; the server ends the workers itself.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
     sys.path[:] = path
     from fedrobust.app import make_client_app
 

@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 from fedrobust.config import Settings
 from fedrobust.errors import UserError
 
-__all__ = ["RunFolder", "plain"]
+__all__ = ["RunFolder", "final_folder", "plain"]
 
 
 class RunFolder:
@@ -41,7 +41,7 @@ class RunFolder:
 
     def __init__(self, settings: Settings) -> None:
         """Create the partial folder, emptied of an earlier unfinished run."""
-        self.final = (Path(settings.out) / f"{_name(settings)}-{settings.digest()}").absolute()
+        self.final = final_folder(settings)
         self.partial = self.final.with_name(self.final.name + ".partial")
         try:
             self.partial.mkdir(parents=True, exist_ok=True)
@@ -103,6 +103,11 @@ class RunFolder:
         if not self._lock.closed:
             (self.partial / ".lock").unlink(missing_ok=True)
             self._lock.close()
+
+
+def final_folder(settings: Settings) -> Path:
+    """Return where a run of these settings stands once it is finished."""
+    return (Path(settings.out) / f"{_name(settings)}-{settings.digest()}").absolute()
 
 
 def plain(value: Any) -> Any:

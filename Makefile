@@ -1,0 +1,36 @@
+# Two commands for a fresh machine: `make simulate` and `make test`.
+PYTHON ?= python3
+VENV ?= .venv
+BIN := $(VENV)/bin
+DATA_ROOT ?= $(or $(FEDROBUST_DATA_ROOT),../shared/data)
+STAMP := $(VENV)/.installed
+
+.PHONY: install simulate test lint reproduce-detection clean
+
+install: $(STAMP)
+
+$(STAMP): pyproject.toml constraints.txt
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+		{ echo "fedrobust needs Python 3.11 or newer; name one with: make PYTHON=python3.11"; exit 2; }
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[test]"
+	@touch $@
+
+simulate: $(STAMP)
+	$(BIN)/python -m fedrobust.simulate --clients 10 --malicious 2
+
+lint: $(STAMP)
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+test: lint
+	$(BIN)/python -m pytest -n 2
+
+# The figures of docs/detection.md, on real images: about 15 minutes on 2 cores.
+reproduce-detection: $(STAMP)
+	$(BIN)/python benchmarks/detection.py --data-root $(DATA_ROOT)
+
+clean:
+	rm -rf $(VENV) runs .mypy_cache .ruff_cache .pytest_cache

@@ -1,0 +1,616 @@
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from helpers import easy_records, make_records
+from torch import Tensor, nn
+
+from fedrobust.config import Settings
+from fedrobust.data.records import Records
+from fedrobust.errors import UserError
+from fedrobust.learners.backbones import build_backbone
+from fedrobust.learners.base import Fitted, State
+from fedrobust.learners.etf import simplex_etf
+from fedrobust.learners.mutual import FEATURES, MutualLearner, mutual_kl
+from fedrobust.seeding import torch_generator
+
+EASY = easy_records()
+SKEWED = make_records(labels=[0] * 25 + [1] * 6 + [2] * 2, size=(12, 12))  # 33 records, class 3 absent
+KINDS = [(head, networks) for head in ("linear", "etf", "etf-rect") for networks in (1, 2)]
+
+
+@pytest.fixture(autouse=True)
+def _threads() -> Iterator[None]:
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+def settings(**options: Any) -> Settings:
+    """Return settings for a tiny learner."""
+    quick: dict[str, Any] = {"backbone": "cnn(width=4)", "batch_size": 16, "local_epochs": 2, "seed": 5}
+    return Settings(**{**quick, **options})
+
+
+def learner(records: Records = EASY, **options: Any) -> MutualLearner:
+    """Return a learner for these records."""
+    _, channels, height, width = records.images.shape
+    return MutualLearner(settings(**options), len(records.classes), channels, (height, width))
+
+
+def fit(
+    trained: MutualLearner,
+    records: Records = EASY,
+    state: State | None = None,
+    *,
+    round: int = 1,
+    client: int = 0,
+) -> Fitted:
+    """Train from the initial state, or from another."""
+    start = trained.initial() if state is None else state
+    return trained.fit(start, records, round=round, client=client, lr=3e-3)
+
+
+def same(one: Fitted, other: Fitted) -> bool:
+    """Tell whether two results are the same bits."""
+    return bool(
+        np.array_equal(one.state.parameters, other.state.parameters)
+        and np.array_equal(one.state.buffers, other.state.buffers)
+        and repr(one.report) == repr(other.report)
+    )
+
+
+# --- the Kullback-Leibler term -------------------------------------------------------------------------------------
+
+
+def pair_of_logits() -> tuple[Tensor, Tensor]:
+    """Return two networks' logits for 9 records of 5 classes."""
+    source = torch.Generator().manual_seed(2)
+    return 3 * torch.randn(9, 5, generator=source), 3 * torch.randn(9, 5, generator=source)
+
+
+def softmax64(logits: Any) -> np.ndarray:
+    """Return probabilities in float64."""
+    wide = np.asarray(logits, np.float64)
+    powers = np.exp(wide - wide.max(axis=1, keepdims=True))
+    return powers / powers.sum(axis=1, keepdims=True)
+
+
+def test_kl_is_its_definition_and_not_symmetric() -> None:
+    own, peer = pair_of_logits()
+    p, q = softmax64(own), softmax64(peer)
+    wanted = (q * np.log(q / p)).sum() / len(q)
+    assert mutual_kl(own, peer).item() == pytest.approx(wanted, rel=1e-5)
+    assert mutual_kl(peer, own).item() == pytest.approx((p * np.log(p / q)).sum() / len(q), rel=1e-5)
+    assert abs(mutual_kl(own, peer).item() - mutual_kl(peer, own).item()) > 0.01
+
+
+def test_kl_of_equal_distributions_is_zero() -> None:
+    own, _ = pair_of_logits()
+    assert mutual_kl(own, own.clone()).item() == pytest.approx(0, abs=1e-6)
+    assert mutual_kl(own, own + 4).item() == pytest.approx(0, abs=1e-6)
+
+
+def test_no_gradient_reaches_the_peer() -> None:
+    own, peer = (logits.requires_grad_() for logits in pair_of_logits())
+    mutual_kl(own, peer).backward()
+    assert peer.grad is None and own.grad is not None
+    wanted = (softmax64(own.detach()) - softmax64(peer.detach())) / len(own)
+    np.testing.assert_allclose(own.grad.numpy(), wanted, atol=1e-6)
+
+
+def test_kl_of_a_class_without_any_chance_is_finite() -> None:
+    certain = torch.tensor([[200.0, 0.0]])
+    assert mutual_kl(torch.tensor([[0.0, 0.0]]), certain).item() == pytest.approx(np.log(2), rel=1e-5)
+
+
+# --- an independent reimplementation, in plain PyTorch --------------------------------------------------------------
+
+
+def rebuilt(trained: MutualLearner, state: State, records: Records, chosen: Settings) -> list[nn.Module]:
+    """Return fresh networks that hold a saved state, from its named tensors alone."""
+    named = trained.named_tensors(state)
+    networks = []
+    for number in range(chosen.networks):
+        prefix = f"networks.{number}."
+        weights = {k.removeprefix(prefix): torch.tensor(v) for k, v in named.items() if k.startswith(prefix)}
+        outputs = named["frame"].shape[0] if "frame" in named else len(records.classes)
+        network = build_backbone(chosen.backbone, records.images.shape[1], outputs, records.images.shape[2:])
+        missing, unexpected = network.load_state_dict(weights, strict=False)
+        assert not unexpected and all(name.endswith("num_batches_tracked") for name in missing)
+        networks.append(network)
+    return networks
+
+
+def plain_scores(network: nn.Module, images: Tensor, frame: Tensor | None) -> Tensor:
+    """Return logits, or cosines with the frame."""
+    made: Tensor = network(images)
+    return made if frame is None else (made / made.norm(dim=1, keepdim=True)) @ frame
+
+
+def plain_loss(scores: Tensor, labels: Tensor, chosen: Settings, *, rect: bool) -> Tensor:
+    """Return the supervised loss of each record."""
+    own = scores[torch.arange(len(labels)), labels]
+    if chosen.head == "linear":
+        return scores.exp().sum(1).log() - own
+    weight = torch.ones(len(labels))
+    if rect:
+        present = labels.unique()
+        for k in present:
+            weight[labels == k] = len(labels) / (len(present) * int((labels == k).sum()))
+    return chosen.dr_weight * weight * (own - 1).square() / 2
+
+
+def plain_pixels(images: np.ndarray) -> Tensor:
+    """Return uint8 images centred as the learner does."""
+    return (torch.tensor(images).float() / 255 - 0.5) * 4
+
+
+def plain_frame(trained: MutualLearner, state: State) -> Tensor | None:
+    """Return the frame that was saved with the networks."""
+    frame = trained.named_tensors(state).get("frame")
+    return None if frame is None else torch.tensor(frame)
+
+
+def plain_fit(
+    trained: MutualLearner,
+    chosen: Settings,
+    state: State,
+    records: Records,
+    round: int,
+    client: int,
+    lr: float,
+) -> tuple[list[nn.Module], list[list[float]]]:
+    """Train as the papers say, step by step; return the networks and each epoch's losses by record."""
+    networks = rebuilt(trained, state, records, chosen)
+    frame = plain_frame(trained, state)
+    optimiser = torch.optim.Adam(
+        [p for network in networks for p in network.parameters()], lr=lr, weight_decay=chosen.weight_decay
+    )
+    images, labels = plain_pixels(records.images), torch.tensor(records.labels)
+    shuffle = torch_generator(chosen.seed, "batches", round, client)
+    epochs = []
+    for _ in range(chosen.local_epochs):
+        order = torch.randperm(len(labels), generator=shuffle).tolist()
+        batches = [order[at : at + chosen.batch_size] for at in range(0, len(order), chosen.batch_size)]
+        if len(batches) > 1 and len(batches[-1]) == 1:
+            lonely = batches.pop()
+            batches[-1] = batches[-1] + lonely
+        epochs.append([])
+        for batch in batches:
+            scores = [plain_scores(network.train(), images[batch], frame) for network in networks]
+            supervised = [
+                plain_loss(s, labels[batch], chosen, rect=chosen.head == "etf-rect").mean() for s in scores
+            ]
+            total = torch.stack(supervised).sum()
+            if len(networks) == 2:
+                logits = scores if frame is None else [s / chosen.temperature for s in scores]
+                p, q = (values.softmax(1) for values in logits)
+                # Two losses, L_1 and L_2; in each the other network's answer is a constant.
+                total = (
+                    total + chosen.mutual_weight * (q.detach() * (q.detach().log() - p.log())).sum(1).mean()
+                )
+                total = (
+                    total + chosen.mutual_weight * (p.detach() * (p.detach().log() - q.log())).sum(1).mean()
+                )
+            optimiser.zero_grad()
+            total.backward()
+            optimiser.step()
+            epochs[-1] += [float(sum(s.item() for s in supervised) / len(supervised))] * len(batch)
+    return networks, epochs
+
+
+@pytest.mark.parametrize(("head", "networks"), KINDS)
+def test_fit_is_an_independent_plain_implementation(head: str, networks: int) -> None:
+    options = {
+        "head": head,
+        "networks": networks,
+        "temperature": 0.3,
+        "mutual_weight": 0.7,
+        "weight_decay": 0.01,
+    }
+    trained, chosen = learner(SKEWED, **options), settings(**options)
+    start = trained.initial()
+    fitted = trained.fit(start, SKEWED, round=3, client=2, lr=1e-3)
+    plain, epochs = plain_fit(trained, chosen, start, SKEWED, 3, 2, 1e-3)
+    named, before = trained.named_tensors(fitted.state), trained.named_tensors(start)
+    moved = 0.0
+    for number, network in enumerate(plain):
+        for name, tensor in network.named_parameters():
+            name = f"networks.{number}.{name}"
+            np.testing.assert_allclose(named[name], tensor.detach().numpy(), atol=2e-5, err_msg=name)
+            moved = max(moved, float(np.abs(named[name] - before[name]).max()))
+    assert moved > 1e-3  # so that the tolerance means something
+    assert fitted.report.values["loss"] == pytest.approx(np.mean(epochs[-1]), rel=1e-4)
+    assert fitted.report.values["last-loss"] == pytest.approx(epochs[-1][-1], rel=1e-4)
+    assert fitted.report.num_examples == len(SKEWED)
+
+
+# --- weights and frame ----------------------------------------------------------------------------------------------
+
+
+def test_the_two_networks_start_from_different_weights() -> None:
+    named = learner(head="linear").named_tensors(learner(head="linear").initial())
+    pairs = [(n, n.replace("networks.0.", "networks.1.")) for n in named if n.startswith("networks.0.")]
+    assert pairs
+    for first, second in pairs:
+        if named[first].ndim > 1:
+            assert np.abs(named[first] - named[second]).max() > 0.01, first
+
+
+def test_initial_weights_follow_from_the_seed_alone() -> None:
+    torch.manual_seed(1)
+    first = learner().initial()
+    torch.manual_seed(2)
+    torch.rand(7)
+    np.testing.assert_array_equal(first.parameters, learner().initial().parameters)
+    assert not np.array_equal(first.parameters, learner(seed=6).initial().parameters)
+
+
+def test_building_a_learner_leaves_torchs_generator_alone() -> None:
+    before = torch.get_rng_state()
+    fit(learner(), SKEWED)
+    assert torch.equal(torch.get_rng_state(), before)
+
+
+def test_the_first_network_starts_alike_with_and_without_a_peer() -> None:
+    alone, pair = learner(networks=1), learner(networks=2)
+    named = pair.named_tensors(pair.initial())
+    for name, tensor in alone.named_tensors(alone.initial()).items():
+        np.testing.assert_array_equal(tensor, named[name])
+
+
+def test_one_frame_serves_both_networks_and_follows_from_the_seed() -> None:
+    trained = learner()
+    assert trained.frame is not None and trained.frame.shape == (FEATURES, 4)
+    assert torch.equal(trained.frame, simplex_etf(4, FEATURES, 5))
+    assert learner(head="linear").frame is None
+    assert [n for n in trained.named_tensors(trained.initial()) if "frame" in n] == ["frame"]
+
+
+def test_features_grow_with_the_classes() -> None:
+    records = make_records(80, classes=FEATURES + 6, size=(12, 12))
+    trained = learner(records, networks=1)
+    assert trained.frame is not None and trained.frame.shape == (FEATURES + 6, FEATURES + 6)
+
+
+def test_training_leaves_the_frame_and_the_initial_state_alone() -> None:
+    trained = learner()
+    assert trained.frame is not None
+    frame, start = trained.frame.clone(), trained.initial().parameters.copy()
+    fit(trained)
+    assert torch.equal(trained.frame, frame)
+    np.testing.assert_array_equal(trained.initial().parameters, start)
+
+
+# --- determinism ----------------------------------------------------------------------------------------------------
+
+
+def test_a_result_does_not_depend_on_what_was_trained_before() -> None:
+    trained = learner()
+    first = fit(trained, SKEWED, round=2, client=3)
+    other = fit(trained, EASY, round=1, client=0)
+    trained.predict(other.state, EASY.images, EASY.labels)
+    learner(head="linear")
+    assert same(fit(trained, SKEWED, round=2, client=3), first)
+    assert same(fit(learner(), SKEWED, round=2, client=3), first)
+
+
+@pytest.mark.parametrize("backbone", ["cnn(width=4)", "mobilenet_v3_small"])
+def test_a_result_does_not_depend_on_threads_or_global_seed(backbone: str) -> None:
+    records = make_records(18, size=(16, 16))
+    trained = learner(records, backbone=backbone, networks=1, local_epochs=1)
+    torch.manual_seed(1)
+    first = fit(trained, records)
+    torch.manual_seed(2)
+    torch.set_num_threads(2)
+    second = fit(trained, records)
+    assert torch.get_num_threads() == 2
+    assert same(first, second)
+
+
+def test_threads_are_given_back_after_an_error() -> None:
+    trained = learner()
+    torch.set_num_threads(2)
+    short = State(trained.initial().parameters[:-1], trained.initial().buffers)
+    with pytest.raises(RuntimeError):
+        fit(trained, state=short)
+    assert torch.get_num_threads() == 2
+
+
+def test_a_prediction_does_not_depend_on_threads() -> None:
+    trained = learner()
+    one = trained.predict(trained.initial(), EASY.images, EASY.labels)
+    torch.set_num_threads(2)
+    two = trained.predict(trained.initial(), EASY.images, EASY.labels)
+    np.testing.assert_array_equal(one.probabilities, two.probabilities)
+    assert one.loss == two.loss
+
+
+def test_rounds_clients_and_seeds_shuffle_anew() -> None:
+    trained = learner()
+    start = trained.initial()
+    results = [
+        fit(trained, state=start, round=1, client=0),
+        fit(trained, state=start, round=2, client=0),
+        fit(trained, state=start, round=1, client=1),
+        fit(learner(seed=6), state=start, round=1, client=0),
+    ]
+    for number, result in enumerate(results):
+        for other in results[:number]:
+            assert not np.array_equal(result.state.parameters, other.state.parameters)
+
+
+@pytest.mark.slow
+def test_dropout_follows_round_and_client() -> None:
+    records = make_records(16, size=(16, 16))
+    trained = learner(records, backbone="mobilenet_v3_small", networks=1, local_epochs=1)
+    losses = [
+        fit(trained, records, round=number, client=client).report.values["loss"]
+        for number, client in ((1, 0), (1, 1), (2, 0))
+    ]
+    # One batch of all records: its order hardly changes the mean loss, another dropout mask does.
+    assert min(abs(np.subtract.outer(losses, losses))[np.triu_indices(3, 1)]) > 1e-4
+
+
+def test_inputs_stay_untouched() -> None:
+    trained = learner()
+    state = State(trained.initial().parameters.copy(), trained.initial().buffers.copy())
+    images, labels = EASY.images.copy(), EASY.labels.copy()
+    state.parameters.setflags(write=False)
+    kept = state.parameters.copy()
+    fit(trained, state=state)
+    floats = EASY.images.astype(np.float32) / np.float32(255)
+    shown = floats.copy()
+    trained.predict(state, floats, labels)
+    np.testing.assert_array_equal(floats, shown)
+    np.testing.assert_array_equal(state.parameters, kept)
+    np.testing.assert_array_equal(EASY.images, images)
+    np.testing.assert_array_equal(EASY.labels, labels)
+
+
+def test_a_result_stays_as_it_is_when_the_learner_trains_on() -> None:
+    trained = learner()
+    first = fit(trained)
+    kept = first.state.parameters.copy()
+    fit(trained, SKEWED, first.state)
+    np.testing.assert_array_equal(first.state.parameters, kept)
+
+
+# --- learning -------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("head", "networks"), KINDS)
+def test_an_easy_task_is_learnt(head: str, networks: int) -> None:
+    trained = learner(head=head, networks=networks, local_epochs=4)
+    state, losses = trained.initial(), []
+    for number in (1, 2, 3):
+        fitted = fit(trained, state=state, round=number)
+        state = fitted.state
+        losses.append(fitted.report.values["loss"])
+    unseen = easy_records(40, seed=9)
+    before = trained.predict(trained.initial(), unseen.images, unseen.labels)
+    after = trained.predict(state, unseen.images, unseen.labels)
+    assert losses[2] < losses[0] and after.loss < 0.7 * before.loss
+    assert (after.probabilities.argmax(1) == unseen.labels).mean() > 0.8
+
+
+def test_rect_changes_a_skewed_batch_and_leaves_a_balanced_one() -> None:
+    for records, differ in ((SKEWED, True), (EASY, False)):
+        one = {"networks": 1, "local_epochs": 1, "batch_size": len(records)}
+        with_rect = fit(learner(records, head="etf-rect", **one), records).state.parameters
+        without = fit(learner(records, head="etf", **one), records).state.parameters
+        assert (np.abs(with_rect - without).max() > 1e-4) == differ
+
+
+def test_without_mutual_weight_each_network_learns_alone() -> None:
+    alone = learner(networks=1)
+    one = alone.named_tensors(fit(alone).state)
+    distances = []
+    for weight in (0.0, 1.0):
+        pair = learner(mutual_weight=weight)
+        two = pair.named_tensors(fit(pair).state)
+        distances.append(max(float(np.abs(two[name] - one[name]).max()) for name in one))
+    assert distances[0] < 1e-5 < 1e-4 < distances[1]
+
+
+def test_mutual_learning_draws_the_two_together() -> None:
+    apart = []
+    for weight in (0.0, 30.0):
+        trained = learner(head="linear", mutual_weight=weight, local_epochs=4)
+        chosen = settings(head="linear", mutual_weight=weight)
+        fitted = fit(trained)
+        with torch.no_grad():
+            first, second = (
+                network.eval()(plain_pixels(EASY.images))
+                for network in rebuilt(trained, fitted.state, EASY, chosen)
+            )
+        apart.append(mutual_kl(first, second).item())
+    assert apart[1] < 0.5 * apart[0]
+
+
+def test_weight_decay_and_rate_matter() -> None:
+    trained = learner()
+    start = trained.initial()
+    usual = trained.fit(start, EASY, round=1, client=0, lr=1e-3).state.parameters
+    slower = trained.fit(start, EASY, round=1, client=0, lr=1e-5).state.parameters
+    assert np.abs(slower - start.parameters).max() < 0.1 * np.abs(usual - start.parameters).max()
+    decayed = learner(weight_decay=1.0).fit(start, EASY, round=1, client=0, lr=1e-3).state.parameters
+    assert np.linalg.norm(decayed) < np.linalg.norm(usual)
+
+
+def test_the_optimiser_starts_anew_in_every_fit() -> None:
+    trained = learner()
+    first = fit(trained)
+    again = learner()
+    assert same(fit(trained, state=first.state, round=2), fit(again, state=first.state, round=2))
+
+
+@pytest.mark.parametrize(("n", "size"), [(1, 32), (2, 32), (33, 32), (5, 1)])
+def test_hospitals_of_awkward_sizes_train(n: int, size: int) -> None:
+    records = EASY.take(np.arange(n))
+    fitted = fit(learner(batch_size=size), records)
+    assert np.isfinite(fitted.state.parameters).all()
+    assert not np.array_equal(fitted.state.parameters, learner().initial().parameters)
+    assert fitted.report.num_examples == n and np.isfinite(fitted.report.values["last-loss"])
+
+
+def test_a_device_that_is_not_there_is_a_users_error() -> None:
+    with pytest.raises(UserError, match="--device 'nonsense' cannot be used here"):
+        learner(device="nonsense")
+
+
+def test_a_backbone_that_does_not_exist_is_a_users_error() -> None:
+    with pytest.raises(UserError, match="unknown backbone"):
+        learner(backbone="resnet-18000")
+
+
+# --- the report -----------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("head", "networks"), [("linear", 1), ("etf", 2), ("etf-rect", 2)])
+def test_losses_by_class_are_their_definition(head: str, networks: int) -> None:
+    options = {"head": head, "networks": networks}
+    trained, chosen = learner(SKEWED, **options), settings(**options)
+    state = fit(trained, SKEWED).state
+    values = trained.fit(state, SKEWED, round=2, client=0, lr=3e-3).report.values
+    frame, labels = plain_frame(trained, state), torch.tensor(SKEWED.labels)
+    with torch.no_grad():
+        by_network = [
+            plain_loss(
+                plain_scores(network.eval(), plain_pixels(SKEWED.images), frame), labels, chosen, rect=False
+            )
+            for network in rebuilt(trained, state, SKEWED, chosen)
+        ]
+    losses = torch.stack(by_network).mean(0)
+    wanted = [losses[labels == k].mean().item() for k in range(3)]
+    told = values["class-losses"]
+    assert isinstance(told, tuple) and len(told) == 4
+    np.testing.assert_allclose(told[:3], wanted, rtol=1e-4)
+    assert np.isnan(told[3])
+    assert values["class-counts"] == (25.0, 6.0, 2.0, 0.0)
+    assert values["received-loss"] == pytest.approx(losses.mean().item(), rel=1e-4)
+
+
+def test_received_loss_is_of_the_received_model() -> None:
+    trained = learner()
+    start = fit(trained).state
+    fitted = fit(trained, state=start, round=2)
+    received = trained.predict(start, EASY.images, EASY.labels).loss
+    ended = trained.predict(fitted.state, EASY.images, EASY.labels).loss
+    told = fitted.report.values["received-loss"]
+    assert told == pytest.approx(received, rel=1e-6)
+    assert abs(told - ended) > 0.01 * received
+
+
+def test_loss_is_of_the_last_epoch() -> None:
+    one, three = (fit(learner(local_epochs=epochs)).report.values["loss"] for epochs in (1, 3))
+    assert three < one
+    # With a rate of next to nothing every epoch's loss is the received one.
+    trained = learner(head="etf", local_epochs=3)
+    values = trained.fit(trained.initial(), EASY, round=1, client=0, lr=1e-12).report.values
+    assert values["loss"] == pytest.approx(values["received-loss"], rel=1e-4)
+
+
+# --- prediction -----------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("head", "networks"), KINDS)
+def test_a_saved_model_predicts_the_same_when_reloaded(head: str, networks: int) -> None:
+    options = {"head": head, "networks": networks, "temperature": 0.2}
+    trained, chosen = learner(**options), settings(**options)
+    state = fit(trained).state
+    prediction = trained.predict(state, EASY.images, EASY.labels)
+    frame = plain_frame(trained, state)
+    with torch.no_grad():
+        scores = [
+            plain_scores(network.eval(), plain_pixels(EASY.images), frame)
+            for network in rebuilt(trained, state, EASY, chosen)
+        ]
+    scale = 1.0 if head == "linear" else 0.2
+    answers = [softmax64(s / scale) for s in scores]
+    np.testing.assert_allclose(prediction.probabilities, np.mean(answers, axis=0), atol=1e-5)
+    assert prediction.probabilities.dtype == np.float64
+    losses = [plain_loss(s, torch.tensor(EASY.labels), chosen, rect=False).mean().item() for s in scores]
+    assert prediction.loss == pytest.approx(np.mean(losses), rel=1e-4)
+    if networks == 2:
+        mean_of_logits = softmax64(sum(scores) / (2 * scale))
+        assert np.abs(prediction.probabilities - mean_of_logits).max() > 1e-4
+
+
+def test_probabilities_are_probabilities() -> None:
+    prediction = learner().predict(learner().initial(), EASY.images, EASY.labels)
+    assert prediction.probabilities.shape == (64, 4) and (prediction.probabilities >= 0).all()
+    np.testing.assert_allclose(prediction.probabilities.sum(1), 1, atol=1e-6)
+
+
+def test_the_temperature_sharpens_and_does_not_change_the_answer() -> None:
+    cool, warm = learner(temperature=0.1, networks=1), learner(temperature=1.0, networks=1)
+    state = fit(warm).state
+    sharp, soft = (each.predict(state, EASY.images, EASY.labels).probabilities for each in (cool, warm))
+    np.testing.assert_array_equal(sharp.argmax(1), soft.argmax(1))
+    assert sharp.max(1).mean() > soft.max(1).mean() + 0.1
+
+
+def test_levels_and_the_same_images_in_0_to_1_predict_alike() -> None:
+    trained = learner()
+    floats = EASY.images.astype(np.float32) / np.float32(255)
+    one = trained.predict(trained.initial(), EASY.images, EASY.labels)
+    other = trained.predict(trained.initial(), floats, EASY.labels)
+    np.testing.assert_allclose(one.probabilities, other.probabilities, atol=1e-7)
+    assert one.loss == pytest.approx(other.loss, rel=1e-6)
+
+
+def test_a_prediction_does_not_depend_on_who_is_predicted_beside() -> None:
+    records = make_records(530, size=(8, 8))  # more than two evaluation batches
+    trained = learner(records)
+    whole = trained.predict(trained.initial(), records.images, records.labels)
+    pieces = [records.take(np.arange(at, min(at + 100, 530))) for at in range(0, 530, 100)]
+    parts = [trained.predict(trained.initial(), piece.images, piece.labels) for piece in pieces]
+    np.testing.assert_allclose(
+        whole.probabilities, np.concatenate([part.probabilities for part in parts]), atol=1e-6
+    )
+    mean = np.average([part.loss for part in parts], weights=[len(piece) for piece in pieces])
+    assert whole.loss == pytest.approx(mean, rel=1e-5)
+
+
+# --- networks with running statistics -------------------------------------------------------------------------------
+
+
+@pytest.mark.slow
+def test_running_statistics_change_and_travel() -> None:
+    records = make_records(9, size=(16, 16))
+    options: dict[str, Any] = {"backbone": "resnet18", "networks": 1, "local_epochs": 1, "batch_size": 8}
+    trained, chosen = learner(records, **options), settings(**options)
+    start = trained.initial()
+    fitted = fit(trained, records)
+    named, before = trained.named_tensors(fitted.state), trained.named_tensors(start)
+    means = [name for name in named if name.endswith("running_mean")]
+    assert sum(named[name].size for name in means) * 2 == fitted.state.buffers.size
+    assert all(np.abs(named[name] - before[name]).max() > 0 for name in means)
+    assert not any("num_batches_tracked" in name for name in named)
+
+    prediction = trained.predict(fitted.state, records.images, records.labels)
+    mixed = State(fitted.state.parameters, start.buffers)
+    other = trained.predict(mixed, records.images, records.labels)
+    assert np.abs(prediction.probabilities - other.probabilities).max() > 1e-3
+
+    network = rebuilt(trained, fitted.state, records, chosen)[0].eval()
+    with torch.no_grad():
+        cosines = plain_scores(network, plain_pixels(records.images), plain_frame(trained, fitted.state))
+    np.testing.assert_allclose(prediction.probabilities, softmax64(cosines / chosen.temperature), atol=1e-5)
+
+    # Looking at the received model, and predicting, must not move the statistics.
+    again = fit(learner(records, **options), records)
+    assert same(again, fitted)
+
+
+def test_one_record_trains_a_network_with_batchnorm() -> None:
+    records = make_records(1, size=(16, 16))
+    fitted = fit(learner(records, backbone="resnet18", networks=1, local_epochs=1), records)
+    assert np.isfinite(fitted.state.parameters).all() and np.isfinite(fitted.state.buffers).all()
