@@ -1,0 +1,206 @@
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import numpy as np
+from helpers import make_records
+
+from clients.hospital import Hospital
+from fedrobust.data.records import Records
+from fedrobust.federation import Attack, Report, Update
+from fedrobust.learners.base import Fitted, Prediction, State
+from fedrobust.seeding import generator
+
+RECORDS = make_records(12)
+START = np.arange(6, dtype=np.float32)
+BUFFERS = np.array([0.5, 0.25], np.float32)
+
+
+@dataclass
+class FakeLearner:
+    """Adds 1 to every number, and remembers what it was asked."""
+
+    asked: list[dict[str, Any]] = field(default_factory=list)
+
+    def initial(self) -> State:
+        return State(START, BUFFERS)
+
+    def fit(self, state: State, records: Records, *, round: int, client: int, lr: float) -> Fitted:
+        self.asked.append({"records": records, "round": round, "client": client, "lr": lr, "state": state})
+        return Fitted(
+            State(state.parameters + 1, state.buffers + 1), Report(len(records), {"loss": 0.25, "last-loss": 0.125})
+        )
+
+    def predict(self, state: State, images: Any, labels: Any) -> Prediction:
+        raise NotImplementedError
+
+    def named_tensors(self, state: State) -> dict[str, Any]:
+        raise NotImplementedError
+
+
+class Spy(Attack):
+    """Writes down when each hook is called, and with what."""
+
+    def __init__(self, name: str, log: list[str], factor: float = 1.0) -> None:
+        self.name, self.log, self.factor = name, log, factor
+        self.seen: list[Any] = []
+
+    def poison_records(self, records: Records) -> Records:
+        self.log.append(f"{self.name}: records")
+        self.seen.append(records)
+        return replace(records, labels=(records.labels + 1) % len(records.classes))
+
+    def poison_update(self, update: Update) -> Update:
+        self.log.append(f"{self.name}: update")
+        self.seen.append(update)
+        return update.with_delta(self.factor * update.delta)
+
+    def forge_report(self, report: Report) -> Report:
+        self.log.append(f"{self.name}: report")
+        self.seen.append(report)
+        return replace(report, num_examples=report.num_examples * 10)
+
+
+class Noise(Attack):
+    """Draws in every hook."""
+
+    def __init__(self) -> None:
+        self.drawn: list[float] = []
+
+    def poison_records(self, records: Records) -> Records:
+        self.drawn.append(float(self.rng.random()))
+        return records
+
+    def poison_update(self, update: Update) -> Update:
+        return update.with_delta(self.rng.standard_normal(len(update.parameters)))
+
+
+class Liar(Attack):
+    """Claims another loss."""
+
+    def forge_report(self, report: Report) -> Report:
+        return Report(999, {**report.values, "loss": 7.0})
+
+
+def fit(hospital: Hospital, round: int = 1, lr: float = 0.01) -> Update:
+    """Train one round from the start."""
+    return hospital.fit(START, BUFFERS, round, lr)
+
+
+def test_an_honest_hospital_sends_what_it_trained_and_says_what_it_did() -> None:
+    learner = FakeLearner()
+    hospital = Hospital(3, RECORDS, learner, seed=1)
+    assert hospital.records is RECORDS
+    update = fit(hospital, round=4, lr=0.02)
+    assert (update.node, update.round) == (3, 4)
+    np.testing.assert_array_equal(update.parameters, START + 1)
+    np.testing.assert_array_equal(update.buffers, BUFFERS + 1)
+    np.testing.assert_array_equal(update.global_parameters, START)
+    np.testing.assert_array_equal(update.delta, np.ones(6))
+    assert update.report == Report(12, {"loss": 0.25, "last-loss": 0.125})
+    asked = learner.asked[0]
+    assert (asked["round"], asked["client"], asked["lr"]) == (4, 3, 0.02)
+    assert asked["records"] is RECORDS and asked["state"].parameters is START
+
+
+def test_hooks_run_in_order_records_once_and_the_rest_each_round() -> None:
+    log: list[str] = []
+    hospital = Hospital(0, RECORDS, FakeLearner(), [Spy("a", log), Spy("b", log)])
+    assert log == ["a: records", "b: records"]
+    log.clear()
+    fit(hospital, 1)
+    fit(hospital, 2)
+    for name in "ab":
+        assert [word for word in log if word.startswith(name)] == [f"{name}: update", f"{name}: report"] * 2
+    for hook in ("update", "report"):
+        assert [word for word in log if word.endswith(hook)] == [f"a: {hook}", f"b: {hook}"] * 2
+
+
+def test_each_attack_sees_what_the_one_before_it_made() -> None:
+    first, second = Spy("a", [], factor=-2.0), Spy("b", [], factor=3.0)
+    learner = FakeLearner()
+    hospital = Hospital(0, RECORDS, learner, [first, second])
+    np.testing.assert_array_equal(second.seen[0].labels, (RECORDS.labels + 1) % 4)
+    np.testing.assert_array_equal(hospital.records.labels, (RECORDS.labels + 2) % 4)
+    update = fit(hospital)
+    assert learner.asked[0]["records"] is hospital.records
+    np.testing.assert_array_equal(first.seen[1].delta, np.ones(6))
+    np.testing.assert_array_equal(second.seen[1].delta, -2 * np.ones(6))
+    np.testing.assert_array_equal(update.delta, -6 * np.ones(6))
+    assert (first.seen[2].num_examples, second.seen[2].num_examples) == (12, 120)
+    assert update.report.num_examples == 1200
+
+
+def test_the_order_of_attacks_matters() -> None:
+    class Shift(Attack):
+        def poison_update(self, update: Update) -> Update:
+            return update.with_delta(update.delta + 1)
+
+    class Double(Attack):
+        def poison_update(self, update: Update) -> Update:
+            return update.with_delta(2 * update.delta)
+
+    one = fit(Hospital(0, RECORDS, FakeLearner(), [Shift(), Double()])).delta
+    other = fit(Hospital(0, RECORDS, FakeLearner(), [Double(), Shift()])).delta
+    assert one.tolist() == [4] * 6 and other.tolist() == [3] * 6
+
+
+def test_poisoning_leaves_the_given_records_alone() -> None:
+    labels = RECORDS.labels.copy()
+    Hospital(0, RECORDS, FakeLearner(), [Spy("a", [])])
+    np.testing.assert_array_equal(RECORDS.labels, labels)
+
+
+def test_a_forged_report_keeps_the_update() -> None:
+    update = fit(Hospital(0, RECORDS, FakeLearner(), [Liar()]))
+    np.testing.assert_array_equal(update.parameters, START + 1)
+    np.testing.assert_array_equal(update.buffers, BUFFERS + 1)
+    assert update.report.num_examples == 999
+    assert update.report.values == {"loss": 7.0, "last-loss": 0.125}
+
+
+def test_a_poisoned_update_keeps_the_report_the_number_and_the_round() -> None:
+    class Impostor(Attack):
+        def poison_update(self, update: Update) -> Update:
+            return replace(update.with_delta(np.full(6, 5.0)), node=0, round=99)
+
+    update = fit(Hospital(2, RECORDS, FakeLearner(), [Impostor()]), round=3)
+    assert (update.node, update.round) == (2, 3)
+    np.testing.assert_array_equal(update.delta, np.full(6, 5.0))
+    assert update.report.num_examples == 12
+
+
+def test_randomness_is_bound_to_seed_place_round_and_hospital() -> None:
+    quiet, noisy = Liar(), Noise()
+    hospital = Hospital(5, RECORDS, FakeLearner(), [quiet, noisy], seed=8)
+    assert noisy.drawn == [generator(8, "attack", 1, 0, 5).random()]
+    for number in (7, 2, 7):
+        wanted = generator(8, "attack", 1, number, 5).standard_normal(6).astype(np.float32)
+        np.testing.assert_array_equal(fit(hospital, number).parameters, START + wanted)
+
+
+def test_seed_place_round_and_hospital_each_change_the_draw() -> None:
+    def drawn(seed: int, place: int, number: int, round: int) -> tuple[float, ...]:
+        attacks = [Liar()] * place + [Noise()]
+        return tuple(fit(Hospital(number, RECORDS, FakeLearner(), attacks, seed), round).parameters.tolist())
+
+    draws = [drawn(0, 0, 0, 1), drawn(1, 0, 0, 1), drawn(0, 1, 0, 1), drawn(0, 0, 1, 1), drawn(0, 0, 0, 2)]
+    assert len(set(draws)) == 5
+    assert drawn(0, 0, 0, 1) == draws[0]
+
+
+def test_hospitals_that_share_an_attack_do_not_disturb_each_other() -> None:
+    results = []
+    for order in ((0, 1), (1, 0)):
+        attack = Noise()
+        hospitals = [Hospital(number, RECORDS, FakeLearner(), [attack]) for number in (0, 1)]
+        sent = {number: fit(hospitals[number]).parameters for number in order}
+        results.append([sent[0].tolist(), sent[1].tolist()])
+    assert results[0] == results[1]
+
+
+def test_training_leaves_the_global_model_alone() -> None:
+    kept = START.copy()
+    fit(Hospital(0, RECORDS, FakeLearner(), [Spy("a", [], factor=-4.0)]))
+    np.testing.assert_array_equal(START, kept)

@@ -1,0 +1,156 @@
+"""Plug-ins: how text becomes a name with options, and a name a class."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from fedrobust.errors import UserError
+from fedrobust.federation import Attack, Defence
+from fedrobust.plugins import available, describe, find, instantiate, parse_call, split_chain
+
+MEAN = '''
+from fedrobust.federation import Defence
+import numpy as np
+
+class {name}(Defence):
+    """{line}"""
+
+    def __init__(self, power: float = 1.0) -> None:
+        self.power = power
+
+    def weigh(self, updates):
+        return np.ones(len(updates))
+'''
+
+
+@pytest.fixture
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """Give a user's folder with an empty strategies/ on the path."""
+    (tmp_path / "strategies").mkdir()
+    monkeypatch.syspath_prepend(str(tmp_path))
+    before = set(sys.modules)
+    yield tmp_path
+    for name in set(sys.modules) - before:
+        if name.split(".")[0] in ("strategies", "clients"):
+            del sys.modules[name]
+
+
+@pytest.mark.parametrize(
+    ("text", "name", "options"),
+    [
+        ("krum", "krum", {}),
+        (" krum ( ) ", "krum", {}),
+        ("krum(f=3)", "krum", {"f": 3}),
+        ("a-b(x=0.1, y='c d', z=[1, 2], place=top)", "a-b", {"x": 0.1, "y": "c d", "z": [1, 2], "place": "top"}),
+        ("package.module:Class(x=True)", "package.module:Class", {"x": True}),
+        ("medmnist:brain_mri4_28", "medmnist:brain_mri4_28", {}),
+    ],
+)
+def test_parse_call(text: str, name: str, options: dict[str, object]) -> None:
+    assert parse_call(text) == (name, options)
+
+
+@pytest.mark.parametrize("text", ["", "krum(", "krum(3)", "krum(f=)", "krum(f=open('x'))", "krum(f=1, f=2)", "krum f"])
+def test_parse_call_refuses(text: str) -> None:
+    with pytest.raises(UserError):
+        parse_call(text)
+
+
+def test_split_chain_minds_brackets_and_quotes() -> None:
+    assert split_chain("a(x='+') + b(y=[1, 2]) + c", "+") == ["a(x='+')", "b(y=[1, 2])", "c"]
+    with pytest.raises(UserError, match="missing beside"):
+        split_chain("a + ", "+")
+
+
+def test_a_file_in_the_users_folder_joins_the_built_in_ones(folder: Path) -> None:
+    (folder / "strategies" / "my_mean.py").write_text(MEAN.format(name="MyMean", line="Weighs all alike."))
+    assert find("my-mean", "strategies", (Defence,), "strategy").__name__ == "MyMean"
+    assert find("fedavg", "strategies", (Defence,), "strategy").__name__ == "FedAvg"
+    listing = available("strategies", (Defence,))
+    assert listing["my-mean"] == "Weighs all alike."
+    assert "isolation-forest" in listing
+
+
+def test_a_missing_name_names_the_nearest() -> None:
+    with pytest.raises(UserError, match="did you mean 'feddetect'"):
+        find("fedetect", "strategies", (Defence,), "strategy")
+    with pytest.raises(UserError, match="did you mean 'label-flip'"):
+        find("label-flp", "clients", (Attack,), "attack")
+
+
+@pytest.mark.parametrize(
+    ("code", "words"),
+    [
+        ("import nothing_of_this_name", "No module named 'nothing_of_this_name'"),
+        ("x = 1 / 0", "ZeroDivisionError: division by zero"),
+        ("def broken(:", "SyntaxError"),
+    ],
+)
+def test_a_file_that_fails_says_its_own_last_line(folder: Path, code: str, words: str) -> None:
+    (folder / "strategies" / "bad_file.py").write_text(code + "\n")
+    with pytest.raises(UserError) as caught:
+        find("bad-file", "strategies", (Defence,), "strategy")
+    assert words in str(caught.value)
+    assert "bad_file.py, line 1" in str(caught.value)
+    assert "does not load" in available("strategies", (Defence,))["bad-file"]
+
+
+def test_an_ambiguous_file_and_an_empty_one(folder: Path) -> None:
+    two = MEAN.format(name="One", line="1") + MEAN.format(name="Two", line="2")
+    (folder / "strategies" / "two_rules.py").write_text(two)
+    (folder / "strategies" / "no_rule.py").write_text("x = 1\n")
+    with pytest.raises(UserError, match="several public classes: One, Two"):
+        find("two-rules", "strategies", (Defence,), "strategy")
+    with pytest.raises(UserError, match="no public class"):
+        find("no-rule", "strategies", (Defence,), "strategy")
+
+
+def test_a_regular_package_that_hides_the_namespace(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (folder / "strategies" / "__init__.py").write_text("")
+    for name in [n for n in sys.modules if n.split(".")[0] == "strategies"]:
+        monkeypatch.delitem(sys.modules, name)
+    with pytest.raises(UserError, match=r"__init__.py"):
+        find("fedavg", "strategies", (Defence,), "strategy")
+
+
+def test_anything_else_by_module_and_class() -> None:
+    from flwr.serverapp.strategy import FedMedian, Strategy
+
+    assert find("flwr.serverapp.strategy:FedMedian", "strategies", (Strategy,), "strategy") is FedMedian
+    with pytest.raises(UserError, match="no class 'FedMedien'"):
+        find("flwr.serverapp.strategy:FedMedien", "strategies", (Strategy,), "strategy")
+    with pytest.raises(UserError, match="is not a Strategy"):
+        find("collections:Counter", "strategies", (Strategy,), "strategy")
+    with pytest.raises(UserError, match="no module 'nowhere'"):
+        find("nowhere.at_all:Thing", "strategies", (Strategy,), "strategy")
+
+
+def test_options_are_checked_against_the_signature() -> None:
+    class Rule:
+        def __init__(self, *, size: float = 1.0, need: int) -> None:
+            if size < 0:
+                raise ValueError("size is negative")
+            self.size, self.need = size, need
+
+    assert instantiate(Rule, {"need": 1}, "rule").need == 1
+    with pytest.raises(UserError, match="no option 'sise'; did you mean 'size'"):
+        instantiate(Rule, {"sise": 1, "need": 1}, "rule")
+    with pytest.raises(UserError, match="need"):
+        instantiate(Rule, {}, "rule")
+    with pytest.raises(UserError, match="size is negative"):
+        instantiate(Rule, {"size": -1, "need": 1}, "rule")
+
+
+def test_describe_takes_a_class_s_own_first_line() -> None:
+    class Base:
+        """Base line."""
+
+    class Undocumented(Base):
+        pass
+
+    assert describe(Base) == "Base line."
+    assert describe(Undocumented) == "(no description)"
