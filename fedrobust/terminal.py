@@ -46,19 +46,18 @@ class Terminal:
             TextColumn("{task.fields[state]}"),
             TimeElapsedColumn(),
             console=self._errors,
-            disable=quiet,
+            disable=quiet or not self._errors.is_terminal,
             transient=True,
         )
         self._quiet = quiet
         self._replies = 0
         self._round = 0
         self._task = self._progress.add_task(
-            "training", total=settings.rounds * settings.clients, round="1", state="", visible=False
+            "training", total=settings.rounds * settings.clients, round="1", state=""
         )
 
     def __enter__(self) -> Self:
-        """Begin to show progress."""
-        self._progress.start()
+        """Return itself; progress begins with `started`, so that an early mistake leaves no trace of a bar."""
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -74,7 +73,7 @@ class Terminal:
             f"[bold]{settings.clients} hospitals[/bold], {threat} · {source} · {settings.strategy}",
             highlight=False,
         )
-        self._progress.update(self._task, visible=True)
+        self._progress.start()
 
     def replied(self) -> None:
         """Move the bar by one hospital."""
@@ -91,6 +90,10 @@ class Terminal:
         self._progress.update(self._task, completed=self._replies, round=str(following), state=state)
         if self._quiet:
             return
+        if not self._errors.is_terminal:
+            self._errors.print(
+                f"round {self._round}/{self._settings.rounds}: {state}", highlight=False, soft_wrap=True
+            )
         for fault in line["faults"]:
             self._errors.print(
                 f"[yellow]round {self._round}: hospital {fault['hospital']} lost its round:[/yellow] "

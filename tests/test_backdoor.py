@@ -33,7 +33,9 @@ def boxes(images: np.ndarray) -> list[tuple[int, int, int, int]]:
 
 
 @pytest.mark.parametrize("place", PLACES)
-@pytest.mark.parametrize(("size", "side"), [(1 / 784, 1), (1e-6, 1), (0.02, 4), (0.1, 9), (0.25, 14), (1.0, 28)])
+@pytest.mark.parametrize(
+    ("size", "side"), [(1 / 784, 1), (1e-6, 1), (0.02, 4), (0.1, 9), (0.25, 14), (1.0, 28)]
+)
 def test_the_patch_covers_the_share_of_the_area(place: str, size: float, side: int) -> None:
     stamped = attack(place=place, size=size, share=1.0).poison_records(BLACK).images
     assert {(bottom - top, right - left) for top, left, bottom, right in boxes(stamped)} == {(side, side)}
@@ -58,7 +60,13 @@ def test_the_authors_patch() -> None:
 
 @pytest.mark.parametrize(
     ("place", "top", "left"),
-    [("top-left", 1, 1), ("top-right", 1, 23), ("bottom-left", 23, 1), ("bottom-right", 23, 23), ("center", 12, 12)],
+    [
+        ("top-left", 1, 1),
+        ("top-right", 1, 23),
+        ("bottom-left", 23, 1),
+        ("bottom-right", 23, 23),
+        ("center", 12, 12),
+    ],
 )
 def test_the_patch_stands_where_it_is_asked_for(place: str, top: int, left: int) -> None:
     stamped = attack(place=place, size=0.02, share=1.0).poison_records(BLACK).images
@@ -68,7 +76,9 @@ def test_the_patch_stands_where_it_is_asked_for(place: str, top: int, left: int)
 @pytest.mark.parametrize("place", PLACES)
 def test_images_that_are_not_square(place: str) -> None:
     records = Records(np.zeros((5, 1, 12, 48), np.uint8), np.ones(5, np.int64), ("a", "b"))
-    for top, left, bottom, right in boxes(attack(place=place, size=0.1, share=1.0).poison_records(records).images):
+    for top, left, bottom, right in boxes(
+        attack(place=place, size=0.1, share=1.0).poison_records(records).images
+    ):
         assert (bottom - top, right - left) == (8, 8)
         assert place != "top-right" or (top, right) == (1, 47)
         assert place != "bottom-left" or (bottom, left) == (11, 1)

@@ -29,7 +29,8 @@ class FakeLearner:
     def fit(self, state: State, records: Records, *, round: int, client: int, lr: float) -> Fitted:
         self.asked.append({"records": records, "round": round, "client": client, "lr": lr, "state": state})
         return Fitted(
-            State(state.parameters + 1, state.buffers + 1), Report(len(records), {"loss": 0.25, "last-loss": 0.125})
+            State(state.parameters + 1, state.buffers + 1),
+            Report(len(records), {"loss": 0.25, "last-loss": 0.125}),
         )
 
     def predict(self, state: State, images: Any, labels: Any) -> Prediction:

@@ -14,7 +14,9 @@ from strategies.isolation_forest import CEILING, IsolationForestWeighting, _clas
 ZERO = np.zeros(1, np.float32)
 
 
-def losses_of(received: np.ndarray, training: np.ndarray, number: int, counts: np.ndarray | None = None) -> Updates:
+def losses_of(
+    received: np.ndarray, training: np.ndarray, number: int, counts: np.ndarray | None = None
+) -> Updates:
     """Make a round in which each hospital reports these losses by class, shape (n, K)."""
     n, classes = received.shape
     held = np.full((n, classes), 20.0) if counts is None else counts
@@ -31,7 +33,9 @@ def losses_of(received: np.ndarray, training: np.ndarray, number: int, counts: n
     return Updates(updates)
 
 
-def play(defence: IsolationForestWeighting, rounds: int, bad: tuple[int, ...] = (), n: int = 10, seed: int = 0) -> list[Verdict]:
+def play(
+    defence: IsolationForestWeighting, rounds: int, bad: tuple[int, ...] = (), n: int = 10, seed: int = 0
+) -> list[Verdict]:
     """Play rounds in which the bad hospitals' losses are three times the others'."""
     draw = np.random.default_rng(seed)
     verdicts = []
@@ -56,7 +60,11 @@ def test_persistent_high_losses_lose_their_weight_and_nobody_else_does() -> None
 
 @pytest.mark.parametrize("n", [4, 5, 10, 20])
 def test_honest_hospitals_are_rarely_flagged(n: int) -> None:
-    flags = [np.asarray(v.flagged).mean() for s in range(10) for v in play(IsolationForestWeighting(), 20, n=n, seed=s)]
+    flags = [
+        np.asarray(v.flagged).mean()
+        for s in range(10)
+        for v in play(IsolationForestWeighting(), 20, n=n, seed=s)
+    ]
     assert np.mean(flags) <= 0.01
 
 

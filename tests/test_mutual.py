@@ -174,7 +174,7 @@ def plain_fit(
     )
     images, labels = plain_pixels(records.images), torch.tensor(records.labels)
     shuffle = torch_generator(chosen.seed, "batches", round, client)
-    epochs = []
+    epochs: list[list[float]] = []
     for _ in range(chosen.local_epochs):
         order = torch.randperm(len(labels), generator=shuffle).tolist()
         batches = [order[at : at + chosen.batch_size] for at in range(0, len(order), chosen.batch_size)]
@@ -402,7 +402,7 @@ def test_an_easy_task_is_learnt(head: str, networks: int) -> None:
 
 def test_rect_changes_a_skewed_batch_and_leaves_a_balanced_one() -> None:
     for records, differ in ((SKEWED, True), (EASY, False)):
-        one = {"networks": 1, "local_epochs": 1, "batch_size": len(records)}
+        one: dict[str, Any] = {"networks": 1, "local_epochs": 1, "batch_size": len(records)}
         with_rect = fit(learner(records, head="etf-rect", **one), records).state.parameters
         without = fit(learner(records, head="etf", **one), records).state.parameters
         assert (np.abs(with_rect - without).max() > 1e-4) == differ
@@ -416,7 +416,7 @@ def test_without_mutual_weight_each_network_learns_alone() -> None:
         pair = learner(mutual_weight=weight)
         two = pair.named_tensors(fit(pair).state)
         distances.append(max(float(np.abs(two[name] - one[name]).max()) for name in one))
-    assert distances[0] < 1e-5 < 1e-4 < distances[1]
+    assert distances[0] < 1e-5 and distances[1] > 1e-4
 
 
 def test_mutual_learning_draws_the_two_together() -> None:

@@ -45,7 +45,11 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
         ("krum", "krum", {}),
         (" krum ( ) ", "krum", {}),
         ("krum(f=3)", "krum", {"f": 3}),
-        ("a-b(x=0.1, y='c d', z=[1, 2], place=top)", "a-b", {"x": 0.1, "y": "c d", "z": [1, 2], "place": "top"}),
+        (
+            "a-b(x=0.1, y='c d', z=[1, 2], place=top)",
+            "a-b",
+            {"x": 0.1, "y": "c d", "z": [1, 2], "place": "top"},
+        ),
         ("package.module:Class(x=True)", "package.module:Class", {"x": True}),
         ("medmnist:brain_mri4_28", "medmnist:brain_mri4_28", {}),
     ],
@@ -54,7 +58,9 @@ def test_parse_call(text: str, name: str, options: dict[str, object]) -> None:
     assert parse_call(text) == (name, options)
 
 
-@pytest.mark.parametrize("text", ["", "krum(", "krum(3)", "krum(f=)", "krum(f=open('x'))", "krum(f=1, f=2)", "krum f"])
+@pytest.mark.parametrize(
+    "text", ["", "krum(", "krum(3)", "krum(f=)", "krum(f=open('x'))", "krum(f=1, f=2)", "krum f"]
+)
 def test_parse_call_refuses(text: str) -> None:
     with pytest.raises(UserError):
         parse_call(text)

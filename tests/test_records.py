@@ -104,7 +104,7 @@ def test_digest_is_about_the_contents_alone(tmp_path: Path) -> None:
     np.save(file, records.images)
     same = Records(
         images=np.load(file, mmap_mode="r"),
-        labels=records.labels.astype(np.int32),  # type: ignore[arg-type]
+        labels=records.labels.astype(np.int32),
         classes=records.classes,
         facts=dict(reversed(list(facts.items()))),
         source="elsewhere",

@@ -82,6 +82,8 @@ def load_records(settings: Settings) -> Records:
         raise UserError(
             "data 'medmnist' needs the file's name: medmnist:pneumoniamnist reads pneumoniamnist.npz"
         )
+    if settings.data_root is None and not settings.download:
+        raise UserError(f"data '{settings.data}' needs --data-root, the folder that holds {dataset}.npz")
     root = Path(settings.data_root) if settings.data_root else Path.home() / ".medmnist"
     return _checked_classes(_resized(load_medmnist(dataset, root, settings.download), settings.image_size))
 

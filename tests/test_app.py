@@ -1,0 +1,85 @@
+"""Flower's apps: messages in and out, and the run config of `flwr run`."""
+
+from __future__ import annotations
+
+import tomllib
+from pathlib import Path
+
+import numpy as np
+import pytest
+from federations import tiny
+from flwr.app import ConfigRecord, Context, Message, MessageType, RecordDict
+from flwr.supercore.task_identity import TaskIdentity
+
+from fedrobust.app import _from, attackers, build_attacks, build_learner, make_client_app, pack, unpack
+from fedrobust.config import Settings
+from fedrobust.learners.base import State
+
+TOP = Path(__file__).resolve().parents[1]
+
+
+def context(run_config: dict[str, object] | None = None, number: int = 1) -> Context:
+    return Context(
+        run_id=1,
+        node_id=5,
+        node_config={"partition-id": number, "num-partitions": 4},
+        state=RecordDict(),
+        run_config=run_config or {},  # type: ignore[arg-type]
+    )
+
+
+def test_flwr_s_table_of_settings_equals_the_defaults() -> None:
+    table = tomllib.loads((TOP / "pyproject.toml").read_text())["tool"]["flwr"]["app"]
+    given = table["config"]
+    assert {key.replace("-", "_") for key in given} == set(Settings.model_fields)
+    assert _from(context(given)) == Settings()
+    assert table["components"] == {
+        "serverapp": "fedrobust.app:server_app",
+        "clientapp": "fedrobust.app:client_app",
+    }
+
+
+def test_run_config_overrides() -> None:
+    assert _from(context({"clients": 4, "malicious": 1, "local-epochs": 3, "image-size": 0})) == Settings(
+        clients=4, malicious=1, local_epochs=3
+    )
+
+
+def test_attackers_follow_from_the_seed_alone() -> None:
+    assert attackers(Settings(malicious=3)) == attackers(Settings(malicious=3, strategy="fedavg", rounds=3))
+    assert len({attackers(Settings(malicious=3, seed=seed)) for seed in range(20)}) > 5
+    assert attackers(Settings()) == ()
+    # With one more attacker the others stay, so that series over their number compare like with like.
+    assert set(attackers(Settings(malicious=2))) < set(attackers(Settings(malicious=3)))
+
+
+def test_attacks_compose_in_order() -> None:
+    attacks = build_attacks(Settings(malicious=1, attack="label-flip(shift=2) + backdoor(target=3)"))
+    assert [type(attack).__name__ for attack in attacks] == ["LabelFlip", "Backdoor"]
+
+
+@pytest.mark.parametrize("buffers", [0, 3])
+def test_pack_and_unpack(buffers: int) -> None:
+    state = State(np.arange(5, dtype=np.float32), np.ones(buffers, np.float32))
+    back = unpack(pack(state))
+    np.testing.assert_array_equal(back.parameters, state.parameters)
+    np.testing.assert_array_equal(back.buffers, state.buffers)
+
+
+def test_a_client_answers_all_three_kinds_of_message(tmp_path: Path) -> None:
+    TaskIdentity.task_id, TaskIdentity.run_id, TaskIdentity.node_id = 1, 1, 0
+    settings = tiny(tmp_path)
+    app = make_client_app(settings)
+    start = build_learner(settings).initial()
+    content = RecordDict({"arrays": pack(start), "config": ConfigRecord({"lr": 0.001, "server-round": 1})})
+    asked = {
+        k: app(Message(content, 5, k), context())
+        for k in (MessageType.QUERY, MessageType.TRAIN, MessageType.EVALUATE)
+    }
+    for reply in asked.values():
+        assert reply.content["hospital"]["partition-id"] == 1
+    trained = asked[MessageType.TRAIN].content
+    assert unpack(trained["arrays"]).parameters.shape == start.parameters.shape
+    assert not np.array_equal(unpack(trained["arrays"]).parameters, start.parameters)
+    assert {"num-examples", "loss", "last-loss", "received-loss", "class-losses"} <= set(trained["metrics"])
+    assert 0 <= asked[MessageType.EVALUATE].content["metrics"]["accuracy"] <= 1

@@ -1,0 +1,94 @@
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from typing import Any
+
+import pytest
+
+from fedrobust.evaluation.detection import detection_summary
+
+
+def verdict(
+    scores: Sequence[float | None], flagged: Sequence[int] = (), hospitals: Sequence[int] | None = None
+) -> dict[str, Any]:
+    """Return one round's verdict, weights equal."""
+    chosen = list(range(len(scores))) if hospitals is None else list(hospitals)
+    weights = [1 / len(scores)] * len(scores) if scores else []
+    return {"hospitals": chosen, "weights": weights, "scores": list(scores), "flagged": list(flagged)}
+
+
+def test_a_run_of_two_rounds_by_hand() -> None:
+    first = verdict([0.1, 0.9, 0.5, 0.2], flagged=[1, 2])
+    second = {**verdict([0.3, 0.7, 0.1, 0.5], flagged=[3, 1, 0]), "weights": [0.1, 0.2, 0.3, 0.4]}
+    summary = detection_summary([first, second], malicious=[1, 3])
+    assert summary["precision"] == pytest.approx(2 / 3)  # 0, 1 and 3 flagged last
+    assert summary["recall"] == pytest.approx(1.0)
+    # Mean scores 0.2, 0.8, 0.3, 0.35: both attackers above both honest ones.
+    assert summary["auroc"] == pytest.approx(1.0)
+    assert summary["false_flag_rate"] == pytest.approx(2 / 4)  # hospital 2 in round 1, 0 in round 2
+    assert summary["weights"] == {"0": 0.1, "1": 0.2, "2": 0.3, "3": 0.4}
+    assert summary["flagged"] == [0, 1, 3]
+    json.dumps(summary)
+
+
+def test_auroc_ranks_mean_scores() -> None:
+    # Means: 1.0, 2.0, 3.0 and for the attacker 2.0: above one, tied with one, below one.
+    rounds = [verdict([0.0, 2.0, 4.0, 3.0]), verdict([2.0, 2.0, 2.0, 1.0])]
+    assert detection_summary(rounds, [3])["auroc"] == pytest.approx(0.5)
+    assert detection_summary(rounds, [2])["auroc"] == pytest.approx(1.0)
+    assert detection_summary(rounds, [0])["auroc"] == pytest.approx(0.0)
+
+
+def test_scores_that_a_rule_did_not_give_are_left_out() -> None:
+    rounds = [verdict([None, 5.0, 1.0]), verdict([None, None, 2.0]), verdict([0.5, None, None])]
+    assert detection_summary(rounds, [1])["auroc"] == pytest.approx(1.0)
+    assert detection_summary(rounds, [0])["auroc"] == pytest.approx(0.0)
+
+
+def test_a_rule_without_scores_has_no_auroc() -> None:
+    assert detection_summary([verdict([None] * 4, flagged=[1])], [1])["auroc"] is None
+    # One attacker's scores alone rank nobody.
+    assert detection_summary([verdict([None, 3.0, None])], [1])["auroc"] is None
+
+
+def test_without_malicious_hospitals() -> None:
+    summary = detection_summary([verdict([0.1, 0.2], flagged=[1]), verdict([0.1, 0.2])], [])
+    assert summary["recall"] is None and summary["auroc"] is None
+    assert summary["precision"] is None and summary["flagged"] == []
+    assert summary["false_flag_rate"] == pytest.approx(1 / 4)
+
+
+def test_flagging_honest_hospitals_alone() -> None:
+    summary = detection_summary([verdict([0.9, 0.1, 0.1], flagged=[0])], [2])
+    assert (summary["precision"], summary["recall"]) == (0.0, 0.0)
+    assert summary["false_flag_rate"] == pytest.approx(1 / 2)
+
+
+def test_all_malicious_leaves_nobody_to_flag_falsely() -> None:
+    summary = detection_summary([verdict([0.1, 0.2], flagged=[0])], [0, 1])
+    assert summary["false_flag_rate"] is None and summary["auroc"] is None
+    assert (summary["precision"], summary["recall"]) == (1.0, 0.5)
+
+
+def test_rounds_without_a_verdict_do_not_count() -> None:
+    silent = verdict([])
+    told = verdict([0.1, 0.9], flagged=[1])
+    assert detection_summary([silent, told, silent], [1]) == detection_summary([told], [1])
+
+
+@pytest.mark.parametrize("rounds", [[], [verdict([])]])
+def test_a_run_without_any_verdict(rounds: list[dict[str, Any]]) -> None:
+    summary = detection_summary(rounds, [0])
+    assert all(summary[name] is None for name in ("precision", "recall", "auroc", "false_flag_rate"))
+    assert summary["weights"] == {} and summary["flagged"] == []
+    assert set(summary) == set(detection_summary([verdict([0.1])], [0]))
+
+
+def test_hospitals_may_miss_rounds() -> None:
+    rounds = [verdict([0.2, 0.9, 0.1], flagged=[1]), verdict([0.4, 0.3], flagged=[2], hospitals=[0, 2])]
+    summary = detection_summary(rounds, [1])
+    assert summary["auroc"] == pytest.approx(1.0)  # 0.9 against 0.3 and 0.2
+    assert summary["weights"] == {"0": 0.5, "2": 0.5}
+    assert summary["recall"] == 0.0 and summary["precision"] == 0.0
+    assert summary["false_flag_rate"] == pytest.approx(1 / 4)

@@ -1,0 +1,369 @@
+from __future__ import annotations
+
+import random
+from dataclasses import FrozenInstanceError, replace
+from typing import Any
+
+import numpy as np
+import pytest
+from helpers import make_records, make_updates
+
+from fedrobust import federation
+from fedrobust.federation import Attack, Defence, PreAggregation, Report, Update, Updates, Verdict
+
+
+def wide(updates: Updates) -> np.ndarray:
+    """Return all parameters in float64, shape (n, d)."""
+    return np.stack([update.parameters for update in updates]).astype(np.float64)
+
+
+# --- Update -------------------------------------------------------------------------------------------------------
+
+
+def test_delta_and_back() -> None:
+    update = make_updates(1)[0]
+    np.testing.assert_array_equal(update.delta, update.parameters - update.global_parameters)
+    other = update.with_delta([0.5] * 40)
+    assert other.parameters.dtype == np.float32
+    np.testing.assert_array_equal(other.parameters, update.global_parameters + np.float32(0.5))
+    assert other.report is update.report and other.node == update.node and other.round == update.round
+    np.testing.assert_allclose(update.with_delta(update.delta).parameters, update.parameters, atol=1e-6)
+
+
+def test_with_delta_leaves_the_given_arrays_alone() -> None:
+    update = make_updates(1)[0]
+    kept = update.parameters.copy(), update.global_parameters.copy()
+    other = update.with_delta(np.zeros(40))
+    other.parameters[:] = 9
+    np.testing.assert_array_equal(update.parameters, kept[0])
+    np.testing.assert_array_equal(update.global_parameters, kept[1])
+
+
+def test_words_are_frozen() -> None:
+    update = make_updates(1)[0]
+    with pytest.raises(FrozenInstanceError):
+        update.node = 3
+    with pytest.raises(FrozenInstanceError):
+        update.report.num_examples = 3
+
+
+# --- Updates ------------------------------------------------------------------------------------------------------
+
+
+def test_updates_stand_in_the_hospitals_order() -> None:
+    listed = list(
+        make_updates(8, nodes=[10, 2, 33, 1, 7, 20, 0, 5], num_examples=[10, 2, 33, 1, 7, 20, 0, 5])
+    )
+    random.Random(0).shuffle(listed)
+    updates = Updates(listed, seed=6)
+    assert updates.nodes == (0, 1, 2, 5, 7, 10, 20, 33)
+    assert [update.node for update in updates] == list(updates.nodes)
+    np.testing.assert_array_equal(updates.num_examples, updates.nodes)
+    assert updates.num_examples.dtype == np.float64
+    assert len(updates) == 8 and updates.seed == 6
+    assert updates[2].node == 2 and updates[-1].node == 33
+    assert [update.node for update in updates[1:3]] == [1, 2]
+
+
+def test_order_of_arrival_changes_no_bit() -> None:
+    updates = make_updates(7, d=1000, buffers=3)
+    listed = list(updates)
+    random.Random(3).shuffle(listed)
+    again = Updates(listed)
+    weight = np.arange(1, 8) / 3
+    np.testing.assert_array_equal(again.mean(weight), updates.mean(weight))
+    np.testing.assert_array_equal(again.mean_buffers(weight), updates.mean_buffers(weight))
+    np.testing.assert_array_equal(again.gram(), updates.gram())
+
+
+def test_round_and_global_parameters_are_those_of_the_replies() -> None:
+    updates = make_updates(3, round=4)
+    assert updates.round == 4
+    assert updates.global_parameters is updates[0].global_parameters
+
+
+def test_no_update_is_refused() -> None:
+    with pytest.raises(ValueError, match="at least one update"):
+        Updates([])
+
+
+def test_two_updates_of_one_hospital_are_refused() -> None:
+    updates = make_updates(3)
+    with pytest.raises(ValueError, match=r"two updates claim one hospital: \[0, 1, 1, 2\]"):
+        Updates([*updates, updates[1]])
+
+
+@pytest.mark.parametrize("name", ["parameters", "buffers"])
+def test_updates_of_different_shapes_are_refused(name: str) -> None:
+    updates = list(make_updates(3, buffers=4))
+    updates[1] = replace(updates[1], **{name: getattr(updates[1], name)[:-1]})
+    with pytest.raises(ValueError, match="same shape"):
+        Updates(updates)
+
+
+@pytest.mark.parametrize("chunk", [1, 7, 40, 64, 1000])
+def test_deltas_in_chunks_are_the_deltas(chunk: int) -> None:
+    updates = make_updates(5)
+    wanted = np.stack([update.delta for update in updates])
+    found = np.full_like(wanted, np.nan)
+    for part, block in updates.deltas(chunk):
+        assert block.dtype == np.float32 and block.shape[1] <= chunk
+        found[:, part] = block
+    np.testing.assert_array_equal(found, wanted)
+
+
+def test_a_block_belongs_to_the_caller() -> None:
+    updates = make_updates(3)
+    kept = wide(updates)
+    for _, block in updates.deltas(16):
+        block[:] = 0
+    np.testing.assert_array_equal(wide(updates), kept)
+
+
+@pytest.fixture(params=[None, 16], ids=["one chunk", "small chunks"])
+def chunks(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Run a test with the usual chunk, and with one that the vectors do not fit in."""
+    if request.param is not None:
+        monkeypatch.setattr(federation, "CHUNK", request.param)
+        # `deltas` has taken the number as its default.
+        monkeypatch.setattr(Updates.deltas, "__defaults__", (request.param,))
+
+
+@pytest.mark.usefixtures("chunks")
+@pytest.mark.parametrize("n", [1, 2, 9])
+def test_gram_and_norms_are_those_of_the_deltas_in_float64(n: int) -> None:
+    updates = make_updates(n, d=83)
+    deltas = np.stack([update.delta for update in updates]).astype(np.float64)
+    np.testing.assert_allclose(updates.gram(), deltas @ deltas.T, rtol=1e-12, atol=1e-12)
+    np.testing.assert_allclose(updates.norms(), np.linalg.norm(deltas, axis=1), rtol=1e-12)
+    assert updates.gram().dtype == np.float64 and updates.norms().shape == (n,)
+
+
+def test_small_updates_of_a_large_model_keep_their_digits() -> None:
+    base = np.full(4096, 1000.0, np.float32)
+    steps = np.array([0.25, -0.5, 0.125], np.float32)
+    updates = Updates([Update(k, base + step, Report(1), base) for k, step in enumerate(steps)])
+    np.testing.assert_allclose(updates.gram(), 4096 * np.outer(steps, steps), rtol=1e-12)
+
+
+def test_changing_the_gram_changes_no_later_one() -> None:
+    updates = make_updates(3)
+    kept = updates.gram().copy()
+    updates.gram()[:] = 0
+    np.testing.assert_array_equal(updates.gram(), kept)
+    np.testing.assert_array_equal(updates.norms(), np.sqrt(np.diagonal(kept)))
+
+
+@pytest.mark.usefixtures("chunks")
+@pytest.mark.parametrize(
+    "weight", [[1, 1, 1, 1, 1], [0.1, 3, 0, 2, 5], [0, 0, 7, 0, 0], [1e-9, 2e-9, 0, 0, 0]]
+)
+def test_mean_is_the_weighted_mean_in_float64(weight: list[float]) -> None:
+    updates = make_updates(5, d=83, buffers=21)
+    made = updates.mean(weight)
+    assert made.dtype == np.float32 and made.shape == (83,)
+    np.testing.assert_array_equal(made, np.average(wide(updates), axis=0, weights=weight).astype(np.float32))
+    buffers = np.stack([update.buffers for update in updates]).astype(np.float64)
+    np.testing.assert_allclose(
+        updates.mean_buffers(weight), np.average(buffers, axis=0, weights=weight), rtol=1e-6
+    )
+
+
+def test_mean_sums_in_float64() -> None:
+    # In float32 the sum of 2000 such numbers is off by far more than one last place.
+    values = np.random.default_rng(0).random(2000).astype(np.float32) + 1000
+    base = np.zeros(1, np.float32)
+    updates = Updates([Update(k, values[k : k + 1], Report(1), base) for k in range(2000)])
+    assert updates.mean(np.ones(2000))[0] == np.float32(values.astype(np.float64).mean())
+
+
+@pytest.mark.usefixtures("chunks")
+@pytest.mark.parametrize("poison", [np.nan, np.inf, -np.inf])
+def test_a_hospital_of_no_weight_does_not_reach_the_mean(poison: float) -> None:
+    updates = list(make_updates(4, d=50, buffers=3))
+    clean = Updates(updates).mean([1, 0, 2, 3]), Updates(updates).mean_buffers([1, 0, 2, 3])
+    bad = np.full(50, poison, np.float32), np.full(3, poison, np.float32)
+    updates[1] = replace(updates[1], parameters=bad[0], buffers=bad[1])
+    poisoned = Updates(updates)
+    np.testing.assert_array_equal(poisoned.mean([1, 0, 2, 3]), clean[0])
+    np.testing.assert_array_equal(poisoned.mean_buffers([1, 0, 2, 3]), clean[1])
+    with np.errstate(invalid="ignore"):
+        assert not np.isfinite(poisoned.mean([1, 1, 2, 3])).any()
+
+
+def test_mean_of_no_buffers_is_empty() -> None:
+    assert make_updates(3).mean_buffers([1, 1, 1]).shape == (0,)
+
+
+def test_a_mean_needs_a_weight_for_each_hospital() -> None:
+    with pytest.raises(ValueError, match="shorter|longer"):
+        make_updates(3).mean([1, 1])
+
+
+# --- what hospitals report ----------------------------------------------------------------------------------------
+
+
+def test_reported_scalars() -> None:
+    updates = make_updates(3, values=[{"loss": 1.5}, {"loss": 2}, {"loss": 0.25}], nodes=[2, 0, 1])
+    told = updates.reported("loss")
+    assert told.dtype == np.float64
+    np.testing.assert_array_equal(told, [2, 0.25, 1.5])
+
+
+def test_reported_lists() -> None:
+    updates = make_updates(2, values=[{"class-losses": (1.0, 2.0, 3.0)}, {"class-losses": (4.0, 5.0, 6.0)}])
+    np.testing.assert_array_equal(updates.reported("class-losses"), [[1, 2, 3], [4, 5, 6]])
+
+
+def test_a_hospital_that_reports_nothing_is_nan() -> None:
+    updates = make_updates(3, values=[{}, {"loss": 2.0}, {"loss": float("nan")}])
+    np.testing.assert_array_equal(updates.reported("loss"), [np.nan, 2, np.nan])
+    np.testing.assert_array_equal(updates.reported("no such thing"), [np.nan] * 3)
+    updates = make_updates(3, values=[{}, {"class-losses": (1.0, 2.0)}, {"class-losses": (3.0, 4.0)}])
+    np.testing.assert_array_equal(updates.reported("class-losses"), [[np.nan, np.nan], [1, 2], [3, 4]])
+
+
+@pytest.mark.parametrize("liar", [0, 2])
+@pytest.mark.parametrize("claim", [(9.0, 9.0), (9.0,), ()])
+def test_one_hospitals_list_does_not_erase_the_others_numbers(liar: int, claim: tuple[float, ...]) -> None:
+    values: list[dict[str, Any]] = [{"loss": 1.0}, {"loss": 2.0}, {"loss": 3.0}]
+    values[liar] = {"loss": claim}
+    wanted = np.array([1.0, 2.0, 3.0])
+    wanted[liar] = np.nan
+    np.testing.assert_array_equal(make_updates(3, values=values).reported("loss"), wanted)
+
+
+@pytest.mark.parametrize("liar", [0, 2])
+@pytest.mark.parametrize("claim", [9.0, (9.0,), (9.0, 9.0, 9.0), ()])
+def test_one_hospitals_short_list_does_not_erase_the_others(
+    liar: int, claim: float | tuple[float, ...]
+) -> None:
+    values: list[dict[str, Any]] = [{"class-losses": (1.0, 2.0)} for _ in range(3)]
+    values[liar] = {"class-losses": claim}
+    wanted = np.array([[1.0, 2.0]] * 3)
+    wanted[liar] = np.nan
+    np.testing.assert_array_equal(make_updates(3, values=values).reported("class-losses"), wanted)
+
+
+# --- Verdict ------------------------------------------------------------------------------------------------------
+
+
+def test_a_verdict_is_filled_up() -> None:
+    verdict = Verdict([1, 2, 0]).checked(3)
+    assert isinstance(verdict.weight, np.ndarray) and verdict.weight.dtype == np.float64
+    np.testing.assert_array_equal(verdict.weight, [1, 2, 0])
+    assert np.isnan(np.asarray(verdict.score)).all() and np.shape(verdict.score) == (3,)
+    assert np.asarray(verdict.flagged).tolist() == [False] * 3 and list(verdict.why or []) == [""] * 3
+
+
+def test_a_whole_verdict_is_kept() -> None:
+    verdict = Verdict([1, 2], [0.5, -1], [0, 1], ["", "far off"]).checked(2)
+    np.testing.assert_array_equal(verdict.score, [0.5, -1])
+    assert np.asarray(verdict.flagged).dtype == bool and np.asarray(verdict.flagged).tolist() == [False, True]
+    assert verdict.why == ["", "far off"]
+
+
+@pytest.mark.parametrize(
+    ("verdict", "words"),
+    [
+        (Verdict([1, 1]), r"weight has shape \(2,\), but 3 hospitals"),
+        (Verdict(1.0), r"weight has shape \(\)"),
+        (Verdict([[1, 1, 1]]), "weight has shape"),
+        (Verdict([1, np.nan, 1]), "finite and not negative"),
+        (Verdict([1, np.inf, 1]), "finite and not negative"),
+        (Verdict([1, -0.1, 1]), "finite and not negative"),
+        (Verdict([1, 1, 1], score=[1, 2]), r"score has shape \(2,\)"),
+        (Verdict([1, 1, 1], flagged=[True]), r"flagged has shape \(1,\)"),
+        (Verdict([1, 1, 1], why=["a", "b"]), r"why has shape \(2,\)"),
+    ],
+)
+def test_a_verdict_that_does_not_fit_is_refused(verdict: Verdict, words: str) -> None:
+    with pytest.raises(ValueError, match=words):
+        verdict.checked(3)
+
+
+def test_a_checked_verdict_is_a_copy() -> None:
+    weight, score, flagged = np.array([1.0, 2.0]), np.array([0.5, 0.25]), np.array([True, False])
+    checked = Verdict(weight, score, flagged).checked(2)
+    # A rule may go on with its own arrays in the next round.
+    weight[:], score[:], flagged[:] = 0, 0, False
+    np.testing.assert_array_equal(checked.weight, [1, 2])
+    np.testing.assert_array_equal(checked.score, [0.5, 0.25])
+    assert np.asarray(checked.flagged).tolist() == [True, False]
+
+
+# --- Defence ------------------------------------------------------------------------------------------------------
+
+
+class Fixed(Defence):
+    """Gives the weights, or the verdict, that it was made with."""
+
+    def __init__(self, said: Any) -> None:
+        self.said = said
+
+    def weigh(self, updates: Updates) -> Any:
+        return self.said
+
+
+@pytest.mark.parametrize(
+    "said", [[1, 0, 3], np.array([1, 0, 3]), Verdict([1, 0, 3]), Verdict([1, 0, 3], flagged=[0, 1, 0])]
+)
+def test_weights_become_the_weighted_mean(said: Any) -> None:
+    updates = make_updates(3)
+    parameters, verdict = Fixed(said).combine(updates)
+    np.testing.assert_array_equal(parameters, updates.mean([1, 0, 3]))
+    np.testing.assert_array_equal(verdict.weight, [1, 0, 3])
+    assert np.shape(verdict.score) == np.shape(verdict.flagged) == (3,)
+
+
+def test_all_weights_zero_keep_the_global_model() -> None:
+    updates = make_updates(3)
+    parameters, verdict = Fixed([0, 0, 0]).combine(updates)
+    np.testing.assert_array_equal(parameters, updates.global_parameters)
+    parameters[:] = 0  # a copy, not the model itself
+    assert updates.global_parameters.any() and not np.any(verdict.weight)
+
+
+def test_weights_that_do_not_fit_are_refused() -> None:
+    with pytest.raises(ValueError, match="weight has shape"):
+        Fixed([1, 1]).combine(make_updates(3))
+
+
+def test_aggregation_leaves_the_updates_alone() -> None:
+    updates = make_updates(4, buffers=2)
+    kept = wide(updates), updates.global_parameters.copy(), updates[1].buffers.copy()
+    made, _ = Fixed([1, 2, 3, 4]).combine(updates)
+    made[:] = 0
+    updates.gram()
+    updates.mean_buffers([1, 2, 3, 4])[:] = 0
+    np.testing.assert_array_equal(wide(updates), kept[0])
+    np.testing.assert_array_equal(updates.global_parameters, kept[1])
+    np.testing.assert_array_equal(updates[1].buffers, kept[2])
+
+
+def test_one_hospital_alone_is_the_new_model() -> None:
+    updates = make_updates(1)
+    np.testing.assert_array_equal(Fixed([5]).combine(updates)[0], updates[0].parameters)
+
+
+def test_a_defence_that_overrides_nothing_says_so() -> None:
+    class Idle(Defence):
+        pass
+
+    with pytest.raises(NotImplementedError, match="Idle overrides neither weigh nor combine"):
+        Idle().combine(make_updates(2))
+    assert Idle().state() == {} and Idle.trusts == frozenset()
+
+
+def test_a_step_must_say_how_it_transforms() -> None:
+    with pytest.raises(TypeError, match="transform"):
+        PreAggregation()  # type: ignore[abstract]
+
+
+def test_an_attack_that_overrides_nothing_changes_nothing() -> None:
+    attack, records, update = Attack(), make_records(), make_updates(1)[0]
+    assert attack.poison_records(records) is records
+    assert attack.poison_update(update) is update
+    assert attack.forge_report(update.report) is update.report
+    assert attack.trigger(records) is None
+    assert Attack.knowledge == "own"

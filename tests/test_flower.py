@@ -1,0 +1,78 @@
+"""Flower's runtimes: simulation on Ray, and `flwr run`; the same bits as the local engine."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from federations import tiny
+
+from fedrobust import UserError, run
+
+TOP = Path(__file__).resolve().parents[1]
+
+
+@pytest.mark.slow
+def test_the_simulation_runtime_gives_the_same_bits(tmp_path: Path) -> None:
+    local, flower = (
+        run(tiny(tmp_path / engine, engine=engine, malicious=1, networks=2, workers=2))
+        for engine in ("local", "flower")
+    )
+    for name in ("rounds.jsonl", "verdicts.jsonl", "model.safetensors"):
+        assert (local.folder / name).read_bytes() == (flower.folder / name).read_bytes()
+
+
+@pytest.mark.slow
+def test_a_mistake_inside_flower_s_server_thread_comes_out(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="did you mean"):
+        run(tiny(tmp_path, engine="flower", strategy="fedavvg"))
+
+
+@pytest.mark.slow
+def test_flwr_run(tmp_path: Path) -> None:
+    """`flwr run .` with a run config of its own, on a copy of the project and a Flower home of its own."""
+    project = tmp_path / "project"
+    project.mkdir()
+    for name in ("fedrobust", "clients", "strategies", "experiments"):
+        shutil.copytree(TOP / name, project / name, ignore=shutil.ignore_patterns("__pycache__"))
+    for name in ("pyproject.toml", "README.md", "LICENSE"):
+        shutil.copy(TOP / name, project)
+    home = tmp_path / "home"
+    environment = {
+        **os.environ,
+        "FLWR_HOME": str(home),
+        "FLWR_TELEMETRY_ENABLED": "0",
+        "FLWR_DISABLE_RUNTIME_DEPENDENCY_INSTALLATION": "1",
+        "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
+    }
+    out = tmp_path / "out"
+    settings = f'clients=4 malicious=1 rounds=2 local-epochs=1 networks=1 data="phantom(images=240, size=16)" out="{out}"'
+    try:
+        done = subprocess.run(
+            [
+                str(Path(sys.executable).with_name("flwr")),
+                "run",
+                str(project),
+                "--stream",
+                "--run-config",
+                settings,
+            ],
+            env=environment,
+            capture_output=True,
+            text=True,
+            timeout=300,
+            check=False,
+        )
+        assert done.returncode == 0, done.stdout + done.stderr
+        (folder,) = out.iterdir()
+        local = run(tiny(tmp_path / "local", malicious=1))
+        assert folder.name == local.folder.name
+        for name in ("rounds.jsonl", "model.safetensors"):
+            assert (local.folder / name).read_bytes() == (folder / name).read_bytes()
+    finally:
+        # Flower leaves its local SuperLink running for the next run; it is found by its home.
+        subprocess.run(["pkill", "-f", str(home)], check=False)

@@ -1,0 +1,145 @@
+"""The Flower strategy that hosts defences, beside Flower's own on the same messages."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+from federations import Unordered, fake_app
+from flwr.app import Array, ArrayRecord, ConfigRecord
+from flwr.serverapp.strategy import FedAvg as FlowerFedAvg
+from flwr.serverapp.strategy import FedMedian, Strategy
+
+from fedrobust.errors import UserError
+from fedrobust.federation import Defence, PreAggregation, Updates, Verdict
+from fedrobust.hosting import HostedStrategy, build_strategy, is_buffer
+from fedrobust.roster import Roster
+from strategies.fedavg import FedAvg
+
+MODEL = {
+    "layer.weight": np.arange(6, dtype=np.float32).reshape(2, 3),
+    "layer.bias": np.zeros(2, np.float32),
+    "norm.running_mean": np.zeros(3, np.float32),
+    "norm.num_batches_tracked": np.array(7, np.int64),
+}
+
+
+def one_round(strategy: Strategy, hospitals: int = 5) -> dict[str, np.ndarray]:
+    """Run one round in which every hospital adds noise of its own and claims 10 * (1 + number) images."""
+
+    def behaviour(arrays: dict[str, np.ndarray], number: int) -> Any:
+        draw = np.random.default_rng(number)
+        moved = {
+            name: value + draw.standard_normal(value.shape).astype(np.float32)
+            if value.dtype.kind == "f"
+            else np.asarray(value + 100 * number)
+            for name, value in arrays.items()
+        }
+        return moved, {"num-examples": 10 * (1 + number)}
+
+    arrays = ArrayRecord({name: Array(value) for name, value in MODEL.items()})
+    roster = Roster(Unordered(fake_app(behaviour), hospitals), hospitals)
+    roster.enrol()
+    roster.expect(arrays)
+    messages = strategy.configure_train(1, arrays, ConfigRecord({"lr": 0.1}), roster)
+    fresh, metrics = strategy.aggregate_train(1, roster.send_and_receive(messages))
+    assert fresh is not None and metrics is not None
+    return {name: array.numpy() for name, array in fresh.items()}
+
+
+def test_fedavg_agrees_with_flower_s_and_counters_stay() -> None:
+    ours, flowers = one_round(HostedStrategy(FedAvg())), one_round(FlowerFedAvg(fraction_evaluate=0.0))
+    for name in ("layer.weight", "layer.bias", "norm.running_mean"):
+        np.testing.assert_allclose(ours[name], flowers[name], rtol=1e-6)
+        assert ours[name].dtype == np.float32 and ours[name].shape == MODEL[name].shape
+    assert ours["norm.num_batches_tracked"] == 7
+
+
+def test_distances_see_parameters_only() -> None:
+    seen: list[Updates] = []
+
+    class Look(Defence):
+        def weigh(self, updates: Updates) -> Verdict:
+            seen.append(updates)
+            return Verdict(np.ones(len(updates)))
+
+    one_round(HostedStrategy(Look()))
+    assert seen[0].nodes == (0, 1, 2, 3, 4)
+    assert seen[0][0].parameters.shape == (8,)
+    assert seen[0][0].buffers.shape == (3,)
+    assert [u.report.num_examples for u in seen[0]] == [10, 20, 30, 40, 50]
+
+
+def test_running_statistics_follow_the_weights() -> None:
+    class OnlyTwo(Defence):
+        def weigh(self, updates: Updates) -> list[float]:
+            return [1.0 if node == 2 else 0.0 for node in updates.nodes]
+
+    draw = np.random.default_rng(2)
+    expected = {
+        n: v + draw.standard_normal(v.shape).astype(np.float32)
+        for n, v in MODEL.items()
+        if v.dtype.kind == "f"
+    }
+    got = one_round(HostedStrategy(OnlyTwo()))
+    for name, value in expected.items():
+        np.testing.assert_allclose(got[name], value, rtol=1e-6)
+
+
+def test_no_weight_at_all_keeps_the_model() -> None:
+    class Nobody(Defence):
+        def weigh(self, updates: Updates) -> Verdict:
+            return Verdict(np.zeros(len(updates)))
+
+    got = one_round(HostedStrategy(Nobody()))
+    for name, value in MODEL.items():
+        np.testing.assert_array_equal(got[name], value)
+
+
+def test_steps_come_before_the_defence() -> None:
+    class Freeze(PreAggregation):
+        def transform(self, updates: Updates) -> Updates:
+            return Updates([u.with_delta(np.zeros_like(u.parameters)) for u in updates], updates.seed)
+
+    got = one_round(HostedStrategy(FedAvg(), [Freeze()]))
+    np.testing.assert_array_equal(got["layer.weight"], MODEL["layer.weight"])
+
+
+@pytest.mark.parametrize("weight", [[1.0], [-1.0] * 5, [float("nan")] * 5])
+def test_an_impossible_verdict_is_refused(weight: list[float]) -> None:
+    class Wrong(Defence):
+        def weigh(self, updates: Updates) -> Verdict:
+            return Verdict(weight)
+
+    with pytest.raises(ValueError, match="weight"):
+        one_round(HostedStrategy(Wrong()))
+
+
+def test_build_strategy() -> None:
+    assert isinstance(build_strategy("feddetect(warm_up=2)", 10), HostedStrategy)
+    plain = build_strategy("flwr.serverapp.strategy:FedMedian", 10)
+    assert type(plain) is FedMedian
+    assert plain.fraction_evaluate == 0.0
+    assert build_strategy("flwr.serverapp.strategy:FedMedian", 1).min_train_nodes == 1  # type: ignore[attr-defined]
+    with pytest.raises(UserError, match="did you mean 'warm_up'"):
+        build_strategy("feddetect(warmup=2)", 10)
+    with pytest.raises(UserError, match="pipeline"):
+        build_strategy("fedavg | feddetect", 10)
+    with pytest.raises(UserError, match="did you mean 'feddetect'"):
+        build_strategy("feddetct", 10)
+
+
+@pytest.mark.parametrize(
+    ("name", "dtype", "buffer"),
+    [
+        ("parameters", "float32", False),
+        ("buffers", "float32", True),
+        ("bn.running_var", "float32", True),
+        ("bn.num_batches_tracked", "int64", True),
+        ("bn.weight", "float32", False),
+        ("running_mean_head.weight", "float32", False),
+    ],
+)
+def test_is_buffer(name: str, dtype: str, buffer: bool) -> None:
+    assert is_buffer(name, dtype) is buffer

@@ -1,0 +1,211 @@
+"""Whole runs on small federations: what they write, that they repeat, and that faults cost a round, not the run."""
+
+from __future__ import annotations
+
+import json
+import textwrap
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from federations import tiny
+from safetensors.numpy import load_file
+
+from fedrobust import Settings, UserError, run
+from fedrobust.app import attackers
+from fedrobust.config import load_settings
+from fedrobust.runner import existing
+
+METRICS = {"accuracy", "macro_f1", "macro_precision", "macro_recall", "auroc"}
+
+
+def files(result: Any, *names: str) -> list[bytes]:
+    return [(result.folder / name).read_bytes() for name in names]
+
+
+def test_a_run_gives_summary_history_and_a_whole_folder(tmp_path: Path) -> None:
+    result = run(tiny(tmp_path, malicious=1, networks=2))
+    summary = result.summary
+    assert set(summary["clean"]) == set(summary["noisy"]) == METRICS
+    assert set(summary["drop"]) == {"accuracy", "macro_f1", "macro_precision", "combined"}
+    assert {"precision", "recall", "auroc", "false_flag_rate", "weights", "flagged"} == set(
+        summary["detection"]
+    )
+    assert (summary["clients"], summary["malicious"], summary["rounds"], summary["seed"]) == (4, 1, 2, 0)
+    assert sum(summary["detection"]["weights"].values()) == pytest.approx(1)
+    assert Path(summary["run"]) == result.folder
+    assert {f.name for f in result.folder.iterdir()} == {
+        *("settings.toml", "manifest.json", "rounds.jsonl", "verdicts.jsonl", "timings.jsonl"),
+        *("summary.json", "model.safetensors"),
+    }
+    assert json.loads((result.folder / "summary.json").read_text()) == json.loads(result.to_json())
+    assert list(result.history.index) == [1, 2]
+    assert result.history.loc[2, "clean.accuracy"] == summary["clean"]["accuracy"]
+    assert existing(result.settings) == result.folder
+    assert not list(tmp_path.glob("*.partial"))
+
+
+def test_the_manifest_tells_where_the_numbers_come_from(tmp_path: Path) -> None:
+    result = run(tiny(tmp_path, malicious=2))
+    manifest = json.loads((result.folder / "manifest.json").read_text())
+    assert manifest["malicious"] == list(attackers(result.settings)) == list(result.malicious)
+    assert manifest["data"]["synthetic"] is True
+    assert len(manifest["data"]["sha256"]) == 64
+    assert manifest["versions"]["torch"] and manifest["versions"]["flwr"]
+    assert manifest["seeds"] == {"run": 0}
+    assert manifest["defence_trusts"] == ["loss"]
+    assert sum(map(sum, manifest["data"]["hospitals"].values())) == manifest["data"]["split"]["train"]
+
+
+def test_settings_toml_makes_the_same_run_again(tmp_path: Path) -> None:
+    first = run(tiny(tmp_path / "a", malicious=1, attack="backdoor(size=0.1)"))
+    again = load_settings({"out": str(tmp_path / "b")}, first.folder / "settings.toml")
+    second = run(again)
+    names = ("rounds.jsonl", "verdicts.jsonl", "model.safetensors")
+    assert files(first, *names) == files(second, *names)
+
+
+def test_two_seeds_differ(tmp_path: Path) -> None:
+    first, second = (run(tiny(tmp_path, seed=seed)) for seed in (0, 1))
+    assert files(first, "model.safetensors") != files(second, "model.safetensors")
+    assert first.folder != second.folder
+
+
+def test_the_model_file_holds_both_networks_and_the_frame(tmp_path: Path) -> None:
+    tensors = load_file(run(tiny(tmp_path, networks=2)).folder / "model.safetensors")
+    assert {name.split(".")[1] for name in tensors if name.startswith("networks.")} == {"0", "1"}
+    frame = tensors["frame"]
+    assert frame.shape[1] == 6
+    np.testing.assert_allclose(np.linalg.norm(frame, axis=0), 1, atol=1e-5)
+    assert not np.array_equal(tensors["networks.0.project.weight"], tensors["networks.1.project.weight"])
+
+
+def test_patience_ends_a_run_early(tmp_path: Path) -> None:
+    # A learning rate that moves nothing cannot lower the loss again and again.
+    result = run(tiny(tmp_path, rounds=30, patience=2, lr=1e-12, data="phantom(images=120, size=16)"))
+    assert result.summary["rounds"] < 30
+
+
+def test_one_hospital_is_centralised_training(tmp_path: Path) -> None:
+    result = run(tiny(tmp_path, clients=1))
+    assert result.summary["detection"]["weights"] == {"0": 1.0}
+    plain = run(tiny(tmp_path, clients=1, strategy="flwr.serverapp.strategy:FedAvg"))
+    assert files(result, "model.safetensors") == files(plain, "model.safetensors")
+
+
+@pytest.mark.parametrize(
+    "name", ["FedMedian", "FedAvg", "FedTrimmedAvg", "Krum", "MultiKrum", "Bulyan", "FedAdam"]
+)
+def test_plain_flower_strategies_run_unchanged(tmp_path: Path, name: str) -> None:
+    result = run(tiny(tmp_path, clients=8, strategy=f"flwr.serverapp.strategy:{name}"))
+    assert result.summary["detection"]["weights"] == {}
+    assert result.summary["detection"]["precision"] is None
+    assert 0 <= result.summary["clean"]["accuracy"] <= 1
+
+
+def test_backdoor_runs_report_their_success(tmp_path: Path) -> None:
+    result = run(tiny(tmp_path, malicious=1, attack="backdoor(target=2, size=0.2)"))
+    assert 0 <= result.summary["attack_success_rate"] <= 1
+    assert run(tiny(tmp_path)).summary["attack_success_rate"] is None
+
+
+ATTACKS = {
+    "crash": """
+        def poison_update(self, update):
+            raise RuntimeError("out of order")
+    """,
+    "nan_sender": """
+        def poison_update(self, update):
+            return update.with_delta(np.full_like(update.parameters, np.nan))
+    """,
+    "huge_sender": """
+        def poison_update(self, update):
+            return update.with_delta(np.full_like(update.parameters, 1e30))
+    """,
+    "wrong_shape": """
+        def poison_update(self, update):
+            import dataclasses
+            return dataclasses.replace(update, parameters=update.parameters[:-1])
+    """,
+}
+
+
+@pytest.mark.parametrize("name", ATTACKS)
+@pytest.mark.parametrize("strategy", ["isolation-forest", "flwr.serverapp.strategy:FedAvg"])
+def test_a_faulty_hospital_loses_its_rounds_and_is_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, strategy: str
+) -> None:
+    folder = tmp_path / "clients"
+    folder.mkdir()
+    body = textwrap.indent(textwrap.dedent(ATTACKS[name]), "    ")
+    head = 'import numpy as np\nfrom fedrobust.federation import Attack\n\nclass Faulty(Attack):\n    """Faulty."""\n'
+    (folder / f"{name}.py").write_text(head + body)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    result = run(tiny(tmp_path, malicious=1, attack=name.replace("_", "-"), strategy=strategy))
+    bad = result.malicious[0]
+    assert result.summary["faults"] == 2
+    for line in result.rounds:
+        assert [fault["hospital"] for fault in line["faults"]] == [bad]
+    assert result.summary["detection"]["weights"].get(str(bad)) is None
+
+
+def test_a_strategy_that_fails_is_named_and_what_was_done_stays(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "strategies").mkdir()
+    (tmp_path / "strategies" / "gives_up.py").write_text(
+        "from fedrobust.federation import Defence\n\nclass GivesUp(Defence):\n"
+        "    def weigh(self, updates):\n"
+        "        if updates.round == 2:\n            raise RuntimeError('no more')\n"
+        "        return [1.0] * len(updates)\n"
+    )
+    monkeypatch.syspath_prepend(str(tmp_path))
+    with pytest.raises(
+        UserError, match=r"'gives-up' fails in round 2: RuntimeError: no more .*gives_up.py, line 6"
+    ):
+        run(tiny(tmp_path, strategy="gives-up"))
+    (partial,) = tmp_path.glob("*.partial")
+    assert len((partial / "rounds.jsonl").read_text().splitlines()) == 1
+    assert not (partial / "summary.json").exists()
+    assert existing(tiny(tmp_path, strategy="gives-up")) is None
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"strategy": "isolation-forrest"}, "did you mean 'isolation-forest'"),
+        ({"malicious": 1, "attack": "lable-flip"}, "did you mean 'label-flip'"),
+        ({"data": "fantom"}, "did you mean 'phantom'"),
+        ({"data": "phantom(image=3)"}, "did you mean 'images'"),
+        ({"backbone": "resnet81"}, "did you mean 'resnet18'"),
+        ({"partition": "dirichlet(alpha=-1)"}, "alpha"),
+        ({"partition": "iids"}, "iid"),
+        ({"data": "phantom(images=12, size=16)", "clients": 30}, "hospital"),
+        ({"malicious": 1, "attack": "backdoor(target=6)"}, "target is 6"),
+        ({"malicious": 1, "attack": "label-flip(shift=6)"}, "shift=6"),
+        ({"malicious": 1, "attack": "label-flip(sift=1)"}, "did you mean 'shift'"),
+        ({"strategy": "fedavg(x=1)"}, "no option 'x'"),
+        ({"device": "cuda:99"}, "--device"),
+        ({"data": "medmnist:nothing_here"}, "nothing_here"),
+    ],
+)
+def test_mistakes_are_told_before_anything_runs(tmp_path: Path, changes: dict[str, Any], words: str) -> None:
+    with pytest.raises(UserError) as caught:
+        run(tiny(tmp_path / "out", **changes))
+    assert words in str(caught.value)
+    assert "\n" not in str(caught.value)
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_file_where_the_folder_should_be(tmp_path: Path) -> None:
+    (tmp_path / "taken").write_text("")
+    with pytest.raises(UserError, match="--out"):
+        run(tiny(tmp_path / "taken"))
+
+
+def test_python_interface_is_the_documented_one() -> None:
+    import fedrobust
+
+    assert callable(fedrobust.run)
+    assert fedrobust.Settings is Settings
