@@ -17,6 +17,7 @@ from fedrobust.errors import UserError
 from fedrobust.federation import Attack, Client
 from fedrobust.learners.base import State
 from fedrobust.plugins import find, instantiate, parse_call, split_chain
+from fedrobust.roster import SEAT
 from fedrobust.seeding import generator
 
 if TYPE_CHECKING:
@@ -109,13 +110,13 @@ def make_client_app(settings: Settings | None = None) -> ClientApp:
     @app.query()
     def who(message: Message, context: Context) -> Message:
         """Say which hospital this node is."""
-        return Message(RecordDict({"hospital": _identity(context)}), reply_to=message)
+        return Message(RecordDict({"hospital": _identity(message, context)}), reply_to=message)
 
     @app.train()
     def train(message: Message, context: Context) -> Message:
         """Train the received model and send the update."""
-        number = int(context.node_config["partition-id"])
-        config = next(iter(message.content.config_records.values()))
+        number = _number(message, context)
+        config = next(r for name, r in message.content.config_records.items() if name != SEAT)
         state = unpack(next(iter(message.content.array_records.values())))
         update = _hospital(settings or _from(context), number).fit(
             state.parameters,
@@ -129,7 +130,7 @@ def make_client_app(settings: Settings | None = None) -> ClientApp:
             {
                 "arrays": pack(State(update.parameters, update.buffers)),
                 "metrics": MetricRecord({**metrics, **reported}),
-                "hospital": _identity(context),
+                "hospital": _identity(message, context),
             }
         )
         return Message(reply, reply_to=message)
@@ -138,12 +139,14 @@ def make_client_app(settings: Settings | None = None) -> ClientApp:
     def evaluate(message: Message, context: Context) -> Message:
         """Measure the received model on the hospital's own records, for strategies that ask."""
         chosen = settings or _from(context)
-        records = prepare(chosen).of_hospital(int(context.node_config["partition-id"]))
+        records = prepare(chosen).of_hospital(_number(message, context))
         state = unpack(next(iter(message.content.array_records.values())))
         prediction = build_learner(chosen).predict(state, records.images, records.labels)
         right = float((prediction.probabilities.argmax(1) == records.labels).mean())
         metrics = MetricRecord({"num-examples": len(records), "loss": prediction.loss, "accuracy": right})
-        return Message(RecordDict({"metrics": metrics, "hospital": _identity(context)}), reply_to=message)
+        return Message(
+            RecordDict({"metrics": metrics, "hospital": _identity(message, context)}), reply_to=message
+        )
 
     return app
 
@@ -181,13 +184,22 @@ def _without_blanks(context: Context) -> dict[str, object]:
     return {key: value for key, value in context.run_config.items() if not (key in optional and not value)}
 
 
-def _identity(context: Context) -> ConfigRecord:
-    number = context.node_config.get("partition-id")
+def _number(message: Message, context: Context) -> int:
+    """Return which hospital shall answer: the node's own, or in a shared simulation the one that the seat names."""
+    seat = message.content.config_records.get(SEAT) if message.has_content() else None
+    number = context.node_config.get("partition-id") if seat is None else seat["partition-id"]
     if number is None:
         raise UserError(
             'this node does not say which hospital it is; start it with --node-config "partition-id=0"'
         )
-    return ConfigRecord({"partition-id": int(number)})
+    return int(cast(int, number))
+
+
+def _identity(message: Message, context: Context) -> ConfigRecord:
+    record = ConfigRecord({"partition-id": _number(message, context)})
+    if "num-partitions" in context.node_config:
+        record["num-partitions"] = int(context.node_config["num-partitions"])
+    return record
 
 
 server_app = make_server_app(_serve)

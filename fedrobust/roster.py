@@ -18,7 +18,10 @@ from flwr.serverapp import Grid
 
 from fedrobust.errors import UserError
 
-__all__ = ["Fault", "Roster"]
+__all__ = ["SEAT", "Fault", "Roster"]
+
+#: The record that tells a node shared by several hospitals whom it plays.
+SEAT = "seat"
 
 #: An update this many times as long as the global model is no training step; in float32 it drowns all others.
 ABSURD = 1e6
@@ -36,6 +39,9 @@ class Fault:
 
 class Roster(Grid):
     """Orders another Grid's nodes and replies by hospital, and turns faulty replies into errors.
+
+    Strategies see hospital h as node h + 1, whatever id the wrapped grid gave its node. In Flower's simulation, where
+    nodes are alike, hospitals share the nodes if there are fewer of them; a real node is one hospital.
 
     Parameters
     ----------
@@ -57,7 +63,9 @@ class Roster(Grid):
         self._grid = grid
         self._hospitals = hospitals
         self._wait_s = wait_s
-        self._of_node: dict[int, int] = {}
+        self._claims: dict[int, ConfigRecord] = {}
+        self._node_of: dict[int, int] = {}
+        self._shared = False
         self._shapes: dict[str, tuple[int, ...]] = {}
         self.faults: list[Fault] = []
 
@@ -71,73 +79,98 @@ class Roster(Grid):
         """
         deadline = time.monotonic() + self._wait_s
         while True:
-            self._ask([node for node in self._grid.get_node_ids() if node not in self._of_node])
-            claimed = sorted(number for number in self._of_node.values() if number < self._hospitals)
-            twice = sorted({number for number in claimed if claimed.count(number) > 1})
+            self._ask([node for node in self._grid.get_node_ids() if node not in self._claims])
+            claimed = [(_number(record), node) for node, record in self._claims.items()]
+            numbers = sorted(number for number, _ in claimed if number < self._hospitals)
+            twice = sorted({number for number in numbers if numbers.count(number) > 1})
             if twice:
                 raise UserError(
                     f"two nodes claim to be hospital {twice[0]}; give each node a partition-id of its own"
                 )
-            missing = sorted(set(range(self._hospitals)) - set(claimed))
+            missing = sorted(set(range(self._hospitals)) - set(numbers))
+            self._node_of = dict(claimed)
             if not missing:
+                return
+            if self._shared_simulation():
+                nodes = [node for _, node in sorted(claimed)]
+                self._node_of = {number: nodes[number % len(nodes)] for number in range(self._hospitals)}
+                self._shared = True
                 return
             if time.monotonic() > deadline:
                 raise UserError(
-                    f"{len(claimed)} of {self._hospitals} hospitals are connected, hospital {missing[0]} is not; "
-                    f"start more nodes or run with --clients {max(1, len(claimed))}"
+                    f"{len(numbers)} of {self._hospitals} hospitals are connected, hospital {missing[0]} is not; "
+                    f"start more nodes or run with --clients {max(1, len(numbers))}"
                 )
             time.sleep(0.2)
 
     def _ask(self, nodes: Sequence[int]) -> None:
-        questions = [
-            Message(RecordDict(), dst_node_id=node, message_type=MessageType.QUERY) for node in nodes
-        ]
+        questions = [Message(RecordDict(), dst_node_id=n, message_type=MessageType.QUERY) for n in nodes]
         for answer in self._grid.send_and_receive(questions, timeout=self._wait_s):
+            node = answer.metadata.src_node_id
             if answer.has_error():
-                raise UserError(
-                    f"node {answer.metadata.src_node_id} does not start: {_last_line(answer.error.reason or '')}"
-                )
-            self._of_node[answer.metadata.src_node_id] = int(
-                cast(int, _hospital_record(answer)["partition-id"])
-            )
+                raise UserError(f"node {node} does not start: {_last_line(answer.error.reason or '')}")
+            self._claims[node] = _hospital_record(answer)
+
+    def _shared_simulation(self) -> bool:
+        """Tell whether all nodes of a simulation are there, fewer than the hospitals."""
+        from flwr.superlink.grid import InMemoryGrid
+
+        if not isinstance(self._grid, InMemoryGrid) or not self._claims:
+            return False
+        promised = next(iter(self._claims.values())).get("num-partitions")
+        return promised == len(self._claims)
 
     def get_node_ids(self) -> Iterable[int]:
-        """Return the ids of the hospitals' nodes, ordered by hospital."""
-        numbered = sorted(
-            (number, node) for node, number in self._of_node.items() if number < self._hospitals
-        )
-        return [node for _, node in numbered]
+        """Return a node id for each hospital, in the hospitals' order."""
+        return [number + 1 for number in range(self._hospitals)]
 
     def expect(self, arrays: ArrayRecord) -> None:
         """Hold replies to the names and shapes of these arrays."""
         self._shapes = {name: tuple(array.shape) for name, array in arrays.items()}
 
-    def hospital_of(self, message: Message) -> int:
-        """Return the number of the hospital that sent a reply."""
-        return self._of_node[message.metadata.src_node_id]
+    @staticmethod
+    def hospital_of(message: Message) -> int:
+        """Return the number of the hospital that sent a reply of `send_and_receive`."""
+        return message.metadata.src_node_id - 1
 
     def send_and_receive(
         self, messages: Iterable[Message], *, timeout: float | None = None
     ) -> Iterable[Message]:
         """Exchange messages; return the replies ordered by hospital, the faulty ones as errors."""
-        sent = list(messages)
-        base = next((record for m in sent for record in m.content.array_records.values()), None)
-        replies = sorted(self._grid.send_and_receive(sent, timeout=timeout), key=self.hospital_of)
-        self.faults = []
-        checked = []
+        asked = list(messages)
+        base = next((record for m in asked for record in m.content.array_records.values()), None)
+        sent = {message.metadata.dst_node_id - 1: self._addressed(message) for message in asked}
+        replies = list(self._grid.send_and_receive(list(sent.values()), timeout=timeout))
+        # The grid has given the messages their ids; without ids, each node has got one message at most.
+        by_message = {m.metadata.message_id: number for number, m in sent.items() if m.metadata.message_id}
+        by_node = {m.metadata.dst_node_id: number for number, m in sent.items()}
         for reply in replies:
-            fault = self._fault(reply, base)
-            if fault is not None:
-                self.faults.append(Fault(self.hospital_of(reply), fault))
-            if fault is not None and not reply.has_error():
-                reply = _as_error(reply, fault)
-            checked.append(reply)
-        answered = {reply.metadata.src_node_id for reply in replies}
-        silent = {
-            self._of_node[m.metadata.dst_node_id] for m in sent if m.metadata.dst_node_id not in answered
-        }
-        self.faults += [Fault(number, "no reply in time") for number in sorted(silent)]
+            about = reply.metadata.reply_to_message_id
+            number = by_message.get(about, by_node[reply.metadata.src_node_id])
+            reply.metadata.__dict__["_src_node_id"] = number + 1
+        self.faults = []
+        checked = [self._checked(reply, base) for reply in sorted(replies, key=self.hospital_of)]
+        silent = sorted(set(sent) - {self.hospital_of(reply) for reply in replies})
+        self.faults += [Fault(number, "no reply in time") for number in silent]
         return checked
+
+    def _addressed(self, message: Message) -> Message:
+        """Return a copy of a message, addressed to the node that plays its hospital."""
+        number = message.metadata.dst_node_id - 1
+        node = self._node_of[number]
+        content = message.content
+        if self._shared:
+            content = RecordDict({**content, SEAT: ConfigRecord({"partition-id": number})})
+        data = message.metadata
+        return Message(content, node, data.message_type, ttl=data.ttl, group_id=data.group_id)
+
+    def _checked(self, reply: Message, base: ArrayRecord | None) -> Message:
+        """Return a reply, or an error in its place; keep the fault."""
+        fault = self._fault(reply, base)
+        if fault is None:
+            return reply
+        self.faults.append(Fault(self.hospital_of(reply), fault))
+        return reply if reply.has_error() else _as_error(reply, fault)
 
     def _fault(self, reply: Message, base: ArrayRecord | None) -> str | None:
         """Return what is wrong with a reply, or None."""
@@ -185,12 +218,16 @@ class Roster(Grid):
         return self._grid.create_message(*args, **options)
 
     def push_messages(self, messages: Iterable[Message]) -> Iterable[str]:
-        """Push messages as the wrapped grid does."""
-        return self._grid.push_messages(messages)
+        """Push messages as the wrapped grid does; their replies are neither ordered nor checked."""
+        return self._grid.push_messages([self._addressed(message) for message in messages])
 
     def pull_messages(self, message_ids: Iterable[str]) -> Iterable[Message]:
-        """Pull messages as the wrapped grid does, ordered by hospital."""
-        return sorted(self._grid.pull_messages(message_ids), key=self.hospital_of)
+        """Pull messages as the wrapped grid does."""
+        return self._grid.pull_messages(message_ids)
+
+
+def _number(record: ConfigRecord) -> int:
+    return int(cast(int, record["partition-id"]))
 
 
 def _hospital_record(message: Message) -> ConfigRecord:

@@ -1,0 +1,56 @@
+"""How often honest hospitals are flagged when nobody is malicious and all losses are drawn alike.
+
+``python benchmarks/false_flags.py`` prints the table in docs/detection.md; it trains nothing and takes a minute or two.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from fedrobust.federation import Defence, Report, Update, Updates
+from strategies.feddetect import FedDetect
+from strategies.isolation_forest import IsolationForestWeighting
+
+ZERO = np.zeros(1, np.float32)
+
+
+def share_flagged(
+    make: type[Defence], hospitals: int, federations: int = 10, rounds: int = 30
+) -> tuple[float, float]:
+    """Return the share of hospital-rounds flagged and the lightest hospital's final weight in fair shares."""
+    flags, lightest = [], 1.0
+    for seed in range(federations):
+        draw, defence = np.random.default_rng(seed), make()
+        for number in range(1, rounds + 1):
+            losses = draw.normal(1.0, 0.1, (hospitals, 2))
+            updates = [
+                Update(
+                    node,
+                    ZERO,
+                    Report(10, {"loss": row[0], "last-loss": row[0], "received-loss": row[1]}),
+                    ZERO,
+                    round=number,
+                )
+                for node, row in enumerate(losses.tolist())
+            ]
+            _, verdict = defence.combine(Updates(updates))
+            flags.append(np.mean(np.asarray(verdict.flagged)))
+        weight = np.asarray(verdict.weight, float)
+        lightest = min(lightest, float(weight.min() / weight.mean()))
+    return float(np.mean(flags)), lightest
+
+
+def main() -> None:
+    """Print the table."""
+    print("| hospitals | feddetect: flagged | lightest | isolation-forest: flagged | lightest |")
+    print("|---|---|---|---|---|")
+    for hospitals in (4, 5, 10, 20):
+        cells = []
+        for rule in (FedDetect, IsolationForestWeighting):
+            flagged, lightest = share_flagged(rule, hospitals)
+            cells.append(f"{100 * flagged:.1f} % | {lightest:.2f}")
+        print(f"| {hospitals} | {' | '.join(cells)} |", flush=True)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,94 @@
+"""Run folders: partial until whole, never lost, never shared."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import tomllib
+from pathlib import Path
+
+import numpy as np
+import pytest
+from federations import tiny
+from safetensors import safe_open
+
+from fedrobust.errors import UserError
+from fedrobust.results.folder import RunFolder, final_folder, plain
+
+
+def test_a_folder_is_final_only_when_whole(tmp_path: Path) -> None:
+    settings = tiny(tmp_path)
+    folder = RunFolder(settings)
+    folder.append("rounds.jsonl", {"round": 1})
+    assert not final_folder(settings).exists()
+    assert folder.finish() == final_folder(settings)
+    assert (final_folder(settings) / "rounds.jsonl").read_text() == '{"round": 1}\n'
+    assert [f.name for f in tmp_path.iterdir()] == [final_folder(settings).name]
+
+
+def test_an_unfinished_rerun_leaves_the_finished_one_alone(tmp_path: Path) -> None:
+    settings = tiny(tmp_path)
+    first = RunFolder(settings)
+    first.write_text("note", "first")
+    first.finish()
+    second = RunFolder(settings)
+    second.write_text("note", "second")
+    assert (final_folder(settings) / "note").read_text() == "first"
+    second.release()
+    third = RunFolder(settings)
+    assert not (third.partial / "note").exists()
+    third.write_text("note", "third")
+    third.finish()
+    assert (final_folder(settings) / "note").read_text() == "third"
+
+
+def test_two_processes_do_not_share_a_run(tmp_path: Path) -> None:
+    settings = tiny(tmp_path)
+    folder = RunFolder(settings)
+    code = (
+        "import sys; from fedrobust.config import load_settings; from pathlib import Path\n"
+        "from fedrobust.results.folder import RunFolder; from fedrobust.errors import UserError\n"
+        "try:\n    RunFolder(load_settings({}, Path(sys.argv[1])))\nexcept UserError as error:\n    print(error)"
+    )
+    arguments = [sys.executable, "-c", code, str(folder.partial / "settings.toml")]
+    done = subprocess.run(arguments, capture_output=True, text=True, check=True, timeout=60)
+    assert "another process" in done.stdout
+    folder.release()
+
+
+def test_settings_are_written_as_they_can_be_read(tmp_path: Path) -> None:
+    settings = tiny(tmp_path, attack="backdoor(place='center')")
+    table = tomllib.loads((RunFolder(settings).partial / "settings.toml").read_text())
+    assert table["attack"] == "backdoor(place='center')"
+    assert table["local-epochs"] == 1
+    assert "image-size" not in table
+
+
+def test_the_name_is_fit_for_a_file_system(tmp_path: Path) -> None:
+    settings = tiny(tmp_path, malicious=1, strategy="a.b:C(x='/ö?')", attack="backdoor + label-flip")
+    name = final_folder(settings).name
+    assert set(name) <= set("abcdefghijklmnopqrstuvwxyz0123456789-_")
+    assert name.endswith(settings.digest())
+
+
+def test_models_are_the_same_bytes_in_every_process(tmp_path: Path) -> None:
+    folder = RunFolder(tiny(tmp_path))
+    tensors = {name: np.ones((2, 2), np.float32) for name in "zxyab"}
+    folder.write_model(tensors, {"classes": ("a", "b"), "seed": 1})
+    first = (folder.partial / "model.safetensors").read_bytes()
+    folder.write_model(dict(reversed(tensors.items())), {"seed": 1, "classes": ("a", "b")})
+    assert (folder.partial / "model.safetensors").read_bytes() == first
+    with safe_open(folder.partial / "model.safetensors", framework="numpy") as file:
+        assert json.loads(file.metadata()["fedrobust"]) == {"classes": ["a", "b"], "seed": 1}
+
+
+def test_a_folder_that_cannot_be_made() -> None:
+    with pytest.raises(UserError, match="--out '/proc/nowhere'"):
+        RunFolder(tiny(Path("/proc/nowhere")))
+
+
+def test_plain() -> None:
+    got = plain({1: np.float32(0.5), "a": (float("nan"), np.array([1, 2])), "b": {3}, "c": np.bool_(True)})
+    assert got == {"1": 0.5, "a": [None, [1, 2]], "b": [3], "c": True}
+    json.dumps(got, allow_nan=False)

@@ -1,0 +1,25 @@
+"""The oracle: the average of those it is told to be honest."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from helpers import make_updates
+
+from fedrobust.errors import UserError
+from strategies.fedavg import FedAvg
+from strategies.oracle import Oracle
+
+
+def test_it_is_fedavg_over_the_others() -> None:
+    updates = make_updates(5, num_examples=[1, 2, 3, 4, 5])
+    parameters, verdict = Oracle(malicious=[1, 3]).combine(updates)
+    others = make_updates(5, num_examples=[1, 2, 3, 4, 5])
+    kept = type(updates)([u for u in others if u.node not in (1, 3)])
+    np.testing.assert_allclose(parameters, FedAvg().combine(kept)[0], rtol=1e-6)
+    assert np.flatnonzero(verdict.flagged).tolist() == [1, 3]
+
+
+def test_numbers_only() -> None:
+    with pytest.raises(UserError, match="malicious"):
+        Oracle(malicious=["a"])  # type: ignore[list-item]

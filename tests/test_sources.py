@@ -1,0 +1,71 @@
+"""Sources by name, and the federation's data made from one."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from federations import tiny
+
+from fedrobust.data.sources import adopt, load_records, prepare
+from fedrobust.errors import UserError
+
+
+def write(root: Path, name: str, size: int = 12, n: int = 60, classes: int = 3) -> None:
+    draw = np.random.default_rng(0)
+    images = draw.integers(0, 256, (n, size, size), dtype=np.uint8)
+    np.savez(root / f"{name}.npz", train_images=images, train_labels=(np.arange(n) % classes)[:, None])
+
+
+def test_every_record_has_one_place(tmp_path: Path) -> None:
+    data = prepare(tiny(tmp_path))
+    held = np.concatenate([*data.hospitals, data.split.val, data.split.test])
+    assert sorted(held.tolist()) == list(range(len(data.records)))
+    assert sum(len(data.of_hospital(i)) for i in range(4)) == len(data.split.train)
+    assert len(data.part("test")) == len(data.split.test)
+
+
+def test_the_data_are_the_same_for_every_seed_and_the_split_is_not(tmp_path: Path) -> None:
+    first, second = prepare(tiny(tmp_path)), prepare(tiny(tmp_path, seed=1))
+    assert first.digest == second.digest
+    assert not np.array_equal(first.split.test, second.split.test)
+
+
+def test_a_process_makes_the_data_once_and_can_be_given_them(tmp_path: Path) -> None:
+    settings = tiny(tmp_path, seed=77)
+    first = prepare(settings)
+    assert prepare(settings.model_copy(update={"strategy": "fedavg", "rounds": 9})) is first
+    adopt(settings, other := prepare(tiny(tmp_path, seed=78)))
+    assert prepare(settings) is other
+
+
+def test_image_size(tmp_path: Path) -> None:
+    write(tmp_path, "mine", size=12)
+    root = {"data_root": str(tmp_path), "data": "medmnist:mine"}
+    assert load_records(tiny(tmp_path, **root)).images.shape[2:] == (12, 12)
+    assert load_records(tiny(tmp_path, **root, image_size=20)).images.shape[2:] == (20, 20)
+    assert load_records(tiny(tmp_path, data="phantom(images=12)", image_size=24)).images.shape[2:] == (24, 24)
+
+
+@pytest.mark.parametrize(
+    ("data", "words"),
+    [
+        ("medmnist:other", "other.npz"),
+        ("medmnist:mine(x=1)", "takes no options"),
+        ("fantom", "did you mean 'phantom'"),
+        ("medmnist:one", "one class"),
+        ("phantom:x", "unknown data source"),
+    ],
+)
+def test_what_cannot_be_loaded(tmp_path: Path, data: str, words: str) -> None:
+    write(tmp_path, "mine")
+    write(tmp_path, "one", classes=1)
+    with pytest.raises(UserError, match=words):
+        load_records(tiny(tmp_path, data=data, data_root=str(tmp_path)))
+
+
+def test_too_few_images_for_three_parts(tmp_path: Path) -> None:
+    write(tmp_path, "few", n=3, classes=2)
+    with pytest.raises(UserError, match="part"):
+        prepare(tiny(tmp_path, data="medmnist:few", data_root=str(tmp_path), clients=1))
