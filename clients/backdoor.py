@@ -50,8 +50,8 @@ class Backdoor(Attack):
                 raise UserError(f"backdoor: {name} is {value}, but must lie in (0, 1]")
         if place not in _PLACES:
             raise UserError(f"backdoor: there is no place '{place}'; {nearest(place, _PLACES)}")
-        if target < 0:
-            raise UserError(f"backdoor: target is {target}, but classes are counted from 0")
+        if not isinstance(target, int) or target < 0:
+            raise UserError(f"backdoor: target is {target}, but classes are whole numbers counted from 0")
         self.size, self.place, self.blend, self.target, self.share = size, place, blend, target, share
 
     def poison_records(self, records: Records) -> Records:
@@ -79,10 +79,10 @@ class Backdoor(Attack):
     def _stamped(self, images: NDArray[np.uint8]) -> NDArray[np.uint8]:
         """Return copies of the images, shape (n, channels, height, width), with the patch."""
         count, _, height, width = images.shape
-        side = int(np.clip(round(np.sqrt(self.size * height * width)), 1, min(height, width)))
-        top, left = self._corners(count, height - side, width - side)
+        tall, wide = (max(1, round(np.sqrt(self.size) * length)) for length in (height, width))
+        top, left = self._corners(count, height - tall, width - wide)
         rows, columns = np.arange(height)[:, None], np.arange(width)
-        inside = (rows >= top) & (rows < top + side) & (columns >= left) & (columns < left + side)
+        inside = (rows >= top) & (rows < top + tall) & (columns >= left) & (columns < left + wide)
         mixed = np.rint((1 - self.blend) * images + self.blend * 255).astype(np.uint8)
         return np.where(inside[:, None], mixed, images)
 

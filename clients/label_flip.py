@@ -31,6 +31,8 @@ class LabelFlip(Attack):
         """Check the options."""
         if not 0 < share <= 1:
             raise UserError(f"label-flip: share is {share}, but a share of images lies in (0, 1]")
+        if not isinstance(shift, int):
+            raise UserError(f"label-flip: shift is {shift}, but classes are whole numbers")
         self.share = share
         self.shift = shift
 

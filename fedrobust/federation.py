@@ -8,6 +8,7 @@ n x d copy of all updates.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
@@ -148,11 +149,21 @@ class Updates(Sequence[Update]):
         return np.array([update.report.num_examples for update in self._updates], dtype=np.float64)
 
     def reported(self, name: str) -> NDArray[np.float64]:
-        """Return one reported value of each hospital, shape (n,) or (n, K); NaN where a hospital gave none."""
-        columns = [np.asarray(update.report.values.get(name, np.nan), np.float64) for update in self._updates]
-        shape = max((column.shape for column in columns), key=len)
-        rows = [column if column.shape == shape else np.full(shape, np.nan) for column in columns]
-        return np.stack(rows)
+        """Return one reported value of each hospital, shape (n,) or (n, K).
+
+        NaN where a hospital gave none, or one of another length than most: nobody's report spoils the others'.
+        """
+        given = {
+            place: np.asarray(update.report.values[name], np.float64)
+            for place, update in enumerate(self._updates)
+            if name in update.report.values
+        }
+        shapes = Counter(column.shape for column in given.values())
+        table = np.full((len(self), *(shapes.most_common(1)[0][0] if shapes else ())), np.nan)
+        for place, column in given.items():
+            if column.shape == table.shape[1:]:
+                table[place] = column
+        return table
 
     def deltas(self, chunk: int = CHUNK) -> Iterator[tuple[slice, Vector]]:
         """Yield blocks of the differences from the global parameters.
@@ -243,13 +254,13 @@ class Verdict:
 
     def checked(self, n: int) -> Verdict:
         """Return a copy with arrays of length n; `ValueError` where something does not fit."""
-        weight = np.asarray(self.weight, np.float64)
+        weight = np.array(self.weight, np.float64)
         if weight.shape != (n,):
             raise ValueError(f"weight has shape {weight.shape}, but {n} hospitals replied")
         if not np.isfinite(weight).all() or (weight < 0).any():
             raise ValueError(f"weights must be finite and not negative, got {weight.tolist()}")
-        score = np.full(n, np.nan) if self.score is None else np.asarray(self.score, np.float64)
-        flagged = np.zeros(n, bool) if self.flagged is None else np.asarray(self.flagged, bool)
+        score = np.full(n, np.nan) if self.score is None else np.array(self.score, np.float64)
+        flagged = np.zeros(n, bool) if self.flagged is None else np.array(self.flagged, bool)
         why = [""] * n if self.why is None else [str(words) for words in self.why]
         for name, column in (("score", score), ("flagged", flagged), ("why", why)):
             if np.shape(column) != (n,):
@@ -312,7 +323,7 @@ class Attack:
     Attributes
     ----------
     rng : numpy.random.Generator
-        Set before each call; bound to the run's seed, the round, and the hospital.
+        Set before `poison_records` and before each round; bound to the run's seed, the round, and the hospital.
     """
 
     #: Whose updates the attack sees: its own hospital's, its colluders', or everybody's.

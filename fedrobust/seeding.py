@@ -8,6 +8,7 @@ and from words and numbers that say what it is for.
 from __future__ import annotations
 
 import hashlib
+import operator
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
@@ -35,7 +36,8 @@ def derive(seed: int, *purpose: str | int) -> int:
     int
         In [0, 2**63). Computed by SHA-256, so it is the same on every machine and Python version.
     """
-    text = "\x1f".join(f"{type(part).__name__}:{part}" for part in (seed, *purpose))
+    parts = (part if isinstance(part, str) else operator.index(part) for part in (seed, *purpose))
+    text = "\x1f".join(f"{type(part).__name__}:{part}" for part in parts)
     return int.from_bytes(hashlib.sha256(text.encode()).digest()[:8], "big") >> 1
 
 

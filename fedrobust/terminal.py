@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any, Self
 
 from rich.console import Console
@@ -138,13 +139,13 @@ def _sentences(summary: Any, result: Result) -> list[str]:
     if not detection["weights"]:
         lines.append("The strategy gives no verdict on single hospitals.")
     elif malicious:
-        lines.append(f"Malicious hospitals {_list(sorted(malicious))}; found: {_list(found)}.")
+        lines.append(f"Malicious hospitals: {_list(sorted(malicious))}. Found: {_list(found)}.")
         lines.append(f"Honest hospitals flagged: {_list(wronged)}.")
         share = sum(detection["weights"].get(str(number), 0.0) for number in malicious)
         fair = len(malicious) / max(1, len(detection["weights"]))
         lines.append(f"Weight of the malicious at the end: {share:.3f} (a fair share is {fair:.3f}).")
     else:
-        lines.append(f"Nobody was malicious; flagged: {_list(wronged)}.")
+        lines.append(f"Nobody was malicious. Honest hospitals flagged: {_list(wronged)}.")
     if summary["attack_success_rate"] is not None:
         lines.append(f"Attack success rate: {summary['attack_success_rate']:.3f}.")
     if summary["faults"]:
@@ -153,8 +154,13 @@ def _sentences(summary: Any, result: Result) -> list[str]:
         lines.append(
             f"Stopped after round {summary['rounds']}: no better validation loss in {result.settings.patience} rounds."
         )
-    lines.append(f"Run folder: {summary['run']}")
+    lines.append(f"Run folder: {_short(Path(summary['run']))}")
     return lines
+
+
+def _short(folder: Path) -> Path:
+    """Return a path as seen from the working folder, where it lies below it."""
+    return folder.relative_to(Path.cwd()) if folder.is_relative_to(Path.cwd()) else folder
 
 
 def _list(numbers: Sequence[int]) -> str:

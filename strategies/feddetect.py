@@ -19,7 +19,7 @@ class FedDetect(Defence):
 
     Jin and Li, "Backdoor attack and defense in federated generative adversarial network-based medical image
     synthesis", Medical Image Analysis 2023, algorithm 1, as the authors' code has it. In each round after the
-    warm-up, the points (0, last mini-batch's loss) of the N hospitals go into an isolation forest; let F be the
+    warm-up, the points (0, |last mini-batch's loss|) of the N hospitals go into an isolation forest; let F be the
     outliers. If fewer than N // 2 are outliers, each k of F gets count_k += 1 and w_k *= decay ** count_k, and the
     weights are scaled to sum to 1. Weights start at 1 / N and never recover; both sides of the losses count as
     outlying. Kept as it is for comparison: see docs/detection.md for what it does to honest hospitals.
@@ -42,13 +42,13 @@ class FedDetect(Defence):
             raise UserError(f"feddetect: warm_up is {warm_up}, but a number of rounds is not negative")
         self.decay = decay
         self.warm_up = warm_up
-        self._weights: dict[int, float] = {}
+        self._factors: dict[int, float] = {}
         self._counts: dict[int, int] = {}
 
     def weigh(self, updates: Updates) -> Verdict:
         """Return the cumulative weights after this round's outliers are counted."""
         for node in updates.nodes:
-            self._weights.setdefault(node, 1 / len(updates))
+            self._factors.setdefault(node, 1.0)
             self._counts.setdefault(node, 0)
         losses = updates.reported("last-loss")
         score, outlying = _outliers(losses)
@@ -58,10 +58,10 @@ class FedDetect(Defence):
         if acts:
             for node in np.array(updates.nodes)[flagged].tolist():
                 self._counts[node] += 1
-                self._weights[node] *= self.decay ** self._counts[node]
-            total = sum(self._weights.values())
-            self._weights = {node: weight / total for node, weight in self._weights.items()}
-        weight = [self._weights[node] for node in updates.nodes]
+                self._factors[node] *= self.decay ** self._counts[node]
+        # Scaling each round, as the authors do, or once on use is the same.
+        factors = np.array([self._factors[node] for node in updates.nodes])
+        weight = factors / factors.sum() if factors.any() else np.full(len(factors), 1 / len(factors))
         why = [
             f"flagged {self._counts[node]} times so far" if self._counts[node] else ""
             for node in updates.nodes
@@ -69,18 +69,21 @@ class FedDetect(Defence):
         return Verdict(weight, score, flagged, why)
 
     def state(self) -> dict[str, Any]:
-        """Return weights and counts by hospital."""
-        return {"weights": _texts(self._weights), "counts": _texts(self._counts)}
+        """Return decay factors and counts by hospital."""
+        return {"factors": _texts(self._factors), "counts": _texts(self._counts)}
 
     def load_state(self, state: Mapping[str, Any]) -> None:
-        """Take back weights and counts by hospital."""
-        self._weights = {int(node): weight for node, weight in state["weights"].items()}
+        """Take back decay factors and counts by hospital."""
+        self._factors = {int(node): factor for node, factor in state["factors"].items()}
         self._counts = {int(node): count for node, count in state["counts"].items()}
 
 
 def _outliers(losses: np.ndarray[Any, np.dtype[np.float64]]) -> tuple[Any, Any]:
     """Return each loss's anomaly score (higher is worse) and whether the forest calls it an outlier."""
-    known = np.where(np.isfinite(losses), losses, np.nanmax(losses) if np.isfinite(losses).any() else 0.0)
+    finite = np.isfinite(losses)
+    # A hospital that reports no number counts as the worst; the bound keeps a huge one within the forest's float32.
+    size = np.where(finite, np.minimum(np.abs(losses), 1e30), 0.0)
+    known = np.where(finite, size, size.max())
     points = np.column_stack([np.zeros(len(known)), known])
     forest = IsolationForest(max_samples=len(known), contamination="auto", random_state=0)
     outlying = forest.fit_predict(points) == -1

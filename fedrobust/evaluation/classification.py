@@ -14,7 +14,7 @@ def classification_metrics(
     """Return accuracy, macro F1, macro precision, macro recall and AUROC.
 
     Macro means run over the classes that the labels contain; a precision without any prediction counts as 0. AUROC
-    is one class against the rest, averaged alike (Hand and Till's one-vs-rest form, `sklearn.metrics.roc_auc_score`).
+    is one class against the rest, averaged alike (Provost and Domingos' one-vs-rest form without class weights).
 
     Parameters
     ----------
@@ -25,7 +25,7 @@ def classification_metrics(
     Returns
     -------
     dict
-        ``auroc`` is None where the labels hold a single class.
+        ``auroc`` is None where the labels hold a single class or a probability is not finite.
     """
     from sklearn.metrics import precision_recall_fscore_support, roc_auc_score
 
@@ -34,7 +34,8 @@ def classification_metrics(
     precision, recall, f1, _ = precision_recall_fscore_support(
         labels, predicted, labels=present, average="macro", zero_division=0.0
     )
-    aurocs = [roc_auc_score(labels == k, probabilities[:, k]) for k in present] if len(present) > 1 else []
+    defined = len(present) > 1 and bool(np.isfinite(probabilities).all())
+    aurocs = [roc_auc_score(labels == k, probabilities[:, k]) for k in present] if defined else []
     return {
         "accuracy": float((predicted == labels).mean()),
         "macro_f1": float(f1),

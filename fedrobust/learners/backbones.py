@@ -84,6 +84,9 @@ def backbone_names() -> dict[str, str]:
     models = torchvision_models()
     names = {"cnn": "small GroupNorm CNN, quick on a CPU (the default)"}
     for name in models.list_models(module=models):
+        # SqueezeNets end in a ReLU: their outputs are never negative and reach neither a frame nor free logits.
+        if name.startswith("squeezenet"):
+            continue
         names[name] = "torchvision classification network, random weights"
     return names
 

@@ -1,0 +1,83 @@
+"""The documentation runs: each page's files are written as printed, each of its commands is run, smaller."""
+
+from __future__ import annotations
+
+import os
+import re
+import shlex
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+TOP = Path(__file__).resolve().parents[1]
+PAGES = [
+    TOP / "README.md",
+    *sorted((TOP / "docs").glob("*.md")),
+    TOP / "experiments" / "README.md",
+    TOP / "CONTRIBUTING.md",
+]
+#: Added to every simulation of the documentation, so that its commands take seconds; a later flag wins.
+SMALL = ["--rounds", "1", "--local-epochs", "1", "--networks", "1", "--workers", "1", "--image-size", "16"]
+
+
+def blocks(page: Path, language: str) -> list[str]:
+    return re.findall(rf"^```{language}\n(.*?)^```$", page.read_text(), re.MULTILINE | re.DOTALL)
+
+
+def commands(page: Path) -> list[str]:
+    lines = "".join(blocks(page, "bash")).splitlines()
+    return [line.split("   #")[0].strip() for line in lines if "simulate" in line or "fedrobust list" in line]
+
+
+def python(arguments: list[str], folder: Path) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, *arguments], cwd=folder, capture_output=True, text=True, timeout=200, check=False
+    )
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("page", [p for p in PAGES if "```bash" in p.read_text()], ids=lambda page: page.name)
+def test_a_page_runs_as_printed(page: Path, tmp_path: Path) -> None:
+    for block in blocks(page, "python"):
+        name = re.match(r"# ((?:strategies|clients)/\w+\.py)\n", block)
+        if name:
+            (tmp_path / name[1]).parent.mkdir(exist_ok=True)
+            (tmp_path / name[1]).write_text(block)
+    root = os.environ.get("FEDROBUST_DATA_ROOT")
+    for command in commands(page):
+        words = shlex.split(command)
+        if words[:1] == ["make"]:
+            target = words[1]
+            assert re.search(rf"^{target}:", (TOP / "Makefile").read_text(), re.MULTILINE), command
+            continue
+        if "--data-root" in words:
+            if not root:
+                continue
+            words[words.index("--data-root") + 1] = root
+        small = [*SMALL, "--out", "out"] if "simulate" in command else []
+        program = {"fedrobust": ["-m", "fedrobust"], "python": []}[words[0]]
+        done = python([*program, *words[1:], *small], tmp_path)
+        assert done.returncode == 0, f"{command}\n{done.stderr}"
+
+
+@pytest.mark.slow
+def test_readme_s_python_runs(tmp_path: Path) -> None:
+    (block,) = [b for b in blocks(TOP / "README.md", "python") if "Settings(" in b]
+    small = "Settings(local_epochs=1, rounds=1, networks=1, workers=1, data='phantom(images=240, size=16)', "
+    text = block.replace("run(Settings(", f"run({small}")
+    (tmp_path / "script.py").write_text(text)
+    done = python(["script.py"], tmp_path)
+    assert done.returncode == 0, done.stderr
+
+
+def test_links_between_pages_lead_somewhere() -> None:
+    for page in PAGES:
+        for target in re.findall(r"\]\((?!http)([^)#]+)", page.read_text()):
+            assert (page.parent / target).exists(), f"{page.name}: {target}"
+
+
+def test_readme_s_strategy_is_at_most_12_lines() -> None:
+    (block,) = [b for b in blocks(TOP / "README.md", "python") if b.startswith("# strategies/my_mean.py")]
+    assert len(block.splitlines()) - 1 <= 12
