@@ -118,14 +118,14 @@ def test_images_that_a_network_cannot_take_are_a_users_error(name: str) -> None:
 
 @pytest.mark.parametrize("channels", [1, 3])
 @pytest.mark.parametrize("side", [28, 64])
-def test_small_images_keep_their_resolution(channels: int, side: int) -> None:
+def test_small_images_are_halved_once_instead_of_twice(channels: int, side: int) -> None:
     network = build_backbone("resnet18", channels, 4, (side, side))
     assert isinstance(network.conv1, nn.Conv2d)
     first = network.conv1
     assert (first.in_channels, first.kernel_size, first.stride, first.padding) == (
         channels,
         (3, 3),
-        (1, 1),
+        (2, 2),
         (1, 1),
     )
     assert first.bias is None
@@ -133,7 +133,13 @@ def test_small_images_keep_their_resolution(channels: int, side: int) -> None:
     grids: list[tuple[int, ...]] = []
     network.layer1.register_forward_hook(lambda _, __, out: grids.append(tuple(out.shape[2:])))
     output(network, 1, channels, side, side)
-    assert grids == [(side, side)]
+    assert grids == [(side // 2, side // 2)]
+
+
+def test_a_stem_that_halves_once_keeps_small_images_whole() -> None:
+    network = build_backbone("mobilenet_v3_small", 1, 4, (32, 32))
+    first = next(module for module in network.modules() if isinstance(module, nn.Conv2d))
+    assert (first.kernel_size, first.stride) == ((3, 3), (1, 1))
 
 
 @pytest.mark.parametrize("channels", [1, 3])
