@@ -7,9 +7,10 @@ from __future__ import annotations
 
 import inspect
 import sys
+import warnings
 from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated, Any, Literal, get_args, get_origin
+from typing import Annotated, Any, Literal, TextIO, get_args, get_origin
 
 import click
 import typer
@@ -130,6 +131,7 @@ def _no_command_of_its_own() -> None:
 
 def _run(app: typer.Typer, arguments: list[str] | None) -> None:
     add_working_folder()
+    warnings.showwarning = _warn
     try:
         code = app(args=arguments, standalone_mode=False)
     except UserError as error:
@@ -144,6 +146,19 @@ def _run(app: typer.Typer, arguments: list[str] | None) -> None:
         )
         sys.exit(130)
     sys.exit(code if isinstance(code, int) else 0)
+
+
+def _warn(
+    message: Warning | str,
+    category: type[Warning],
+    filename: str,
+    lineno: int,
+    file: TextIO | None = None,
+    line: str | None = None,
+) -> None:
+    """Print a warning as one line; those of libraries about themselves are not for the user."""
+    if category is UserWarning:
+        print(f"fedrobust: note: {message}", file=sys.stderr)
 
 
 def _usage(error: click.UsageError) -> str:

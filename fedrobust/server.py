@@ -68,14 +68,14 @@ class Server:
         self.settings = settings
         self._observer = observer
         self._strategy = build_strategy(settings.strategy, settings.clients, settings.seed)
-        attacks = build_attacks(settings) if settings.malicious else []
+        attacks = build_attacks(settings)
         self.data = prepare(settings)
         self._learner = build_learner(settings)
         self._val, self._test = self.data.part("val"), self.data.part("test")
         self._noisy = gaussian_noise(self._test.images, settings.noise_std, settings.seed)
         self._malicious = attackers(settings)
         self._trigger: Trigger | None = None
-        for attack in attacks:
+        for attack in attacks if settings.malicious else ():
             # A rehearsal on the server: an attack that cannot work on these data says so before anything runs.
             attack.rng = np.random.default_rng(derive(settings.seed, "rehearsal"))
             attack.poison_records(self._val)

@@ -176,6 +176,7 @@ def test_a_strategy_that_fails_is_named_and_what_was_done_stays(
     [
         ({"strategy": "isolation-forrest"}, "did you mean 'isolation-forest'"),
         ({"malicious": 1, "attack": "lable-flip"}, "did you mean 'label-flip'"),
+        ({"malicious": 0, "attack": "lable-flip"}, "did you mean 'label-flip'"),
         ({"data": "fantom"}, "did you mean 'phantom'"),
         ({"data": "phantom(image=3)"}, "did you mean 'images'"),
         ({"backbone": "resnet81"}, "did you mean 'resnet18'"),
