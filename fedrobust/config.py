@@ -16,7 +16,7 @@ from fedrobust.errors import UserError, nearest
 __all__ = ["Settings", "load_settings", "read_toml"]
 
 #: Settings that say where and how a run is carried out, never what comes out of it.
-_CARRIERS = frozenset({"engine", "workers", "out", "data_root", "download"})
+_CARRIERS = frozenset({"engine", "workers", "out", "data_root", "download", "client_timeout"})
 
 
 class Settings(BaseModel):
@@ -57,6 +57,9 @@ class Settings(BaseModel):
     noise_std: float = Field(0.01, ge=0, description="Gaussian noise on the noisy test set, in [0, 1] units")
     engine: Literal["local", "flower"] = Field("local", description="what carries the messages")
     workers: int | Literal["auto"] = Field("auto", description="processes that train hospitals side by side")
+    client_timeout: float = Field(
+        3600.0, gt=0, description="seconds until a hospital loses its round (pool, flower)"
+    )
     device: str = Field("cpu", description="cpu, or a CUDA device such as cuda:0")
     out: str = Field("runs", description="folder for run folders")
 

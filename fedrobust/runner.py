@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -88,7 +89,11 @@ def run(settings: Settings, observer: Observer | None = None) -> Result:
     UserError
         If the settings do not fit together, the data or a plug-in.
     """
-    watcher = observer or _Silent()
+    with _flower_quiet():
+        return _run(settings, observer or _Silent())
+
+
+def _run(settings: Settings, watcher: Observer) -> Result:
     workers = worker_count(settings)
     if settings.engine == "local" and workers > 1:
         warm_up()
@@ -123,16 +128,22 @@ def existing(settings: Settings) -> Path | None:
 
 def serve(grid: Grid, settings: Settings, observer: Observer | None = None) -> Result:
     """Run a federation over a grid that exists, as a ServerApp does."""
-    return _finished(Server(settings, observer or _Silent()), grid)
+    with _flower_quiet():
+        return _finished(Server(settings, observer or _Silent()), grid)
 
 
 def _finished(server: Server, grid: Grid) -> Result:
-    # Flower's strategies log at length; what matters stands in the run folder.
+    summary, rounds = server.run(grid)
+    return Result(server.settings, summary, rounds, Path(summary["run"]), attackers(server.settings))
+
+
+@contextmanager
+def _flower_quiet() -> Iterator[None]:
+    """Keep Flower's strategies from logging at length; what matters stands in the run folder."""
     logger = logging.getLogger("flwr")
     before = logger.level
     logger.setLevel(logging.ERROR)
     try:
-        summary, rounds = server.run(grid)
+        yield
     finally:
         logger.setLevel(before)
-    return Result(server.settings, summary, rounds, Path(summary["run"]), attackers(server.settings))

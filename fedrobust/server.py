@@ -136,7 +136,7 @@ class Server:
         with _strategy_at_work(self.settings, number):
             config = ConfigRecord({"lr": lr})
             messages = list(strategy.configure_train(number, arrays, config, roster))
-            replies = list(roster.send_and_receive(messages))
+            replies = list(roster.send_and_receive(messages, timeout=self._patience_s()))
             faults = roster.faults
             fresh, metrics = strategy.aggregate_train(number, replies)
             if fresh is None:
@@ -150,6 +150,10 @@ class Server:
         self._loss = None if metrics is None else metrics.get("loss")
         self._verdicts.append(_verdict(strategy, number))
         return fresh
+
+    def _patience_s(self) -> float:
+        """Return how long a round may take: each node may have to train several hospitals one after another."""
+        return self.settings.client_timeout * self.settings.clients
 
     def _line(self, number: int, lr: float, state: State, roster: Roster) -> dict[str, Any]:
         val = self._learner.predict(state, self._val.images, self._val.labels)

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import multiprocessing
+import os
+import signal
 import subprocess
 import sys
 import textwrap
+import time
 from pathlib import Path
 
 import pytest
@@ -42,6 +46,54 @@ def test_a_hospital_that_kills_its_worker_loses_its_round_alone(
             (result.malicious[0], "its worker process died")
         ]
     assert len(result.summary["detection"]["weights"]) == 3
+
+
+def test_a_hospital_that_hangs_loses_its_round_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "clients").mkdir()
+    (tmp_path / "clients" / "sleeper_in_class.py").write_text(
+        "import time\nfrom fedrobust.federation import Attack\n\nclass Asleep(Attack):\n"
+        "    def poison_update(self, update):\n        time.sleep(1000)\n"
+    )
+    monkeypatch.syspath_prepend(str(tmp_path))
+    settings = tiny(tmp_path, malicious=1, attack="sleeper-in-class", workers=2, client_timeout=6)
+    result = run(settings)
+    for line in result.rounds:
+        assert [(f["hospital"], f["reason"]) for f in line["faults"]] == [
+            (result.malicious[0], "no answer within 6 s")
+        ]
+    assert len(result.summary["detection"]["weights"]) == 3
+    assert not multiprocessing.active_children()
+
+
+def alive(group: int) -> list[str]:
+    """Return the processes of a group, those that have ended but were not collected left out."""
+    listing = subprocess.run(
+        ["ps", "-eo", "pgid=,stat=,args="], capture_output=True, text=True, check=True
+    ).stdout
+    rows = [line.split(None, 2) for line in listing.splitlines()]
+    return [row[2] for row in rows if row[0] == str(group) and not row[1].startswith("Z")]
+
+
+def test_an_interrupt_leaves_no_process_and_keeps_what_was_done(tmp_path: Path) -> None:
+    script = (
+        f"from fedrobust import Settings, run\nrun(Settings(rounds=500, workers=2, out={str(tmp_path)!r}))"
+    )
+    started = subprocess.Popen(
+        [sys.executable, "-c", script], stderr=subprocess.DEVNULL, start_new_session=True
+    )
+    deadline = time.monotonic() + 60
+    while not list(tmp_path.glob("*.partial/rounds.jsonl")) and time.monotonic() < deadline:
+        time.sleep(0.2)
+    os.killpg(started.pid, signal.SIGINT)
+    asked = time.monotonic()
+    started.wait(timeout=20)
+    assert time.monotonic() - asked < 10
+    (rounds,) = tmp_path.glob("*.partial/rounds.jsonl")
+    assert rounds.read_text().endswith("}\n")
+    deadline = time.monotonic() + 5
+    while alive(started.pid) and time.monotonic() < deadline:
+        time.sleep(0.1)
+    assert alive(started.pid) == []
 
 
 def test_a_script_without_a_main_guard_runs(tmp_path: Path) -> None:

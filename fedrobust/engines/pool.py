@@ -1,4 +1,8 @@
-"""The local engine's pool: a Grid whose hospitals train in worker processes of this machine."""
+"""The local engine's pool: a Grid whose hospitals train in worker processes of this machine.
+
+Each worker has one hospital at a time, and the grid knows which. So a worker that dies or hangs costs that hospital its
+round and nobody else's; a fresh worker takes its place.
+"""
 
 from __future__ import annotations
 
@@ -10,11 +14,12 @@ import shutil
 import signal
 import sys
 import tempfile
+import time
 import traceback
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import Future, ProcessPoolExecutor, as_completed
-from concurrent.futures.process import BrokenProcessPool
-from dataclasses import replace
+from dataclasses import dataclass, replace
+from multiprocessing.connection import Connection, wait
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -30,9 +35,7 @@ from fedrobust.engines.local import LocalGrid
 __all__ = ["PoolGrid", "warm_up", "worker_count"]
 
 _ERROR_CLIENT_RAISED = 1
-_ERROR_WORKER_DIED = 2
-
-_worker_app: ClientApp | None = None
+_ERROR_WORKER_LOST = 2
 
 
 def worker_count(settings: Settings) -> int:
@@ -53,16 +56,27 @@ def warm_up() -> None:
     multiprocessing.forkserver.ensure_running()
 
 
+@dataclass
+class _Worker:
+    """A process, the pipe to it, and what it is at."""
+
+    process: Any
+    pipe: Connection
+    message: Message | None = None
+    since: float = 0.0
+
+
 class PoolGrid(LocalGrid):
-    """Deals messages out to worker processes; a hospital whose worker dies loses its round.
+    """Deals messages out to worker processes, a hospital at a time each.
 
     Parameters
     ----------
     client_app : ClientApp
         Used for questions that need no training; workers make their own.
     settings : Settings
+        `client_timeout` bounds the time of one hospital's training.
     data : FederationData
-        Written once to shared memory; workers map it.
+        The images are written once to shared memory; workers map them.
     workers : int
     on_reply : callable, optional
         Called without arguments after each reply to a training message.
@@ -76,10 +90,9 @@ class PoolGrid(LocalGrid):
         workers: int,
         on_reply: Callable[[], None] | None = None,
     ) -> None:
-        """Write the records where workers find them; processes start with the first message."""
+        """Write the records where workers find them, and start the workers."""
         super().__init__(client_app, settings.clients, on_reply)
         self._settings = settings
-        self._workers = workers
         shared = Path("/dev/shm")
         self._folder = Path(
             tempfile.mkdtemp(prefix="fedrobust-", dir=shared if _roomy(shared, data) else None)
@@ -87,71 +100,91 @@ class PoolGrid(LocalGrid):
         np.save(self._folder / "images.npy", data.records.images)
         empty = np.zeros((len(data.records), 1, 0, 0), np.uint8)
         self._light = replace(data, records=replace(data.records, images=empty))
-        self._pool: ProcessPoolExecutor | None = None
+        self._workers = [self._start() for _ in range(workers)]
 
     def send_and_receive(
         self, messages: Iterable[Message], *, timeout: float | None = None
     ) -> Iterable[Message]:
-        """Return the replies in the order of completion; a dead worker's hospitals are errors."""
-        sent = list(messages)
-        if not any(message.metadata.message_type == "train" for message in sent):
-            return super().send_and_receive(sent, timeout=timeout)
-        running: dict[Future[Message], Message] = {}
+        """Return the replies in the order of completion; a lost worker's hospital is an error."""
+        waiting = deque(messages)
+        if not any(message.metadata.message_type == "train" for message in waiting):
+            return super().send_and_receive(waiting, timeout=timeout)
         replies: list[Message] = []
-        broken: list[Message] = []
-        for message in sent:
-            try:
-                running[self._submit(message)] = message
-            except BrokenProcessPool:
-                broken.append(message)
-        for done in as_completed(running):
-            try:
-                replies.append(self._counted(done.result()))
-            except BrokenProcessPool:
-                broken.append(running[done])
-        # A dead worker takes the whole pool along. Each hospital that was not done tries again by itself: the one
-        # that kills its worker is found, the others lose nothing.
-        if broken:
-            self._stop_pool()
-        replies += [self._counted(self._alone(message)) for message in broken]
+        while waiting or any(worker.message for worker in self._workers):
+            for place, worker in enumerate(self._workers):
+                if worker.message is None and waiting:
+                    self._workers[place] = self._give(worker, waiting.popleft())
+            for place, worker in enumerate(self._workers):
+                reply = self._take(worker)
+                if reply is None:
+                    continue
+                if reply.has_error() and reply.error.code == _ERROR_WORKER_LOST:
+                    self._stop(worker)
+                    self._workers[place] = self._start()
+                worker.message = None
+                replies.append(reply)
+                if self._on_reply is not None:
+                    self._on_reply()
+            self._wait()
         return replies
 
-    def _counted(self, reply: Message) -> Message:
-        if self._on_reply is not None:
-            self._on_reply()
-        return reply
-
-    def _alone(self, message: Message) -> Message:
+    def _give(self, worker: _Worker, message: Message) -> _Worker:
+        """Send a message to a worker, a fresh one if it has died at rest."""
+        job = (message, self._contexts[message.metadata.dst_node_id])
         try:
-            return self._submit(message).result()
-        except BrokenProcessPool:
-            self._stop_pool()
-            return Message(Error(_ERROR_WORKER_DIED, "its worker process died"), reply_to=message)
+            worker.pipe.send(job)
+        except OSError:
+            self._stop(worker)
+            worker = self._start()
+            worker.pipe.send(job)
+        worker.message, worker.since = message, time.monotonic()
+        return worker
 
-    def _submit(self, message: Message) -> Future[Message]:
-        if self._pool is None:
-            self._pool = ProcessPoolExecutor(
-                self._workers,
-                mp_context=multiprocessing.get_context("forkserver"),
-                initializer=_start_worker,
-                initargs=(self._settings, self._light, str(self._folder / "images.npy"), list(sys.path)),
-            )
+    def _take(self, worker: _Worker) -> Message | None:
+        """Return a busy worker's reply, or an error if it is lost; None while it works."""
+        if worker.message is None:
+            return None
+        limit = self._settings.client_timeout
+        try:
+            if worker.pipe.poll():
+                reply: Message = worker.pipe.recv()
+                return reply
+            if time.monotonic() - worker.since < limit:
+                return None
+            reason = f"no answer within {limit:g} s"
+        except (EOFError, OSError):
+            reason = "its worker process died"
+        return Message(Error(_ERROR_WORKER_LOST, reason), reply_to=worker.message)
+
+    def _wait(self) -> None:
+        """Sleep until a worker answers or dies, or a time limit may be over."""
+        busy = [worker for worker in self._workers if worker.message is not None]
+        if busy:
+            oldest = min(worker.since for worker in busy)
+            left = oldest + self._settings.client_timeout - time.monotonic()
+            wait([worker.pipe for worker in busy], timeout=max(0.0, left))
+
+    def _start(self) -> _Worker:
+        context = multiprocessing.get_context("forkserver")
+        ours, theirs = context.Pipe()
+        images = str(self._folder / "images.npy")
+        arguments = (theirs, self._settings, self._light, images, list(sys.path))
+        process = context.Process(target=_serve, args=arguments, daemon=True)
         with _main_left_alone():
-            return self._pool.submit(_work, message, self._contexts[message.metadata.dst_node_id])
+            process.start()
+        theirs.close()
+        return _Worker(process, ours)
 
-    def _stop_pool(self) -> None:
-        """End the workers, also in the middle of a training."""
-        if self._pool is None:
-            return
-        # Python 3.14's terminate_workers(), for the versions before it.
-        for process in list((self._pool._processes or {}).values()):
-            process.terminate()
-        self._pool.shutdown(wait=True, cancel_futures=True)
-        self._pool = None
+    @staticmethod
+    def _stop(worker: _Worker) -> None:
+        worker.pipe.close()
+        worker.process.kill()
+        worker.process.join()
 
     def close(self) -> None:
-        """End the workers and remove the shared records."""
-        self._stop_pool()
+        """End the workers, also in the middle of a training, and remove the shared records."""
+        for worker in self._workers:
+            self._stop(worker)
         shutil.rmtree(self._folder, ignore_errors=True)
 
 
@@ -177,9 +210,8 @@ def _main_left_alone() -> Iterator[None]:
         sys.modules["__main__"] = main
 
 
-def _start_worker(settings: Settings, light: FederationData, images: str, path: list[str]) -> None:
-    """Make a worker ready: the user's folder on the path, the records mapped, the ClientApp built."""
-    global _worker_app
+def _serve(pipe: Connection, settings: Settings, light: FederationData, images: str, path: list[str]) -> None:
+    """Answer messages until the pipe closes: a worker's whole life."""
     # Ctrl-C reaches the whole process group; the server ends the workers itself.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     sys.path[:] = path
@@ -187,12 +219,15 @@ def _start_worker(settings: Settings, light: FederationData, images: str, path: 
 
     mapped: Any = np.load(images, mmap_mode="r")
     adopt(settings, replace(light, records=replace(light.records, images=mapped)))
-    _worker_app = make_client_app(settings)
+    app = make_client_app(settings)
+    # An end of the pipe means that the server is gone: there is nobody left to answer.
+    with contextlib.suppress(EOFError, OSError):
+        while True:
+            pipe.send(_answer(app, *pipe.recv()))
 
 
-def _work(message: Message, context: Context) -> Message:
-    assert _worker_app is not None
+def _answer(app: ClientApp, message: Message, context: Context) -> Message:
     try:
-        return _worker_app(message, context)
+        return app(message, context)
     except Exception:  # noqa: BLE001 - whatever a hospital does costs it its round, never the run
         return Message(Error(_ERROR_CLIENT_RAISED, traceback.format_exc()), reply_to=message)
