@@ -77,6 +77,9 @@ def simulate(
     config: Annotated[
         Path | None, typer.Option("--config", help="TOML file of settings; flags override it")
     ] = None,
+    resume: Annotated[
+        Path | None, typer.Option("--resume", help="go on with an unfinished run (its .partial folder)")
+    ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="print the summary alone, as JSON")] = False,
     quiet: Annotated[bool, typer.Option("--quiet", help="show no progress")] = False,
 ) -> None:
@@ -84,17 +87,31 @@ def simulate(
 
     Example: fedrobust simulate --clients 10 --malicious 2 --attack "backdoor(size=0.05)"
     """
-    settings = load_settings(flags, config, where="the command line")
+    settings = _settings_to_resume(resume, flags, config) if resume else load_settings(flags, config)
     from fedrobust.runner import run
     from fedrobust.terminal import Terminal
 
     terminal = Terminal(settings, quiet=quiet or as_json)
     with terminal:
-        result = run(settings, terminal)
+        result = run(settings, terminal, resume=resume is not None)
     if as_json:
         print(result.to_json())
     else:
         terminal.finish(result)
+
+
+def _settings_to_resume(run: Path, flags: dict[str, Any], config: Path | None) -> Settings:
+    """Return the settings of an unfinished run; only what does not bear on the result may be given anew."""
+    from fedrobust.results.checkpoint import settings_of
+
+    file = settings_of(run)
+    given = {key: value for key, value in flags.items() if value is not None}
+    settings = load_settings({**given, "out": str(file.parent.parent)}, file)
+    if config is not None or settings.digest() != load_settings({}, file).digest():
+        raise UserError(
+            f"--resume takes its settings from {file}; give no others but --engine, --workers and the like"
+        )
+    return settings
 
 
 def list_plugins() -> None:
@@ -141,9 +158,7 @@ def _run(app: typer.Typer, arguments: list[str] | None) -> None:
     except click.exceptions.Exit as leave:
         sys.exit(leave.exit_code)
     except (click.Abort, KeyboardInterrupt):
-        print(
-            "fedrobust: interrupted; rounds already done stay in the run's .partial folder", file=sys.stderr
-        )
+        print("fedrobust: interrupted; go on with --resume and the run's .partial folder", file=sys.stderr)
         sys.exit(130)
     sys.exit(code if isinstance(code, int) else 0)
 

@@ -110,7 +110,7 @@ class Settings(BaseModel):
 
 
 def load_settings(
-    flags: Mapping[str, Any] | None = None, file: Path | None = None, *, where: str = "the settings"
+    flags: Mapping[str, Any] | None = None, file: Path | None = None, *, where: str = "the command line"
 ) -> Settings:
     """Build settings: flags override the file, the file overrides the defaults.
 

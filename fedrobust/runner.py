@@ -71,7 +71,7 @@ class _Silent:
         pass
 
 
-def run(settings: Settings, observer: Observer | None = None) -> Result:
+def run(settings: Settings, observer: Observer | None = None, *, resume: bool = False) -> Result:
     """Simulate one federation on the engine that the settings name.
 
     Parameters
@@ -79,6 +79,8 @@ def run(settings: Settings, observer: Observer | None = None) -> Result:
     settings : Settings
     observer : Observer, optional
         Told of progress.
+    resume : bool
+        Go on from the last whole round of an unfinished run of these settings, to the same bits as an unbroken one.
 
     Returns
     -------
@@ -90,15 +92,15 @@ def run(settings: Settings, observer: Observer | None = None) -> Result:
         If the settings do not fit together, the data or a plug-in.
     """
     with _flower_quiet():
-        return _run(settings, observer or _Silent())
+        return _run(settings, observer or _Silent(), resume)
 
 
-def _run(settings: Settings, watcher: Observer) -> Result:
+def _run(settings: Settings, watcher: Observer, resume: bool) -> Result:
     workers = worker_count(settings)
     if settings.engine == "local" and workers > 1:
         warm_up()
     # Before any engine starts: mistakes in the settings shall not wait for Ray.
-    server = Server(settings, watcher)
+    server = Server(settings, watcher, resume=resume)
     client_app = make_client_app(settings)
     results: list[Result] = []
 

@@ -25,6 +25,7 @@ from fedrobust.evaluation.drop import combined_drop
 from fedrobust.federation import Trigger
 from fedrobust.hosting import HostedStrategy, build_strategy
 from fedrobust.learners.base import State
+from fedrobust.results.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
 from fedrobust.results.folder import RunFolder, plain
 from fedrobust.results.manifest import manifest
 from fedrobust.roster import Roster
@@ -56,6 +57,8 @@ class Server:
     ----------
     settings : Settings
     observer : Observer
+    resume : bool
+        Go on from the last whole round of an unfinished run of these settings.
 
     Raises
     ------
@@ -63,9 +66,10 @@ class Server:
         If the strategy, the attack or the data of the settings do not work; nothing has been run then.
     """
 
-    def __init__(self, settings: Settings, observer: Observer) -> None:
+    def __init__(self, settings: Settings, observer: Observer, *, resume: bool = False) -> None:
         """Make everything that does not need the hospitals."""
         self.settings = settings
+        self._resume = resume
         self._observer = observer
         self._strategy = build_strategy(settings.strategy, settings.clients, settings.seed)
         attacks = build_attacks(settings)
@@ -86,8 +90,9 @@ class Server:
     def run(self, grid: Grid) -> tuple[dict[str, Any], list[dict[str, Any]]]:
         """Run all rounds; return the summary and the lines of ``rounds.jsonl``."""
         began = time.monotonic()
-        folder = RunFolder(self.settings)
+        folder = RunFolder(self.settings, resume=self._resume)
         try:
+            checkpoint = self._checkpoint(folder)
             trusts = (
                 sorted(self._strategy.defence.trusts) if isinstance(self._strategy, HostedStrategy) else None
             )
@@ -98,7 +103,7 @@ class Server:
             roster = Roster(grid, self.settings.clients)
             roster.enrol()
             self._observer.started(self.settings, self._malicious, self.data.records.source)
-            state = self._rounds(roster, folder)
+            state = self._rounds(roster, folder, checkpoint)
             folder.write_model(self._learner.named_tensors(state), self._about())
             summary = self._summary(time.monotonic() - began, str(folder.final))
             folder.write_json("summary.json", summary)
@@ -107,12 +112,31 @@ class Server:
             folder.release()
         return summary, self._lines
 
-    def _rounds(self, roster: Roster, folder: RunFolder) -> State:
+    def _checkpoint(self, folder: RunFolder) -> Checkpoint | None:
+        """Return the state of the run to resume, after a look whether the data are still the same."""
+        if not self._resume:
+            return None
+        before = folder.read_json("manifest.json").get("data", {}).get("sha256", self.data.digest)
+        if before != self.data.digest:
+            raise UserError(
+                f"{folder.partial}: the data have changed since this run began; run without --resume"
+            )
+        return load_checkpoint(folder, self._strategy)
+
+    def _rounds(self, roster: Roster, folder: RunFolder, checkpoint: Checkpoint | None) -> State:
         """Train until the rounds or the patience run out; return the last global state."""
         plateau = _Plateau(self.settings.lr, self.settings.patience)
         arrays = pack(self._learner.initial())
         roster.expect(arrays)
-        for number in range(1, self.settings.rounds + 1):
+        if checkpoint is not None:
+            arrays, self._lines, self._verdicts = checkpoint.arrays, checkpoint.rounds, checkpoint.verdicts
+        # The schedule is a function of the validation losses: replaying them restores it.
+        ended = False
+        for line in self._lines:
+            ended = plateau.exhausted(line["val"]["loss"])
+        if ended:
+            return unpack(arrays)
+        for number in range(len(self._lines) + 1, self.settings.rounds + 1):
             start = time.monotonic()
             lr = plateau.lr
             arrays = self._exchange(roster, arrays, number, lr)
@@ -125,6 +149,7 @@ class Server:
             # Apart from the results, which are the same bits on every engine; times never are.
             seconds = {"round": number, "train": trained - start, "evaluate": time.monotonic() - trained}
             folder.append("timings.jsonl", seconds)
+            save_checkpoint(folder, number, arrays, self._strategy)
             self._observer.round_done(line)
             if plateau.exhausted(line["val"]["loss"]):
                 break

@@ -32,6 +32,8 @@ class RunFolder:
     Parameters
     ----------
     settings : Settings
+    resume : bool
+        Keep the files of an earlier unfinished run.
 
     Raises
     ------
@@ -39,8 +41,8 @@ class RunFolder:
         If the folder cannot be written, or another process is running the same settings there.
     """
 
-    def __init__(self, settings: Settings) -> None:
-        """Create the partial folder, emptied of an earlier unfinished run."""
+    def __init__(self, settings: Settings, *, resume: bool = False) -> None:
+        """Create the partial folder, emptied of an earlier unfinished run unless that is resumed."""
         self.final = final_folder(settings)
         self.partial = self.final.with_name(self.final.name + ".partial")
         try:
@@ -55,7 +57,7 @@ class RunFolder:
             raise UserError(
                 f"--out '{settings.out}' cannot be written ({error.strerror}); give another"
             ) from None
-        for file in self.partial.iterdir():
+        for file in () if resume else self.partial.iterdir():
             if file.name != ".lock":
                 shutil.rmtree(file) if file.is_dir() else file.unlink()
         self.write_text("settings.toml", _toml(settings))
@@ -70,25 +72,45 @@ class RunFolder:
         """Write a JSON file, indented."""
         self.write_text(name, json.dumps(plain(content), indent=2) + "\n")
 
+    def read_json(self, name: str) -> dict[str, Any]:
+        """Return a JSON file's content; empty if there is none."""
+        path = self.partial / name
+        content: dict[str, Any] = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+        return content
+
     def append(self, name: str, line: Mapping[str, Any]) -> None:
         """Add one line to a ``.jsonl`` file."""
         with (self.partial / name).open("a", encoding="utf-8") as file:
             file.write(json.dumps(plain(line)) + "\n")
 
+    def keep_lines(self, name: str, rounds: int) -> list[dict[str, Any]]:
+        """Cut a ``.jsonl`` file to the lines of the first rounds, and return them."""
+        text = (self.partial / name).read_text(encoding="utf-8") if (self.partial / name).exists() else ""
+        lines = text.splitlines(keepends=True)[:rounds]
+        if len(lines) < rounds:
+            raise ValueError(f"{name} has {len(lines)} lines for {rounds} rounds")
+        self.write_text(name, "".join(lines))
+        return [json.loads(line) for line in lines]
+
     def write_model(self, tensors: Mapping[str, NDArray[np.float32]], about: Mapping[str, Any]) -> None:
         """Write model.safetensors with a JSON description in its metadata."""
+        self.write_tensors("model.safetensors", tensors, about)
+
+    def write_tensors(self, name: str, tensors: Mapping[str, NDArray[Any]], about: Mapping[str, Any]) -> None:
+        """Write a whole safetensors file, the same bytes for the same content."""
         from safetensors.numpy import save_file
 
-        ordered = {name: np.ascontiguousarray(tensors[name]) for name in sorted(tensors)}
+        ordered = {key: np.ascontiguousarray(tensors[key]) for key in sorted(tensors)}
         # One metadata key only: safetensors writes several in an order that differs from process to process.
         described = {"fedrobust": json.dumps(plain(about), sort_keys=True)}
-        aside = self.partial / ".model.aside"
+        aside = self.partial / f".{name}.aside"
         save_file(ordered, aside, metadata=described)
-        os.replace(aside, self.partial / "model.safetensors")
+        os.replace(aside, self.partial / name)
 
     def finish(self) -> Path:
         """Put the whole run in its final place; an older one of the same settings goes."""
-        (self.partial / ".lock").unlink(missing_ok=True)
+        for passing in (".lock", "checkpoint.safetensors"):
+            (self.partial / passing).unlink(missing_ok=True)
         old = self.final.with_name(self.final.name + ".old")
         shutil.rmtree(old, ignore_errors=True)
         with contextlib.suppress(FileNotFoundError):

@@ -1,0 +1,110 @@
+"""Resuming: an interrupted run ends in the same bits as an unbroken one."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+from federations import tiny
+
+from fedrobust import Settings, UserError, run
+from fedrobust.cli import main
+from fedrobust.results.folder import final_folder
+
+NAMES = ("rounds.jsonl", "verdicts.jsonl", "model.safetensors")
+
+
+class Unplugged(Exception):
+    """Stands for a power cut."""
+
+
+class Cut:
+    """An observer that pulls the plug in a round."""
+
+    def __init__(self, number: int) -> None:
+        self.number = number
+
+    def started(self, *_: Any) -> None: ...
+
+    def replied(self) -> None: ...
+
+    def round_done(self, line: dict[str, Any]) -> None:
+        if line["round"] == self.number:
+            raise Unplugged
+
+
+def interrupted(settings: Settings, number: int) -> Path:
+    with pytest.raises(Unplugged):
+        run(settings, Cut(number))
+    folder = final_folder(settings)
+    return folder.with_name(folder.name + ".partial")
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"strategy": "feddetect(warm_up=1)"},
+        {"strategy": "isolation-forest", "networks": 2},
+        {"strategy": "flwr.serverapp.strategy:FedAdam"},
+        {"backbone": "shufflenet_v2_x0_5", "strategy": "fedavg"},
+        {"lr": 1e-9, "patience": 3},
+    ],
+    ids=str,
+)
+@pytest.mark.parametrize("number", [1, 3])
+def test_an_interrupted_run_ends_in_the_same_bits(
+    tmp_path: Path, changes: dict[str, Any], number: int
+) -> None:
+    both = {"rounds": 5, "malicious": 1, **changes}
+    whole = run(tiny(tmp_path / "whole", **both))
+    settings = tiny(tmp_path / "cut", **both)
+    partial = interrupted(settings, number)
+    # What a cut in the middle of writing leaves: a line of a round that has no checkpoint.
+    with (partial / "rounds.jsonl").open("a") as file:
+        file.write('{"round": ')
+    resumed = run(settings, resume=True)
+    for name in NAMES:
+        assert (whole.folder / name).read_bytes() == (resumed.folder / name).read_bytes(), name
+    assert {f.name for f in whole.folder.iterdir()} == {f.name for f in resumed.folder.iterdir()}
+    assert resumed.summary["detection"] == whole.summary["detection"]
+
+
+def test_from_the_command_line(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    settings = tiny(tmp_path, rounds=4)
+    partial = interrupted(settings, 2)
+    with pytest.raises(SystemExit) as left:
+        main(["simulate", "--resume", str(partial), "--workers", "1", "--quiet"])
+    assert left.value.code == 0
+    assert len((final_folder(settings) / "rounds.jsonl").read_text().splitlines()) == 4
+    for arguments, words in (
+        (["--resume", str(final_folder(settings))], "is finished"),
+        (["--resume", str(tmp_path / "nothing")], "no unfinished run"),
+    ):
+        with pytest.raises(SystemExit) as left:
+            main(["simulate", *arguments])
+        assert left.value.code == 2
+        assert words in capfd.readouterr().err
+
+
+def test_other_settings_or_a_broken_checkpoint_are_refused(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    settings = tiny(tmp_path, rounds=3)
+    partial = interrupted(settings, 1)
+    with pytest.raises(SystemExit):
+        main(["simulate", "--resume", str(partial), "--rounds", "9"])
+    assert "--resume takes its settings from" in capfd.readouterr().err
+    (partial / "checkpoint.safetensors").write_bytes(b"not a checkpoint")
+    with pytest.raises(UserError, match="cannot be read"):
+        run(settings, resume=True)
+
+
+def test_changed_data_are_noticed(tmp_path: Path) -> None:
+    settings = tiny(tmp_path, rounds=3)
+    partial = interrupted(settings, 1)
+    manifest = partial / "manifest.json"
+    digest = manifest.read_text().split('"sha256": "')[1][:64]
+    manifest.write_text(manifest.read_text().replace(digest, "0" * 64))
+    with pytest.raises(UserError, match="data have changed"):
+        run(settings, resume=True)
