@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from fedrobust import Settings, run
-from fedrobust.app import attackers
+from fedrobust.parts import attackers
 from fedrobust.runner import existing
 
 STRATEGIES = ("isolation-forest", "feddetect", "fedavg", "oracle")

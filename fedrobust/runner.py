@@ -12,10 +12,11 @@ from typing import TYPE_CHECKING, Any
 
 from flwr.serverapp import Grid
 
-from fedrobust.app import attackers, make_client_app
+from fedrobust.client import make_client_app
 from fedrobust.config import Settings
 from fedrobust.engines.local import LocalGrid
 from fedrobust.engines.pool import PoolGrid, warm_up, worker_count
+from fedrobust.parts import attackers
 from fedrobust.results.folder import final_folder
 from fedrobust.server import Observer, Server
 
@@ -104,7 +105,7 @@ def _run(settings: Settings, watcher: Observer, resume: bool) -> Result:
     client_app = make_client_app(settings)
     results: list[Result] = []
 
-    def main(grid: Grid, _: Settings) -> None:
+    def main(grid: Grid) -> None:
         results.append(_finished(server, grid))
 
     if settings.engine == "flower":
@@ -112,11 +113,11 @@ def _run(settings: Settings, watcher: Observer, resume: bool) -> Result:
 
         run_on_flower(client_app, settings, main)
     elif workers == 1:
-        main(LocalGrid(client_app, settings.clients, watcher.replied), settings)
+        main(LocalGrid(client_app, settings.clients, watcher.replied))
     else:
         grid = PoolGrid(client_app, settings, server.data, workers, watcher.replied)
         try:
-            main(grid, settings)
+            main(grid)
         finally:
             grid.close()
     return results[0]

@@ -14,7 +14,6 @@ from flwr.app import ArrayRecord, ConfigRecord
 from flwr.serverapp import Grid
 from flwr.serverapp.strategy import Strategy
 
-from fedrobust.app import attackers, build_attacks, build_learner, pack, unpack
 from fedrobust.config import Settings
 from fedrobust.data.corruption import gaussian_noise
 from fedrobust.data.sources import prepare
@@ -25,6 +24,7 @@ from fedrobust.evaluation.drop import combined_drop
 from fedrobust.federation import Trigger
 from fedrobust.hosting import HostedStrategy, build_strategy
 from fedrobust.learners.base import State
+from fedrobust.parts import attackers, build_attacks, build_learner, pack, unpack
 from fedrobust.results.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
 from fedrobust.results.folder import RunFolder, plain
 from fedrobust.results.manifest import manifest

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self
 
 from rich.console import Console
 from rich.progress import (
@@ -18,7 +18,9 @@ from rich.progress import (
 from rich.table import Table
 
 from fedrobust.config import Settings
-from fedrobust.runner import Result
+
+if TYPE_CHECKING:
+    from fedrobust.runner import Result
 
 __all__ = ["Terminal"]
 

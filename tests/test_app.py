@@ -11,9 +11,10 @@ from federations import tiny
 from flwr.app import ConfigRecord, Context, Message, MessageType, RecordDict
 from flwr.supercore.task_identity import TaskIdentity
 
-from fedrobust.app import _from, attackers, build_attacks, build_learner, make_client_app, pack, unpack
+from fedrobust.client import make_client_app, settings_from
 from fedrobust.config import Settings
 from fedrobust.learners.base import State
+from fedrobust.parts import attackers, build_attacks, build_learner, pack, unpack
 
 TOP = Path(__file__).resolve().parents[1]
 
@@ -32,7 +33,7 @@ def test_flwr_s_table_of_settings_equals_the_defaults() -> None:
     table = tomllib.loads((TOP / "pyproject.toml").read_text())["tool"]["flwr"]["app"]
     given = table["config"]
     assert {key.replace("-", "_") for key in given} == set(Settings.model_fields)
-    assert _from(context(given)) == Settings()
+    assert settings_from(context(given)) == Settings()
     assert table["components"] == {
         "serverapp": "fedrobust.app:server_app",
         "clientapp": "fedrobust.app:client_app",
@@ -40,9 +41,9 @@ def test_flwr_s_table_of_settings_equals_the_defaults() -> None:
 
 
 def test_run_config_overrides() -> None:
-    assert _from(context({"clients": 4, "malicious": 1, "local-epochs": 3, "image-size": 0})) == Settings(
-        clients=4, malicious=1, local_epochs=3
-    )
+    assert settings_from(
+        context({"clients": 4, "malicious": 1, "local-epochs": 3, "image-size": 0})
+    ) == Settings(clients=4, malicious=1, local_epochs=3)
 
 
 def test_attackers_follow_from_the_seed_alone() -> None:

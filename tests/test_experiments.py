@@ -6,10 +6,10 @@ from pathlib import Path
 
 import pytest
 
-from fedrobust.app import build_attacks
 from fedrobust.config import load_settings
 from fedrobust.hosting import build_strategy
 from fedrobust.learners.backbones import backbone_names
+from fedrobust.parts import build_attacks
 
 FILES = sorted((Path(__file__).resolve().parents[1] / "experiments").glob("*.toml"))
 

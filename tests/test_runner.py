@@ -13,8 +13,8 @@ from federations import tiny
 from safetensors.numpy import load_file
 
 from fedrobust import Settings, UserError, run
-from fedrobust.app import attackers
 from fedrobust.config import load_settings
+from fedrobust.parts import attackers
 from fedrobust.runner import existing
 
 METRICS = {"accuracy", "macro_f1", "macro_precision", "macro_recall", "auroc"}

@@ -6,16 +6,16 @@ import logging
 import os
 from collections.abc import Callable
 
+from flwr.app import Context
 from flwr.clientapp import ClientApp
-from flwr.serverapp import Grid
+from flwr.serverapp import Grid, ServerApp
 
-from fedrobust.app import make_server_app
 from fedrobust.config import Settings
 
 __all__ = ["run_on_flower"]
 
 
-def run_on_flower(client_app: ClientApp, settings: Settings, main: Callable[[Grid, Settings], None]) -> None:
+def run_on_flower(client_app: ClientApp, settings: Settings, main: Callable[[Grid], None]) -> None:
     """Run `main` as a ServerApp over virtual SuperNodes, one for each hospital.
 
     Parameters
@@ -25,7 +25,7 @@ def run_on_flower(client_app: ClientApp, settings: Settings, main: Callable[[Gri
     settings : Settings
         `workers` is the number of Ray's CPUs; one hospital trains on each.
     main : callable
-        Gets the grid and the settings; what it raises comes out of this function.
+        Gets the grid; what it raises comes out of this function.
     """
     os.environ.setdefault("FLWR_TELEMETRY_ENABLED", "0")
     os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
@@ -35,9 +35,13 @@ def run_on_flower(client_app: ClientApp, settings: Settings, main: Callable[[Gri
     cpus = settings.workers if isinstance(settings.workers, int) else os.cpu_count() or 1
     caught: list[BaseException] = []
 
-    def guarded(grid: Grid, given: Settings) -> None:
+    server_app = ServerApp()
+
+    @server_app.main()
+    def guarded(grid: Grid, context: Context) -> None:
+        """Run, and keep what is raised for the caller's thread."""
         try:
-            main(grid, given)
+            main(grid)
         except BaseException as error:  # noqa: BLE001 - carried out of Flower's thread and raised below
             caught.append(error)
 
@@ -46,7 +50,7 @@ def run_on_flower(client_app: ClientApp, settings: Settings, main: Callable[[Gri
     logger.setLevel(logging.CRITICAL)
     try:
         run_simulation(
-            server_app=make_server_app(guarded, settings),
+            server_app=server_app,
             client_app=client_app,
             num_supernodes=settings.clients,
             backend_config={

@@ -215,7 +215,7 @@ def _serve(pipe: Connection, settings: Settings, light: FederationData, images: 
     # Ctrl-C reaches the whole process group; the server ends the workers itself.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     sys.path[:] = path
-    from fedrobust.app import make_client_app
+    from fedrobust.client import make_client_app
 
     mapped: Any = np.load(images, mmap_mode="r")
     adopt(settings, replace(light, records=replace(light.records, images=mapped)))

@@ -2,7 +2,7 @@
 
 import torch
 
-import fedrobust.app
+import fedrobust.client
 import fedrobust.learners.mutual  # noqa: F401
 
 # One thread before any operation: a pool of threads made here would not survive the fork into workers.

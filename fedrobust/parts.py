@@ -1,0 +1,72 @@
+"""The parts of a federation that settings stand for: who attacks and how, what is trained, how a state is packed."""
+
+from __future__ import annotations
+
+import functools
+from typing import TYPE_CHECKING
+
+import numpy as np
+from flwr.app import Array, ArrayRecord
+
+from fedrobust.config import Settings
+from fedrobust.data.sources import prepare
+from fedrobust.federation import Attack
+from fedrobust.learners.base import State
+from fedrobust.plugins import find, instantiate, parse_call, split_chain
+from fedrobust.seeding import generator
+
+if TYPE_CHECKING:
+    from fedrobust.learners.mutual import MutualLearner
+
+__all__ = ["attackers", "build_attacks", "build_learner", "pack", "unpack"]
+
+#: The settings that a learner depends on, its data's among them.
+_LEARNER_SETTINGS = (
+    *("seed", "head", "networks", "backbone", "device", "batch_size", "local_epochs", "weight_decay"),
+    *("dr_weight", "mutual_weight", "temperature", "data", "data_root", "download", "image_size"),
+    *("split", "partition", "clients"),
+)
+
+
+def attackers(settings: Settings) -> tuple[int, ...]:
+    """Return the numbers of the malicious hospitals, ascending; they follow from the seed."""
+    drawn = generator(settings.seed, "malicious").permutation(settings.clients)[: settings.malicious]
+    return tuple(sorted(int(number) for number in drawn))
+
+
+def build_attacks(settings: Settings) -> list[Attack]:
+    """Return fresh attacks in the order that `settings.attack` joins them with ``+``."""
+    attacks = []
+    for part in split_chain(settings.attack, "+"):
+        name, options = parse_call(part)
+        attacks.append(instantiate(find(name, "clients", (Attack,), "attack"), options, name))
+    return attacks
+
+
+def build_learner(settings: Settings) -> MutualLearner:
+    """Return the learner for these settings and their data; a process keeps the last one."""
+    return _learner(tuple((key, getattr(settings, key)) for key in _LEARNER_SETTINGS))
+
+
+@functools.lru_cache(maxsize=1)
+def _learner(relevant: tuple[tuple[str, object], ...]) -> MutualLearner:
+    from fedrobust.learners.mutual import MutualLearner
+
+    settings = Settings(**dict(relevant))
+    records = prepare(settings).records
+    height, width = records.images.shape[2:]
+    return MutualLearner(settings, len(records.classes), records.images.shape[1], (height, width))
+
+
+def pack(state: State) -> ArrayRecord:
+    """Return a state as Flower arrays: one flat vector of parameters, one of running statistics where there are any."""
+    arrays = {"parameters": Array(state.parameters)}
+    if len(state.buffers):
+        arrays["buffers"] = Array(state.buffers)
+    return ArrayRecord(arrays)
+
+
+def unpack(arrays: ArrayRecord) -> State:
+    """Return what `pack` packed."""
+    buffers = arrays["buffers"].numpy() if "buffers" in arrays else np.zeros(0, np.float32)
+    return State(arrays["parameters"].numpy().astype(np.float32), buffers.astype(np.float32))
