@@ -11,6 +11,7 @@ from flwr.serverapp import Grid
 from flwr.serverapp.strategy import FedAvg as FlowerFedAvg
 from flwr.serverapp.strategy import Strategy
 
+from fedrobust.arrays import LazyArray, record_of
 from fedrobust.errors import UserError
 from fedrobust.federation import Defence, PreAggregation, Report, Update, Updates, Vector, Verdict
 from fedrobust.plugins import find, instantiate, parse_call, split_chain
@@ -198,5 +199,5 @@ def _to_arrays(parameters: Vector, buffers: Vector, like: ArrayRecord) -> ArrayR
         source = buffers if kind else parameters
         piece = source[offsets[kind] : offsets[kind] + count]
         offsets[kind] += count
-        made[name] = Array(np.ascontiguousarray(piece.reshape(tuple(array.shape)).astype(array.dtype)))
-    return ArrayRecord(made)
+        made[name] = LazyArray(piece.reshape(tuple(array.shape)).astype(array.dtype, copy=False))
+    return record_of(made)

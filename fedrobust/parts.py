@@ -6,8 +6,9 @@ import functools
 from typing import TYPE_CHECKING
 
 import numpy as np
-from flwr.app import Array, ArrayRecord
+from flwr.app import ArrayRecord
 
+from fedrobust.arrays import LazyArray, record_of
 from fedrobust.config import Settings
 from fedrobust.data.sources import prepare
 from fedrobust.federation import Attack
@@ -60,13 +61,14 @@ def _learner(relevant: tuple[tuple[str, object], ...]) -> MutualLearner:
 
 def pack(state: State) -> ArrayRecord:
     """Return a state as Flower arrays: one flat vector of parameters, one of running statistics where there are any."""
-    arrays = {"parameters": Array(state.parameters)}
+    arrays = {"parameters": LazyArray(state.parameters)}
     if len(state.buffers):
-        arrays["buffers"] = Array(state.buffers)
-    return ArrayRecord(arrays)
+        arrays["buffers"] = LazyArray(state.buffers)
+    return record_of(arrays)
 
 
 def unpack(arrays: ArrayRecord) -> State:
     """Return what `pack` packed."""
     buffers = arrays["buffers"].numpy() if "buffers" in arrays else np.zeros(0, np.float32)
-    return State(arrays["parameters"].numpy().astype(np.float32), buffers.astype(np.float32))
+    parameters = arrays["parameters"].numpy()
+    return State(parameters.astype(np.float32, copy=False), buffers.astype(np.float32, copy=False))

@@ -196,10 +196,10 @@ class Roster(Grid):
             values = array.numpy()
             if not np.issubdtype(values.dtype, np.number):
                 return f"'{name}' holds {values.dtype}, not numbers"
-            if not np.isfinite(values).all():
+            length = _length(values)
+            if not np.isfinite(length) and not np.isfinite(values).all():
                 return f"'{name}' holds NaN or infinite values"
-            start = 0.0 if base is None else float(np.linalg.norm(base[name].numpy().ravel()))
-            length = float(np.linalg.norm(values.ravel().astype(np.float64)))
+            start = 0.0 if base is None else _length(base[name].numpy())
             if length > ABSURD * max(1.0, start):
                 return f"'{name}' is absurdly large: length {length:.3g}, the global model's is {start:.3g}"
         return None
@@ -234,6 +234,13 @@ def _hospital_record(message: Message) -> ConfigRecord:
     record = message.content.config_records.get("hospital", ConfigRecord())
     assert isinstance(record, ConfigRecord)
     return record
+
+
+def _length(values: np.ndarray[Any, Any]) -> float:
+    """Return the L2 length in one pass; infinite also where float32 overflows, NaN with a NaN inside."""
+    flat = values.reshape(-1)
+    with np.errstate(over="ignore", invalid="ignore"):
+        return float(np.sqrt(np.dot(flat, flat)))
 
 
 def _as_error(reply: Message, reason: str) -> Message:

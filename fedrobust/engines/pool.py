@@ -25,12 +25,13 @@ from types import ModuleType
 from typing import Any
 
 import numpy as np
-from flwr.app import Context, Error, Message
+from flwr.app import ArrayRecord, Context, Error, Message
 from flwr.clientapp import ClientApp
 
 from fedrobust.config import Settings
 from fedrobust.data.sources import FederationData, adopt
 from fedrobust.engines.local import LocalGrid
+from fedrobust.engines.shared import discard, shared
 
 __all__ = ["PoolGrid", "warm_up", "worker_count"]
 
@@ -106,9 +107,19 @@ class PoolGrid(LocalGrid):
         self, messages: Iterable[Message], *, timeout: float | None = None
     ) -> Iterable[Message]:
         """Return the replies in the order of completion; a lost worker's hospital is an error."""
-        waiting = deque(messages)
-        if not any(message.metadata.message_type == "train" for message in waiting):
-            return super().send_and_receive(waiting, timeout=timeout)
+        asked = list(messages)
+        if not any(message.metadata.message_type == "train" for message in asked):
+            return super().send_and_receive(asked, timeout=timeout)
+        known: dict[int, ArrayRecord] = {}
+        waiting = deque(shared(message, self._folder, known) for message in asked)
+        sent = list(waiting)
+        try:
+            return self._work_off(waiting)
+        finally:
+            for message in sent:
+                discard(message)
+
+    def _work_off(self, waiting: deque[Message]) -> list[Message]:
         replies: list[Message] = []
         while waiting or any(worker.message for worker in self._workers):
             for place, worker in enumerate(self._workers):
@@ -148,6 +159,7 @@ class PoolGrid(LocalGrid):
         try:
             if worker.pipe.poll():
                 reply: Message = worker.pipe.recv()
+                discard(reply)
                 return reply
             if time.monotonic() - worker.since < limit:
                 return None
@@ -168,7 +180,7 @@ class PoolGrid(LocalGrid):
         context = multiprocessing.get_context("forkserver")
         ours, theirs = context.Pipe()
         images = str(self._folder / "images.npy")
-        arguments = (theirs, self._settings, self._light, images, list(sys.path))
+        arguments = (theirs, self._settings, self._light, images, str(self._folder), list(sys.path))
         process = context.Process(target=_serve, args=arguments, daemon=True)
         with _main_left_alone():
             process.start()
@@ -210,7 +222,9 @@ def _main_left_alone() -> Iterator[None]:
         sys.modules["__main__"] = main
 
 
-def _serve(pipe: Connection, settings: Settings, light: FederationData, images: str, path: list[str]) -> None:
+def _serve(
+    pipe: Connection, settings: Settings, light: FederationData, images: str, folder: str, path: list[str]
+) -> None:
     """Answer messages until the pipe closes: a worker's whole life."""
     # Ctrl-C reaches the whole process group; the server ends the workers itself.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
@@ -223,7 +237,7 @@ def _serve(pipe: Connection, settings: Settings, light: FederationData, images: 
     # An end of the pipe means that the server is gone: there is nobody left to answer.
     with contextlib.suppress(EOFError, OSError):
         while True:
-            pipe.send(_answer(app, *pipe.recv()))
+            pipe.send(shared(_answer(app, *pipe.recv()), Path(folder)))
 
 
 def _answer(app: ClientApp, message: Message, context: Context) -> Message:

@@ -75,6 +75,7 @@ class MutualLearner:
             with torch_seeded(settings.seed, "weights", number):
                 networks.append(build_backbone(settings.backbone, channels, outputs, size))
         self._networks = nn.ModuleList(networks)
+        self._norms = [m for m in self._networks.modules() if isinstance(m, nn.modules.batchnorm._BatchNorm)]
         self._flat = FlatModule(self._networks, self._device)
         self._initial = State(*self._flat.save())
 
@@ -102,6 +103,9 @@ class MutualLearner:
             for _ in range(settings.local_epochs):
                 total = 0.0
                 for batch in _batches(len(labels), settings.batch_size, shuffle):
+                    # One value has no variance: BatchNorm falls back on its running statistics.
+                    for norm in self._norms:
+                        norm.train(len(batch) > 1)
                     last = self._step(images[batch], labels[batch], optimiser)
                     total += last * len(batch)
             parameters, buffers = self._flat.save()

@@ -1,0 +1,59 @@
+"""Flower arrays that become bytes only when somebody asks for bytes."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+from flwr.app import Array, ArrayRecord
+from numpy.typing import NDArray
+
+__all__ = ["LazyArray", "record_of"]
+
+
+class LazyArray(Array):
+    """An Array around an ndarray: the numbers are not copied, and ``np.save`` runs when the bytes are asked for.
+
+    Parameters
+    ----------
+    values : ndarray
+        Kept as it is; who changes it changes the Array.
+    """
+
+    def __init__(self, values: NDArray[Any]) -> None:
+        """Keep the numbers."""
+        about = {"dtype": str(values.dtype), "shape": tuple(values.shape), "stype": "numpy.ndarray"}
+        self.__dict__.update(about, _values=values)
+
+    def numpy(self) -> NDArray[Any]:
+        """Return the numbers themselves, not a copy."""
+        values: NDArray[Any] = self.__dict__["_values"]
+        return values
+
+    @property
+    def data(self) -> bytes:  # type: ignore[override]
+        """Return the bytes that a plain Array holds."""
+        buffer = io.BytesIO()
+        np.save(buffer, self.numpy(), allow_pickle=False)
+        return buffer.getvalue()
+
+    def deflate(self) -> bytes:
+        """Return what Flower sends over a network: that of a plain Array, whose class name is part of it."""
+        return self._plain().deflate()
+
+    def _plain(self) -> Array:
+        return Array(self.dtype, self.shape, self.stype, self.data)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Pickle as a plain Array, which needs nothing of this package to be read."""
+        return Array, (self.dtype, self.shape, self.stype, self.data)
+
+
+def record_of(arrays: Mapping[str, Array]) -> ArrayRecord:
+    """Return an ArrayRecord of these very arrays; Flower's constructor makes plain ones of them."""
+    record = ArrayRecord()
+    for name, array in arrays.items():
+        record[name] = array
+    return record

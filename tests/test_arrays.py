@@ -1,0 +1,36 @@
+"""Lazy arrays behave as Flower's own, on the wire too."""
+
+from __future__ import annotations
+
+import pickle
+
+import numpy as np
+import pytest
+from flwr.app import Array, ArrayRecord
+
+from fedrobust.arrays import LazyArray, record_of
+
+
+@pytest.mark.parametrize(
+    "values", [np.arange(6, dtype=np.float32).reshape(2, 3), np.zeros(0), np.array(3, np.int64)]
+)
+def test_a_lazy_array_is_an_array(values: np.ndarray) -> None:
+    lazy, plain = LazyArray(values), Array(values)
+    assert isinstance(lazy, Array)
+    assert (lazy.dtype, lazy.shape, lazy.stype, lazy.data) == (
+        plain.dtype,
+        plain.shape,
+        plain.stype,
+        plain.data,
+    )
+    assert lazy.numpy() is values
+    assert lazy.deflate() == plain.deflate()
+    assert lazy.object_id == plain.object_id
+    assert list(lazy.children) == list(plain.children)
+
+
+def test_it_is_pickled_as_a_plain_one() -> None:
+    back = pickle.loads(pickle.dumps(record_of({"a": LazyArray(np.ones(3))})))
+    assert isinstance(back, ArrayRecord)
+    assert type(back["a"]) is Array
+    np.testing.assert_array_equal(back["a"].numpy(), np.ones(3))
