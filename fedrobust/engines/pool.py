@@ -125,6 +125,7 @@ class PoolGrid(LocalGrid):
             for place, worker in enumerate(self._workers):
                 if worker.message is None and waiting:
                     self._workers[place] = self._give(worker, waiting.popleft())
+            self._wait()
             for place, worker in enumerate(self._workers):
                 reply = self._take(worker)
                 if reply is None:
@@ -136,7 +137,6 @@ class PoolGrid(LocalGrid):
                 replies.append(reply)
                 if self._on_reply is not None:
                     self._on_reply()
-            self._wait()
         return replies
 
     def _give(self, worker: _Worker, message: Message) -> _Worker:
