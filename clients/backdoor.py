@@ -54,9 +54,16 @@ class Backdoor(Attack):
             raise UserError(f"backdoor: target is {target}, but classes are whole numbers counted from 0")
         self.size, self.place, self.blend, self.target, self.share = size, place, blend, target, share
 
+    def check(self, records: Records) -> None:
+        """Refuse a target that is no class of the data."""
+        if self.target >= len(records.classes):
+            raise UserError(
+                f"backdoor: target is {self.target}, but the data have classes 0 to {len(records.classes) - 1}"
+            )
+
     def poison_records(self, records: Records) -> Records:
         """Return the records with the chosen images stamped and relabelled."""
-        self._check_target(records)
+        self.check(records)
         count = max(1, round(self.share * len(records)))
         chosen = np.sort(self.rng.permutation(len(records))[:count])
         images, labels = np.array(records.images), np.array(records.labels)
@@ -66,15 +73,9 @@ class Backdoor(Attack):
 
     def trigger(self, records: Records) -> Trigger | None:
         """Return the images of all other classes, stamped."""
-        self._check_target(records)
+        self.check(records)
         others = records.take(np.flatnonzero(records.labels != self.target))
         return Trigger(replace(others, images=self._stamped(others.images)), self.target)
-
-    def _check_target(self, records: Records) -> None:
-        if self.target >= len(records.classes):
-            raise UserError(
-                f"backdoor: target is {self.target}, but the data have classes 0 to {len(records.classes) - 1}"
-            )
 
     def _stamped(self, images: NDArray[np.uint8]) -> NDArray[np.uint8]:
         """Return copies of the images, shape (n, channels, height, width), with the patch."""

@@ -36,13 +36,18 @@ class LabelFlip(Attack):
         self.share = share
         self.shift = shift
 
-    def poison_records(self, records: Records) -> Records:
-        """Return the records with labels shifted."""
+    def check(self, records: Records) -> None:
+        """Refuse a shift that leads every class back to itself."""
         classes = len(records.classes)
         if self.shift % classes == 0:
             raise UserError(
                 f"label-flip: shift={self.shift} changes no label of {classes} classes; use another"
             )
+
+    def poison_records(self, records: Records) -> Records:
+        """Return the records with labels shifted."""
+        self.check(records)
+        classes = len(records.classes)
         count = max(1, round(self.share * len(records)))
         chosen = self.rng.permutation(len(records))[:count]
         labels = np.array(records.labels)

@@ -331,6 +331,9 @@ class Attack:
 
     rng: np.random.Generator
 
+    def check(self, records: Records) -> None:
+        """Raise `UserError` if the attack cannot work on such records; called on the server before anything runs."""
+
     def poison_records(self, records: Records) -> Records:
         """Return the records that the hospital trains on; called once, before the first round."""
         return records

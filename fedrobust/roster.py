@@ -128,6 +128,14 @@ class Roster(Grid):
         """Hold replies to the names and shapes of these arrays."""
         self._shapes = {name: tuple(array.shape) for name, array in arrays.items()}
 
+    def check_model(self, arrays: ArrayRecord) -> None:
+        """Raise `ValueError` if these cannot be the next global model."""
+        shapes = {name: tuple(array.shape) for name, array in arrays.items()}
+        if shapes != self._shapes:
+            raise ValueError(f"the new global model is {_brief(shapes)} instead of {_brief(self._shapes)}")
+        if not all(np.isfinite(array.numpy()).all() for array in arrays.values()):
+            raise ValueError("the new global model holds NaN or infinite values")
+
     @staticmethod
     def hospital_of(message: Message) -> int:
         """Return the number of the hospital that sent a reply of `send_and_receive`."""

@@ -29,7 +29,7 @@ from fedrobust.results.checkpoint import Checkpoint, load_checkpoint, save_check
 from fedrobust.results.folder import RunFolder, plain
 from fedrobust.results.manifest import manifest
 from fedrobust.roster import Roster
-from fedrobust.seeding import derive
+from fedrobust.seeding import derive, generator
 
 __all__ = ["Observer", "Server"]
 
@@ -80,9 +80,8 @@ class Server:
         self._malicious = attackers(settings)
         self._trigger: Trigger | None = None
         for attack in attacks if settings.malicious else ():
-            # A rehearsal on the server: an attack that cannot work on these data says so before anything runs.
-            attack.rng = np.random.default_rng(derive(settings.seed, "rehearsal"))
-            attack.poison_records(self._val)
+            attack.rng = generator(settings.seed, "trigger")
+            attack.check(self._test)
             self._trigger = attack.trigger(self._test) or self._trigger
         self._lines: list[dict[str, Any]] = []
         self._verdicts: list[dict[str, Any]] = []
@@ -169,8 +168,7 @@ class Server:
             questions = list(strategy.configure_evaluate(number, fresh, ConfigRecord(), roster))
             if questions:
                 strategy.aggregate_evaluate(number, roster.send_and_receive(questions))
-            if not all(np.isfinite(array.numpy()).all() for array in fresh.values()):
-                raise ValueError("the new global model holds NaN or infinite values")
+            roster.check_model(fresh)
         roster.faults = faults
         self._loss = None if metrics is None else metrics.get("loss")
         self._verdicts.append(_verdict(strategy, number))

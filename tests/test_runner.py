@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 import textwrap
 from pathlib import Path
 from typing import Any
@@ -115,6 +116,14 @@ ATTACKS = {
         def poison_update(self, update):
             raise RuntimeError("out of order")
     """,
+    "crash_at_once": """
+        def poison_records(self, records):
+            raise RuntimeError("never opened")
+    """,
+    "leaves": """
+        def poison_records(self, records):
+            raise SystemExit(3)
+    """,
     "nan_sender": """
         def poison_update(self, update):
             return update.with_delta(np.full_like(update.parameters, np.nan))
@@ -169,6 +178,22 @@ def test_a_strategy_that_fails_is_named_and_what_was_done_stays(
     assert len((partial / "rounds.jsonl").read_text().splitlines()) == 1
     assert not (partial / "summary.json").exists()
     assert existing(tiny(tmp_path, strategy="gives-up")) is None
+
+
+@pytest.mark.parametrize("body", ["return None", "return updates.global_parameters[:-1], Verdict([1.0] * 4)"])
+def test_a_strategy_that_returns_no_model_is_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, body: str
+) -> None:
+    (tmp_path / "strategies").mkdir()
+    (tmp_path / "strategies" / "odd_return.py").write_text(
+        "from fedrobust.federation import Defence, Verdict\n\nclass OddReturn(Defence):\n"
+        f"    def combine(self, updates):\n        {body}\n"
+    )
+    monkeypatch.syspath_prepend(str(tmp_path))
+    for name in [n for n in sys.modules if n == "strategies.odd_return"]:
+        monkeypatch.delitem(sys.modules, name)
+    with pytest.raises(UserError, match="'odd-return' fails in round 1"):
+        run(tiny(tmp_path, strategy="odd-return"))
 
 
 @pytest.mark.parametrize(

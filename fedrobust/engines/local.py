@@ -61,7 +61,7 @@ class LocalGrid(Grid):
     def _reply(self, message: Message) -> Message:
         try:
             reply = self._client_app(message, self._contexts[message.metadata.dst_node_id])
-        except Exception:  # noqa: BLE001 - whatever a hospital does costs it its round, never the run
+        except (Exception, SystemExit):  # noqa: BLE001 - whatever a hospital does costs it its round, never the run
             reply = Message(Error(_ERROR_CLIENT_RAISED, traceback.format_exc()), reply_to=message)
         if self._on_reply is not None and message.metadata.message_type == "train":
             self._on_reply()

@@ -243,5 +243,5 @@ def _serve(
 def _answer(app: ClientApp, message: Message, context: Context) -> Message:
     try:
         return app(message, context)
-    except Exception:  # noqa: BLE001 - whatever a hospital does costs it its round, never the run
+    except (Exception, SystemExit):  # noqa: BLE001 - whatever a hospital does costs it its round, never the run
         return Message(Error(_ERROR_CLIENT_RAISED, traceback.format_exc()), reply_to=message)
