@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import functools
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from flwr.app import ArrayRecord
+from numpy.typing import NDArray
 
 from fedrobust.arrays import LazyArray, record_of
 from fedrobust.config import Settings
 from fedrobust.data.sources import prepare
-from fedrobust.federation import Attack
+from fedrobust.federation import Attack, Vector
 from fedrobust.learners.base import State
 from fedrobust.plugins import find, instantiate, parse_call, split_chain
 from fedrobust.seeding import generator
@@ -68,7 +69,13 @@ def pack(state: State) -> ArrayRecord:
 
 
 def unpack(arrays: ArrayRecord) -> State:
-    """Return what `pack` packed."""
+    """Return what `pack` packed, as views that nobody can write to: the numbers may be the server's own."""
     buffers = arrays["buffers"].numpy() if "buffers" in arrays else np.zeros(0, np.float32)
     parameters = arrays["parameters"].numpy()
-    return State(parameters.astype(np.float32, copy=False), buffers.astype(np.float32, copy=False))
+    return State(_read_only(parameters), _read_only(buffers))
+
+
+def _read_only(values: NDArray[Any]) -> Vector:
+    view: Vector = values.astype(np.float32, copy=False).view()
+    view.flags.writeable = False
+    return view

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import pickle
+from pathlib import Path
 
 import numpy as np
 import pytest
+from federations import tiny
 from flwr.app import Array, ArrayRecord
 
+from fedrobust import client, parts, run, server
 from fedrobust.arrays import LazyArray, record_of
 
 
@@ -27,6 +30,23 @@ def test_a_lazy_array_is_an_array(values: np.ndarray) -> None:
     assert lazy.deflate() == plain.deflate()
     assert lazy.object_id == plain.object_id
     assert list(lazy.children) == list(plain.children)
+
+
+@pytest.mark.parametrize(
+    "name", ["FedAvg", "FedAdam", "FedYogi", "FedAvgM", "FedAdagrad", "FedMedian", "Krum"]
+)
+def test_flower_s_strategies_give_the_same_bits_with_plain_arrays(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Flower's arrays are copies; a strategy that wrote into a lazy one would change what others see."""
+    settings = {"clients": 5, "rounds": 3, "strategy": f"flwr.serverapp.strategy:{name}"}
+    lazy = run(tiny(tmp_path / "lazy", **settings))
+    monkeypatch.setattr(parts, "pack", lambda s: ArrayRecord({"parameters": Array(np.array(s.parameters))}))
+    for module in (client, server):
+        monkeypatch.setattr(module, "pack", parts.pack)
+    plain = run(tiny(tmp_path / "plain", **settings))
+    for file in ("rounds.jsonl", "model.safetensors"):
+        assert (lazy.folder / file).read_bytes() == (plain.folder / file).read_bytes()
 
 
 def test_it_is_pickled_as_a_plain_one() -> None:
