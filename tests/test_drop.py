@@ -1,4 +1,4 @@
-"""The drop, and the seeds' own table recomputed by the seeds' own formula."""
+"""The drop, and the published table recomputed by the published formula."""
 
 from __future__ import annotations
 
