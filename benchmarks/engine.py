@@ -54,8 +54,8 @@ def floor(data_root: str | None, clients: int, rounds: int, share: int) -> None:
 
 def ideal(data_root: str | None, clients: int, rounds: int) -> float:
     """Return the seconds of a round of the floor: the slower process of each round, the median over rounds."""
-    call = [sys.executable, __file__, "--floor", str(clients), str(rounds)]
-    call += ["--data-root", data_root] if data_root else []
+    call = [sys.executable, __file__, *(["--data-root", data_root] if data_root else [])]
+    call += ["--floor", str(clients), str(rounds)]
     processes = [
         subprocess.Popen([*call, str(share)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
         for share in range(WORKERS)
