@@ -278,6 +278,9 @@ class Defence:
     #: Claims of the hospitals that the rule believes, of ``"loss"`` and ``"num_examples"``; the report prints them.
     trusts: ClassVar[frozenset[str]] = frozenset()
 
+    #: True if the rule is told what no server can know, such as who is malicious; the manifest says so.
+    oracle: ClassVar[bool] = False
+
     def weigh(self, updates: Updates) -> Verdict | ArrayLike:
         """Return each hospital's weight, as a `Verdict` or as plain numbers, shape (n,)."""
         raise NotImplementedError(f"{type(self).__name__} overrides neither weigh nor combine")

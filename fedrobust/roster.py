@@ -8,6 +8,7 @@ aggregated at all: a hospital that crashes, sends NaN, a wrong shape or absurd n
 from __future__ import annotations
 
 import time
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, cast
@@ -157,7 +158,9 @@ class Roster(Grid):
             number = by_message.get(about, by_node[reply.metadata.src_node_id])
             reply.metadata.__dict__["_src_node_id"] = number + 1
         self.faults = []
-        checked = [self._checked(reply, base) for reply in sorted(replies, key=self.hospital_of)]
+        replies.sort(key=self.hospital_of)
+        usual = _usual_metrics(replies)
+        checked = [self._checked(reply, base, usual) for reply in replies]
         silent = sorted(set(sent) - {self.hospital_of(reply) for reply in replies})
         self.faults += [Fault(number, "no reply in time") for number in silent]
         return checked
@@ -172,9 +175,12 @@ class Roster(Grid):
         data = message.metadata
         return Message(content, node, data.message_type, ttl=data.ttl, group_id=data.group_id)
 
-    def _checked(self, reply: Message, base: ArrayRecord | None) -> Message:
+    def _checked(self, reply: Message, base: ArrayRecord | None, usual: frozenset[Any] | None) -> Message:
         """Return a reply, or an error in its place; keep the fault."""
         fault = self._fault(reply, base)
+        # Flower's strategies give the whole round up over one report of other names or lengths.
+        if fault is None and _metrics_of(reply) != usual:
+            fault = "its metrics have other names or lengths than most hospitals'"
         if fault is None:
             return reply
         self.faults.append(Fault(self.hospital_of(reply), fault))
@@ -242,6 +248,20 @@ def _hospital_record(message: Message) -> ConfigRecord:
     record = message.content.config_records.get("hospital", ConfigRecord())
     assert isinstance(record, ConfigRecord)
     return record
+
+
+def _metrics_of(reply: Message) -> frozenset[Any] | None:
+    """Return the names and lengths of a reply's metrics; None where there is not one record of them."""
+    if reply.has_error() or len(reply.content.metric_records) != 1:
+        return None
+    record = next(iter(reply.content.metric_records.values()))
+    return frozenset((name, len(v) if isinstance(v, list) else None) for name, v in record.items())
+
+
+def _usual_metrics(replies: Sequence[Message]) -> frozenset[Any] | None:
+    """Return the names and lengths of metrics that most replies have."""
+    counted = Counter(metrics for reply in replies if (metrics := _metrics_of(reply)) is not None)
+    return counted.most_common(1)[0][0] if counted else None
 
 
 def _length(values: np.ndarray[Any, Any]) -> float:

@@ -92,13 +92,8 @@ class Server:
         folder = RunFolder(self.settings, resume=self._resume)
         try:
             checkpoint = self._checkpoint(folder)
-            trusts = (
-                sorted(self._strategy.defence.trusts) if isinstance(self._strategy, HostedStrategy) else None
-            )
-            folder.write_json(
-                "manifest.json",
-                manifest(self.settings, self.data, self._malicious, trusts),
-            )
+            defence = self._strategy.defence if isinstance(self._strategy, HostedStrategy) else None
+            folder.write_json("manifest.json", manifest(self.settings, self.data, self._malicious, defence))
             roster = Roster(grid, self.settings.clients)
             roster.enrol()
             self._observer.started(self.settings, self._malicious, self.data.records.source)

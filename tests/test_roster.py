@@ -65,6 +65,8 @@ def _with(name: str, value: Any) -> Any:
         (_with("parameters", np.ones(5, np.float32)), {}, "wrong shape"),
         ({"parameters": np.ones(4, np.float32)}, {}, "wrong shape"),
         (_with("parameters", np.full(4, 1e20, np.float32)), {}, "absurdly large"),
+        (START, {"extra": 1.0}, "other names or lengths"),
+        (START, {"loss": [1.0, 2.0]}, "other names or lengths"),
         (START, {"num-examples": 0}, "num-examples"),
         (START, {"num-examples": -5}, "num-examples"),
         (START, {"num-examples": float("nan")}, "num-examples"),

@@ -56,6 +56,9 @@ def test_the_manifest_tells_where_the_numbers_come_from(tmp_path: Path) -> None:
     assert manifest["versions"]["torch"] and manifest["versions"]["flwr"]
     assert manifest["seeds"] == {"run": 0}
     assert manifest["defence_trusts"] == ["loss"]
+    assert manifest["oracle"] is False
+    told = run(tiny(tmp_path, strategy="oracle(malicious=[1])"))
+    assert json.loads((told.folder / "manifest.json").read_text())["oracle"] is True
     assert sum(map(sum, manifest["data"]["hospitals"].values())) == manifest["data"]["split"]["train"]
 
 
@@ -119,6 +122,11 @@ ATTACKS = {
     "crash_at_once": """
         def poison_records(self, records):
             raise RuntimeError("never opened")
+    """,
+    "says_nothing": """
+        def forge_report(self, report):
+            from fedrobust.federation import Report
+            return Report(report.num_examples)
     """,
     "leaves": """
         def poison_records(self, records):

@@ -13,6 +13,7 @@ from typing import Any
 
 from fedrobust.config import Settings
 from fedrobust.data.sources import FederationData
+from fedrobust.federation import Defence
 
 __all__ = ["manifest"]
 
@@ -20,7 +21,7 @@ _PACKAGES = ("fedrobust", "flwr", "flwr-datasets", "ray", "torch", "torchvision"
 
 
 def manifest(
-    settings: Settings, data: FederationData, malicious: Sequence[int], trusts: Sequence[str] | None
+    settings: Settings, data: FederationData, malicious: Sequence[int], defence: Defence | None
 ) -> dict[str, Any]:
     """Return the manifest of a run.
 
@@ -30,8 +31,8 @@ def manifest(
     data : FederationData
     malicious : sequence of int
         The numbers of the poisoned hospitals.
-    trusts : sequence of str or None
-        Which claims of the hospitals the defence believes; None where it does not say.
+    defence : Defence or None
+        The rule in use; None for a plain Flower strategy, which does not say what it believes.
     """
     counts = {
         str(number): data.records.take(part).counts().tolist() for number, part in enumerate(data.hospitals)
@@ -55,7 +56,8 @@ def manifest(
             "hospitals": counts,
         },
         "malicious": list(malicious),
-        "defence_trusts": None if trusts is None else sorted(trusts),
+        "defence_trusts": None if defence is None else sorted(defence.trusts),
+        "oracle": defence is not None and defence.oracle,
     }
 
 
