@@ -11,7 +11,7 @@ from flwr.serverapp import Grid
 from flwr.serverapp.strategy import FedAvg as FlowerFedAvg
 from flwr.serverapp.strategy import Strategy
 
-from fedrobust.arrays import LazyArray, record_of
+from fedrobust.arrays import LazyArray, record_of, records_in
 from fedrobust.errors import UserError
 from fedrobust.federation import Defence, PreAggregation, Report, Update, Updates, Vector, Verdict
 from fedrobust.plugins import find, instantiate, parse_call, split_chain
@@ -59,6 +59,9 @@ def build_strategy(spec: str, hospitals: int, seed: int = 0) -> Strategy:
         return last
     if not isinstance(last, Defence) or not all(isinstance(step, PreAggregation) for step in steps[:-1]):
         raise UserError(f"strategy '{spec}': a pipeline is pre-aggregation steps followed by one defence")
+    for step in steps[:-1]:
+        hospitals = step.check(hospitals)
+    last.check(hospitals)
     return HostedStrategy(last, steps[:-1], seed)
 
 
@@ -123,7 +126,8 @@ class HostedStrategy(Strategy):
         for step in self.steps:
             updates = step.transform(updates)
         parameters, verdict = self.defence.combine(updates)
-        self.verdict, self.nodes = verdict.checked(len(given)), given.nodes
+        self.verdict = updates.trace(verdict).checked(len(given))
+        self.nodes = given.nodes
         weight = cast("np.ndarray[Any, Any]", self.verdict.weight)
         buffers = given.mean_buffers(weight) if weight.any() else _flat(self._global, buffers=True)
         return _to_arrays(parameters, buffers, self._global), self._metrics(given)
@@ -159,9 +163,9 @@ def _to_updates(replies: Sequence[Message], base: ArrayRecord, server_round: int
     start = _flat(base, buffers=False)
     updates = []
     for position, reply in enumerate(replies):
-        arrays = next(iter(reply.content.array_records.values()))
-        metrics = next(iter(reply.content.metric_records.values()))
-        said = reply.content.config_records.get("hospital", ConfigRecord())
+        arrays = next(iter(records_in(reply.content, ArrayRecord).values()))
+        metrics = next(iter(records_in(reply.content, MetricRecord).values()))
+        said = records_in(reply.content, ConfigRecord).get("hospital", ConfigRecord())
         node = int(cast(int, said.get("partition-id", position)))
         values: dict[str, float | tuple[float, ...]] = {
             key: tuple(float(v) for v in value) if isinstance(value, list) else float(value)

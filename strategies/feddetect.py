@@ -6,7 +6,6 @@ from collections.abc import Mapping
 from typing import Any, ClassVar
 
 import numpy as np
-from sklearn.ensemble import IsolationForest
 
 from fedrobust.errors import UserError
 from fedrobust.federation import Defence, Updates, Verdict
@@ -45,6 +44,10 @@ class FedDetect(Defence):
         self._factors: dict[int, float] = {}
         self._counts: dict[int, int] = {}
 
+    def preload(self) -> None:
+        """Import scikit-learn's forest."""
+        import sklearn.ensemble  # noqa: F401
+
     def weigh(self, updates: Updates) -> Verdict:
         """Return the cumulative weights after this round's outliers are counted."""
         for node in updates.nodes:
@@ -80,6 +83,8 @@ class FedDetect(Defence):
 
 def _outliers(losses: np.ndarray[Any, np.dtype[np.float64]]) -> tuple[Any, Any]:
     """Return each loss's anomaly score (higher is worse) and whether the forest calls it an outlier."""
+    from sklearn.ensemble import IsolationForest
+
     finite = np.isfinite(losses)
     # A hospital that reports no number counts as the worst; the bound keeps a huge one within the forest's float32.
     size = np.where(finite, np.minimum(np.abs(losses), 1e30), 0.0)

@@ -64,6 +64,10 @@ class IsolationForestWeighting(Defence):
         self.memory = memory
         self._evidence: dict[int, list[float]] = {}
 
+    def preload(self) -> None:
+        """Import scikit-learn's forest."""
+        import sklearn.ensemble  # noqa: F401
+
     def weigh(self, updates: Updates) -> Verdict:
         """Return weights by the tail probability of each hospital's evidence."""
         evidence = self._gather(updates)

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from helpers import make_records, make_updates
 
-from fedrobust import federation
+import fedrobust.updates
 from fedrobust.federation import Attack, Defence, PreAggregation, Report, Update, Updates, Verdict
 
 
@@ -124,7 +124,7 @@ def test_a_block_belongs_to_the_caller() -> None:
 def chunks(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
     """Run a test with the usual chunk, and with one that the vectors do not fit in."""
     if request.param is not None:
-        monkeypatch.setattr(federation, "CHUNK", request.param)
+        monkeypatch.setattr(fedrobust.updates, "CHUNK", request.param)
         # `deltas` has taken the number as its default.
         monkeypatch.setattr(Updates.deltas, "__defaults__", (request.param,))
 
@@ -162,7 +162,9 @@ def test_mean_is_the_weighted_mean_in_float64(weight: list[float]) -> None:
     updates = make_updates(5, d=83, buffers=21)
     made = updates.mean(weight)
     assert made.dtype == np.float32 and made.shape == (83,)
-    np.testing.assert_array_equal(made, np.average(wide(updates), axis=0, weights=weight).astype(np.float32))
+    wanted = np.average(wide(updates), axis=0, weights=weight).astype(np.float32)
+    # Sums of float32 numbers often lie halfway between two: rounding in float64 decides then.
+    np.testing.assert_array_max_ulp(made, wanted, 1)
     buffers = np.stack([update.buffers for update in updates]).astype(np.float64)
     np.testing.assert_allclose(
         updates.mean_buffers(weight), np.average(buffers, axis=0, weights=weight), rtol=1e-6
@@ -367,3 +369,55 @@ def test_an_attack_that_overrides_nothing_changes_nothing() -> None:
     assert attack.forge_report(update.report) is update.report
     assert attack.trigger(records) is None
     assert Attack.knowledge == "own"
+
+
+# --- what the defences compute with -------------------------------------------------------------------------------
+
+
+@pytest.mark.usefixtures("chunks")
+def test_blocks_combinations_and_coordinates() -> None:
+    updates = make_updates(4, d=83)
+    deltas = np.stack([update.delta for update in updates])
+    np.testing.assert_array_equal(updates.block(slice(3, 40)), deltas[:, 3:40])
+    np.testing.assert_array_equal(updates.block(slice(3, 40), whole=True), wide(updates)[:, 3:40])
+    np.testing.assert_array_equal(updates.take(np.array([5, 80, 2])), deltas[:, [5, 80, 2]])
+    made = updates.combination([0.5, 0, -1, 0.1])
+    wanted = updates.global_parameters + np.array([0.5, 0, -1, 0.1]) @ deltas.astype(np.float64)
+    np.testing.assert_allclose(made, wanted, atol=1e-6)
+    np.testing.assert_array_equal(
+        updates.by_coordinate(lambda block: block.max(axis=0)), wide(updates).max(axis=0)
+    )
+    moved = updates.by_coordinate(lambda block: block.max(axis=0), whole=False)
+    np.testing.assert_allclose(moved, updates.global_parameters + deltas.max(axis=0), atol=1e-6)
+
+
+@pytest.mark.usefixtures("chunks")
+def test_norms_are_the_same_before_and_after_the_inner_products() -> None:
+    first, second = make_updates(5, d=83), make_updates(5, d=83)
+    second.gram()
+    np.testing.assert_allclose(first.norms(), second.norms(), rtol=1e-14)
+
+
+def test_a_combination_of_whole_updates_leaves_the_global_model_out() -> None:
+    updates = list(make_updates(3, d=20))
+    base = np.full(20, np.inf, np.float32)
+    with np.errstate(invalid="ignore"):
+        lost = Updates([replace(update, global_parameters=base) for update in updates])
+        np.testing.assert_allclose(
+            lost.combination([0.1, 0.2, 0.7]), Updates(updates).mean([1, 2, 7]), rtol=1e-6
+        )
+
+
+def test_a_rule_and_a_step_take_any_number_unless_they_say_otherwise() -> None:
+    Defence().check(1)
+
+    class Same(PreAggregation):
+        def transform(self, updates: Updates) -> Updates:
+            return updates
+
+    assert Same().check(7) == 7
+
+
+def test_a_verdict_on_the_hospitals_themselves_stays() -> None:
+    verdict = Verdict([1, 2, 3])
+    assert make_updates(3).trace(verdict) is verdict

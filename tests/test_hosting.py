@@ -143,3 +143,24 @@ def test_build_strategy() -> None:
 )
 def test_is_buffer(name: str, dtype: str, buffer: bool) -> None:
     assert is_buffer(name, dtype) is buffer
+
+
+@pytest.mark.parametrize(
+    "step", ["nnm(f=1)", "bucketing", "clipping(c=0.5)", "arc(f=2)", "bucketing | nnm(f=1)"]
+)
+def test_after_a_step_the_verdict_is_on_the_hospitals(step: str) -> None:
+    strategy = build_strategy(f"{step} | multi-krum(f=0, m=2)", 6)
+    assert isinstance(strategy, HostedStrategy)
+    fresh = one_round(strategy, hospitals=6)
+    assert strategy.verdict is not None and strategy.nodes == tuple(range(6))
+    weight = np.asarray(strategy.verdict.weight)
+    assert weight.shape == (6,) and weight.any() and np.shape(strategy.verdict.flagged) == (6,)
+    # Running statistics are the mean of the hospitals' own, with those weights.
+    sent = []
+    for number in range(6):
+        draw = np.random.default_rng(number)
+        sent.append(
+            [draw.standard_normal(v.shape).astype(np.float32) for v in MODEL.values() if v.dtype.kind == "f"]
+        )
+    statistics = np.average([vectors[2] for vectors in sent], axis=0, weights=weight)
+    np.testing.assert_allclose(fresh["norm.running_mean"], statistics, atol=1e-6)

@@ -1,0 +1,1 @@
+"""What the defences compute with: sorting, distances, mixtures, memory."""

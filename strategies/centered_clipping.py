@@ -1,0 +1,119 @@
+"""The mean of updates clipped around a centre that moves with them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fedrobust.aggregation.geometry import squared_distances, squared_distances_to, whole
+from fedrobust.aggregation.sketch import from_text, to_text
+from fedrobust.errors import UserError
+from fedrobust.federation import Defence, Updates, Vector, Verdict
+
+__all__ = ["CenteredClipping"]
+
+Floats = NDArray[np.float64]
+
+
+class CenteredClipping(Defence):
+    """Clips the updates around the last round's aggregate and averages them (Karimireddy et al., ICML 2021).
+
+    Equation (CC): v <- v + mean_i (x_i - v) min(1, tau / |x_i - v|), with x_i the differences from the global
+    model and v at first the previous round's aggregate (zero in round 1). Every v is a combination of the
+    updates and the start, so the vectors are read for their inner products and once at the end; the start is
+    kept, one vector of length d. The weight is the part of each update in the result, the score its distance
+    from the last v but one. O(n d), and O(n^2 d) with more than one iteration.
+
+    Parameters
+    ----------
+    tau : float, optional
+        Clipping radius in the parameters' units. Not given: the median distance from v, anew in each
+        iteration, as no absolute length suits every model.
+    iterations : int
+        The paper takes 1.
+    start : {"previous", "global"}
+        Where v starts: the previous round's aggregate, as in the paper, or the global model, which needs no
+        memory.
+    """
+
+    def __init__(
+        self,
+        tau: float | None = None,
+        iterations: int = 1,
+        start: Literal["previous", "global"] = "previous",
+    ) -> None:
+        """Check the options."""
+        if tau is not None and not tau > 0:
+            raise UserError(f"centered-clipping: tau is {tau}, but must be above 0")
+        if start not in ("previous", "global"):
+            raise UserError(f"centered-clipping: start is '{start}', but must be 'previous' or 'global'")
+        self.tau = tau
+        self.iterations = whole("centered-clipping", "iterations", iterations, 1)
+        self.start = start
+        self._previous: Vector | None = None
+
+    def combine(self, updates: Updates) -> tuple[Vector, Verdict]:
+        """Return the global parameters moved by the clipped mean."""
+        n, previous = len(updates), self._previous
+        # One iteration asks for distances from the start only; more ask for all pairs.
+        squares = squared_distances(_with_start(updates, previous, pairs=self.iterations > 1))
+        # Coefficients of the start and of each update; they sum to 1.
+        c = np.eye(n + 1)[0]
+        for _ in range(self.iterations):
+            distances = np.sqrt(squared_distances_to(c, squares))[1:]
+            radius = float(np.median(distances)) if self.tau is None else self.tau
+            share = np.minimum(1.0, np.divide(radius, distances, out=np.ones(n), where=distances > 0)) / n
+            c = (1.0 - share.sum()) * c + np.concatenate([[0.0], share])
+        result = updates.combination(c[1:])
+        if previous is not None:
+            _add(result, previous, float(c[0]), updates)
+        if self.start == "previous":
+            self._previous = _difference(result, previous, updates)
+        return result, Verdict(c[1:], distances)
+
+    def state(self) -> dict[str, Any]:
+        """Return the previous aggregate."""
+        return {"previous": None if self._previous is None else to_text(self._previous)}
+
+    def load_state(self, state: Mapping[str, Any]) -> None:
+        """Take back the previous aggregate."""
+        text = state["previous"]
+        self._previous = None if text is None else from_text(text, "f4")
+
+
+def _with_start(updates: Updates, start: Vector | None, *, pairs: bool) -> Floats:
+    """Return the inner products of the start, as a first row, and the differences: shape (n + 1, n + 1).
+
+    Without `pairs` those of two different updates are left at 0.
+    """
+    n = len(updates)
+    gram = np.zeros((n + 1, n + 1))
+    gram[1:, 1:] = updates.gram() if pairs else np.diag(updates.norms() ** 2)
+    if start is not None:
+
+        def work(part: slice) -> Floats:
+            wide = start[part].astype(np.float64)
+            towards = np.dot(updates.block(part).astype(np.float64), wide)
+            return np.concatenate([[np.dot(wide, wide)], towards])
+
+        gram[0] = np.sum(updates.by_part(work), axis=0)
+        gram[:, 0] = gram[0]
+    return gram
+
+
+def _add(result: Vector, start: Vector, factor: float, updates: Updates) -> None:
+    def work(part: slice) -> None:
+        result[part] = result[part].astype(np.float64) + factor * start[part].astype(np.float64)
+
+    updates.by_part(work)
+
+
+def _difference(result: Vector, previous: Vector | None, updates: Updates) -> Vector:
+    """Return the aggregate's difference from the global model, written over the last one."""
+    kept = np.empty_like(result) if previous is None else previous
+    base = updates.global_parameters
+    updates.by_part(lambda part: np.subtract(result[part], base[part], out=kept[part]))
+    return kept

@@ -1,0 +1,151 @@
+"""Hospitals whose updates do not follow from their last ones are taken for attackers."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fedrobust.aggregation.geometry import whole
+from fedrobust.aggregation.sketch import from_text, sketch, sketch_global, to_text
+from fedrobust.federation import Defence, Updates, Verdict
+from fedrobust.seeding import generator
+
+__all__ = ["FLDetector"]
+
+Floats = NDArray[np.float64]
+
+#: Reference sets of the gap statistic.
+REFERENCES = 20
+
+
+class FLDetector(Defence):
+    """Flags hospitals whose updates are badly predicted from their own past (Zhang et al., KDD 2022).
+
+    Equation 2 and algorithms 1 to 3: an update is predicted as the hospital's last one plus an L-BFGS
+    estimate of the integrated Hessian times the global model's last step; the score is the distance to the
+    prediction, scaled to sum to 1 over the hospitals, averaged over `window` rounds. If the gap statistic
+    finds more than one cluster of scores, the higher of two is flagged and weighs nothing. The paper then
+    starts training anew without them; here it goes on, and each round judges afresh. Nobody is flagged before
+    `window` rounds are scored; scoring begins in round 3. Updates are remembered as sketches
+    (`fedrobust.aggregation.sketch`), exact up to 16384 parameters. O(n d).
+
+    Parameters
+    ----------
+    window : int
+        N, for the average as for L-BFGS; the paper takes 10.
+    """
+
+    def __init__(self, window: int = 10) -> None:
+        """Check the option."""
+        self.window = whole("fldetector", "window", window, 1)
+        self._last: dict[int, Floats] = {}
+        self._scores: dict[int, list[float]] = {}
+        #: The last global model and mean update; then how both changed between rounds.
+        self._model: Floats | None = None
+        self._mean: Floats | None = None
+        self._steps: list[Floats] = []
+        self._changes: list[Floats] = []
+
+    def weigh(self, updates: Updates) -> Verdict:
+        """Return weight 0 for the cluster of badly predicted hospitals."""
+        now, model = sketch(updates), sketch_global(updates)
+        if self._steps and self._model is not None:
+            self._score(updates.nodes, now, model - self._model)
+        scored = [self._scores.get(node, []) for node in updates.nodes]
+        score = np.array([np.mean(row) if row else np.nan for row in scored])
+        ready = np.array([len(row) >= self.window for row in scored])
+        flagged = np.zeros(len(updates), bool)
+        if ready.sum() > 2:
+            flagged[ready] = _higher_cluster(
+                score[ready], generator(updates.seed, "fldetector", updates.round)
+            )
+        self._remember(updates.nodes, now, model, now[~flagged].mean(axis=0))
+        return Verdict(~flagged, score, flagged)
+
+    def _score(self, nodes: tuple[int, ...], now: Floats, step: Floats) -> None:
+        known = [place for place, node in enumerate(nodes) if node in self._last]
+        change = _hessian_product(np.array(self._steps), np.array(self._changes), step)
+        errors = np.array([np.linalg.norm(self._last[nodes[k]] + change - now[k]) for k in known])
+        total = errors.sum() or 1.0
+        for k, error in zip(known, errors, strict=True):
+            self._scores[nodes[k]] = [*self._scores.get(nodes[k], []), float(error / total)][-self.window :]
+
+    def _remember(self, nodes: tuple[int, ...], now: Floats, model: Floats, mean: Floats) -> None:
+        if self._model is not None and self._mean is not None and np.any(model != self._model):
+            self._steps = [*self._steps, model - self._model][-self.window :]
+            self._changes = [*self._changes, mean - self._mean][-self.window :]
+        self._model, self._mean = model, mean
+        # Only the round before counts as a hospital's last update.
+        self._last = dict(zip(nodes, now, strict=True))
+
+    def state(self) -> dict[str, Any]:
+        """Return what the rounds so far left behind."""
+        return {
+            "last": {str(node): to_text(row) for node, row in self._last.items()},
+            "scores": {str(node): row for node, row in self._scores.items()},
+            "model": None if self._model is None else to_text(self._model),
+            "mean": None if self._mean is None else to_text(self._mean),
+            "steps": [to_text(row) for row in self._steps],
+            "changes": [to_text(row) for row in self._changes],
+        }
+
+    def load_state(self, state: Mapping[str, Any]) -> None:
+        """Take back what the rounds so far left behind."""
+        self._last = {int(node): from_text(text) for node, text in state["last"].items()}
+        self._scores = {int(node): list(row) for node, row in state["scores"].items()}
+        self._model = None if state["model"] is None else from_text(state["model"])
+        self._mean = None if state["mean"] is None else from_text(state["mean"])
+        self._steps = [from_text(text) for text in state["steps"]]
+        self._changes = [from_text(text) for text in state["changes"]]
+
+
+def _hessian_product(steps: Floats, changes: Floats, vector: Floats) -> Floats:
+    """Return B v for the L-BFGS matrix B of the pairs (Byrd, Nocedal and Schnabel, 1994, theorem 2.3).
+
+    Parameters
+    ----------
+    steps, changes : ndarray, shape (m, d)
+        Of the variable and of the gradient, oldest first. B is the same whether gradients or negated ones are
+        given, but for its sign, so differences from the global model serve.
+    vector : ndarray, shape (d,)
+    """
+    cross = steps @ changes.T
+    sigma = cross[-1, -1] / (steps[-1] @ steps[-1])
+    lower = np.tril(cross, -1)
+    middle = np.block([[sigma * (steps @ steps.T), lower], [lower.T, -np.diag(np.diagonal(cross))]])
+    sides = np.concatenate([sigma * steps, changes])
+    # Least squares, as pairs of a stalled training are not independent.
+    inner = np.linalg.lstsq(middle, sides @ vector, rcond=None)[0]
+    return np.asarray(sigma * vector - inner @ sides)
+
+
+def _higher_cluster(scores: Floats, draw: np.random.Generator) -> NDArray[np.bool_]:
+    """Return who is in the higher of two clusters; nobody if the gap statistic prefers one cluster."""
+    spread = scores.max() - scores.min()
+    if spread <= 1e-12:
+        return np.zeros(len(scores), bool)
+    scaled = (scores - scores.min()) / spread
+    reference = np.log([_dispersions(draw.random(len(scores)))[0] for _ in range(REFERENCES)])
+    one, two = reference.mean(axis=0)
+    within, edge = _dispersions(scaled)
+    # Tibshirani et al. (2001): the smallest k with gap(k) >= gap(k + 1) - s(k + 1); only whether that is 1
+    # matters.
+    slack = reference[:, 1].std() * np.sqrt(1 + 1 / REFERENCES)
+    with np.errstate(divide="ignore"):
+        gap_one, gap_two = one - np.log(within[0]), two - np.log(within[1])
+    return np.asarray(scaled > edge) if gap_one < gap_two - slack else np.zeros(len(scores), bool)
+
+
+def _dispersions(values: Floats) -> tuple[Floats, float]:
+    """Return the sums of squares within one and within two clusters, and the lower one's largest value."""
+    ordered = np.sort(values)
+
+    def within(part: Floats) -> float:
+        return float(((part - part.mean()) ** 2).sum())
+
+    splits = [within(ordered[:k]) + within(ordered[k:]) for k in range(1, len(ordered))]
+    best = int(np.argmin(splits))
+    return np.array([within(ordered), splits[best]]), float(ordered[best])

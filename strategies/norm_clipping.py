@@ -1,0 +1,49 @@
+"""The mean of updates of bounded length, with noise if wanted."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from fedrobust.errors import UserError
+from fedrobust.federation import Defence, Updates, Vector, Verdict
+from fedrobust.seeding import generator
+
+__all__ = ["NormClipping"]
+
+
+class NormClipping(Defence):
+    """Shortens updates to a bound, averages them, and adds noise if wanted (Sun et al., 2019, section 5).
+
+    "Can You Really Backdoor Federated Learning?": delta / max(1, |delta| / limit), averaged with equal
+    weights, plus Gaussian noise ("weak differential privacy"). The weight is the factor, the score the
+    length. O(n d).
+
+    Parameters
+    ----------
+    limit : float, optional
+        Longest update, in the parameters' units. Not given: the round's median length.
+    noise : float
+        Standard deviation of the noise on each parameter; the paper tries 0.001 to 0.005.
+    """
+
+    def __init__(self, limit: float | None = None, noise: float = 0.0) -> None:
+        """Check the options."""
+        if limit is not None and not limit > 0:
+            raise UserError(f"norm-clipping: limit is {limit}, but must be above 0")
+        if not 0 <= noise < float("inf"):
+            raise UserError(f"norm-clipping: noise is {noise}, but a standard deviation is 0 or more")
+        self.limit = limit
+        self.noise = noise
+
+    def combine(self, updates: Updates) -> tuple[Vector, Verdict]:
+        """Return the global parameters moved by the mean of the clipped differences."""
+        norms = updates.norms()
+        limit = float(np.median(norms)) if self.limit is None else self.limit
+        factor = np.minimum(1.0, np.divide(limit, norms, out=np.ones(len(norms)), where=norms > 0))
+        result = updates.combination(factor / len(norms))
+        if self.noise:
+            draw = generator(updates.seed, "norm-clipping", updates.round)
+            for start in range(0, len(result), 1 << 14):
+                part = result[start : start + (1 << 14)]
+                part += np.float32(self.noise) * draw.standard_normal(len(part), np.float32)
+        return result, Verdict(factor, norms)

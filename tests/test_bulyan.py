@@ -1,0 +1,47 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from helpers import make_updates
+from references import bulyan, stacked
+
+from fedrobust.federation import Updates
+from strategies.bulyan import Bulyan, _around_median
+
+
+@pytest.mark.parametrize(
+    ("n", "d", "f"), [(4, 300, 0), (7, 500, 1), (10, 10_000, 1), (11, 300, 2), (23, 777, 5), (40, 500, 9)]
+)
+def test_it_is_the_definition(n: int, d: int, f: int) -> None:
+    updates = make_updates(n, d, seed=n + f)
+    found, verdict = Bulyan(f=f).combine(updates)
+    np.testing.assert_allclose(found, bulyan(stacked(updates), f), rtol=1e-5, atol=1e-5)
+    assert np.sum(verdict.weight) == n - 2 * f
+
+
+def test_f_0_is_the_mean() -> None:
+    updates = make_updates(5, 60)
+    np.testing.assert_allclose(Bulyan(f=0).combine(updates)[0], updates.mean(np.ones(5)), rtol=1e-6)
+
+
+@pytest.mark.parametrize(("rows", "drop"), [(3, 2), (6, 2), (7, 4), (8, 2), (9, 0), (12, 6)])
+def test_the_window_keeps_what_is_nearest_to_the_median(rows: int, drop: int) -> None:
+    block = np.random.default_rng(rows).standard_normal((rows, 400)).astype(np.float32) ** 3
+    wide = block.astype(np.float64)
+    order = np.argsort(np.abs(wide - np.median(wide, axis=0)), axis=0)[: rows - drop]
+    wanted = np.take_along_axis(wide, order, axis=0).mean(axis=0)
+    np.testing.assert_allclose(_around_median(block.copy(), drop), wanted, rtol=1e-5, atol=1e-6)
+
+
+def test_of_two_as_near_the_lower_stays() -> None:
+    column = np.array([[-1.0], [0.0], [1.0]], np.float32)
+    assert _around_median(column, 1) == -0.5
+
+
+def test_a_wild_coordinate_of_a_chosen_update_is_cut() -> None:
+    updates = list(make_updates(11, 50, seed=1))
+    spoiled = updates[0].delta
+    spoiled[7] = 6.0
+    found, verdict = Bulyan(f=2).combine(Updates([updates[0].with_delta(spoiled), *updates[1:]]))
+    assert np.asarray(verdict.weight).sum() == 7
+    assert abs(found[7] - updates[0].global_parameters[7]) < 2

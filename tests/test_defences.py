@@ -1,0 +1,226 @@
+"""What holds for every rule of the catalogue, whatever it computes."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from helpers import make_updates
+from references import differences
+
+import fedrobust.updates
+from fedrobust.errors import UserError
+from fedrobust.federation import Defence, PreAggregation, Updates, Vector, Verdict
+from fedrobust.hosting import HostedStrategy, build_strategy
+
+#: Rules that look at updates only, with options that make each act on few hospitals.
+RULES = [
+    *("median", "trimmed-mean(f=2)", "krum(f=1)", "multi-krum(f=2)", "bulyan(f=1)", "geometric-median"),
+    *("centered-clipping", "centered-clipping(iterations=3)", "norm-clipping(noise=0.01)", "dnc(b=20)"),
+    *("signguard(share=0.5)", "signguard(feature='cosine')", "signguard(feature='distance')", "foolsgold"),
+    *("flame", "rlr", "fldetector(window=1)", "dos"),
+]
+STEPS = ["nnm(f=2)", "bucketing", "clipping(c=5.0)", "arc(f=2)"]
+#: Rules that do not know the global model: their result moves with the updates.
+MOVING = ("median", "trimmed-mean", "krum", "multi-krum", "bulyan", "geometric-median")
+
+
+def pipeline(spec: str, hospitals: int = 9) -> HostedStrategy:
+    made = build_strategy(spec, hospitals)
+    assert isinstance(made, HostedStrategy)
+    return made
+
+
+def run(strategy: HostedStrategy, updates: Updates) -> tuple[Vector, Verdict]:
+    """Apply a pipeline to one round."""
+    seen = updates
+    for step in strategy.steps:
+        seen = step.transform(seen)
+    parameters, verdict = strategy.defence.combine(seen)
+    return parameters, seen.trace(verdict).checked(len(updates))
+
+
+def rounds(count: int = 4, n: int = 9, d: int = 200, buffers: int = 0, seed: int = 0) -> Iterator[Updates]:
+    """Yield rounds of one federation whose global model moves on by the mean."""
+    base = make_updates(1, d, seed).global_parameters
+    for number in range(1, count + 1):
+        drawn = make_updates(n, d, seed + number, round=number, buffers=buffers)
+        updates = Updates(
+            [replace(u, parameters=base + u.delta, global_parameters=base) for u in drawn], seed
+        )
+        yield updates
+        base = updates.mean(np.ones(n))
+
+
+ALL = [*RULES, *(f"{step} | {rule}" for step in STEPS for rule in ("median", "multi-krum(f=1)", "dos"))]
+
+
+@pytest.mark.parametrize("spec", ALL)
+def test_the_updates_stay_untouched_and_buffers_do_not_matter(spec: str) -> None:
+    one, other = pipeline(spec), pipeline(spec)
+    for updates in rounds(n=9, d=300, buffers=4):
+        wild = Updates(
+            [replace(u, buffers=np.full(4, 10.0**u.node, np.float32)) for u in updates], updates.seed
+        )
+        kept = [(u.parameters.copy(), u.buffers.copy(), u.global_parameters.copy()) for u in updates]
+        found, verdict = run(one, updates)
+        assert found.dtype == np.float32 and found.shape == (300,) and np.isfinite(found).all()
+        for update, (parameters, buffers, base) in zip(updates, kept, strict=True):
+            np.testing.assert_array_equal(update.parameters, parameters)
+            np.testing.assert_array_equal(update.buffers, buffers)
+            np.testing.assert_array_equal(update.global_parameters, base)
+        again, said = run(other, wild)
+        np.testing.assert_array_equal(again, found)
+        np.testing.assert_array_equal(said.weight, verdict.weight)
+        found[:] = 0
+        np.testing.assert_array_equal(updates[0].parameters, kept[0][0])
+
+
+@pytest.mark.parametrize("spec", ALL)
+def test_in_small_chunks_it_is_the_same(spec: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    one, other = pipeline(spec), pipeline(spec)
+    for updates in rounds(n=9, d=301, buffers=4):
+        whole, verdict = run(one, updates)
+        with monkeypatch.context() as patch:
+            patch.setattr(fedrobust.updates, "CHUNK", 16)
+            patch.setattr(Updates.deltas, "__defaults__", (16,))
+            # A new `Updates`, as inner products are kept within one.
+            parts, said = run(other, Updates(list(updates), updates.seed))
+        np.testing.assert_allclose(parts, whole, rtol=1e-6, atol=1e-6)
+        np.testing.assert_allclose(said.weight, verdict.weight, rtol=1e-6, atol=1e-9)
+        np.testing.assert_allclose(said.score, verdict.score, rtol=1e-6, atol=1e-9)
+        np.testing.assert_array_equal(said.flagged, verdict.flagged)
+
+
+# Bulyan's last choices are between pairs that are each other's nearest: a tie, which the hospitals' order
+# decides.
+@pytest.mark.parametrize("spec", [rule for rule in RULES if not rule.startswith("bulyan")])
+def test_who_is_who_does_not_matter(spec: str) -> None:
+    order = np.random.default_rng(5).permutation(9)
+    one, other = pipeline(spec), pipeline(spec)
+    for updates in rounds(n=9, d=200):
+        renamed = Updates([replace(u, node=int(order[u.node])) for u in updates], updates.seed)
+        (first, verdict), (second, said) = run(one, updates), run(other, renamed)
+        np.testing.assert_allclose(second, first, rtol=1e-5, atol=1e-5)
+        np.testing.assert_allclose(np.asarray(said.weight)[order], verdict.weight, rtol=1e-6, atol=1e-9)
+
+
+@pytest.mark.parametrize("spec", [rule for rule in RULES if rule.startswith(MOVING)])
+def test_translation_moves_the_result_alike(spec: str) -> None:
+    updates = make_updates(9, d=200, seed=3)
+    shifted = Updates([update.with_delta(update.delta + 2) for update in updates])
+    np.testing.assert_allclose(
+        run(pipeline(spec), shifted)[0], run(pipeline(spec), updates)[0] + 2, atol=1e-5
+    )
+
+
+@pytest.mark.parametrize("spec", ALL)
+def test_equal_updates_are_the_result(spec: str) -> None:
+    update = make_updates(1, d=50)[0]
+    updates = Updates([replace(update, node=node) for node in range(9)])
+    strategy = pipeline(spec)
+    if isinstance(strategy.defence, Defence) and strategy.defence.__class__.__name__ == "FoolsGold":
+        # To it equal updates are one attacker's: the global model stays.
+        np.testing.assert_array_equal(run(strategy, updates)[0], update.global_parameters)
+        return
+    found, verdict = run(strategy, updates)
+    noisy = "norm-clipping" in spec or "flame" in spec
+    wanted = update.parameters
+    if "clipping(c=5.0)" in spec:
+        wanted = update.global_parameters + update.delta * (5 / np.linalg.norm(update.delta))
+    np.testing.assert_allclose(found, wanted, atol=0.1 if noisy else 2e-6)
+    if not any(chooses in spec for chooses in ("krum", "bulyan", "dnc", "nnm", "bucketing")):
+        np.testing.assert_allclose(np.asarray(verdict.weight) / np.sum(verdict.weight), 1 / 9, atol=1e-9)
+
+
+@pytest.mark.parametrize("n", [1, 2, 3, 4])
+@pytest.mark.parametrize("spec", [*RULES, *(f"{step} | median" for step in STEPS)])
+def test_however_few_reply_the_round_goes_on(spec: str, n: int) -> None:
+    strategy = pipeline(spec, hospitals=9)
+    for updates in rounds(n=9, d=60):
+        few = Updates(list(updates[:n]), updates.seed)
+        found, _ = run(strategy, few)
+        deltas = differences(few)
+        moved = found - few.global_parameters.astype(np.float64)
+        # Nothing leaves the ball around the global model that the longest update spans; noise is small.
+        assert np.linalg.norm(moved) <= 1.1 * np.linalg.norm(deltas, axis=1).max() + 0.2
+
+
+@pytest.mark.parametrize("spec", RULES)
+def test_a_restart_goes_on_alike(spec: str) -> None:
+    straight, broken = pipeline(spec), pipeline(spec)
+    for updates in rounds(count=5, n=9, d=120):
+        wanted, verdict = run(straight, updates)
+        state = json.loads(json.dumps(broken.defence.state()))
+        broken = pipeline(spec)
+        broken.defence.load_state(state)
+        found, said = run(broken, updates)
+        np.testing.assert_array_equal(found, wanted)
+        np.testing.assert_array_equal(said.score, verdict.score)
+
+
+@pytest.mark.parametrize(
+    ("name", "f", "most"),
+    [
+        *(("trimmed-mean", 5, 4), ("krum", 4, 3), ("multi-krum", 4, 3), ("bulyan", 2, 1), ("dnc", 5, 4)),
+        *(("nnm", 5, 4), ("arc", 5, 4)),
+    ],
+)
+def test_too_large_an_f_is_said_before_anything_runs(name: str, f: int, most: int) -> None:
+    rest = " | median" if name in ("nnm", "arc") else ""
+    build_strategy(f"{name}(f={most}){rest}", 10)
+    with pytest.raises(UserError, match=rf"{name}: f={f} does not fit 10 hospitals.*give f={most} or less"):
+        build_strategy(f"{name}(f={f}){rest}", 10)
+    with pytest.raises(UserError, match=f"{name}: f is -1"):
+        build_strategy(f"{name}(f=-1){rest}", 10)
+    with pytest.raises(UserError, match=f"{name}: f is 1.5"):
+        build_strategy(f"{name}(f=1.5){rest}", 10)
+
+
+def test_a_rule_after_buckets_is_checked_against_their_number() -> None:
+    build_strategy("bucketing | krum(f=1)", 10)
+    with pytest.raises(UserError, match="krum: f=2 does not fit 5 hospitals"):
+        build_strategy("bucketing | krum(f=2)", 10)
+
+
+@pytest.mark.parametrize(
+    ("spec", "most"), [("krum(f=3)", 1), ("multi-krum(f=3)", 1), ("trimmed-mean(f=4)", 2), ("bulyan(f=1)", 0)]
+)
+def test_when_too_few_reply_the_largest_f_is_used_and_said(spec: str, most: int) -> None:
+    updates = make_updates(5, d=30, seed=2)
+    found, verdict = run(pipeline(spec, 11), updates)
+    name = spec.partition("(")[0]
+    np.testing.assert_array_equal(found, run(pipeline(f"{name}(f={most})", 11), updates)[0])
+    assert all("only 5 replied" in words and f"f={most} instead" in words for words in verdict.why or [])
+
+
+@pytest.mark.parametrize(
+    "spec",
+    [
+        *("geometric-median(nu=0)", "geometric-median(iterations=-1)", "centered-clipping(tau=0)"),
+        *("centered-clipping(start='zero')", "centered-clipping(iterations=0)", "norm-clipping(limit=-1)"),
+        *("norm-clipping(noise=-1)", "dnc(c=0)", "dnc(b=0)", "dnc(iterations=0)", "signguard(lower=2)"),
+        *("signguard(share=0)", "signguard(feature='x')", "foolsgold(confidence=0)", "flame(noise=-1)"),
+        *("rlr(threshold=-1)", "fldetector(window=0)", "multi-krum(m=0)"),
+        *("bucketing(s=0) | median", "clipping(c=0) | median"),
+    ],
+)
+def test_senseless_options_are_refused_by_name(spec: str) -> None:
+    with pytest.raises(UserError, match=spec.partition("(")[0]):
+        build_strategy(spec, 10)
+
+
+def test_every_file_is_tried_here() -> None:
+    from fedrobust.catalogue import catalogue
+
+    tried = {spec.partition("(")[0] for spec in [*RULES, *STEPS]}
+    others = {"fedavg", "feddetect", "isolation-forest", "oracle", "fltrust", "zeno", "audit"}
+    assert set(catalogue()["strategy"]) - others == tried
+
+
+def test_steps_are_steps() -> None:
+    for step in STEPS:
+        assert all(isinstance(made, PreAggregation) for made in pipeline(f"{step} | median").steps)

@@ -1,0 +1,98 @@
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from helpers import make_updates
+from references import differences, lbfgs_matrix
+
+from fedrobust.federation import Updates
+from strategies.fldetector import FLDetector, _dispersions, _hessian_product, _higher_cluster
+
+
+@pytest.mark.parametrize("pairs", [1, 2, 4])
+def test_the_product_is_that_of_the_matrix_built_by_its_recursion(pairs: int) -> None:
+    rng = np.random.default_rng(pairs)
+    half = rng.standard_normal((12, 12))
+    hessian = half @ half.T + np.eye(12)
+    steps = rng.standard_normal((pairs, 12))
+    changes, vector = steps @ hessian, rng.standard_normal(12)
+    wanted = lbfgs_matrix(steps, changes) @ vector
+    np.testing.assert_allclose(_hessian_product(steps, changes, vector), wanted, rtol=1e-8)
+    # Negated gradients give the negated product: differences from the global model serve as well.
+    np.testing.assert_allclose(_hessian_product(steps, -changes, vector), -wanted, rtol=1e-8)
+
+
+def training(rounds: int, liars: tuple[int, ...] = (), n: int = 8, d: int = 60):
+    """Yield rounds on quadratic losses, whose updates follow from the last; liars send what they like."""
+    rng = np.random.default_rng(1)
+    curvature = rng.uniform(0.2, 1.0, d)
+    optima = rng.standard_normal((n, d)) * 0.3
+    model = rng.standard_normal(d) * 3
+    for number in range(1, rounds + 1):
+        base = model.astype(np.float32)
+        deltas = -0.1 * curvature * (base - optima) + 0.002 * rng.standard_normal((n, d))
+        for liar in liars:
+            deltas[liar] = 0.3 * rng.standard_normal(d)
+        updates = [
+            replace(u, parameters=base + delta.astype(np.float32), global_parameters=base)
+            for u, delta in zip(make_updates(n, d, round=number), deltas, strict=True)
+        ]
+        yield Updates(updates)
+        model = model + deltas.mean(axis=0)
+
+
+def test_scores_are_the_errors_of_the_predictions() -> None:
+    rule, seen = FLDetector(window=3), []
+    for updates in training(6):
+        verdict = rule.combine(updates)[1].checked(8)
+        seen.append((updates.global_parameters.astype(np.float64), differences(updates)))
+    errors = []
+    for now in range(2, 6):
+        steps = np.array([seen[k][0] - seen[k - 1][0] for k in range(1, now)])[-3:]
+        changes = np.array([(seen[k][1] - seen[k - 1][1]).mean(axis=0) for k in range(1, now)])[-3:]
+        step = seen[now][0] - seen[now - 1][0]
+        predicted = seen[now - 1][1] + _hessian_product(steps, changes, step)
+        error = np.linalg.norm(predicted - seen[now][1], axis=1)
+        errors.append(error / error.sum())
+    np.testing.assert_allclose(verdict.score, np.mean(errors[-3:], axis=0), rtol=1e-3)
+
+
+def test_hospitals_that_do_not_follow_are_flagged_after_the_window() -> None:
+    rule = FLDetector(window=4)
+    flagged = [set(np.flatnonzero(rule.combine(u)[1].flagged)) for u in training(8, liars=(2, 5))]
+    # Scoring begins in round 3, so the fourth score is round 6's.
+    assert flagged == [set()] * 5 + [{2, 5}] * 3
+
+
+def test_the_flagged_weigh_nothing() -> None:
+    rule = FLDetector(window=2)
+    for updates in training(5, liars=(2, 5)):
+        found, verdict = rule.combine(updates)
+    weight = np.ones(8)
+    weight[[2, 5]] = 0
+    np.testing.assert_array_equal(verdict.weight, weight)
+    np.testing.assert_array_equal(found, updates.mean(weight))
+
+
+def test_a_hospital_that_missed_the_last_round_has_no_prediction() -> None:
+    rule, rounds = FLDetector(window=9), list(training(5))
+    for number, updates in enumerate(rounds, 1):
+        rule.combine(Updates([u for u in updates if u.node != 3 or number != 3]))
+    assert len(rule.state()["scores"]["3"]) == 1 and len(rule.state()["scores"]["0"]) == 3
+
+
+def test_one_cluster_is_nobody_s_fault() -> None:
+    rng = np.random.default_rng(0)
+    assert not _higher_cluster(np.full(6, 0.1), rng).any()
+    # Evenly spread scores are one cluster for the gap statistic; two far groups are not.
+    assert not _higher_cluster(np.linspace(0.1, 0.2, 10), np.random.default_rng(0)).any()
+    split = _higher_cluster(np.array([0.1, 0.11, 0.5, 0.105, 0.52, 0.1]), np.random.default_rng(0))
+    assert split.tolist() == [False, False, True, False, True, False]
+
+
+def test_two_clusters_are_the_best_cut() -> None:
+    within, edge = _dispersions(np.array([5.0, 0.0, 1.0, 6.0]))
+    np.testing.assert_allclose(within, [26.0, 1.0])
+    assert edge == 1.0

@@ -1,0 +1,52 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from helpers import make_updates
+from references import differences
+
+from fedrobust.federation import Updates
+from strategies.signguard import SignGuard, _largest_cluster
+
+
+def alike(n: int = 10, d: int = 3_000, seed: int = 0) -> list:
+    """Return updates whose signs are distributed alike: 70 % positive."""
+    rng = np.random.default_rng(seed)
+    size = np.abs(rng.standard_normal((n, d)))
+    signs = np.where(rng.random((n, d)) < 0.7, 1.0, -1.0)
+    return [u.with_delta(row) for u, row in zip(make_updates(n, d, seed), size * signs, strict=True)]
+
+
+def test_honest_updates_are_clipped_to_the_median_length_and_averaged() -> None:
+    updates = Updates([u.with_delta((1 + 0.05 * u.node) * u.delta) for u in alike()])
+    found, verdict = SignGuard(share=1.0).combine(updates)
+    x = differences(updates)
+    kept = ~np.asarray(verdict.flagged)
+    assert kept.sum() >= 5
+    norms = np.linalg.norm(x, axis=1)
+    clipped = x * np.minimum(1, np.median(norms) / norms)[:, None]
+    np.testing.assert_allclose(found - updates.global_parameters, clipped[kept].mean(axis=0), atol=1e-5)
+
+
+@pytest.mark.parametrize("feature", ["none", "cosine", "distance"])
+def test_turned_signs_are_flagged(feature: str) -> None:
+    updates = alike()
+    poisoned = Updates([u.with_delta(-u.delta) if u.node in (1, 4) else u for u in updates])
+    _, verdict = SignGuard(feature=feature).combine(poisoned)  # type: ignore[arg-type]
+    assert {1, 4} <= set(np.flatnonzero(verdict.flagged)) and np.sum(verdict.flagged) <= 5
+    assert "signs" in (verdict.why or [])[1]
+
+
+@pytest.mark.parametrize(("times", "flagged"), [(0.05, True), (0.2, False), (2.5, False), (4.0, True)])
+def test_lengths_are_bounded_by_the_median(times: float, flagged: bool) -> None:
+    updates = alike(n=9)
+    _, verdict = SignGuard(share=1.0).combine(
+        Updates([*updates[:8], updates[8].with_delta(times * updates[8].delta)])
+    )
+    assert ("length" in (verdict.why or [])[8]) == flagged
+
+
+def test_the_largest_cluster_wins() -> None:
+    features = np.array([[0.0, 0], [0.01, 0], [0.0, 0.01], [1, 1], [1.01, 1]])
+    assert _largest_cluster(features).tolist() == [True, True, True, False, False]
+    assert _largest_cluster(np.zeros((4, 3))).all()
