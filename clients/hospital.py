@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+import numpy as np
+
 from fedrobust.data.records import Records
-from fedrobust.federation import Attack, Client, Update, Vector
+from fedrobust.federation import Attack, Client, Report, Update, Vector
 from fedrobust.learners.base import Learner, State
 from fedrobust.seeding import generator
 
@@ -27,6 +29,13 @@ class Hospital(Client):
         Applied in order: each sees what the one before it made. Empty for an honest hospital.
     seed : int
         The run's seed.
+
+    Attributes
+    ----------
+    records : Records
+        What it trains on while its attacks are awake.
+    idle : tuple of str
+        The attacks that changed nothing in the last round: neither records nor update nor report.
     """
 
     def __init__(
@@ -34,27 +43,94 @@ class Hospital(Client):
     ) -> None:
         """Poison the records, if an attack does that."""
         self.number = number
+        self.idle: tuple[str, ...] = ()
         self._learner = learner
         self._attacks = tuple(attacks)
         self._seed = seed
-        for attack in self._armed(0):
-            records = attack.poison_records(records)
-        self.records = records
+        self._clean = records
+        self._poisoners: set[int] = set()
+        for place, attack in enumerate(self._armed(0)):
+            poisoned = attack.poison_records(records)
+            if not _same_records(poisoned, records):
+                self._poisoners.add(place)
+            records = poisoned
+        self.records = records if self._poisoners else self._clean
 
     def fit(self, parameters: Vector, buffers: Vector, round: int, lr: float) -> Update:
         """Train from the received parameters and return the update to send."""
-        state = State(parameters, buffers)
-        fitted = self._learner.fit(state, self.records, round=round, client=self.number, lr=lr)
-        report = fitted.report
-        trained = fitted.state
-        update = Update(self.number, trained.parameters, report, parameters, trained.buffers, round)
-        for attack in self._armed(round):
-            update = attack.poison_update(update)
-            report = attack.forge_report(report)
+        received = State(parameters, buffers)
+        if not all(attack.awake(round) for attack in self._attacks):
+            self.idle = tuple(_name(attack) for attack in self._attacks if attack.awake(round))
+            return self._trained(received, self._clean, round, lr)
+        update = self._trained(received, self.records, round, lr)
+        attacks = self._armed(round)
+        curious = [attack for attack in attacks if attack.needs_honest]
+        if curious:
+            honest = update if not self._poisoners else self._trained(received, self._clean, round, lr)
+            for attack in curious:
+                attack.honest = honest
+        report = update.report
+        busy = set(self._poisoners)
+        for place, attack in enumerate(attacks):
+            moved = attack.poison_update(update)
+            claimed = attack.forge_report(report)
+            if not (_same_update(moved, update) and _same_report(claimed, report)):
+                busy.add(place)
+            update, report = moved, claimed
+        # The received model lies in memory that is only lent for the round.
+        for attack in curious:
+            del attack.honest
+        # An attack that sees several updates does its work after the hospital's reply.
+        self.idle = tuple(
+            _name(attack) for place, attack in enumerate(attacks) if place not in busy and not attack.colludes
+        )
         return Update(self.number, update.parameters, report, parameters, update.buffers, round)
+
+    def _trained(self, received: State, records: Records, round: int, lr: float) -> Update:
+        """Return the truthful update of a training on these records."""
+        fitted = self._learner.fit(received, records, round=round, client=self.number, lr=lr)
+        state = fitted.state
+        return Update(
+            node=self.number,
+            parameters=state.parameters,
+            report=fitted.report,
+            global_parameters=received.parameters,
+            buffers=state.buffers,
+            round=round,
+            global_buffers=received.buffers,
+        )
 
     def _armed(self, round: int) -> Sequence[Attack]:
         """Give each attack a generator of its own for this round."""
         for place, attack in enumerate(self._attacks):
             attack.rng = generator(self._seed, "attack", place, round, self.number)
         return self._attacks
+
+
+def _name(attack: Attack) -> str:
+    return attack.role.name or type(attack).__name__
+
+
+def _same_records(one: Records, other: Records) -> bool:
+    if one is other:
+        return True
+    return np.array_equal(one.labels, other.labels) and np.array_equal(one.images, other.images)
+
+
+def _same_update(one: Update, other: Update) -> bool:
+    if one is other:
+        return True
+    same = np.array_equal(one.parameters, other.parameters)
+    return same and np.array_equal(one.buffers, other.buffers)
+
+
+def _same_report(one: Report, other: Report) -> bool:
+    """Compare reports; a class without images has a NaN loss, which equals itself here."""
+    if one is other:
+        return True
+    if one.num_examples != other.num_examples or one.values.keys() != other.values.keys():
+        return False
+    return all(
+        np.array_equal(np.asarray(value), np.asarray(other.values[name]), equal_nan=True)
+        for name, value in one.values.items()
+    )

@@ -5,39 +5,87 @@ from __future__ import annotations
 from dataclasses import replace
 
 import numpy as np
+from numpy.typing import NDArray
 
+from fedrobust.data.choice import check_share, pick
 from fedrobust.data.records import Records
-from fedrobust.errors import UserError
+from fedrobust.errors import UserError, nearest
 from fedrobust.federation import Attack
 
 __all__ = ["ImageNoise"]
 
+#: Each kind with the option that says how strong it is, and its usual value.
+_KINDS = {"gaussian": ("std", 0.5), "salt-and-pepper": ("amount", 0.3), "contrast": ("factor", 0.1)}
+
 
 class ImageNoise(Attack):
-    """Trains on images under strong Gaussian noise.
+    """Trains on images under strong noise, or with hardly any contrast.
+
+    The corruptions Gaussian noise, impulse noise and contrast of Hendrycks and Dietterich, ICLR 2019.
 
     Parameters
     ----------
-    std : float
-        Standard deviation, images lying in [0, 1]; the sum is clipped to that range and stored in 256 levels.
+    std : float, optional
+        For the kind ``gaussian``: standard deviation, images lying in [0, 1]; the sum is clipped to that range and
+        stored in 256 levels. 0.5 unless given.
     share : float
         Share of the hospital's images to spoil, in (0, 1].
+    kind : str
+        ``gaussian``, ``salt-and-pepper`` or ``contrast``.
+    amount : float, optional
+        For ``salt-and-pepper``: share of an image's pixels that turn black or white (all channels), in (0, 1]. 0.3
+        unless given.
+    factor : float, optional
+        For ``contrast``: levels move to mean + factor (level - mean) with the mean of the image's channel; 0 or more
+        and not 1. 0.1 unless given.
     """
 
-    def __init__(self, std: float = 0.5, share: float = 1.0) -> None:
+    def __init__(
+        self,
+        std: float | None = None,
+        share: float = 1.0,
+        kind: str = "gaussian",
+        amount: float | None = None,
+        factor: float | None = None,
+    ) -> None:
         """Check the options."""
-        if not std > 0:
+        if kind not in _KINDS:
+            raise UserError(f"image-noise: there is no kind '{kind}'; {nearest(kind, _KINDS)}")
+        option, usual = _KINDS[kind]
+        given = {"std": std, "amount": amount, "factor": factor}
+        for name, value in given.items():
+            if value is not None and name != option:
+                raise UserError(f"image-noise: {name} does not belong to the kind '{kind}'; use {option}")
+        strength = given[option]
+        self.kind, self.strength = kind, usual if strength is None else strength
+        self.share = check_share("image-noise", share)
+        if kind == "gaussian" and not self.strength > 0:
             raise UserError(f"image-noise: std is {std}, but must be positive")
-        if not 0 < share <= 1:
-            raise UserError(f"image-noise: share is {share}, but a share of images lies in (0, 1]")
-        self.std = std
-        self.share = share
+        if kind == "salt-and-pepper" and not 0 < self.strength <= 1:
+            raise UserError(f"image-noise: amount is {amount}, but a share of pixels lies in (0, 1]")
+        if kind == "contrast" and not (0 <= self.strength < np.inf and self.strength != 1):
+            raise UserError(f"image-noise: factor is {factor}, but must be 0 or more, and 1 changes nothing")
 
     def poison_records(self, records: Records) -> Records:
-        """Return the records with noise on the chosen images."""
-        count = max(1, round(self.share * len(records)))
-        chosen = np.sort(self.rng.permutation(len(records))[:count])
+        """Return the records with the chosen images spoilt."""
+        chosen = pick(self.rng, self.share, np.arange(len(records)))
         images = np.array(records.images)
-        noise = self.rng.standard_normal(images[chosen].shape, dtype=np.float32) * np.float32(255 * self.std)
-        images[chosen] = np.clip(np.rint(images[chosen] + noise), 0, 255).astype(np.uint8)
+        images[chosen] = self._spoilt(images[chosen])
         return replace(records, images=images)
+
+    def _spoilt(self, images: NDArray[np.uint8]) -> NDArray[np.uint8]:
+        if self.kind == "salt-and-pepper":
+            count, _, height, width = images.shape
+            draw = self.rng.random((count, 1, height, width))
+            salted = np.where(draw < self.strength / 2, np.uint8(255), images)
+            return np.where(draw >= 1 - self.strength / 2, np.uint8(0), salted)
+        if self.kind == "contrast":
+            middle = images.mean(axis=(2, 3), keepdims=True)
+            return _levels(middle + self.strength * (images - middle))
+        noise = self.rng.standard_normal(images.shape, dtype=np.float32) * np.float32(255 * self.strength)
+        return _levels(images + noise)
+
+
+def _levels(values: NDArray[np.floating]) -> NDArray[np.uint8]:
+    levels: NDArray[np.uint8] = np.clip(np.rint(values), 0, 255).astype(np.uint8)
+    return levels

@@ -9,14 +9,23 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    ValidationError,
+    field_serializer,
+    field_validator,
+    model_validator,
+)
 
 from fedrobust.errors import UserError, nearest
+from fedrobust.plugins import split_chain
 
 __all__ = ["Settings", "load_settings", "read_toml"]
 
 #: Settings that say where and how a run is carried out, never what comes out of it.
-_CARRIERS = frozenset({"engine", "workers", "out", "data_root", "download", "client_timeout"})
+_CARRIERS = frozenset({"engine", "workers", "out", "data_root", "download", "client_timeout", "ray_address"})
 
 
 class Settings(BaseModel):
@@ -32,6 +41,9 @@ class Settings(BaseModel):
     clients: int = Field(10, ge=1, description="hospitals in the federation")
     malicious: int = Field(0, ge=0, description="how many of them carry out --attack")
     attack: str = Field("label-flip", description="what a malicious hospital does; several join with '+'")
+    threat: tuple[str, ...] = Field(
+        (), description="'ATTACK:NUMBER' of hospitals; repeatable, replaces --malicious and --attack"
+    )
     strategy: str = Field("isolation-forest", description="how the server aggregates; steps join with '|'")
     rounds: int = Field(20, ge=1, description="rounds of federated training at most")
     local_epochs: int = Field(2, ge=1, description="epochs that a hospital trains in each round")
@@ -60,8 +72,31 @@ class Settings(BaseModel):
     client_timeout: float = Field(
         3600.0, gt=0, description="seconds until a hospital loses its round (pool, flower)"
     )
+    ray_address: str | None = Field(
+        None, description="host:port of a running Ray cluster that --engine flower joins, or 'auto'"
+    )
     device: str = Field("cpu", description="cpu, or a CUDA device such as cuda:0")
     out: str = Field("runs", description="folder for run folders")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _count_threats(cls, values: Any) -> Any:
+        """Read the threats; their hospitals are the malicious ones."""
+        given = values.get("threat") or ()
+        threats = _threats(split_chain(given, ";") if isinstance(given, str) else given)
+        if not threats:
+            return {**values, "threat": ()}
+        total = sum(count for _, count in threats)
+        attack = cls.model_fields["attack"].default
+        # A settings file that was written by a run holds the total as well.
+        if str(values.get("malicious") or total) != str(total) or values.get("attack", attack) != attack:
+            raise ValueError("threat stands in place of malicious and attack; give one or the other")
+        return {**values, "threat": tuple(f"{chain}:{count}" for chain, count in threats), "malicious": total}
+
+    @field_serializer("threat")
+    def _one_text(self, threat: tuple[str, ...]) -> str:
+        """Write the threats as one text, since Flower's run config holds no list."""
+        return "; ".join(threat)
 
     @field_validator("attack", "strategy", "partition", "data", "backbone", mode="before")
     @classmethod
@@ -93,6 +128,21 @@ class Settings(BaseModel):
             raise ValueError("must be 'auto' or at least 1")
         return value
 
+    @field_validator("ray_address")
+    @classmethod
+    def _no_blank_address(cls, value: str | None) -> str | None:
+        """Take an empty address for none, so that a resumed run can do without."""
+        return value or None
+
+    @model_validator(mode="after")
+    def _ray_is_for_flower(self) -> Settings:
+        """Refuse a cluster for an engine that would not use it."""
+        if self.ray_address is not None and self.engine != "flower":
+            raise ValueError(
+                f"ray-address {self.ray_address} is for the flower engine; add --engine flower or leave it out"
+            )
+        return self
+
     @model_validator(mode="after")
     def _attackers_are_clients(self) -> Settings:
         """Refuse more attackers than hospitals."""
@@ -102,7 +152,13 @@ class Settings(BaseModel):
 
     def identity(self) -> dict[str, Any]:
         """Return the settings that decide the result, in a canonical order."""
-        return {key: value for key, value in sorted(self.model_dump().items()) if key not in _CARRIERS}
+        # Without threats a run is what it was before there were any, and so is its name.
+        left_out = _CARRIERS if self.threat else _CARRIERS | {"threat"}
+        return {key: value for key, value in sorted(self.model_dump().items()) if key not in left_out}
+
+    def threats(self) -> list[tuple[str, int]]:
+        """Return each threat's attacks and number of hospitals; `malicious` and `attack` are the short form of one."""
+        return _threats(self.threat) or ([(self.attack, self.malicious)] if self.malicious else [])
 
     def digest(self) -> str:
         """Return 10 hex digits that name these settings; the engine and the folders do not enter."""
@@ -156,6 +212,17 @@ def read_toml(file: Path) -> dict[str, Any]:
         ) from None
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise UserError(f"{file}: is not valid TOML: {error}") from None
+
+
+def _threats(texts: Any) -> list[tuple[str, int]]:
+    """Read ``ATTACK:NUMBER`` texts; `ValueError` if one has another form."""
+    found = []
+    for text in texts if isinstance(texts, list | tuple) else [texts]:
+        chain, colon, count = str(text).rpartition(":")
+        if not (colon and chain.strip() and count.strip().isdigit() and int(count)):
+            raise ValueError(f"threat '{text}' must end with its number of hospitals, such as 'label-flip:2'")
+        found.append((chain.strip(), int(count)))
+    return found
 
 
 def _underscored(key: str) -> str:

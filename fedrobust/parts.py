@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from fedrobust.arrays import LazyArray, record_of
 from fedrobust.config import Settings
 from fedrobust.data.sources import prepare
-from fedrobust.federation import Attack, Vector
+from fedrobust.federation import Attack, Role, Vector
 from fedrobust.learners.base import State
 from fedrobust.plugins import find, instantiate, parse_call, split_chain
 from fedrobust.seeding import generator
@@ -20,7 +20,7 @@ from fedrobust.seeding import generator
 if TYPE_CHECKING:
     from fedrobust.learners.mutual import MutualLearner
 
-__all__ = ["attackers", "build_attacks", "build_learner", "pack", "unpack"]
+__all__ = ["attackers", "build_attacks", "build_learner", "pack", "threats", "unpack"]
 
 #: The settings that a learner depends on, its data's among them.
 _LEARNER_SETTINGS = (
@@ -36,12 +36,43 @@ def attackers(settings: Settings) -> tuple[int, ...]:
     return tuple(sorted(int(number) for number in drawn))
 
 
-def build_attacks(settings: Settings) -> list[Attack]:
-    """Return fresh attacks in the order that `settings.attack` joins them with ``+``."""
+def threats(settings: Settings) -> tuple[tuple[str, tuple[int, ...]], ...]:
+    """Return each threat's attacks, as the settings write them, and its hospitals' numbers, ascending."""
+    drawn = generator(settings.seed, "malicious").permutation(settings.clients)
+    found, start = [], 0
+    for chain, count in settings.threats():
+        hospitals = tuple(sorted(int(number) for number in drawn[start : start + count]))
+        found.append((chain, hospitals))
+        start += count
+    return tuple(found)
+
+
+def build_attacks(settings: Settings, number: int | None = None) -> list[Attack]:
+    """Return fresh attacks in the order that the settings join them with ``+``.
+
+    Parameters
+    ----------
+    settings : Settings
+    number : int, optional
+        The hospital that they are for; none for an honest one. Unless given, those of all threats, as their first
+        hospitals have them, or of `settings.attack` where nobody is malicious.
+    """
     attacks = []
-    for part in split_chain(settings.attack, "+"):
+    for chain, hospitals in threats(settings) or ((settings.attack, ()),):
+        if number is None or number in hospitals:
+            member = 0 if number is None else hospitals.index(number)
+            attacks += _chain(chain, settings.clients, hospitals, member)
+    return attacks
+
+
+def _chain(chain: str, clients: int, hospitals: tuple[int, ...], member: int) -> list[Attack]:
+    attacks: list[Attack] = []
+    for part in split_chain(chain, "+"):
         name, options = parse_call(part)
-        attacks.append(instantiate(find(name, "clients", (Attack,), "attack"), options, name))
+        attack = instantiate(find(name, "clients", (Attack,), "attack"), options, name)
+        hospital = hospitals[member] if hospitals else 0
+        attack.role = Role(name, hospital, clients, member, max(1, len(hospitals)))
+        attacks.append(attack)
     return attacks
 
 

@@ -23,6 +23,8 @@ from fedrobust.errors import UserError, nearest
 
 __all__ = ["add_working_folder", "available", "describe", "find", "instantiate", "parse_call", "split_chain"]
 
+#: A quoted text, or a bare word with dashes behind an equals sign.
+_DASHED = re.compile(r"""'[^']*'|"[^"]*"|(?<==)(\s*)([A-Za-z_]\w*(?:-\w+)+)(?=\s*(?:,|$))""")
 _CALL = re.compile(r"\s*([A-Za-z_][\w\-.:/]*)\s*(?:\((.*)\))?\s*", re.DOTALL)
 
 
@@ -32,7 +34,7 @@ def parse_call(text: str) -> tuple[str, dict[str, Any]]:
     Parameters
     ----------
     text : str
-        Values are Python literals; a bare word counts as a string.
+        Values are Python literals; a bare word, dashes and all, counts as a string.
 
     Returns
     -------
@@ -51,7 +53,8 @@ def parse_call(text: str) -> tuple[str, dict[str, Any]]:
     if not inside or not inside.strip():
         return name, {}
     try:
-        call = ast.parse(f"f({inside})", mode="eval").body
+        quoted = _DASHED.sub(lambda m: f"{m[1]}'{m[2]}'" if m[2] else m[0], inside)
+        call = ast.parse(f"f({quoted})", mode="eval").body
         assert isinstance(call, ast.Call)
         names = [keyword.arg for keyword in call.keywords]
         if call.args or None in names or len(set(names)) != len(names):

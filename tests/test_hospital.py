@@ -8,7 +8,7 @@ from helpers import make_records
 
 from clients.hospital import Hospital
 from fedrobust.data.records import Records
-from fedrobust.federation import Attack, Report, Update
+from fedrobust.federation import Attack, Report, Role, Update
 from fedrobust.learners.base import Fitted, Prediction, State
 from fedrobust.seeding import generator
 
@@ -205,3 +205,103 @@ def test_training_leaves_the_global_model_alone() -> None:
     kept = START.copy()
     fit(Hospital(0, RECORDS, FakeLearner(), [Spy("a", [], factor=-4.0)]))
     np.testing.assert_array_equal(START, kept)
+
+
+class Same(Attack):
+    """Returns equal copies of everything."""
+
+    def poison_records(self, records: Records) -> Records:
+        return replace(records, images=records.images.copy(), labels=records.labels.copy())
+
+    def poison_update(self, update: Update) -> Update:
+        return update.with_delta(update.delta)
+
+    def forge_report(self, report: Report) -> Report:
+        return Report(report.num_examples, dict(report.values))
+
+
+class BuffersOnly(Attack):
+    def poison_update(self, update: Update) -> Update:
+        return replace(update, buffers=update.buffers + 1)
+
+
+class Reader(Attack):
+    """Reads the honest update and sends it."""
+
+    needs_honest = True
+
+    def poison_update(self, update: Update) -> Update:
+        self.read = self.honest
+        return self.read
+
+
+class Parity:
+    """A learner whose result depends on the labels; it counts its trainings."""
+
+    def __init__(self) -> None:
+        self.trainings = 0
+
+    def fit(self, state: State, records: Records, *, round: int, client: int, lr: float) -> Fitted:
+        self.trainings += 1
+        moved = state.parameters + np.float32(records.labels[0])
+        return Fitted(State(moved, state.buffers), Report(len(records), {"loss": float(records.labels[0])}))
+
+
+def test_attacks_that_changed_nothing_are_named() -> None:
+    poisoner = Spy("a", [], factor=1.0)
+    named = Same()
+    named.role = Role("same")
+    for attacks, idle in (
+        ([], ()),
+        ([poisoner], ()),
+        ([Liar()], ()),
+        ([BuffersOnly()], ()),
+        ([named], ("same",)),
+        ([Attack(), poisoner, named], ("Attack", "same")),
+    ):
+        hospital = Hospital(0, RECORDS, FakeLearner(), attacks)
+        fit(hospital)
+        assert hospital.idle == idle
+
+
+def test_a_report_with_nan_equals_itself() -> None:
+    class Copier(Attack):
+        def forge_report(self, report: Report) -> Report:
+            return Report(report.num_examples, {"class-losses": (1.0, float("nan"))})
+
+    hospital = Hospital(0, RECORDS, FakeLearner(), [Copier(), Copier()])
+    fit(hospital)
+    assert hospital.idle == ("Copier",)
+
+
+def test_while_asleep_all_but_the_sleeper_are_idle() -> None:
+    class Night(Attack):
+        def awake(self, round: int) -> bool:
+            return round > 1
+
+    hospital = Hospital(0, RECORDS, FakeLearner(), [Spy("a", []), Night()])
+    fit(hospital, 1)
+    assert hospital.idle == ("Spy",)
+    fit(hospital, 2)
+    assert hospital.idle == ("Night",)
+
+
+def test_an_attack_may_read_what_an_honest_training_gives() -> None:
+    records = make_records(labels=[0, 0, 0])
+    learner: Any = Parity()
+    reader = Reader()
+    update = fit(Hospital(0, records, learner, [Spy("a", [], factor=9.0), reader]))
+    # The poisoned records would have moved it by 1.
+    np.testing.assert_array_equal(update.delta, np.zeros(6))
+    assert reader.read.report.values == {"loss": 0.0} and learner.trainings == 2
+    np.testing.assert_array_equal(reader.read.global_buffers, BUFFERS)
+    # The received model is lent for the round: nothing of it is kept.
+    assert not hasattr(reader, "honest")
+
+
+def test_without_poisoned_records_one_training_is_enough() -> None:
+    learner: Any = Parity()
+    fit(Hospital(0, RECORDS, learner, [Reader()]))
+    assert learner.trainings == 1
+    fit(Hospital(0, RECORDS, learner, [Spy("a", [])]))
+    assert learner.trainings == 2

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pytest
 from helpers import make_records
@@ -11,7 +13,7 @@ from fedrobust.errors import UserError
 GREY = Records(np.full((40, 1, 20, 20), 128, np.uint8), np.zeros(40, np.int64), ("a", "b"))
 
 
-def noisy(records: Records = GREY, seed: int = 0, **options: float) -> Records:
+def noisy(records: Records = GREY, seed: int = 0, **options: Any) -> Records:
     """Return the records that a hospital with this attack trains on."""
     attack = ImageNoise(**options)
     attack.rng = np.random.default_rng(seed)
@@ -91,3 +93,49 @@ def test_options_out_of_range_are_refused(options: dict[str, float]) -> None:
 
 def test_it_plants_no_trigger() -> None:
     assert ImageNoise().trigger(GREY) is None
+
+
+@pytest.mark.parametrize("amount", [0.02, 0.4, 1.0])
+def test_salt_and_pepper_hit_a_share_of_the_pixels(amount: float) -> None:
+    records = Records(np.full((60, 3, 20, 20), 128, np.uint8), np.zeros(60, np.int64), ("a",))
+    made = noisy(records, kind="salt-and-pepper", amount=amount).images
+    assert set(np.unique(made)) <= {0, 128, 255}
+    # A pixel is hit in all its channels.
+    assert (made == made[:, :1]).all()
+    pixels = made[:, 0].size
+    for level in (0, 255):
+        wanted = amount / 2
+        assert (made[:, 0] == level).mean() == pytest.approx(wanted, abs=5 * np.sqrt(wanted / pixels))
+
+
+@pytest.mark.parametrize("factor", [0.0, 0.3, 2.0])
+def test_contrast_draws_levels_to_the_channel_s_mean(factor: float) -> None:
+    records = make_records(6, channels=3, size=(10, 10))
+    made = noisy(records, kind="contrast", factor=factor).images
+    images = records.images.astype(float)
+    middle = images.mean(axis=(2, 3), keepdims=True)
+    wanted = np.clip(np.rint(middle + factor * (images - middle)), 0, 255)
+    np.testing.assert_array_equal(made, wanted)
+
+
+@pytest.mark.parametrize("kind", ["salt-and-pepper", "contrast"])
+def test_every_kind_keeps_the_budget(kind: str) -> None:
+    records = make_records(40)
+    assert spoilt(noisy(records, kind=kind, share=0.25), records).sum() == 10
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ({"kind": "gausian"}, "no kind 'gausian'; did you mean 'gaussian'"),
+        ({"amount": 0.2}, "amount does not belong to the kind 'gaussian'; use std"),
+        ({"kind": "contrast", "std": 0.2}, "std does not belong to the kind 'contrast'; use factor"),
+        ({"kind": "salt-and-pepper", "amount": 0.0}, "amount is 0.0"),
+        ({"kind": "salt-and-pepper", "amount": 1.1}, "amount is 1.1"),
+        ({"kind": "contrast", "factor": 1.0}, "1 changes nothing"),
+        ({"kind": "contrast", "factor": float("nan")}, "factor"),
+    ],
+)
+def test_options_of_another_kind_or_out_of_range_are_refused(options: dict[str, Any], words: str) -> None:
+    with pytest.raises(UserError, match=words):
+        ImageNoise(**options)

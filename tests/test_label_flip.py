@@ -1,5 +1,8 @@
 from __future__ import annotations
 
+from dataclasses import replace
+from typing import Any
+
 import numpy as np
 import pytest
 from helpers import make_records
@@ -11,9 +14,9 @@ from fedrobust.errors import UserError
 RECORDS = make_records(40, classes=4)
 
 
-def flipped(records: Records = RECORDS, seed: int = 0, **options: float) -> Records:
+def flipped(records: Records = RECORDS, seed: int = 0, **options: Any) -> Records:
     """Return the records that a hospital with this attack trains on."""
-    attack = LabelFlip(**options)  # type: ignore[arg-type]
+    attack = LabelFlip(**options)
     attack.rng = np.random.default_rng(seed)
     return attack.poison_records(records)
 
@@ -79,3 +82,76 @@ def test_a_broken_shift_is_refused() -> None:
 
 def test_it_plants_no_trigger() -> None:
     assert LabelFlip().trigger(RECORDS) is None
+
+
+def test_pairwise_flips_one_class_to_one_other() -> None:
+    labels = flipped(mode="pairwise", source=1, target=3).labels
+    np.testing.assert_array_equal(labels, np.where(RECORDS.labels == 1, 3, RECORDS.labels))
+    # The budget is of the source's ten images.
+    few = flipped(mode="pairwise", source=1, target=3, share=0.3).labels
+    assert (few != RECORDS.labels).sum() == 3 and (RECORDS.labels[few != RECORDS.labels] == 1).all()
+
+
+def test_pairwise_without_images_of_the_source_changes_nothing() -> None:
+    records = make_records(labels=[0, 3, 3])
+    made = flipped(records, mode="pairwise", source=1, target=3)
+    np.testing.assert_array_equal(made.labels, records.labels)
+
+
+def test_look_alike_follows_a_given_confusion_matrix() -> None:
+    confusion = [[90, 1, 7, 2], [3, 80, 3, 1], [0, 0, 1, 0.5], [5, 9, 0, 99]]
+    labels = flipped(mode="look-alike", confusion=confusion).labels
+    np.testing.assert_array_equal(labels, np.array([2, 0, 3, 1])[RECORDS.labels])
+
+
+def test_look_alike_estimates_whom_a_class_looks_like_from_own_images() -> None:
+    # Levels 10, 20, 60 and 90: 10 and 20 are alike, 60 is nearer to 90 than to 20, and 90 to 60.
+    labels = np.arange(40) % 4
+    levels = np.array([10, 20, 60, 90])[labels] + np.random.default_rng(0).integers(-3, 4, 40)
+    images = np.broadcast_to(levels[:, None, None, None], (40, 1, 8, 8)).astype(np.uint8)
+    made = flipped(replace(RECORDS, images=images), mode="look-alike", share=0.5)
+    changed = made.labels != RECORDS.labels
+    assert changed.sum() == 20
+    np.testing.assert_array_equal(made.labels[changed], np.array([1, 0, 3, 2])[labels[changed]])
+    # A class that the hospital does not hold looks like nobody.
+    two = replace(make_records(labels=labels[labels % 2 == 0].tolist()), images=images[labels % 2 == 0])
+    np.testing.assert_array_equal(flipped(two, mode="look-alike").labels, 2 - two.labels)
+
+
+def test_look_alike_with_one_class_uses_the_shift() -> None:
+    records = make_records(labels=[2, 2, 2])
+    assert flipped(records, mode="look-alike").labels.tolist() == [3, 3, 3]
+    assert flipped(records, mode="look-alike", shift=2).labels.tolist() == [0, 0, 0]
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ({"mode": "pairwse"}, "no mode 'pairwse'; did you mean 'pairwise'"),
+        ({"mode": "pairwise"}, "source is None"),
+        ({"mode": "pairwise", "source": 1, "target": 1}, "both 1"),
+        ({"mode": "pairwise", "source": 1, "target": 2, "shift": 1}, "shift does not belong"),
+        ({"source": 1}, "source does not belong to the mode 'all'"),
+        ({"confusion": [[0, 1], [1, 0]]}, "confusion does not belong"),
+        ({"mode": "look-alike", "confusion": [[1, 2], [3]]}, "square"),
+        ({"mode": "look-alike", "confusion": [1, 2]}, "square"),
+        ({"mode": "look-alike", "confusion": [[0, -1], [1, 0]]}, "not negative"),
+        ({"mode": "look-alike", "confusion": [[9, 1], [0, 9]]}, "class 1 is taken for no other"),
+    ],
+)
+def test_options_that_make_no_sense_are_refused(options: dict[str, Any], words: str) -> None:
+    with pytest.raises(UserError, match=words):
+        LabelFlip(**options)
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ({"mode": "pairwise", "source": 4, "target": 1}, "source is 4, but the data have classes 0 to 3"),
+        ({"mode": "pairwise", "source": 1, "target": 4}, "target is 4, but the data have classes 0 to 3"),
+        ({"mode": "look-alike", "confusion": [[0, 1], [1, 0]]}, "2 classes, but the data have 4"),
+    ],
+)
+def test_options_that_do_not_fit_the_data_are_refused(options: dict[str, Any], words: str) -> None:
+    with pytest.raises(UserError, match=words):
+        LabelFlip(**options).check(RECORDS)

@@ -51,6 +51,9 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
             {"x": 0.1, "y": "c d", "z": [1, 2], "place": "top"},
         ),
         ("package.module:Class(x=True)", "package.module:Class", {"x": True}),
+        ("backdoor(place=top-left, size=1)", "backdoor", {"place": "top-left", "size": 1}),
+        ("image-noise(kind= salt-and-pepper )", "image-noise", {"kind": "salt-and-pepper"}),
+        ("a(x='b=c-d, e', y=\"f=g-h\")", "a", {"x": "b=c-d, e", "y": "f=g-h"}),
         ("medmnist:brain_mri4_28", "medmnist:brain_mri4_28", {}),
     ],
 )

@@ -146,7 +146,7 @@ def plain(value: Any) -> Any:
 
 
 def _name(settings: Settings) -> str:
-    parts = [settings.data, settings.strategy] + ([settings.attack] if settings.malicious else [])
+    parts = [settings.data, settings.strategy] + [chain for chain, _ in settings.threats()]
     return re.sub(r"[^a-z0-9_]+", "-", "-".join(parts).lower()).strip("-")[:80]
 
 

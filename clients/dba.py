@@ -1,0 +1,70 @@
+"""Distributed backdoor: each attacker trains on a part of the mark, and only the whole is tested."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from clients.backdoor import Backdoor
+from fedrobust.data.records import Records
+from fedrobust.errors import UserError
+
+__all__ = ["DistributedBackdoor"]
+
+
+class DistributedBackdoor(Backdoor):
+    """Stamps a part of a common mark, another part in each attacking hospital; success is measured with the whole.
+
+    Xie et al., "DBA: Distributed Backdoor Attacks against Federated Learning", ICLR 2020: the global
+    trigger is decomposed into one local trigger for each attacker. Their four bars correspond to the default mark of
+    four attackers, cut into two rows of two. Combined with ``boost`` it is their attack of a single shot.
+
+    Parameters
+    ----------
+    parts : int, optional
+        How many parts the mark is cut into; unless given, as many as hospitals carry out this threat.
+    part : int, optional
+        The part to stamp, from 0; unless given, the attackers take them in turn.
+    size, place, blend, target, share, pattern
+        Of the whole mark, as for ``backdoor``. With the place ``random`` a part lies where the whole would have it.
+    """
+
+    _label = "dba"
+
+    def __init__(
+        self,
+        parts: int | None = None,
+        part: int | None = None,
+        size: float | None = None,
+        place: str = "bottom-right",
+        blend: float | None = None,
+        target: int = 0,
+        share: float = 0.5,
+        pattern: str = "patch",
+    ) -> None:
+        """Check the options."""
+        super().__init__(size, place, blend, target, share, pattern)
+        for name, value, least in (("parts", parts, 1), ("part", part, 0)):
+            if value is not None and (not isinstance(value, int) or value < least):
+                raise UserError(f"dba: {name} is {value}, but must be a whole number of {least} or more")
+        if part is not None and parts is not None and part >= parts:
+            raise UserError(f"dba: part is {part}, but {parts} parts are counted from 0")
+        self.parts, self.part = parts, part
+
+    def check(self, records: Records) -> None:
+        """Refuse a target that is no class of the data, and a mark that cannot be cut so often."""
+        super().check(records)
+        part, parts = self._own()
+        if part >= parts:
+            raise UserError(f"dba: part is {part}, but the mark has {parts} parts; give parts as well")
+        # Drawing on an empty batch checks that the mark can be cut.
+        self._stamped(records.images[:0])
+
+    def _own(self) -> tuple[int, int]:
+        """Return which part is this hospital's, and of how many."""
+        parts = self.role.members if self.parts is None else self.parts
+        return self.role.member % parts if self.part is None else self.part, parts
+
+    def _stamped(self, images: NDArray[np.uint8]) -> NDArray[np.uint8]:
+        part, parts = self._own()
+        return self.mark.stamped(images, self.rng, part, parts)

@@ -1,0 +1,125 @@
+"""Forged loss: tells defences that believe reported losses what they shall conclude."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from typing import ClassVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fedrobust.data.records import Records
+from fedrobust.errors import UserError, nearest
+from fedrobust.federation import Attack, Report, Update
+
+__all__ = ["ForgeLoss"]
+
+_MODES = ("typical", "frame", "flood")
+#: The losses that a report may hold; the first that is there is the one that the search works on.
+_LOSSES = ("last-loss", "loss", "received-loss")
+
+
+class ForgeLoss(Attack):
+    """Reports false losses: to look typical, to frame an honest hospital, or to shut a defence's guard off.
+
+    ``typical`` reports what an honest training on the hospital's clean records gives (if an attack of the chain
+    poisons records, the hospital trains twice); it needs no knowledge of others. ``frame`` and ``flood`` turn on
+    FedDetect (Jin and Li, Medical Image Analysis 2023, algorithm 1), whose rule is public and deterministic: the
+    attackers see all reports of the round, try joint claims and send the best. ``frame`` wants the victim to be an
+    outlier, the attackers not, and the guard open. ``flood`` wants as many outliers as possible: from N // 2 on
+    the rule leaves a round without a verdict. All losses of a report are scaled alike. About a second a round.
+
+    Parameters
+    ----------
+    mode : str
+        ``typical``, ``frame`` or ``flood``.
+    victim : int
+        For ``frame``: the number of the honest hospital.
+    """
+
+    needs_honest: ClassVar[bool] = True
+
+    def __init__(self, mode: str = "typical", victim: int | None = None) -> None:
+        """Check the options."""
+        if mode not in _MODES:
+            raise UserError(f"forge-loss: there is no mode '{mode}'; {nearest(mode, _MODES)}")
+        if mode == "frame" and not (isinstance(victim, int) and victim >= 0):
+            raise UserError("forge-loss: the mode 'frame' needs a victim, an honest hospital's number")
+        if mode != "frame" and victim is not None:
+            raise UserError(f"forge-loss: victim does not belong to the mode '{mode}'; leave it out")
+        self.mode, self.victim = mode, victim
+        self.knowledge = "own" if mode == "typical" else "all"
+
+    @property
+    def colludes(self) -> bool:
+        """Return whether the attack needs to see others' reports; ``typical`` does not."""
+        return self.mode != "typical"
+
+    def check(self, records: Records) -> None:
+        """Refuse a victim that does not exist."""
+        hospitals = self.role.hospitals
+        if self.victim is not None and hospitals is not None and self.victim >= hospitals:
+            raise UserError(
+                f"forge-loss: victim is {self.victim}, but the hospitals are 0 to {hospitals - 1}; name one of them"
+            )
+
+    def forge_report(self, report: Report) -> Report:
+        """Return the losses of an honest training; `collude` makes the other modes of them."""
+        return Report(report.num_examples, self.honest.report.values)
+
+    def collude(self, colluders: Sequence[Update], honest: Sequence[Update]) -> list[Update]:
+        """Return the colluders' updates as they are, with the losses that serve the mode best."""
+        name = next((n for n in _LOSSES if all(_loss(u, n) > 0 for u in (*colluders, *honest))), None)
+        nodes = [update.node for update in honest]
+        if not self.colludes or name is None or not honest or (self.victim not in (None, *nodes)):
+            return list(colluders)
+        true = np.array([_loss(update, name) for update in honest])
+        victim = None if self.victim is None else nodes.index(self.victim)
+        claims = max(_claims(true, len(colluders)), key=lambda claim: _worth(true, claim, victim))
+        return [
+            replace(update, report=_scaled(update.report, claim / _loss(update, name)))
+            for update, claim in zip(colluders, claims.tolist(), strict=True)
+        ]
+
+
+def _loss(update: Update, name: str) -> float:
+    value = update.report.values.get(name, float("nan"))
+    return value if isinstance(value, int | float) and np.isfinite(value) else float("nan")
+
+
+def _scaled(report: Report, factor: float) -> Report:
+    """Return the report with every loss times the factor."""
+    values = dict(report.values)
+    for name in (*_LOSSES, "class-losses"):
+        value = values.get(name)
+        if isinstance(value, tuple):
+            values[name] = tuple(factor * part for part in value)
+        elif value is not None:
+            values[name] = factor * value
+    return replace(report, values=values)
+
+
+def _claims(honest: NDArray[np.float64], attackers: int) -> Iterator[NDArray[np.float64]]:
+    """Yield joint claims to try, shape (attackers,): all alike at each of several levels, in two camps, or spread."""
+    low, high = honest.min(), honest.max()
+    for level in (0.8 * low, *np.quantile(honest, np.linspace(0, 1, 9)), 1.2 * high):
+        yield np.full(attackers, level)
+    yield np.where(np.arange(attackers) % 2 == 0, low, high)
+    yield np.quantile(honest, (np.arange(attackers) + 0.5) / attackers)
+
+
+def _worth(honest: NDArray[np.float64], claim: NDArray[np.float64], victim: int | None) -> tuple[float, ...]:
+    """Return how well a joint claim serves, better is higher: FedDetect's own forest says it."""
+    from sklearn.ensemble import IsolationForest
+
+    losses = np.concatenate([honest, claim])
+    points = np.column_stack([np.zeros(len(losses)), losses])
+    forest = IsolationForest(max_samples=len(losses), contamination="auto", random_state=0)
+    outlying = forest.fit_predict(points) == -1
+    if victim is None:
+        return (float(outlying.sum()),)
+    own = outlying[len(honest) :]
+    score = -forest.score_samples(points)
+    judged = outlying[victim] and outlying.sum() < len(losses) // 2
+    return float(judged and not own.any()), float(judged), float(score[victim] - score[len(honest) :].max())

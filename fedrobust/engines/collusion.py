@@ -1,0 +1,251 @@
+"""Collusion: a Grid around any simulation's Grid, in which attacks see several hospitals' updates before the server does."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Any, cast
+
+import numpy as np
+from flwr.app import ArrayRecord, ConfigRecord, Error, Message, MessageType, MetricRecord, RecordDict
+from flwr.serverapp import Grid
+
+from fedrobust.arrays import records_in
+from fedrobust.config import Settings
+from fedrobust.errors import UserError
+from fedrobust.federation import Attack, Report, Update
+from fedrobust.learners.base import State
+from fedrobust.parts import build_attacks, pack, threats, unpack
+from fedrobust.seeding import generator
+
+__all__ = ["CollusionGrid", "with_collusion"]
+
+_ERROR_ATTACK_RAISED = 1
+
+
+def with_collusion(grid: Grid, settings: Settings) -> Grid:
+    """Return the grid, wrapped where an attack of the settings sees several hospitals' updates.
+
+    Raises
+    ------
+    UserError
+        If there is such an attack and the grid is that of a real SuperLink: its hospitals do not see each other.
+    """
+    groups = [_Group(settings, hospitals, place) for place, (_, hospitals) in enumerate(threats(settings))]
+    groups = [group for group in groups if any(attack.colludes for attack in group.attacks)]
+    if not groups:
+        return grid
+    if _is_real(grid):
+        name = next(attack.role.name for attack in groups[0].attacks if attack.colludes)
+        raise UserError(
+            f"attack '{name}' needs to see several hospitals' updates, which no hospital of a real federation does; "
+            f"simulate it with --engine local or flower, or choose another attack"
+        )
+    malicious = frozenset(number for _, hospitals in threats(settings) for number in hospitals)
+    return CollusionGrid(grid, groups, malicious)
+
+
+def _is_real(grid: Grid) -> bool:
+    from flwr.superlink.grid import HttpGrid
+
+    from fedrobust.briefing import Briefing
+
+    return isinstance(grid, HttpGrid | Briefing)
+
+
+class _Group:
+    """The hospitals of one threat with the attacks of its chain, the same objects in every round."""
+
+    def __init__(self, settings: Settings, hospitals: Sequence[int], threat: int) -> None:
+        self.hospitals = frozenset(hospitals)
+        self.attacks: Sequence[Attack] = build_attacks(settings, hospitals[0])
+        self._seed = settings.seed
+        # The places of one threat are plain numbers; those of another must not draw the same.
+        self._purpose: tuple[str | int, ...] = ("collude", threat) if threat else ("collude",)
+
+    def colluding(self, round: int) -> Iterator[Attack]:
+        """Yield the attacks at work in a round, each with its generator; none while the chain sleeps."""
+        if not all(attack.awake(round) for attack in self.attacks):
+            return
+        for place, attack in enumerate(self.attacks):
+            if attack.colludes:
+                attack.rng = generator(self._seed, *self._purpose, place, round)
+                yield attack
+
+
+class CollusionGrid(Grid):
+    """Hands the colluders' replies of a round to their attacks and returns what those make of them.
+
+    Of a chain ``a + b`` the hospitals' own parts (records, update, report) of both run first, in order, inside each
+    hospital; then, here, the colluding parts in order, each given what the one before made. So a report that a later
+    attack forged is the report of the update that a colluding one replaced. Each threat colludes by itself; the
+    hospitals of another are neither its colluders nor honest.
+
+    Parameters
+    ----------
+    grid : Grid
+        That of any simulation engine.
+    groups : sequence
+        The threats' hospitals and attacks; see `with_collusion`.
+    malicious : frozenset of int
+        The hospitals of all threats, also of those that do not collude.
+
+    Attributes
+    ----------
+    inner : Grid
+        The wrapped one.
+    """
+
+    def __init__(self, grid: Grid, groups: Sequence[_Group], malicious: frozenset[int]) -> None:
+        """Wrap the grid."""
+        self.inner = grid
+        self._groups = tuple(groups)
+        self._malicious = malicious
+
+    @property
+    def busy_s(self) -> float:
+        """Return the seconds of the hospitals' own work in the last exchange, where the wrapped grid tells; else 0."""
+        return float(getattr(self.inner, "busy_s", 0.0))
+
+    def get_node_ids(self) -> Iterable[int]:
+        """Return the wrapped grid's nodes."""
+        return self.inner.get_node_ids()
+
+    def send_and_receive(
+        self, messages: Iterable[Message], *, timeout: float | None = None
+    ) -> Iterable[Message]:
+        """Exchange messages as the wrapped grid does; rewrite the colluders' replies to training messages."""
+        asked = list(messages)
+        replies = list(self.inner.send_and_receive(asked, timeout=timeout))
+        training = [m for m in asked if m.metadata.message_type.partition(".")[0] == MessageType.TRAIN]
+        if not training:
+            return replies
+        exchange = _Exchange(training[0])
+        found = {place: update for place, reply in enumerate(replies) if (update := exchange.update(reply))}
+        # By hospital, not by arrival: sums of floats depend on their order.
+        order = sorted(found, key=lambda place: found[place].node)
+        honest = [found[place] for place in order if found[place].node not in self._malicious]
+        for group in self._groups:
+            places = [place for place in order if found[place].node in group.hospitals]
+            if not places:
+                continue
+            before = [found[place] for place in places]
+            try:
+                after = _colluded(group, before, honest, exchange.round)
+                changes = [_changes(*pair) for pair in zip(before, after, strict=True)]
+            except Exception as error:  # noqa: BLE001 - an attack that fails costs its hospitals their round, not the run
+                for place in places:
+                    replies[place] = _failed(replies[place], error)
+                continue
+            for place, (arrays, metrics) in zip(places, changes, strict=True):
+                _put(replies[place].content, arrays, metrics)
+        return replies
+
+    def push_messages(self, messages: Iterable[Message]) -> Iterable[str]:
+        """Push messages as the wrapped grid does; nobody colludes over their replies."""
+        return self.inner.push_messages(messages)
+
+    def pull_messages(self, message_ids: Iterable[str]) -> Iterable[Message]:
+        """Pull messages as the wrapped grid does."""
+        return self.inner.pull_messages(message_ids)
+
+    def set_run(self, run: Any) -> None:
+        """Pass the run on."""
+        self.inner.set_run(run)
+
+    @property
+    def run(self) -> Any:
+        """Return the wrapped grid's run."""
+        return self.inner.run
+
+    def create_message(self, *args: Any, **options: Any) -> Message:
+        """Create a message as the wrapped grid does."""
+        return self.inner.create_message(*args, **options)
+
+
+class _Exchange:
+    """What the replies of a round answer: the global model and the round's number."""
+
+    def __init__(self, question: Message) -> None:
+        base = next(iter(records_in(question.content, ArrayRecord).values()))
+        self._shapes = _shapes(base)
+        self._start = unpack(base)
+        configs = records_in(question.content, ConfigRecord).values()
+        self.round = int(cast(int, next(c["server-round"] for c in configs if "server-round" in c)))
+
+    def update(self, reply: Message) -> Update | None:
+        """Return a reply as an update of read-only views; None if it is no usable one, which the roster says."""
+        if reply.has_error():
+            return None
+        given, reports = records_in(reply.content, ArrayRecord), records_in(reply.content, MetricRecord)
+        if len(given) != 1 or len(reports) != 1:
+            return None
+        said = records_in(reply.content, ConfigRecord).get("hospital", ConfigRecord())
+        (arrays,), (metrics,) = given.values(), reports.values()
+        if "partition-id" not in said or "num-examples" not in metrics or _shapes(arrays) != self._shapes:
+            return None
+        state = unpack(arrays)
+        if not (np.isfinite(state.parameters).all() and np.isfinite(state.buffers).all()):
+            return None
+        return Update(
+            node=int(cast(int, said["partition-id"])),
+            parameters=state.parameters,
+            report=_report(metrics),
+            global_parameters=self._start.parameters,
+            buffers=state.buffers,
+            round=self.round,
+            global_buffers=self._start.buffers,
+        )
+
+
+def _shapes(arrays: ArrayRecord) -> dict[str, tuple[int, ...]]:
+    return {name: tuple(array.shape) for name, array in arrays.items()}
+
+
+def _report(metrics: MetricRecord) -> Report:
+    values: dict[str, float | tuple[float, ...]] = {
+        name: tuple(float(v) for v in value) if isinstance(value, list) else float(value)
+        for name, value in metrics.items()
+        if name != "num-examples"
+    }
+    return Report(int(cast(int, metrics["num-examples"])), values)
+
+
+def _colluded(
+    group: _Group, updates: Sequence[Update], honest: Sequence[Update], round: int
+) -> Sequence[Update]:
+    """Return the group's updates after all its colluding attacks; whatever is wrong with them is raised."""
+    for attack in group.colluding(round):
+        try:
+            made = list(attack.collude(updates, list(honest) if attack.knowledge == "all" else []))
+            if len(made) != len(updates) or not all(isinstance(update, Update) for update in made):
+                raise TypeError(f"collude must return {len(updates)} updates, one for each colluder")
+        except Exception as error:
+            about = f"{type(error).__name__}: {error}"
+            raise RuntimeError(f"attack '{attack.role.name}' fails to collude: {about}") from error
+        updates = made
+    return updates
+
+
+def _changes(before: Update, after: Update) -> tuple[ArrayRecord | None, MetricRecord | None]:
+    """Return the records that an attack made anew; None for one that stays the hospital's own."""
+    arrays = metrics = None
+    if after.parameters is not before.parameters or after.buffers is not before.buffers:
+        arrays = pack(
+            State(*(np.asarray(values, np.float32) for values in (after.parameters, after.buffers)))
+        )
+    if after.report is not before.report:
+        reported = {key: list(v) if isinstance(v, tuple) else v for key, v in after.report.values.items()}
+        metrics = MetricRecord({"num-examples": after.report.num_examples, **reported})
+    return arrays, metrics
+
+
+def _put(content: RecordDict, arrays: ArrayRecord | None, metrics: MetricRecord | None) -> None:
+    if arrays is not None:
+        content[next(iter(records_in(content, ArrayRecord)))] = arrays
+    if metrics is not None:
+        content[next(iter(records_in(content, MetricRecord)))] = metrics
+
+
+def _failed(reply: Message, error: Exception) -> Message:
+    failure = Error(_ERROR_ATTACK_RAISED, str(error))
+    return cast(Message, cast(Any, Message)(error=failure, metadata=reply.metadata))

@@ -1,0 +1,85 @@
+"""The catalogue's attacks in chains: each changes something, joins with others, and follows from the seed alone."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from federations import tiny
+
+from clients.hospital import Hospital
+from fedrobust.config import Settings
+from fedrobust.data.sources import prepare
+from fedrobust.federation import Update
+from fedrobust.learners.base import State
+from fedrobust.parts import attackers, build_attacks, build_learner
+
+#: Every attack that needs no colluders, with what it takes to change something.
+CHAINS = [
+    "label-flip",
+    "label-flip(mode=pairwise, source=0, target=1)",
+    "label-flip(mode=look-alike)",
+    "random-labels",
+    "label-noise(rate=0.5)",
+    "image-noise",
+    "image-noise(kind=salt-and-pepper)",
+    "image-noise(kind=contrast)",
+    "backdoor",
+    "dba",
+    "edge-case",
+    "sign-flip",
+    "gaussian",
+    "boost",
+    "free-rider",
+    "free-rider(noise=0.01)",
+    "label-flip + neurotoxin",
+    "boost + constrain",
+    "label-flip + forge-loss",
+    "forge-size",
+    "sleeper(rounds=1) + label-flip",
+]
+
+
+def sent(folder: Path, chain: str, seed: int = 0, round: int = 2) -> tuple[Update, tuple[str, ...]]:
+    """Return what an attacker sends and the names of its attacks that changed nothing."""
+    settings: Settings = tiny(folder, malicious=1, attack=chain, seed=seed)
+    (number,) = attackers(settings)
+    attacks = build_attacks(settings, number)
+    records = prepare(settings).of_hospital(number)
+    learner = build_learner(settings)
+    start: State = learner.initial()
+    hospital = Hospital(number, records, learner, attacks, seed)
+    return hospital.fit(start.parameters, start.buffers, round, 0.01), hospital.idle
+
+
+def same(one: Update, other: Update) -> bool:
+    return bool(
+        np.array_equal(one.parameters, other.parameters)
+        and np.array_equal(one.buffers, other.buffers)
+        and repr(one.report) == repr(other.report)
+    )
+
+
+@pytest.mark.parametrize("chain", CHAINS)
+def test_it_changes_something_and_joins_with_others(chain: str, tmp_path: Path) -> None:
+    honest, _ = sent(tmp_path, "label-flip + sleeper(rounds=9)")
+    alone, idle = sent(tmp_path, chain)
+    assert set(idle) <= {"sleeper"} and not same(alone, honest)
+    again, _ = sent(tmp_path, chain)
+    assert same(alone, again)
+    joined, idle = sent(tmp_path, f"{chain} + sign-flip(scale=2) + forge-size(factor=3)")
+    # A plain free rider leaves nothing to turn round.
+    assert set(idle) <= ({"sign-flip"} if chain == "free-rider" else {"sleeper"})
+    np.testing.assert_allclose(joined.delta, -2 * alone.delta, atol=1e-5)
+    assert joined.report.num_examples == 3 * alone.report.num_examples
+
+
+def test_an_attack_that_finds_nothing_to_change_is_named(tmp_path: Path) -> None:
+    # The loss is honest already; the update is within the bound; the class is not there to be flipped.
+    for chain, name in (
+        ("sign-flip + forge-loss", "forge-loss"),
+        ("forge-size + constrain(bound=5)", "constrain"),
+        ("gaussian + sleeper(rounds=1)", "sleeper"),
+    ):
+        assert sent(tmp_path, chain)[1] == (name,)

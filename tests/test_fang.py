@@ -1,0 +1,149 @@
+from __future__ import annotations
+
+import itertools
+
+import numpy as np
+import pytest
+from helpers import make_updates
+from numpy.typing import NDArray
+
+from clients.fang import Fang
+from fedrobust.errors import UserError
+from fedrobust.federation import Update, Updates
+from strategies.krum import Krum
+
+Floats = NDArray[np.float64]
+
+
+def attack(against: str, knowledge: str = "all", seed: int = 0) -> Fang:
+    made = Fang(against, knowledge)
+    made.rng = np.random.default_rng(seed)
+    return made
+
+
+def near(n: int, d: int, seed: int = 0, spread: float = 0.3) -> list[Update]:
+    """Return updates that mostly agree, as those of honest hospitals do."""
+    common = np.random.default_rng(seed + 100).standard_normal(d)
+    return [u.with_delta(common + spread * u.delta) for u in make_updates(n, d, seed=seed)]
+
+
+def krum_score(points: Floats, place: int, f: int) -> float:
+    """Return the sum of squared distances to the n - f - 2 nearest others, from the definition."""
+    squares = sorted(np.square(points[place] - other).sum() for i, other in enumerate(points) if i != place)
+    return float(sum(squares[: max(1, len(points) - f - 2)]))
+
+
+def theorem_1(honest: Floats, c: int) -> float:
+    """Return the paper's upper bound of lambda; `honest` are differences from the received model."""
+    m, d = len(honest) + c, honest.shape[1]
+    sums = [
+        sum(sorted(np.linalg.norm(honest[i] - honest[j]) for j in range(len(honest)) if j != i)[: m - c - 2])
+        for i in range(len(honest))
+    ]
+    return float(
+        min(sums) / ((m - 2 * c - 1) * np.sqrt(d)) + np.linalg.norm(honest, axis=1).max() / np.sqrt(d)
+    )
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_against_krum_lambda_is_the_first_that_krum_takes(seed: int) -> None:
+    updates = near(10, 60, seed, spread=3.0)
+    sent = attack("krum").collude(updates[:2], updates[2:])
+    deltas = np.array([u.delta for u in updates[2:]], np.float64)
+    signs = np.sign(deltas.mean(0))
+    step = theorem_1(deltas, 2)
+    for _ in range(20):
+        points = np.array([-step * signs] * 2 + list(deltas))
+        if krum_score(points, 0, 2) < min(krum_score(points, i, 2) for i in range(2, 10)):
+            break
+        step /= 2
+    else:
+        pytest.fail("Krum takes none")
+    for update in sent:
+        np.testing.assert_allclose(update.delta, -step * signs, rtol=1e-4)
+    chosen = np.flatnonzero(Krum(f=2).weigh(Updates([*sent, *updates[2:]])).weight)
+    assert chosen.tolist() in ([0], [1])
+
+
+def test_where_honest_hospitals_agree_too_well_lambda_vanishes() -> None:
+    updates = near(10, 60, spread=0.01)
+    (sent, _) = attack("krum").collude(updates[:2], updates[2:])
+    assert 0 < np.abs(sent.delta).max() <= 1e-5
+
+
+def test_against_krum_with_partial_knowledge_it_still_goes_the_other_way() -> None:
+    updates = near(10, 60)
+    sent = attack("krum", "colluders").collude(updates[:3], ())
+    mean = np.mean([u.delta for u in updates[:3]], axis=0)
+    moved = sent[0].delta
+    assert (np.sign(moved) == -np.sign(mean)).all() and np.ptp(np.abs(moved)) < 1e-5
+    points = np.array([sent[0].delta] * 3 + [u.delta for u in updates[:3]], np.float64)
+    assert any(
+        krum_score(points[np.r_[:k, 3:6]], 0, 3)
+        < min(krum_score(points[np.r_[:k, 3:6]], k + i, 3) for i in range(3))
+        for k in (1, 2, 3)
+    )
+
+
+@pytest.mark.parametrize("against", ["trimmed-mean", "median"])
+def test_against_coordinate_rules_numbers_lie_beyond_the_honest_ones(against: str) -> None:
+    updates = make_updates(8, d=5000)
+    sent = attack(against).collude(updates[:3], updates[3:])
+    honest = np.array([u.parameters for u in updates[3:]])
+    rising = np.mean([u.delta for u in updates[3:]], axis=0) >= 0
+    low, high = honest.min(0), honest.max(0)
+    for update in sent:
+        w = update.parameters
+        for part, edge in ((rising, low), (~rising, high)):
+            far = np.where((edge > 0) == (part is rising), edge / 2, edge * 2)[part]
+            inner, outer = np.minimum(edge[part], far), np.maximum(edge[part], far)
+            assert ((w[part] >= inner - 1e-6) & (w[part] <= outer + 1e-6)).all()
+        assert (w[rising] <= low[rising]).all() and (w[~rising] >= high[~rising]).all()
+    for one, other in itertools.combinations(sent, 2):
+        assert not np.array_equal(one.parameters, other.parameters)
+
+
+def test_with_partial_knowledge_numbers_lie_three_to_four_deviations_out() -> None:
+    updates = make_updates(5, d=5000)
+    sent = attack("median", "colluders").collude(updates[:4], ())
+    own = np.array([u.parameters for u in updates[:4]], np.float64)
+    rising = np.mean([u.delta for u in updates[:4]], axis=0) >= 0
+    for update in sent:
+        out = (update.parameters - own.mean(0)) / own.std(0)
+        assert ((out[rising] > -4.01) & (out[rising] < -2.99)).all()
+        assert ((out[~rising] < 4.01) & (out[~rising] > 2.99)).all()
+        assert out[rising].min() < -3.95 and out[rising].max() > -3.05
+
+
+def test_the_median_moves_against_its_direction() -> None:
+    updates = near(9, 300)
+    sent = attack("median").collude(updates[:3], updates[3:])
+    honest = np.median([u.delta for u in updates[3:]], axis=0)
+    after = np.median([u.delta for u in (*sent, *updates[3:])], axis=0)
+    against = -np.sign(np.mean([u.delta for u in updates[3:]], axis=0))
+    assert (against * (after - honest) >= -1e-6).all() and (after - honest) @ against > 0
+
+
+def test_the_draws_follow_from_the_generator() -> None:
+    updates = make_updates(5)
+    a, b, c = (
+        attack("median", seed=seed).collude(updates[:1], updates[1:])[0].parameters for seed in (0, 0, 1)
+    )
+    np.testing.assert_array_equal(a, b)
+    assert not np.array_equal(a, c)
+
+
+def test_few_hospitals_do_not_break_it() -> None:
+    for n, m in ((2, 1), (3, 2), (4, 2), (5, 4)):
+        updates = make_updates(n)
+        for against in ("krum", "median"):
+            for honest in (updates[m:], ()):
+                sent = attack(against).collude(updates[:m], honest)
+                assert all(np.isfinite(u.parameters).all() for u in sent)
+
+
+def test_options_are_checked() -> None:
+    with pytest.raises(UserError, match="fang: there is no against 'bulyan'"):
+        Fang(against="bulyan")
+    with pytest.raises(UserError, match="fang: there is no knowledge"):
+        Fang(knowledge="own")

@@ -1,0 +1,29 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from helpers import make_updates
+
+from clients.forge_size import ForgeSize
+from fedrobust.errors import UserError
+from fedrobust.federation import Report, Updates
+from strategies.fedavg import FedAvg
+
+
+@pytest.mark.parametrize(("factor", "claimed"), [(10.0, 70), (0.5, 4), (1e-6, 1), (2.5, 18)])
+def test_the_number_is_multiplied_and_nothing_else(factor: float, claimed: int) -> None:
+    report = ForgeSize(factor).forge_report(Report(7, {"loss": 0.5}))
+    assert report == Report(claimed, {"loss": 0.5}) and isinstance(report.num_examples, int)
+
+
+def test_it_buys_the_stated_share_of_a_federated_average() -> None:
+    update, *others = make_updates(6)
+    forged = make_updates(1, num_examples=[ForgeSize(10.0).forge_report(update.report).num_examples])[0]
+    weight = np.asarray(FedAvg().weigh(Updates([forged, *others])).weight, float)
+    assert weight[0] / weight.sum() == pytest.approx(10 / (6 - 1 + 10))
+
+
+@pytest.mark.parametrize("factor", [0.0, -2.0, 1.0, float("nan"), float("inf")])
+def test_a_factor_that_makes_no_sense_is_refused(factor: float) -> None:
+    with pytest.raises(UserError, match="forge-size: factor"):
+        ForgeSize(factor)
