@@ -1,10 +1,12 @@
-"""What the federation costs beside the training itself.
+"""What the federation costs beside the training itself, and what its largest and most numerous cases cost.
 
 The floor ('ideal') is the hospitals' training alone: as many plain processes as cores, one thread each, hospitals dealt
 out, no federation. The peer is Flower's stock simulation runtime with the same ClientApp. Evaluation on the server is left out
 of a round on both sides. All figures are ratios within this one run; the last line is JSON with ``--json``.
 
     python benchmarks/engine.py --data-root DATA --json
+
+About ten minutes on 2 cores. `engine_big.py` and `engine_growth.py` hold the cases without training and of many hospitals.
 """
 
 from __future__ import annotations
@@ -74,43 +76,67 @@ def ideal(data_root: str | None, clients: int, rounds: int) -> float:
 
 
 def federated(chosen: Settings) -> tuple[float, float]:
-    """Return the seconds until round 1 is trained, and of a later round (median)."""
+    """Return the seconds from the command to the end of round 1, and of a later round (median), evaluation left out."""
     command = [sys.executable, "-m", "fedrobust.simulate", "--quiet"]
-    for key, value in chosen.model_dump(exclude_defaults=True).items():
-        command += ["--" + key.replace("_", "-"), str(value)]
-    began = time.time()
+    for key, value in chosen.model_dump(include=chosen.model_fields_set).items():
+        if value not in ("", ()):
+            command += ["--" + key.replace("_", "-"), str(value)]
     subprocess.run(command, check=True, capture_output=True)
     (folder,) = Path(chosen.out).iterdir()
-    timings = [json.loads(line) for line in (folder / "timings.jsonl").read_text().splitlines()]
-    manifest = json.loads((folder / "manifest.json").read_text())
-    # The manifest is written right before round 1; its second is too coarse, so the file's own time serves.
-    ready = (folder / "manifest.json").stat().st_mtime - began
-    assert manifest["settings"]["clients"] == chosen.clients
-    return ready + timings[0]["train"], statistics.median(line["train"] for line in timings[2:])
+    laps = [json.loads(line) for line in (folder / "timings.jsonl").read_text().splitlines()]
+    seconds = [
+        sum(v for phase, v in lap.items() if phase not in ("round", "evaluation", "records")) for lap in laps
+    ]
+    return seconds[0] + seconds[1], statistics.median(seconds[2:])
 
 
-def measure(data_root: str | None) -> dict[str, float]:
-    """Return the ratios."""
+def engines(data_root: str | None) -> dict[str, float]:
+    """Return the ratios of training federations of 10 and of 100 hospitals."""
     found: dict[str, float] = {}
-    for clients, rounds in ((10, 12), (100, 8)):
+    for clients, rounds in ((10, 16), (100, 12)):
         with tempfile.TemporaryDirectory() as out:
-            before = ideal(data_root, clients, rounds)
-            first, later = federated(settings(data_root, clients, rounds, out + "/local"))
-            after = ideal(data_root, clients, rounds)
-            stock_first, stock_later = federated(
-                settings(data_root, clients, min(rounds, 6), out + "/stock", engine="flower")
-            )
-        bound = (before + after) / 2
+            # The floor before, between and after: the machine's speed wanders.
+            bounds, ours = [ideal(data_root, clients, rounds)], []
+            for repeat in range(2):
+                ours.append(federated(settings(data_root, clients, rounds, f"{out}/local-{repeat}")))
+                bounds.append(ideal(data_root, clients, rounds))
+            stock = federated(settings(data_root, clients, 7, f"{out}/stock", engine="flower"))
+        first, later = (statistics.mean(values) for values in zip(*ours, strict=True))
         print(
-            f"{clients} hospitals: ideal {before:.3f} and {after:.3f} s, local {later:.3f} s, stock {stock_later:.3f} s a "
-            f"round; round 1 done after {first:.1f} s, stock {stock_first:.1f} s",
+            f"{clients} hospitals: ideal {bounds[0]:.3f}, {bounds[1]:.3f} and {bounds[2]:.3f} s, local {later:.3f} s, "
+            f"stock {stock[1]:.3f} s a round; round 1 done after {first:.1f} s, stock {stock[0]:.1f} s",
             flush=True,
         )
-        found[f"ideal_ratio_{clients}"] = later / bound
-        found[f"round_{clients}_vs_stock"] = stock_later / later
+        found[f"ideal_ratio_{clients}"] = later / statistics.mean(bounds)
         if clients == 10:
-            found["first_round_vs_stock"] = stock_first / first
-    return {name: round(value, 3) for name, value in found.items()}
+            found["first_round_vs_stock"] = stock[0] / first
+        else:
+            found["round_100_vs_stock"] = stock[1] / later
+    return found
+
+
+def figure(script: str, *arguments: str) -> float:
+    """Return the last line that a script beside this one prints, as a number; show what it says before."""
+    command = [sys.executable, str(Path(__file__).with_name(script)), *arguments]
+    lines = subprocess.run(command, check=True, capture_output=True, text=True).stdout.splitlines()
+    for line in (*lines[:-1], f"{script} {' '.join(arguments)}: {lines[-1]}"):
+        print(line, flush=True)
+    return float(lines[-1])
+
+
+def measure(data_root: str | None) -> dict[str, Any]:
+    """Return all ratios."""
+    found: dict[str, Any] = engines(data_root)
+    big = {}
+    for rule in ("fedavg", "median", "krum"):
+        stock = figure("engine_big.py", "stock", rule, "--rounds", "3")
+        big[rule] = stock / figure("engine_big.py", "ours", rule, "--rounds", "6")
+    found["big_vs_stock"] = {rule: round(value, 2) for rule, value in big.items()}
+    found["big_peak_memory_ratio"] = max(figure("engine_big.py", "memory", rule) for rule in big)
+    found["growth_1000"] = figure("engine_growth.py", "cost")
+    # Not among the targets in figures: it must simply not grow.
+    figure("engine_growth.py", "memory")
+    return {name: value if isinstance(value, dict) else round(value, 3) for name, value in found.items()}
 
 
 def main() -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from flwr.app import Context
 from flwr.serverapp import Grid, ServerApp
 
+from fedrobust.briefing import Briefing
 from fedrobust.client import make_client_app, settings_from
 from fedrobust.runner import serve
 from fedrobust.terminal import Terminal
@@ -18,6 +19,10 @@ client_app = make_client_app()
 @server_app.main()
 def main(grid: Grid, context: Context) -> None:
     """Run the federation of the run config and say at the end what it found."""
+    from flwr.superlink.grid import InMemoryGrid
+
     settings = settings_from(context)
+    if not isinstance(grid, InMemoryGrid):
+        grid = Briefing(grid, settings)
     terminal = Terminal(settings)
     terminal.finish(serve(grid, settings, terminal))

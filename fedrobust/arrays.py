@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import io
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
-from flwr.app import Array, ArrayRecord
+from flwr.app import Array, ArrayRecord, ConfigRecord, MetricRecord, RecordDict
 from numpy.typing import NDArray
 
-__all__ = ["LazyArray", "record_of"]
+__all__ = ["LazyArray", "record_of", "records_in"]
+
+RecordT = TypeVar("RecordT", ArrayRecord, MetricRecord, ConfigRecord)
 
 
 class LazyArray(Array):
@@ -57,3 +59,12 @@ def record_of(arrays: Mapping[str, Array]) -> ArrayRecord:
     for name, array in arrays.items():
         record[name] = array
     return record
+
+
+def records_in(content: RecordDict, kind: type[RecordT]) -> dict[str, RecordT]:
+    """Return the content's records of one kind by name.
+
+    `RecordDict.array_records` and its kin do the same, but tie the arrays into a reference cycle: they would stay in memory until
+    Python's collector happens to run, and a round's updates are large.
+    """
+    return {name: record for name, record in content.items() if isinstance(record, kind)}

@@ -35,7 +35,8 @@ def settings_flags(function: Callable[..., None]) -> Callable[..., None]:
 
     def command(**given: Any) -> None:
         named = {p.name: given.pop(p.name) for p in own}
-        function(flags=given, **named)
+        # A repeatable flag that is not given is an empty list.
+        function(flags={name: value for name, value in given.items() if value != []}, **named)
 
     parameters = [*flags, *(p.replace(kind=inspect.Parameter.KEYWORD_ONLY) for p in own)]
     command.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
@@ -47,12 +48,15 @@ def settings_flags(function: Callable[..., None]) -> Callable[..., None]:
 
 def _flag(name: str, field: FieldInfo) -> Any:
     """Return the annotation of a setting's flag; values stay text, so that `Settings` says what is wrong with them."""
-    shown = "" if field.default is None else f" [default: {field.default}]"
+    shown = "" if field.default in (None, ()) else f" [default: {field.default}]"
     text = (field.description or "") + shown.replace("[", r"\[")
     if field.annotation is bool:
         return Annotated[bool | None, typer.Option(f"--{name}", help=field.description, show_default=False)]
     flag = "--" + name.replace("_", "-")
-    return Annotated[str | None, typer.Option(flag, help=text, metavar=_metavar(field), show_default=False)]
+    option = typer.Option(flag, help=text, metavar=_metavar(field), show_default=False)
+    if get_origin(field.annotation) is tuple:
+        return Annotated[list[str] | None, option]
+    return Annotated[str | None, option]
 
 
 def _metavar(field: FieldInfo) -> str:
@@ -80,6 +84,9 @@ def simulate(
     resume: Annotated[
         Path | None, typer.Option("--resume", help="go on with an unfinished run (its .partial folder)")
     ] = None,
+    show_profile: Annotated[
+        bool, typer.Option("--profile", help="say at the end where the time went (on stderr)")
+    ] = False,
     as_json: Annotated[bool, typer.Option("--json", help="print the summary alone, as JSON")] = False,
     quiet: Annotated[bool, typer.Option("--quiet", help="show no progress")] = False,
 ) -> None:
@@ -88,12 +95,54 @@ def simulate(
     Example: fedrobust simulate --clients 10 --malicious 2 --attack "backdoor(size=0.05)"
     """
     settings = _settings_to_resume(resume, flags, config) if resume else load_settings(flags, config)
-    from fedrobust.runner import run
-    from fedrobust.terminal import Terminal
+    from fedrobust.engines.launch import warm_up
 
+    # Before anything else is imported: the workers import meanwhile.
+    warm_up(settings)
+    from fedrobust.profiling import Profile, process_began
+    from fedrobust.runner import run
+    from fedrobust.terminal import Terminal, print_profile
+
+    profile = Profile(process_began())
     terminal = Terminal(settings, quiet=quiet or as_json)
     with terminal:
-        result = run(settings, terminal, resume=resume is not None)
+        result = run(settings, terminal, resume=resume is not None, profile=profile)
+    if show_profile:
+        print_profile(profile)
+    if as_json:
+        print(result.to_json())
+    else:
+        terminal.finish(result)
+
+
+@settings_flags
+def deploy_local(
+    flags: dict[str, Any],
+    config: Annotated[
+        Path | None, typer.Option("--config", help="TOML file of settings; flags override it")
+    ] = None,
+    node_data: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--node-data", help="NUMBER=SOURCE: this hospital trains on data of its own; repeatable"
+        ),
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="print the summary alone, as JSON")] = False,
+    quiet: Annotated[bool, typer.Option("--quiet", help="show no progress")] = False,
+) -> None:
+    r"""Run the federation on a real SuperLink and SuperNodes, started on this machine with TLS and keys, then stopped.
+
+    Example: fedrobust deploy-local --clients 3 --node-data "0=phantom(images=300, seed=7)"
+    """
+    settings = load_settings(flags, config)
+    from fedrobust.deploy.command import deploy, own_data
+    from fedrobust.terminal import Terminal
+
+    silent = quiet or as_json
+    terminal = Terminal(settings, quiet=silent)
+    with terminal:
+        own = own_data(node_data or [], settings.clients)
+        result = deploy(settings, terminal, own, (lambda _: None) if silent else _note)
     if as_json:
         print(result.to_json())
     else:
@@ -138,6 +187,7 @@ def main(arguments: list[str] | None = None) -> None:
     )
     app.callback()(_no_command_of_its_own)
     app.command("simulate")(simulate)
+    app.command("deploy-local")(deploy_local)
     app.command("list")(list_plugins)
     _run(app, arguments)
 
@@ -173,7 +223,11 @@ def _warn(
 ) -> None:
     """Print a warning as one line; those of libraries about themselves are not for the user."""
     if category is UserWarning:
-        print(f"fedrobust: note: {message}", file=sys.stderr)
+        _note(str(message))
+
+
+def _note(sentence: str) -> None:
+    print(f"fedrobust: note: {sentence}", file=sys.stderr)
 
 
 def _usage(error: click.UsageError) -> str:

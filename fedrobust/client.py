@@ -5,29 +5,44 @@ from __future__ import annotations
 import functools
 from typing import cast
 
-from flwr.app import ConfigRecord, Context, Message, MetricRecord, RecordDict
+import numpy as np
+from flwr.app import ArrayRecord, ConfigRecord, Context, Message, MetricRecord, RecordDict
 from flwr.clientapp import ClientApp
 
+from fedrobust.arrays import records_in
+from fedrobust.briefing import BRIEFING
 from fedrobust.config import Settings, load_settings
+from fedrobust.data.own import check_fit, own_records, own_settings
+from fedrobust.data.records import Records
 from fedrobust.data.sources import prepare
 from fedrobust.errors import UserError
 from fedrobust.federation import Client
 from fedrobust.learners.base import State
-from fedrobust.parts import attackers, build_attacks, build_learner, pack, unpack
+from fedrobust.parts import build_attacks, build_learner, pack, unpack
 from fedrobust.plugins import find
 from fedrobust.roster import SEAT
 
 __all__ = ["make_client_app", "settings_from"]
 
 
-@functools.lru_cache(maxsize=256)
-def _hospital(settings: Settings, number: int) -> Client:
-    """Return a hospital of a simulation; a process keeps it with its (poisoned) records."""
-    data = prepare(settings)
-    attacks = build_attacks(settings) if number in attackers(settings) else []
+@functools.lru_cache(maxsize=4096)
+def _hospital(settings: Settings, number: int, own: Settings | None) -> Client:
+    """Return a hospital; a process keeps it with its (poisoned) records."""
+    records = _records(settings, number, own)
+    attacks = build_attacks(settings, number)
+    if attacks:
+        # An attack may change images in place: in a copy, not where everybody reads them.
+        records = records.take(np.arange(len(records)))
     kind = find("hospital", "clients", (Client,), "client")
-    hospital = kind(number, data.of_hospital(number), build_learner(settings), attacks, settings.seed)
+    hospital = kind(number, records, build_learner(own or settings), attacks, settings.seed)
     return cast(Client, hospital)
+
+
+def _records(settings: Settings, number: int, own: Settings | None) -> Records:
+    """Return what a hospital trains on: data of its own, or its part of the simulated partition."""
+    if own is None:
+        return prepare(settings).of_hospital(number)
+    return own_records(settings, own)
 
 
 def make_client_app(settings: Settings | None = None) -> ClientApp:
@@ -49,9 +64,14 @@ def make_client_app(settings: Settings | None = None) -> ClientApp:
     def train(message: Message, context: Context) -> Message:
         """Train the received model and send the update."""
         number = _number(message, context)
-        config = next(r for name, r in message.content.config_records.items() if name != SEAT)
-        state = unpack(next(iter(message.content.array_records.values())))
-        update = _hospital(settings or settings_from(context), number).fit(
+        config = next(
+            r for name, r in records_in(message.content, ConfigRecord).items() if name not in (SEAT, BRIEFING)
+        )
+        state = unpack(next(iter(records_in(message.content, ArrayRecord).values())))
+        chosen = settings or settings_from(context)
+        own = _own(chosen, message, context)
+        hospital = _hospital(chosen, number, own)
+        update = hospital.fit(
             state.parameters,
             state.buffers,
             int(cast(int, config["server-round"])),
@@ -59,11 +79,15 @@ def make_client_app(settings: Settings | None = None) -> ClientApp:
         )
         metrics = {"num-examples": update.report.num_examples}
         reported = {key: list(v) if isinstance(v, tuple) else v for key, v in update.report.values.items()}
+        identity = _identity(message, context)
+        # Which of its attacks changed nothing: for the run's notes, never for a defence.
+        if idle := list(getattr(hospital, "idle", ())):
+            identity["idle"] = idle
         reply = RecordDict(
             {
                 "arrays": pack(State(update.parameters, update.buffers)),
                 "metrics": MetricRecord({**metrics, **reported}),
-                "hospital": _identity(message, context),
+                "hospital": identity,
             }
         )
         return Message(reply, reply_to=message)
@@ -72,9 +96,10 @@ def make_client_app(settings: Settings | None = None) -> ClientApp:
     def evaluate(message: Message, context: Context) -> Message:
         """Measure the received model on the hospital's own records, for strategies that ask."""
         chosen = settings or settings_from(context)
-        records = prepare(chosen).of_hospital(_number(message, context))
-        state = unpack(next(iter(message.content.array_records.values())))
-        prediction = build_learner(chosen).predict(state, records.images, records.labels)
+        state = unpack(next(iter(records_in(message.content, ArrayRecord).values())))
+        own = _own(chosen, message, context)
+        records = _records(chosen, _number(message, context), own)
+        prediction = build_learner(own or chosen).predict(state, records.images, records.labels)
         right = float((prediction.probabilities.argmax(1) == records.labels).mean())
         metrics = MetricRecord({"num-examples": len(records), "loss": prediction.loss, "accuracy": right})
         return Message(
@@ -97,9 +122,24 @@ def _without_blanks(context: Context) -> dict[str, object]:
     return {key: value for key, value in context.run_config.items() if not (key in optional and not value)}
 
 
+def _own(settings: Settings, message: Message, context: Context) -> Settings | None:
+    """Return the settings of the data that the node config names as the hospital's own, or None."""
+    data, root = context.node_config.get("data"), context.node_config.get("data-root")
+    if not data:
+        return None
+    own = own_settings(settings, str(data), str(root) if root else None)
+    told = records_in(message.content, ConfigRecord).get(BRIEFING)
+    if told is None:
+        shared = prepare(settings).records
+        check_fit(own, shared.classes, shared.images.shape[1:])
+    else:
+        check_fit(own, cast(list[str], told["classes"]), cast(list[int], told["shape"]))
+    return own
+
+
 def _number(message: Message, context: Context) -> int:
     """Return which hospital shall answer: the node's own, or in a shared simulation the one that the seat names."""
-    seat = message.content.config_records.get(SEAT) if message.has_content() else None
+    seat = records_in(message.content, ConfigRecord).get(SEAT) if message.has_content() else None
     number = context.node_config.get("partition-id") if seat is None else seat["partition-id"]
     if number is None:
         raise UserError(

@@ -14,9 +14,10 @@ from dataclasses import dataclass
 from typing import Any, cast
 
 import numpy as np
-from flwr.app import ArrayRecord, ConfigRecord, Error, Message, MessageType, RecordDict
+from flwr.app import ArrayRecord, ConfigRecord, Error, Message, MessageType, MetricRecord, RecordDict
 from flwr.serverapp import Grid
 
+from fedrobust.arrays import records_in
 from fedrobust.errors import UserError
 
 __all__ = ["SEAT", "Fault", "Roster"]
@@ -69,6 +70,7 @@ class Roster(Grid):
         self._shared = False
         self._shapes: dict[str, tuple[int, ...]] = {}
         self.faults: list[Fault] = []
+        self.idle: dict[int, frozenset[str]] = {}
 
     def enrol(self) -> None:
         """Ask every node which hospital it is.
@@ -116,7 +118,8 @@ class Roster(Grid):
         """Tell whether all nodes of a simulation are there, fewer than the hospitals."""
         from flwr.superlink.grid import InMemoryGrid
 
-        if not isinstance(self._grid, InMemoryGrid) or not self._claims:
+        # An attack that sees several updates stands between Flower's grid and this one.
+        if not isinstance(getattr(self._grid, "inner", self._grid), InMemoryGrid) or not self._claims:
             return False
         promised = next(iter(self._claims.values())).get("num-partitions")
         return promised == len(self._claims)
@@ -147,7 +150,7 @@ class Roster(Grid):
     ) -> Iterable[Message]:
         """Exchange messages; return the replies ordered by hospital, the faulty ones as errors."""
         asked = list(messages)
-        base = next((record for m in asked for record in m.content.array_records.values()), None)
+        base = next((record for m in asked for record in records_in(m.content, ArrayRecord).values()), None)
         sent = {message.metadata.dst_node_id - 1: self._addressed(message) for message in asked}
         replies = list(self._grid.send_and_receive(list(sent.values()), timeout=timeout))
         # The grid has given the messages their ids; without ids, each node has got one message at most.
@@ -155,8 +158,14 @@ class Roster(Grid):
         by_node = {m.metadata.dst_node_id: number for number, m in sent.items()}
         for reply in replies:
             about = reply.metadata.reply_to_message_id
-            number = by_message.get(about, by_node[reply.metadata.src_node_id])
+            # The SuperLink itself answers for a node that is gone.
+            number = by_message[about] if about in by_message else by_node[reply.metadata.src_node_id]
             reply.metadata.__dict__["_src_node_id"] = number + 1
+        self.idle = {
+            self.hospital_of(reply): _idle(reply)
+            for reply in replies
+            if not reply.has_error() and reply.metadata.message_type == MessageType.TRAIN
+        }
         self.faults = []
         replies.sort(key=self.hospital_of)
         usual = _usual_metrics(replies)
@@ -195,12 +204,13 @@ class Roster(Grid):
         claimed = _hospital_record(reply).get("partition-id", self.hospital_of(reply))
         if claimed != self.hospital_of(reply):
             return f"claims to be hospital {claimed!r}"
-        if len(reply.content.array_records) != 1 or len(reply.content.metric_records) != 1:
+        arrays, metrics = records_in(reply.content, ArrayRecord), records_in(reply.content, MetricRecord)
+        if len(arrays) != 1 or len(metrics) != 1:
             return "must send exactly one ArrayRecord and one MetricRecord"
-        examples = next(iter(reply.content.metric_records.values())).get("num-examples")
+        examples = next(iter(metrics.values())).get("num-examples")
         if not isinstance(examples, int | float) or not 0 < examples < 1e12:
             return f"num-examples is {examples}, not a positive number"
-        return self._array_fault(next(iter(reply.content.array_records.values())), base)
+        return self._array_fault(next(iter(arrays.values())), base)
 
     def _array_fault(self, arrays: ArrayRecord, base: ArrayRecord | None) -> str | None:
         shapes = {name: tuple(array.shape) for name, array in arrays.items()}
@@ -217,6 +227,11 @@ class Roster(Grid):
             if length > ABSURD * max(1.0, start):
                 return f"'{name}' is absurdly large: length {length:.3g}, the global model's is {start:.3g}"
         return None
+
+    @property
+    def busy_s(self) -> float:
+        """Return the seconds of the hospitals' own work in the last exchange, where the wrapped grid tells; else 0."""
+        return float(getattr(self._grid, "busy_s", 0.0))
 
     def set_run(self, run: Any) -> None:
         """Pass the run on."""
@@ -245,16 +260,21 @@ def _number(record: ConfigRecord) -> int:
 
 
 def _hospital_record(message: Message) -> ConfigRecord:
-    record = message.content.config_records.get("hospital", ConfigRecord())
-    assert isinstance(record, ConfigRecord)
-    return record
+    return records_in(message.content, ConfigRecord).get("hospital", ConfigRecord())
+
+
+def _idle(message: Message) -> frozenset[str]:
+    """Return the names of the attacks that a hospital says changed nothing."""
+    said = _hospital_record(message).get("idle")
+    return frozenset(str(name) for name in said) if isinstance(said, list) else frozenset()
 
 
 def _metrics_of(reply: Message) -> frozenset[Any] | None:
     """Return the names and lengths of a reply's metrics; None where there is not one record of them."""
-    if reply.has_error() or len(reply.content.metric_records) != 1:
+    records = [] if reply.has_error() else list(records_in(reply.content, MetricRecord).values())
+    if len(records) != 1:
         return None
-    record = next(iter(reply.content.metric_records.values()))
+    record = records[0]
     return frozenset((name, len(v) if isinstance(v, list) else None) for name, v in record.items())
 
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import logging
+import threading
+import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -14,9 +16,12 @@ from flwr.serverapp import Grid
 
 from fedrobust.client import make_client_app
 from fedrobust.config import Settings
+from fedrobust.engines.collusion import with_collusion
+from fedrobust.engines.launch import warm_up, worker_count
 from fedrobust.engines.local import LocalGrid
-from fedrobust.engines.pool import PoolGrid, warm_up, worker_count
+from fedrobust.engines.simulation import pool_of_hospitals
 from fedrobust.parts import attackers
+from fedrobust.profiling import Profile
 from fedrobust.results.folder import final_folder
 from fedrobust.server import Observer, Server
 
@@ -72,7 +77,13 @@ class _Silent:
         pass
 
 
-def run(settings: Settings, observer: Observer | None = None, *, resume: bool = False) -> Result:
+def run(
+    settings: Settings,
+    observer: Observer | None = None,
+    *,
+    resume: bool = False,
+    profile: Profile | None = None,
+) -> Result:
     """Simulate one federation on the engine that the settings name.
 
     Parameters
@@ -82,6 +93,8 @@ def run(settings: Settings, observer: Observer | None = None, *, resume: bool = 
         Told of progress.
     resume : bool
         Go on from the last whole round of an unfinished run of these settings, to the same bits as an unbroken one.
+    profile : Profile, optional
+        Told where the time goes.
 
     Returns
     -------
@@ -93,19 +106,21 @@ def run(settings: Settings, observer: Observer | None = None, *, resume: bool = 
         If the settings do not fit together, the data or a plug-in.
     """
     with _flower_quiet():
-        return _run(settings, observer or _Silent(), resume)
+        return _run(settings, observer or _Silent(), resume, profile or Profile())
 
 
-def _run(settings: Settings, watcher: Observer, resume: bool) -> Result:
+def _run(settings: Settings, watcher: Observer, resume: bool, profile: Profile) -> Result:
     workers = worker_count(settings)
-    if settings.engine == "local" and workers > 1:
-        warm_up()
-    # Before any engine starts: mistakes in the settings shall not wait for Ray.
-    server = Server(settings, watcher, resume=resume)
-    client_app = make_client_app(settings)
+    with profile.phase("set-up"):
+        warm_up(settings)
+        # Before any engine starts: mistakes in the settings shall not wait for Ray.
+        server = Server(settings, watcher, resume=resume, profile=profile)
+        client_app = make_client_app(settings)
     results: list[Result] = []
+    ready = time.perf_counter()
 
     def main(grid: Grid) -> None:
+        profile.add("set-up", time.perf_counter() - ready)
         results.append(_finished(server, grid))
 
     if settings.engine == "flower":
@@ -115,8 +130,9 @@ def _run(settings: Settings, watcher: Observer, resume: bool) -> Result:
     elif workers == 1:
         main(LocalGrid(client_app, settings.clients, watcher.replied))
     else:
-        grid = PoolGrid(client_app, settings, server.data, workers, watcher.replied)
+        grid = pool_of_hospitals(client_app, settings, server.data, workers, watcher.replied)
         try:
+            threading.Thread(target=server.warm_up, daemon=True).start()
             main(grid)
         finally:
             grid.close()
@@ -136,7 +152,7 @@ def serve(grid: Grid, settings: Settings, observer: Observer | None = None) -> R
 
 
 def _finished(server: Server, grid: Grid) -> Result:
-    summary, rounds = server.run(grid)
+    summary, rounds = server.run(with_collusion(grid, server.settings))
     return Result(server.settings, summary, rounds, Path(summary["run"]), attackers(server.settings))
 
 

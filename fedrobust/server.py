@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import random
 import time
 import traceback
-from collections.abc import Iterator, Sequence
+import warnings
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any, Protocol
 
@@ -15,21 +17,21 @@ from flwr.serverapp import Grid
 from flwr.serverapp.strategy import Strategy
 
 from fedrobust.config import Settings
-from fedrobust.data.corruption import gaussian_noise
 from fedrobust.data.sources import prepare
 from fedrobust.errors import UserError
-from fedrobust.evaluation.classification import classification_metrics
 from fedrobust.evaluation.detection import detection_summary
 from fedrobust.evaluation.drop import combined_drop
-from fedrobust.federation import Trigger
+from fedrobust.evaluation.examination import Examination
 from fedrobust.hosting import HostedStrategy, build_strategy
 from fedrobust.learners.base import State
 from fedrobust.parts import attackers, build_attacks, build_learner, pack, unpack
+from fedrobust.profiling import Profile
 from fedrobust.results.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
 from fedrobust.results.folder import RunFolder, plain
 from fedrobust.results.manifest import manifest
 from fedrobust.roster import Roster
-from fedrobust.seeding import derive, generator
+from fedrobust.schedule import Plateau
+from fedrobust.seeding import derive
 
 __all__ = ["Observer", "Server"]
 
@@ -59,6 +61,8 @@ class Server:
     observer : Observer
     resume : bool
         Go on from the last whole round of an unfinished run of these settings.
+    profile : Profile, optional
+        Told where the time goes.
 
     Raises
     ------
@@ -66,25 +70,40 @@ class Server:
         If the strategy, the attack or the data of the settings do not work; nothing has been run then.
     """
 
-    def __init__(self, settings: Settings, observer: Observer, *, resume: bool = False) -> None:
+    def __init__(
+        self, settings: Settings, observer: Observer, *, resume: bool = False, profile: Profile | None = None
+    ) -> None:
         """Make everything that does not need the hospitals."""
+        self._profile = profile or Profile()
         self.settings = settings
         self._resume = resume
         self._observer = observer
         self._strategy = build_strategy(settings.strategy, settings.clients, settings.seed)
         attacks = build_attacks(settings)
-        self.data = prepare(settings)
+        with self._profile.phase("data"):
+            self.data = prepare(settings)
+        with self._profile.phase("imports"):
+            # torch, which `build_learner` would import anyway
+            import fedrobust.learners.mutual  # noqa: F401
         self._learner = build_learner(settings)
-        self._val, self._test = self.data.part("val"), self.data.part("test")
-        self._noisy = gaussian_noise(self._test.images, settings.noise_std, settings.seed)
+        at_work = attacks if settings.malicious else []
+        self._examination = Examination(settings, self.data, self._learner, at_work)
         self._malicious = attackers(settings)
-        self._trigger: Trigger | None = None
-        for attack in attacks if settings.malicious else ():
-            attack.rng = generator(settings.seed, "trigger")
-            attack.check(self._test)
-            self._trigger = attack.trigger(self._test) or self._trigger
+        self._attacks = {
+            number: frozenset(attack.role.name for attack in build_attacks(settings, number))
+            for number in self._malicious
+        }
         self._lines: list[dict[str, Any]] = []
         self._verdicts: list[dict[str, Any]] = []
+
+    def warm_up(self) -> None:
+        """Import what the end of round 1 needs, while the hospitals train it elsewhere."""
+        # Whatever fails here fails again, and is reported, where it is needed.
+        with contextlib.suppress(Exception):
+            import sklearn.metrics  # noqa: F401
+
+            if isinstance(self._strategy, HostedStrategy):
+                self._strategy.defence.preload()
 
     def run(self, grid: Grid) -> tuple[dict[str, Any], list[dict[str, Any]]]:
         """Run all rounds; return the summary and the lines of ``rounds.jsonl``."""
@@ -93,10 +112,14 @@ class Server:
         try:
             checkpoint = self._checkpoint(folder)
             defence = self._strategy.defence if isinstance(self._strategy, HostedStrategy) else None
-            folder.write_json("manifest.json", manifest(self.settings, self.data, self._malicious, defence))
-            roster = Roster(grid, self.settings.clients)
-            roster.enrol()
-            self._observer.started(self.settings, self._malicious, self.data.records.source)
+            with self._profile.phase("set-up"):
+                folder.write_json(
+                    "manifest.json", manifest(self.settings, self.data, self._malicious, defence)
+                )
+                roster = Roster(grid, self.settings.clients)
+                roster.enrol()
+                self._observer.started(self.settings, self._malicious, self.data.records.source)
+            self._note_lap(folder, 0)
             state = self._rounds(roster, folder, checkpoint)
             folder.write_model(self._learner.named_tensors(state), self._about())
             summary = self._summary(time.monotonic() - began, str(folder.final))
@@ -119,7 +142,7 @@ class Server:
 
     def _rounds(self, roster: Roster, folder: RunFolder, checkpoint: Checkpoint | None) -> State:
         """Train until the rounds or the patience run out; return the last global state."""
-        plateau = _Plateau(self.settings.lr, self.settings.patience)
+        plateau = Plateau(self.settings.lr, self.settings.patience)
         arrays = pack(self._learner.initial())
         roster.expect(arrays)
         if checkpoint is not None:
@@ -131,19 +154,18 @@ class Server:
         if ended:
             return unpack(arrays)
         for number in range(len(self._lines) + 1, self.settings.rounds + 1):
-            start = time.monotonic()
             lr = plateau.lr
-            arrays = self._exchange(roster, arrays, number, lr)
-            trained = time.monotonic()
-            state = unpack(arrays)
-            line = self._line(number, lr, state, roster)
-            self._lines.append(line)
-            folder.append("rounds.jsonl", line)
-            folder.append("verdicts.jsonl", self._verdicts[-1])
-            # Apart from the results, which are the same bits on every engine; times never are.
-            seconds = {"round": number, "train": trained - start, "evaluate": time.monotonic() - trained}
-            folder.append("timings.jsonl", seconds)
-            save_checkpoint(folder, number, arrays, self._strategy)
+            with self._profile.phase("aggregation"):
+                arrays = self._exchange(roster, arrays, number, lr)
+            with self._profile.phase("evaluation"):
+                state = unpack(arrays)
+                line = self._line(number, lr, state, roster)
+            with self._profile.phase("records"):
+                self._lines.append(line)
+                folder.append("rounds.jsonl", line)
+                folder.append("verdicts.jsonl", self._verdicts[-1])
+                save_checkpoint(folder, number, arrays, self._strategy)
+            self._note_lap(folder, number)
             self._observer.round_done(line)
             if plateau.exhausted(line["val"]["loss"]):
                 break
@@ -155,8 +177,11 @@ class Server:
         with _strategy_at_work(self.settings, number):
             config = ConfigRecord({"lr": lr})
             messages = list(strategy.configure_train(number, arrays, config, roster))
-            replies = list(roster.send_and_receive(messages, timeout=self._patience_s()))
+            with self._profile.phase("transport"):
+                replies = list(roster.send_and_receive(messages, timeout=self._patience_s()))
+            self._profile.move("transport", "training", roster.busy_s)
             faults = roster.faults
+            self._idle = self._idle_attacks(roster.idle)
             fresh, metrics = strategy.aggregate_train(number, replies)
             if fresh is None:
                 fresh = arrays
@@ -169,43 +194,38 @@ class Server:
         self._verdicts.append(_verdict(strategy, number))
         return fresh
 
+    def _idle_attacks(self, said: Mapping[int, frozenset[str]]) -> list[str]:
+        """Return the attacks that changed nothing at any hospital in this round."""
+        every = frozenset().union(*self._attacks.values())
+        at_work = (self._attacks[number] - said[number] for number in said if number in self._attacks)
+        return sorted(every.difference(*at_work))
+
+    def _note_lap(self, folder: RunFolder, number: int) -> None:
+        """Write where a round's time went, apart from the results: they are the same bits on every engine, times never."""
+        seconds = {phase: round(value, 4) for phase, value in self._profile.lap().items()}
+        folder.append("timings.jsonl", {"round": number, **seconds})
+
     def _patience_s(self) -> float:
         """Return how long a round may take: each node may have to train several hospitals one after another."""
         return self.settings.client_timeout * self.settings.clients
 
     def _line(self, number: int, lr: float, state: State, roster: Roster) -> dict[str, Any]:
-        val = self._learner.predict(state, self._val.images, self._val.labels)
-        clean = self._measured(state, self._test.images)
         line = {
             "round": number,
             "lr": lr,
             "train_loss": self._loss,
-            "val": {"loss": val.loss, **classification_metrics(val.probabilities, self._val.labels)},
-            "clean": clean,
-            "noisy": self._measured(state, self._noisy),
-            "attack_success_rate": self._success(state),
+            **self._examination.of(state),
             "flagged": self._verdicts[-1]["flagged"],
+            "idle": self._idle,
             "faults": [{"hospital": fault.hospital, "reason": fault.reason} for fault in roster.faults],
         }
         return dict(plain(line))
 
-    def _measured(self, state: State, images: Any) -> dict[str, float | None]:
-        prediction = self._learner.predict(state, images, self._test.labels)
-        return {
-            "loss": prediction.loss,
-            **classification_metrics(prediction.probabilities, self._test.labels),
-        }
-
-    def _success(self, state: State) -> float | None:
-        """Return the share of stamped test images, the target class left out, that are taken for the target."""
-        if self._trigger is None or not len(self._trigger.records):
-            return None
-        stamped = self._trigger.records
-        predicted = self._learner.predict(state, stamped.images, stamped.labels).probabilities.argmax(1)
-        return float((predicted == self._trigger.target).mean())
-
     def _summary(self, seconds: float, folder: str) -> dict[str, Any]:
         last = self._lines[-1]
+        idle = sorted(set(last.get("idle", ())).intersection(*(line.get("idle", ()) for line in self._lines)))
+        for name in idle:
+            warnings.warn(f"attack '{name}' changed nothing in this run", UserWarning, stacklevel=2)
         clean, noisy = ({k: v for k, v in last[part].items() if k != "loss"} for part in ("clean", "noisy"))
         return {
             "clean": clean,
@@ -213,6 +233,7 @@ class Server:
             "drop": combined_drop(clean, noisy),
             "detection": detection_summary(self._verdicts, self._malicious),
             "attack_success_rate": last["attack_success_rate"],
+            "idle_attacks": idle,
             "faults": sum(len(line["faults"]) for line in self._lines),
             "clients": self.settings.clients,
             "malicious": self.settings.malicious,
@@ -232,33 +253,6 @@ class Server:
             "shape": records.images.shape[1:],
             **{key: settings[key] for key in keys},
         }
-
-
-class _Plateau:
-    """Learning rate and patience after the validation loss, both in rounds.
-
-    The learning rate falls to a tenth after 10 rounds without a better loss, the defaults of torch's
-    ReduceLROnPlateau; `patience` rounds without one end the training.
-    """
-
-    def __init__(self, lr: float, patience: int) -> None:
-        import torch
-
-        self._optimiser = torch.optim.SGD([torch.zeros(1)], lr=lr)
-        self._schedule = torch.optim.lr_scheduler.ReduceLROnPlateau(self._optimiser)
-        self._patience = patience
-        self._best = float("inf")
-        self._waited = 0
-
-    @property
-    def lr(self) -> float:
-        return float(self._optimiser.param_groups[0]["lr"])
-
-    def exhausted(self, loss: float) -> bool:
-        self._schedule.step(loss)
-        self._waited = 0 if loss < self._best else self._waited + 1
-        self._best = min(self._best, loss)
-        return self._waited >= self._patience
 
 
 @contextmanager

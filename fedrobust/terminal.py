@@ -20,9 +20,10 @@ from rich.table import Table
 from fedrobust.config import Settings
 
 if TYPE_CHECKING:
+    from fedrobust.profiling import Profile
     from fedrobust.runner import Result
 
-__all__ = ["Terminal"]
+__all__ = ["Terminal", "print_profile"]
 
 _NAMES = {"accuracy": "accuracy", "macro_f1": "macro F1", "macro_precision": "macro precision"}
 
@@ -71,7 +72,8 @@ class Terminal:
         """Say what is about to run."""
         if self._quiet:
             return
-        threat = f"{len(malicious)} of them malicious ({settings.attack})" if malicious else "none malicious"
+        attacks = "; ".join(settings.threat) or settings.attack
+        threat = f"{len(malicious)} of them malicious ({attacks})" if malicious else "none malicious"
         self._errors.print(
             f"[bold]{settings.clients} hospitals[/bold], {threat} · {source} · {settings.strategy}",
             highlight=False,
@@ -111,6 +113,19 @@ class Terminal:
         console.print(_performance(summary))
         for sentence in _sentences(summary, result):
             console.print(sentence, highlight=False, soft_wrap=True)
+
+
+def print_profile(profile: Profile) -> None:
+    """Print on stderr where the time went, and what each phase is."""
+    table = Table(title="Where the time went, in seconds", title_justify="left")
+    table.add_column("")
+    for column in ("until round 1 is done", "a later round (median)"):
+        table.add_column(column, justify="right")
+    for name, first, later in profile.table():
+        if name == "total":
+            table.add_section()
+        table.add_row(name, f"{first:.2f}", "" if later is None else f"{later:.3f}")
+    Console(stderr=True).print(table)
 
 
 def _performance(summary: Any) -> Table:

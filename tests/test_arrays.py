@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import pickle
+import weakref
 from pathlib import Path
 
 import numpy as np
 import pytest
 from federations import tiny
-from flwr.app import Array, ArrayRecord
+from flwr.app import Array, ArrayRecord, ConfigRecord, RecordDict
 
 from fedrobust import client, parts, run, server
-from fedrobust.arrays import LazyArray, record_of
+from fedrobust.arrays import LazyArray, record_of, records_in
 
 
 @pytest.mark.parametrize(
@@ -54,3 +55,13 @@ def test_it_is_pickled_as_a_plain_one() -> None:
     assert isinstance(back, ArrayRecord)
     assert type(back["a"]) is Array
     np.testing.assert_array_equal(back["a"].numpy(), np.ones(3))
+
+
+def test_records_in_ties_no_cycle() -> None:
+    content = RecordDict({"a": record_of({"w": LazyArray(np.ones(3))}), "c": ConfigRecord({"lr": 1.0})})
+    found = records_in(content, ArrayRecord)
+    assert list(found) == ["a"]
+    assert records_in(content, ConfigRecord) == {"c": ConfigRecord({"lr": 1.0})}
+    array = weakref.ref(found["a"]["w"])
+    del content, found
+    assert array() is None

@@ -28,7 +28,8 @@ def blocks(page: Path, language: str) -> list[str]:
 
 def commands(page: Path) -> list[str]:
     lines = "".join(blocks(page, "bash")).splitlines()
-    return [line.split("   #")[0].strip() for line in lines if "simulate" in line or "fedrobust list" in line]
+    words = ("simulate", "deploy-local", "fedrobust list")
+    return [line.split("   #")[0].strip() for line in lines if any(word in line for word in words)]
 
 
 def python(arguments: list[str], folder: Path) -> subprocess.CompletedProcess[str]:
@@ -56,7 +57,7 @@ def test_a_page_runs_as_printed(page: Path, tmp_path: Path) -> None:
             if not root:
                 continue
             words[words.index("--data-root") + 1] = root
-        small = [*SMALL, "--out", "out"] if "simulate" in command else []
+        small = [] if "fedrobust list" in command else [*SMALL, "--out", "out"]
         program = {"fedrobust": ["-m", "fedrobust"], "python": []}[words[0]]
         done = python([*program, *words[1:], *small], tmp_path)
         assert done.returncode == 0, f"{command}\n{done.stderr}"

@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from fedrobust.learners.flat import FlatModule
+from fedrobust.learners.flat import Adam, FlatModule
 
 CPU = torch.device("cpu")
 
@@ -192,3 +192,17 @@ def test_named_views_the_given_state_and_not_the_modules_own() -> None:
     assert all(
         np.shares_memory(array, parameters) or np.shares_memory(array, buffers) for array in named.values()
     )
+
+
+def test_adam_takes_the_steps_of_torchs_own_to_the_bit() -> None:
+    start = torch.randn(500, generator=torch.Generator().manual_seed(3))
+    ours, theirs = nn.Parameter(start.clone()), nn.Parameter(start.clone())
+    mine = Adam(ours, lr=0.01, weight_decay=0.1)
+    peer = torch.optim.Adam([theirs], lr=0.01, weight_decay=0.1, fused=True)
+    for step in range(5):
+        gradient = torch.randn(500, generator=torch.Generator().manual_seed(step))
+        ours.grad, theirs.grad = gradient.clone(), gradient.clone()
+        mine.step()
+        peer.step()
+        assert torch.equal(ours, theirs)
+    assert not torch.equal(ours.detach(), start)

@@ -13,6 +13,7 @@ from fedrobust.data.partition import PARTITIONS, partition
 from fedrobust.data.records import Records
 from fedrobust.data.split import pooled
 from fedrobust.errors import UserError
+from fedrobust.seeding import generator
 
 
 def make(n: int = 400, classes: int = 4, sites: list[str] | None = None) -> Records:
@@ -193,3 +194,14 @@ def test_real_partitions(data_root: Path) -> None:
             parts = partition(records, train, "site", 2, seed=0)
             checked(parts, train)
             assert [set(records.facts["site"][part]) for part in parts] == [{"0"}, {"1"}]
+
+
+def test_iid_is_what_flwr_datasets_deals_out() -> None:
+    from datasets import Dataset
+    from flwr_datasets.partitioner import IidPartitioner
+
+    shuffled = generator(5, "partition").permutation(np.sort(INDEX[:101]))
+    dealer = IidPartitioner(num_partitions=7)
+    dealer.dataset = Dataset.from_dict({"position": shuffled})
+    theirs = [sorted(dealer.load_partition(number)["position"]) for number in range(7)]
+    assert [part.tolist() for part in partition(RECORDS, INDEX[:101], "iid", 7, seed=5)] == theirs

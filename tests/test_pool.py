@@ -7,15 +7,22 @@ import os
 import signal
 import subprocess
 import sys
+import tempfile
 import textwrap
 import time
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
+import numpy as np
+import pool_apps
 import pytest
 from federations import tiny
+from flwr.app import ArrayRecord, ConfigRecord, Message, MessageType, RecordDict
+from flwr.clientapp import ClientApp
 
 from fedrobust import run
-from fedrobust.engines.pool import worker_count
+from fedrobust.engines.pool import PoolGrid
 
 NAMES = ("rounds.jsonl", "verdicts.jsonl", "model.safetensors")
 
@@ -115,7 +122,125 @@ def test_a_script_without_a_main_guard_runs(tmp_path: Path) -> None:
     assert done.stdout.split() == ["begins", "ends", "1"]
 
 
-def test_worker_count(tmp_path: Path) -> None:
-    assert worker_count(tiny(tmp_path, workers=8, clients=3)) == 3
-    assert worker_count(tiny(tmp_path, workers="auto", clients=1)) == 1
-    assert worker_count(tiny(tmp_path, workers="auto", device="cuda:0")) == 1
+@pytest.fixture
+def pool(tmp_path: Path) -> Iterator[Callable[..., PoolGrid]]:
+    started: list[PoolGrid] = []
+
+    def start(
+        make_app: Callable[[], ClientApp], hospitals: int = 6, workers: int = 2, **more: Any
+    ) -> PoolGrid:
+        folder = Path(tempfile.mkdtemp(dir=tmp_path))
+        started.append(PoolGrid(make_app(), make_app, hospitals, workers, folder, **more))
+        return started[-1]
+
+    yield start
+    for grid in started:
+        grid.close()
+
+
+def exchange(grid: PoolGrid, values: np.ndarray, hospitals: int = 6) -> dict[int, Message]:
+    """Send every hospital the same array; return the replies by hospital."""
+    content = RecordDict({"arrays": ArrayRecord([values]), "config": ConfigRecord({"lr": 0.1})})
+    asked = [Message(content, node + 1, MessageType.TRAIN) for node in range(hospitals)]
+    return {reply.metadata.src_node_id - 1: reply for reply in grid.send_and_receive(asked)}
+
+
+def numbers(reply: Message) -> np.ndarray:
+    values: np.ndarray = reply.content["arrays"]["0"].numpy()
+    return values
+
+
+def test_each_hospital_gets_its_own_answer(pool: Callable[..., PoolGrid]) -> None:
+    grid = pool(pool_apps.adds_its_number, hospitals=20)
+    values = np.random.default_rng(0).standard_normal(3000).astype(np.float32)
+    for _ in range(3):
+        replies = exchange(grid, values, hospitals=20)
+        assert sorted(replies) == list(range(20))
+        for number, reply in replies.items():
+            np.testing.assert_array_equal(numbers(reply), values + np.float32(number))
+
+
+def test_replies_that_are_kept_stay_as_they_are(pool: Callable[..., PoolGrid]) -> None:
+    grid = pool(pool_apps.adds_its_number)
+    first = exchange(grid, np.zeros(5000, np.float32))
+    for k in range(3):
+        exchange(grid, np.full(5000, 100.0 + k, np.float32))
+    for number, reply in first.items():
+        assert (numbers(reply) == number).all()
+
+
+def test_shared_memory_is_used_again(pool: Callable[..., PoolGrid]) -> None:
+    grid = pool(pool_apps.adds_its_number)
+    for _ in range(5):
+        exchange(grid, np.zeros(5000, np.float32))
+    assert grid._slots.lent_bytes == 0
+    assert len(list(grid._folder.iterdir())) == 1
+
+
+def test_reference_cycles_do_not_fill_the_memory(pool: Callable[..., PoolGrid]) -> None:
+    grid = pool(pool_apps.ties_cycles, hospitals=2)
+    for _ in range(40):
+        exchange(grid, np.zeros(1 << 20, np.float32), hospitals=2)
+    assert grid._slots.lent_bytes < 40 * (1 << 22)
+
+
+def test_what_a_hospital_keeps_is_not_written_over(pool: Callable[..., PoolGrid]) -> None:
+    grid = pool(pool_apps.hoards, workers=1)
+    for value in (1.0, 2.0, 3.0):
+        replies = exchange(grid, np.full(2000, value, np.float32))
+        assert all(reply.content["metrics"]["oldest"] == 1.0 for reply in replies.values())
+        assert all((numbers(reply) == value + 1).all() for reply in replies.values())
+
+
+def test_a_nodes_state_goes_with_it_to_any_worker(pool: Callable[..., PoolGrid]) -> None:
+    grid = pool(pool_apps.counts_its_rounds)
+    for number in (1, 2, 3):
+        replies = exchange(grid, np.zeros(2, np.float32))
+        assert [reply.content["metrics"]["rounds"] for reply in replies.values()] == [number] * 6
+
+
+def test_an_answer_of_another_shape_arrives(pool: Callable[..., PoolGrid]) -> None:
+    replies = exchange(pool(pool_apps.sends_another_shape), np.zeros(10, np.float32))
+    for reply in replies.values():
+        np.testing.assert_array_equal(numbers(reply), np.arange(100_000))
+
+
+def test_large_messages_pass_without_shared_memory(
+    pool: Callable[..., PoolGrid], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def no_room(size: int) -> None:
+        raise OSError("no space left")
+
+    grid = pool(pool_apps.adds_its_number, hospitals=8)
+    monkeypatch.setattr(grid._slots, "take", no_room)
+    values = np.random.default_rng(0).standard_normal(200_000)
+    for number, reply in exchange(grid, values, hospitals=8).items():
+        np.testing.assert_array_equal(numbers(reply), values + number)
+
+
+def test_trouble_costs_only_who_makes_it(pool: Callable[..., PoolGrid]) -> None:
+    grid = pool(pool_apps.troubled, hospitals=8, limit_s=2.0)
+    for _ in range(2):
+        replies = exchange(grid, np.ones(10, np.float32), hospitals=8)
+        reasons = {number: reply.error.reason for number, reply in replies.items() if reply.has_error()}
+        assert sorted(replies) == list(range(8))
+        assert reasons[1] == "its worker process died"
+        assert reasons[2].rstrip().endswith("RuntimeError: no patient today")
+        assert reasons[3] == "no answer within 2 s"
+        assert len(reasons) == 3
+
+
+def test_a_worker_killed_at_rest_is_replaced(pool: Callable[..., PoolGrid]) -> None:
+    grid = pool(pool_apps.adds_its_number)
+    for _ in range(2):
+        assert not any(reply.has_error() for reply in exchange(grid, np.ones(10, np.float32)).values())
+        os.kill(grid._workers[0].process.pid, signal.SIGKILL)
+        grid._workers[0].process.join()
+
+
+def test_nothing_is_left_in_shared_memory(pool: Callable[..., PoolGrid]) -> None:
+    grid = pool(pool_apps.adds_its_number)
+    replies = exchange(grid, np.ones(1000, np.float32))
+    grid.close()
+    assert not grid._folder.exists()
+    assert (numbers(replies[3]) == 4).all()

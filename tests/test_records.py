@@ -37,6 +37,14 @@ def test_take_copies_the_images() -> None:
     np.testing.assert_array_equal(records.images, kept)
 
 
+def test_take_of_a_slice_is_a_view() -> None:
+    records = make_records(20, 3)
+    part = records.take(slice(5, 9))
+    assert np.shares_memory(part.images, records.images)
+    np.testing.assert_array_equal(part.images, records.take(np.arange(5, 9)).images)
+    np.testing.assert_array_equal(part.labels, records.labels[5:9])
+
+
 def test_take_of_nothing_is_legal() -> None:
     nothing = make_records(6).take(np.zeros(0, np.int64))
     assert len(nothing) == 0 and nothing.counts().tolist() == [0, 0, 0, 0]

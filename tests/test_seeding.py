@@ -78,6 +78,16 @@ def test_torch_seeded_binds_the_global_generator_and_gives_it_back() -> None:
         assert not torch.equal(torch.rand(10), first)
 
 
+def test_torch_seeded_gives_the_stream_of_manual_seed_and_leaves_no_note() -> None:
+    import torch.cuda
+
+    noted = len(torch.cuda._queued_calls)
+    with torch_seeded(1, "weights", 0):
+        ours = torch.rand(10)
+    assert len(torch.cuda._queued_calls) == noted
+    assert torch.equal(ours, torch.rand(10, generator=torch_generator(1, "weights", 0)))
+
+
 def test_torch_seeded_gives_the_generator_back_after_an_error() -> None:
     before = torch.get_rng_state()
     with pytest.raises(RuntimeError, match="boom"), torch_seeded(1, "weights"):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -69,3 +70,15 @@ def test_too_few_images_for_three_parts(tmp_path: Path) -> None:
     write(tmp_path, "few", n=3, classes=2)
     with pytest.raises(UserError, match="part"):
         prepare(tiny(tmp_path, data="medmnist:few", data_root=str(tmp_path), clients=1))
+
+
+def test_a_hospitals_records_are_copied_only_where_they_are_scattered(tmp_path: Path) -> None:
+    data = prepare(tiny(tmp_path))
+    scattered = data.of_hospital(1)
+    np.testing.assert_array_equal(scattered.images, data.records.images[data.hospitals[1]])
+    assert not np.shares_memory(scattered.images, data.records.images)
+    together = replace(data, hospitals=(np.arange(3, 40), np.arange(40, 41)))
+    for number in (0, 1):
+        part = together.of_hospital(number)
+        np.testing.assert_array_equal(part.images, data.records.images[together.hospitals[number]])
+        assert np.shares_memory(part.images, data.records.images)

@@ -72,8 +72,8 @@ class Records:
         """Return the number of images."""
         return len(self.labels)
 
-    def take(self, index: NDArray[np.int64]) -> Records:
-        """Return the records at these positions, in this order (a copy of the images)."""
+    def take(self, index: NDArray[np.int64] | slice) -> Records:
+        """Return the records at these positions, in this order; a copy of the images, or for a slice a view."""
         return replace(
             self,
             images=self.images[index],

@@ -52,8 +52,11 @@ class FederationData:
     digest: str
 
     def of_hospital(self, number: int) -> Records:
-        """Return one hospital's training records."""
-        return self.records.take(self.hospitals[number])
+        """Return one hospital's training records, without a copy where they stand one after another."""
+        positions = self.hospitals[number]
+        if len(positions) and (np.diff(positions) == 1).all():
+            return self.records.take(slice(int(positions[0]), int(positions[-1]) + 1))
+        return self.records.take(positions)
 
     def part(self, name: str) -> Records:
         """Return the server's ``"val"`` or ``"test"`` records."""

@@ -1,18 +1,30 @@
-"""The flower engine: Flower's simulation runtime on Ray."""
+"""The flower engine: Flower's simulation runtime on Ray, on this machine or on a running Ray cluster."""
 
 from __future__ import annotations
 
+import functools
 import logging
 import os
-from collections.abc import Callable
+import sys
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from types import ModuleType
+from typing import Any
 
 from flwr.app import Context
 from flwr.clientapp import ClientApp
 from flwr.serverapp import Grid, ServerApp
 
 from fedrobust.config import Settings
+from fedrobust.errors import UserError
 
-__all__ = ["run_on_flower"]
+__all__ = ["enter_working_folder", "run_on_flower"]
+
+#: Ray starts an actor whose process died afresh, so that a crash costs a hospital one round and not the rest.
+_HOSPITAL = {"num_cpus": 1, "num_gpus": 0.0, "max_restarts": -1}
+_FOLDER = "FEDROBUST_WORKING_FOLDER"
+_ANSWER_S = 5.0
 
 
 def run_on_flower(client_app: ClientApp, settings: Settings, main: Callable[[Grid], None]) -> None:
@@ -23,18 +35,22 @@ def run_on_flower(client_app: ClientApp, settings: Settings, main: Callable[[Gri
     client_app : ClientApp
         Travels to Ray's workers.
     settings : Settings
-        `workers` is the number of Ray's CPUs; one hospital trains on each.
+        `ray_address` names a running Ray cluster to join; it stays up afterwards. Without it Ray is started on this
+        machine, with `workers` CPUs, and stopped. One hospital trains on each CPU, at most `workers` at once.
     main : callable
         Gets the grid; what it raises comes out of this function.
+
+    Raises
+    ------
+    UserError
+        If no cluster answers at `ray_address`, or none that this process can join.
     """
     os.environ.setdefault("FLWR_TELEMETRY_ENABLED", "0")
     os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
     os.environ.setdefault("RAY_DEDUP_LOGS", "0")
     from flwr.simulation import run_simulation
 
-    cpus = settings.workers if isinstance(settings.workers, int) else os.cpu_count() or 1
     caught: list[BaseException] = []
-
     server_app = ServerApp()
 
     @server_app.main()
@@ -49,16 +65,150 @@ def run_on_flower(client_app: ClientApp, settings: Settings, main: Callable[[Gri
     before = logger.level
     logger.setLevel(logging.CRITICAL)
     try:
-        run_simulation(
-            server_app=server_app,
-            client_app=client_app,
-            num_supernodes=settings.clients,
-            backend_config={
-                "client_resources": {"num_cpus": 1, "num_gpus": 0.0},
-                "init_args": {"num_cpus": cpus, "log_to_driver": False, "include_dashboard": False},
-            },
+        at_once = (
+            _start_ray(settings) if settings.ray_address is None else _join(settings, settings.ray_address)
         )
+        with _pool_of(at_once):
+            run_simulation(
+                server_app=server_app,
+                client_app=client_app,
+                num_supernodes=settings.clients,
+                backend_config={"client_resources": dict(_HOSPITAL)},
+            )
     finally:
         logger.setLevel(before)
+        _leave()
     if caught:
         raise caught[0]
+
+
+def enter_working_folder() -> None:
+    """Make the folder that the run was started in a Ray worker's own, where the worker's machine has it.
+
+    A cluster's workers start elsewhere; relative paths such as ``--data-root data`` shall mean the same to them.
+    """
+    folder = os.environ.get(_FOLDER, "")
+    if os.path.isdir(folder):
+        os.chdir(folder)
+
+
+def _start_ray(settings: Settings) -> int:
+    """Start Ray on this machine; return how many hospitals train at once."""
+    cpus = settings.workers if isinstance(settings.workers, int) else os.cpu_count() or 1
+    # "local": a cluster that happens to run on this machine is joined when asked for only.
+    _init(address="local", num_cpus=cpus, include_dashboard=False)
+    return min(cpus, settings.clients)
+
+
+def _join(settings: Settings, address: str) -> int:
+    """Connect to a running cluster; return how many hospitals train at once."""
+    from flwr.simulation.ray_transport.ray_actor import pool_size_from_resources
+
+    found = _answering(address)
+    try:
+        _init(address=found)
+    except Exception as error:
+        raise UserError(
+            f"--ray-address {address}: the Ray cluster does not take this process ({_first_line(error)}); run on "
+            f"one of its machines, with the Python and Ray versions that it was started with"
+        ) from error
+    try:
+        cpus = pool_size_from_resources(dict(_HOSPITAL))
+    except ValueError:
+        raise UserError(
+            f"--ray-address {address}: no node of the cluster has a CPU to train on; start nodes with --num-cpus"
+        ) from None
+    wanted = settings.workers if isinstance(settings.workers, int) else cpus
+    return min(cpus, wanted, settings.clients)
+
+
+def _answering(address: str) -> str:
+    """Return host:port of the cluster that an address names, once it has answered.
+
+    `ray.init` itself tries for minutes. Ray's control service answers gRPC's standard health check, within a bound.
+    """
+    import grpc
+    from ray._private.services import canonicalize_bootstrap_address
+
+    try:
+        found = canonicalize_bootstrap_address(address)
+    except ConnectionError:
+        raise UserError(
+            f"--ray-address {address}: no running Ray cluster is found from this machine; start one with "
+            f"'ray start --head', or give its host:port"
+        ) from None
+    except (ValueError, OSError):
+        found = None
+    if found is None or "://" in address:
+        raise UserError(
+            f"--ray-address {address}: is not the host:port that 'ray start --head' prints, nor 'auto'"
+        )
+    # Ray, too, goes past proxies.
+    with grpc.insecure_channel(found, options=[("grpc.enable_http_proxy", 0)]) as channel:
+        ask = channel.unary_unary("/grpc.health.v1.Health/Check")
+        try:
+            ask(b"", timeout=_ANSWER_S)
+        except grpc.RpcError as error:
+            raise UserError(
+                f"--ray-address {address}: no Ray cluster answers there ({error.code().name.lower()}); start one with "
+                f"'ray start --head', or give the address of one that runs"
+            ) from None
+    return str(found)
+
+
+def _init(**arguments: Any) -> None:
+    """Initialise Ray before Flower does, which then takes it as it is; workers import what this process can."""
+    import ray
+
+    here = os.getcwd()
+    path = os.pathsep.join(dict.fromkeys(folder or here for folder in sys.path))
+    passed = {
+        name: os.environ[name] for name in ("FLWR_TELEMETRY_ENABLED", "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO")
+    }
+    ray.init(
+        runtime_env={
+            "env_vars": {**passed, "PYTHONPATH": path, _FOLDER: here},
+            "worker_process_setup_hook": f"{__name__}.{enter_working_folder.__name__}",
+        },
+        log_to_driver=False,
+        logging_level=logging.ERROR,
+        **arguments,
+    )
+
+
+def _leave() -> None:
+    """Disconnect; of Ray's processes only those that `_start_ray` started end."""
+    import ray
+
+    ray.shutdown()
+
+
+@contextmanager
+def _pool_of(at_once: int) -> Iterator[None]:
+    """Let Flower have so many actors, and as many threads that hand them messages.
+
+    By itself it starts an actor on every CPU of a cluster, needed or not, and hands out messages from as many threads
+    as suit *this* machine's cores, which leaves a large cluster idle.
+    """
+    from flwr.server.superlink.fleet.vce import vce_api
+    from flwr.simulation.ray_transport import ray_actor
+
+    with (
+        _replaced(ray_actor, "pool_size_from_resources", lambda resources: at_once),
+        _replaced(vce_api, "ThreadPoolExecutor", functools.partial(ThreadPoolExecutor, at_once)),
+    ):
+        yield
+
+
+@contextmanager
+def _replaced(module: ModuleType, name: str, value: Any) -> Iterator[None]:
+    before = getattr(module, name)
+    setattr(module, name, value)
+    try:
+        yield
+    finally:
+        setattr(module, name, before)
+
+
+def _first_line(error: BaseException) -> str:
+    return (str(error).strip().splitlines() or [type(error).__name__])[0]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 import traceback
 from collections.abc import Callable, Iterable
 from typing import Any
@@ -26,6 +27,11 @@ class LocalGrid(Grid):
         Node ``i + 1`` is the hospital with partition id ``i``.
     on_reply : callable, optional
         Called without arguments after each reply to a training message, for progress.
+
+    Attributes
+    ----------
+    busy_s : float
+        Seconds that the hospitals' own work took in the last exchange, of the busiest worker if there are several.
     """
 
     def __init__(
@@ -36,6 +42,7 @@ class LocalGrid(Grid):
         TaskIdentity.task_id, TaskIdentity.run_id, TaskIdentity.node_id = 1, 1, 0
         self._client_app = client_app
         self._on_reply = on_reply
+        self.busy_s = 0.0
         self._answers: dict[str, Message] = {}
         self._contexts = {
             number + 1: Context(
@@ -56,7 +63,10 @@ class LocalGrid(Grid):
         self, messages: Iterable[Message], *, timeout: float | None = None
     ) -> Iterable[Message]:
         """Return the ClientApp's replies; one that raises becomes an error reply."""
-        return [self._reply(message) for message in messages]
+        began = time.perf_counter()
+        replies = [self._reply(message) for message in messages]
+        self.busy_s = time.perf_counter() - began
+        return replies
 
     def _reply(self, message: Message) -> Message:
         try:

@@ -1,70 +1,55 @@
 """The local engine's pool: a Grid whose hospitals train in worker processes of this machine.
 
 Each worker has one hospital at a time, and the grid knows which. So a worker that dies or hangs costs that hospital its
-round and nobody else's; a fresh worker takes its place.
+round and nobody else's; a fresh worker takes its place. The next hospital's message already waits in the worker's
+pipe, so that a worker never idles while the grid takes in a reply.
 """
 
 from __future__ import annotations
 
 import contextlib
+import gc
 import multiprocessing
-import multiprocessing.forkserver
-import os
+import pickle
 import shutil
-import signal
 import sys
-import tempfile
 import time
-import traceback
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field
 from multiprocessing.connection import Connection, wait
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-import numpy as np
-from flwr.app import ArrayRecord, Context, Error, Message
+from flwr.app import ArrayRecord, Error, Message
 from flwr.clientapp import ClientApp
 
-from fedrobust.config import Settings
-from fedrobust.data.sources import FederationData, adopt
+from fedrobust.arrays import records_in
 from fedrobust.engines.local import LocalGrid
-from fedrobust.engines.shared import discard, shared
+from fedrobust.engines.shared import broadcast, dumps, loads
+from fedrobust.engines.slots import Place, Slots
+from fedrobust.engines.worker import MUCH, Done, Job, serve
 
-__all__ = ["PoolGrid", "warm_up", "worker_count"]
+__all__ = ["PoolGrid"]
 
 _ERROR_CLIENT_RAISED = 1
 _ERROR_WORKER_LOST = 2
 
-
-def worker_count(settings: Settings) -> int:
-    """Return how many processes train: `workers`, or one for each core, never more than hospitals."""
-    if settings.device != "cpu" and settings.workers == "auto":
-        return 1
-    wanted = settings.workers if isinstance(settings.workers, int) else _cores()
-    return min(wanted, settings.clients)
-
-
-def _cores() -> int:
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-
-
-def warm_up() -> None:
-    """Start the fork server, which imports what workers need while this process goes on."""
-    multiprocessing.get_context("forkserver").set_forkserver_preload(["fedrobust.engines.preload"])
-    multiprocessing.forkserver.ensure_running()
+#: Bytes that certainly fit a pipe nobody reads: 64 KiB on Linux, 16 KiB on macOS.
+_PIPE_HOLDS = 1 << 13
 
 
 @dataclass
 class _Worker:
-    """A process, the pipe to it, and what it is at."""
+    """A process, the pipe to it, and the messages it has: the first under way, the others waiting in the pipe."""
 
+    number: int
     process: Any
     pipe: Connection
-    message: Message | None = None
+    tasks: deque[tuple[Message, list[Place]]] = field(default_factory=deque)
     since: float = 0.0
+    busy_s: float = 0.0
 
 
 class PoolGrid(LocalGrid):
@@ -73,12 +58,15 @@ class PoolGrid(LocalGrid):
     Parameters
     ----------
     client_app : ClientApp
-        Used for questions that need no training; workers make their own.
-    settings : Settings
-        `client_timeout` bounds the time of one hospital's training.
-    data : FederationData
-        The images are written once to shared memory; workers map them.
+        Answers here what needs no training.
+    make_app : callable
+        Picklable; each worker calls it without arguments for a ClientApp of its own.
+    hospitals : int
     workers : int
+    folder : Path
+        For shared files, in memory if possible; removed in the end.
+    limit_s : float
+        Seconds until a hospital loses its round.
     on_reply : callable, optional
         Called without arguments after each reply to a training message.
     """
@@ -86,21 +74,21 @@ class PoolGrid(LocalGrid):
     def __init__(
         self,
         client_app: ClientApp,
-        settings: Settings,
-        data: FederationData,
+        make_app: Callable[[], ClientApp],
+        hospitals: int,
         workers: int,
+        folder: Path,
+        limit_s: float = 3600.0,
         on_reply: Callable[[], None] | None = None,
     ) -> None:
-        """Write the records where workers find them, and start the workers."""
-        super().__init__(client_app, settings.clients, on_reply)
-        self._settings = settings
-        shared = Path("/dev/shm")
-        self._folder = Path(
-            tempfile.mkdtemp(prefix="fedrobust-", dir=shared if _roomy(shared, data) else None)
-        )
-        np.save(self._folder / "images.npy", data.records.images)
-        empty = np.zeros((len(data.records), 1, 0, 0), np.uint8)
-        self._light = replace(data, records=replace(data.records, images=empty))
+        """Start the workers."""
+        super().__init__(client_app, hospitals, on_reply)
+        self._make_app = make_app
+        self._folder = folder
+        self._limit_s = limit_s
+        self._slots = Slots(folder)
+        self._states: dict[int, bytes] = {}
+        self._started = 0
         self._workers = [self._start() for _ in range(workers)]
 
     def send_and_receive(
@@ -108,84 +96,137 @@ class PoolGrid(LocalGrid):
     ) -> Iterable[Message]:
         """Return the replies in the order of completion; a lost worker's hospital is an error."""
         asked = list(messages)
-        if not any(message.metadata.message_type == "train" for message in asked):
+        if not any(message.metadata.message_type.startswith(("train", "evaluate")) for message in asked):
             return super().send_and_receive(asked, timeout=timeout)
-        known: dict[int, ArrayRecord] = {}
-        waiting = deque(shared(message, self._folder, known) for message in asked)
-        sent = list(waiting)
-        try:
-            return self._work_off(waiting)
-        finally:
-            for message in sent:
-                discard(message)
+        if self._slots.lent_bytes > MUCH:
+            gc.collect()
+        for worker in self._workers:
+            worker.busy_s = 0.0
+        replies = self._work_off(asked)
+        self.busy_s = max(worker.busy_s for worker in self._workers)
+        return replies
 
-    def _work_off(self, waiting: deque[Message]) -> list[Message]:
+    def _work_off(self, asked: list[Message]) -> list[Message]:
+        known: dict[int, ArrayRecord] = {}
+        contents: dict[int, tuple[bytes, list[int]]] = {}
+        for message in asked:
+            if id(message.content) not in contents:
+                records = records_in(message.content, ArrayRecord).values()
+                sizes = [array.numpy().nbytes for record in records for array in record.values()]
+                contents[id(message.content)] = (dumps(broadcast(message.content, self._slots, known)), sizes)
+        waiting = deque(asked)
         replies: list[Message] = []
-        while waiting or any(worker.message for worker in self._workers):
-            for place, worker in enumerate(self._workers):
-                if worker.message is None and waiting:
-                    self._workers[place] = self._give(worker, waiting.popleft())
+        while waiting or any(worker.tasks for worker in self._workers):
+            for place in range(len(self._workers)):
+                self._feed(place, waiting, contents)
             self._wait()
             for place, worker in enumerate(self._workers):
                 reply = self._take(worker)
                 if reply is None:
                     continue
                 if reply.has_error() and reply.error.code == _ERROR_WORKER_LOST:
-                    self._stop(worker)
-                    self._workers[place] = self._start()
-                worker.message = None
+                    self._replace(place, waiting)
                 replies.append(reply)
-                if self._on_reply is not None:
+                if self._on_reply is not None and reply.metadata.message_type.startswith("train"):
                     self._on_reply()
         return replies
 
-    def _give(self, worker: _Worker, message: Message) -> _Worker:
-        """Send a message to a worker, a fresh one if it has died at rest."""
-        job = (message, self._contexts[message.metadata.dst_node_id])
-        try:
-            worker.pipe.send(job)
-        except OSError:
-            self._stop(worker)
-            worker = self._start()
-            worker.pipe.send(job)
-        worker.message, worker.since = message, time.monotonic()
-        return worker
+    def _feed(
+        self, place: int, waiting: deque[Message], contents: dict[int, tuple[bytes, list[int]]]
+    ) -> None:
+        """Give a worker its next message; one ahead of time while there are enough for all."""
+        worker = self._workers[place]
+        while waiting and len(worker.tasks) < (2 if len(waiting) > len(self._workers) else 1):
+            message = waiting.popleft()
+            content, sizes = contents[id(message.content)]
+            node = message.metadata.dst_node_id
+            places = self._reserved(sizes)
+            config = self._contexts[node].node_config
+            state = self._states.get(node, b"")
+            job = Job(node, config, message.metadata.message_type, content, state, places)
+            data = pickle.dumps(job)
+            if not worker.tasks:
+                worker.since = time.monotonic()
+            elif len(data) > _PIPE_HOLDS:
+                # Both ends would wait for each other: this one to be read, the worker's reply likewise.
+                self._slots.give(places)
+                waiting.appendleft(message)
+                return
+            worker.tasks.append((message, places))
+            try:
+                worker.pipe.send_bytes(data)
+            except OSError:
+                # It died at rest: nobody's fault. If it was at work, `_take` finds that out.
+                if len(worker.tasks) > 1:
+                    return
+                worker = self._replace(place, waiting, lost=0)
+
+    def _reserved(self, sizes: Iterable[int]) -> list[Place]:
+        """Return slots for a reply of the same sizes; none where no file can be made."""
+        places: list[Place] = []
+        with contextlib.suppress(OSError):
+            for size in sizes:
+                if size:
+                    places.append(self._slots.take(size))
+        return places
 
     def _take(self, worker: _Worker) -> Message | None:
         """Return a busy worker's reply, or an error if it is lost; None while it works."""
-        if worker.message is None:
+        if not worker.tasks:
             return None
-        limit = self._settings.client_timeout
+        message, places = worker.tasks[0]
         try:
             if worker.pipe.poll():
-                reply: Message = worker.pipe.recv()
-                discard(reply)
-                return reply
-            if time.monotonic() - worker.since < limit:
+                done: Done = pickle.loads(worker.pipe.recv_bytes())
+                worker.tasks.popleft()
+                worker.since = time.monotonic()
+                return self._received(worker, message, places, done)
+            if time.monotonic() - worker.since < self._limit_s:
                 return None
-            reason = f"no answer within {limit:g} s"
+            reason = f"no answer within {self._limit_s:g} s"
         except (EOFError, OSError):
             reason = "its worker process died"
-        return Message(Error(_ERROR_WORKER_LOST, reason), reply_to=worker.message)
+        return Message(Error(_ERROR_WORKER_LOST, reason), reply_to=message)
+
+    def _received(self, worker: _Worker, message: Message, places: list[Place], done: Done) -> Message:
+        worker.busy_s += done.seconds
+        self._slots.hold(worker.number, done.kept)
+        self._slots.give(place for place in places if place not in done.used)
+        if done.state:
+            self._states[message.metadata.dst_node_id] = done.state
+        if done.error:
+            return Message(Error(_ERROR_CLIENT_RAISED, done.error), reply_to=message)
+        return Message(loads(done.content, self._slots.view), reply_to=message)
 
     def _wait(self) -> None:
         """Sleep until a worker answers or dies, or a time limit may be over."""
-        busy = [worker for worker in self._workers if worker.message is not None]
+        busy = [worker for worker in self._workers if worker.tasks]
         if busy:
             oldest = min(worker.since for worker in busy)
-            left = oldest + self._settings.client_timeout - time.monotonic()
-            wait([worker.pipe for worker in busy], timeout=max(0.0, left))
+            wait([w.pipe for w in busy], timeout=max(0.0, oldest + self._limit_s - time.monotonic()))
 
     def _start(self) -> _Worker:
         context = multiprocessing.get_context("forkserver")
         ours, theirs = context.Pipe()
-        images = str(self._folder / "images.npy")
-        arguments = (theirs, self._settings, self._light, images, str(self._folder), list(sys.path))
-        process = context.Process(target=_serve, args=arguments, daemon=True)
+        arguments = (theirs, self._make_app, list(sys.path))
+        process = context.Process(target=serve, args=arguments, daemon=True)
         with _main_left_alone():
             process.start()
         theirs.close()
-        return _Worker(process, ours)
+        self._started += 1
+        return _Worker(self._started, process, ours)
+
+    def _replace(self, place: int, waiting: deque[Message], lost: int = 1) -> _Worker:
+        """End a worker and start a fresh one; the messages after the first `lost` ones go to whoever is free."""
+        worker = self._workers[place]
+        self._stop(worker)
+        for number, (message, places) in enumerate(worker.tasks):
+            self._slots.give(places)
+            if number >= lost:
+                waiting.appendleft(message)
+        self._slots.hold(worker.number, set())
+        self._workers[place] = self._start()
+        return self._workers[place]
 
     @staticmethod
     def _stop(worker: _Worker) -> None:
@@ -194,17 +235,10 @@ class PoolGrid(LocalGrid):
         worker.process.join()
 
     def close(self) -> None:
-        """End the workers, also in the middle of a training, and remove the shared records."""
+        """End the workers, also in the middle of a training, and remove the shared files."""
         for worker in self._workers:
             self._stop(worker)
         shutil.rmtree(self._folder, ignore_errors=True)
-
-
-def _roomy(folder: Path, data: FederationData) -> bool:
-    """Tell whether shared memory exists and has room for twice the images."""
-    with contextlib.suppress(OSError):
-        return shutil.disk_usage(folder).free > 2 * data.records.images.nbytes
-    return False
 
 
 @contextlib.contextmanager
@@ -220,28 +254,3 @@ def _main_left_alone() -> Iterator[None]:
         yield
     finally:
         sys.modules["__main__"] = main
-
-
-def _serve(
-    pipe: Connection, settings: Settings, light: FederationData, images: str, folder: str, path: list[str]
-) -> None:
-    """Answer messages until the pipe closes: a worker's whole life."""
-    # Ctrl-C reaches the whole process group; the server ends the workers itself.
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    sys.path[:] = path
-    from fedrobust.client import make_client_app
-
-    mapped: Any = np.load(images, mmap_mode="r")
-    adopt(settings, replace(light, records=replace(light.records, images=mapped)))
-    app = make_client_app(settings)
-    # An end of the pipe means that the server is gone: there is nobody left to answer.
-    with contextlib.suppress(EOFError, OSError):
-        while True:
-            pipe.send(shared(_answer(app, *pipe.recv()), Path(folder)))
-
-
-def _answer(app: ClientApp, message: Message, context: Context) -> Message:
-    try:
-        return app(message, context)
-    except (Exception, SystemExit):  # noqa: BLE001 - whatever a hospital does costs it its round, never the run
-        return Message(Error(_ERROR_CLIENT_RAISED, traceback.format_exc()), reply_to=message)

@@ -1,97 +1,158 @@
-"""Flower arrays that travel between the processes of one machine without being copied into messages.
+"""Flower records whose arrays stay in shared memory while the rest of them is pickled.
 
-A message with a plain `Array` is serialised, sent and parsed again for each hospital. A `SharedArray` is an `Array` whose
-numbers lie in a file, in shared memory where there is room; pickling it sends the file's name.
+A message with plain arrays is serialised, sent and parsed again for each hospital. A `SharedArray` is an `Array` over a slot;
+pickling it sends the slot's place. So a round's parameters are written once for all workers, and read where they lie.
 """
 
 from __future__ import annotations
 
-import contextlib
+import mmap
 import os
-import tempfile
-from pathlib import Path
+import pickle
+from collections.abc import Callable, Sequence
+from io import BytesIO
 from typing import Any
 
-import numpy as np
-from flwr.app import Array, ArrayRecord, Message, RecordDict
+from flwr.app import Array, ArrayRecord, RecordDict
 from numpy.typing import NDArray
 
-from fedrobust.arrays import LazyArray, record_of
+from fedrobust.arrays import LazyArray, record_of, records_in
+from fedrobust.engines.slots import Place, Slots, fill, look
 
-__all__ = ["SharedArray", "discard", "shared"]
+__all__ = ["SharedArray", "WorkerMemory", "broadcast", "dumps", "loads", "outgoing"]
+
+#: Turns a slot's place, type and shape into an array of this process.
+Viewer = Callable[[Place, str, tuple[int, ...]], NDArray[Any]]
 
 
 class SharedArray(LazyArray):
-    """An Array whose numbers lie in a file that other processes map.
+    """An Array whose numbers lie in a slot.
 
     Parameters
     ----------
-    path : str
-        A file with the raw numbers.
-    dtype : str
-    shape : tuple of int
+    place : Place
+    values : ndarray
+        The same numbers, as this process sees them.
     """
 
-    def __init__(self, path: str, dtype: str, shape: tuple[int, ...]) -> None:
-        """Map the file; who changes the numbers changes a private copy of them."""
-        mapped: NDArray[Any] = np.memmap(path, dtype=dtype, mode="c", shape=shape)
-        super().__init__(np.asarray(mapped))
-        self.__dict__["path"] = path
-
-    def __reduce__(self) -> tuple[Any, ...]:
-        """Pickle the file's name instead of the numbers."""
-        return SharedArray, (self.__dict__["path"], self.dtype, self.shape)
+    def __init__(self, place: Place, values: NDArray[Any]) -> None:
+        """Keep both."""
+        super().__init__(values)
+        self.__dict__["place"] = place
 
 
-def shared(message: Message, folder: Path, known: dict[int, ArrayRecord] | None = None) -> Message:
-    """Return a message whose arrays lie in files; the given one if they do not fit there.
+class _Pickler(pickle.Pickler):
+    """Sends the place of a shared array instead of its numbers."""
+
+    def persistent_id(self, thing: Any) -> Any:
+        if isinstance(thing, SharedArray):
+            return thing.__dict__["place"], thing.dtype, tuple(thing.shape)
+        return None
+
+
+class _Unpickler(pickle.Unpickler):
+    """Reads what `_Pickler` wrote in a process of the same pool, the only source of these bytes."""
+
+    def __init__(self, data: bytes, viewer: Viewer) -> None:
+        super().__init__(BytesIO(data))
+        self._viewer = viewer
+
+    def persistent_load(self, about: Any) -> SharedArray:
+        place, dtype, shape = about
+        return SharedArray(place, self._viewer(place, dtype, shape))
+
+
+def dumps(thing: Any) -> bytes:
+    """Pickle anything, shared arrays as their places."""
+    buffer = BytesIO()
+    _Pickler(buffer, pickle.HIGHEST_PROTOCOL).dump(thing)
+    return buffer.getvalue()
+
+
+def loads(data: bytes, viewer: Viewer) -> Any:
+    """Read what `dumps` wrote in another process of the pool."""
+    return _Unpickler(data, viewer).load()
+
+
+def broadcast(content: RecordDict, slots: Slots, known: dict[int, ArrayRecord]) -> RecordDict:
+    """Return the content with its arrays written to slots; as it is where there is no room.
 
     Parameters
     ----------
-    message : Message
-    folder : Path
-        Where the files go.
-    known : dict, optional
-        Records already written, by their ``id``: messages of a round share one record.
+    content : RecordDict
+    slots : Slots
+    known : dict
+        Records already written, by their ``id``: the messages of a round share one record.
     """
-    if not message.has_content() or not message.content.array_records:
-        return message
-    written = {} if known is None else known
-    content = RecordDict(dict(message.content))
-    try:
-        for name, record in message.content.array_records.items():
-            if id(record) not in written:
-                written[id(record)] = record_of({key: _write(array, folder) for key, array in record.items()})
-            content[name] = written[id(record)]
-    except OSError:
-        # No room left: the numbers travel in the message after all.
-        return message
-    copy = Message.__new__(Message)
-    copy.__dict__.update(message.__dict__)
-    copy.content = content
-    return copy
+    light = RecordDict(dict(content))
+    for name, record in records_in(content, ArrayRecord).items():
+        if id(record) not in known:
+            try:
+                known[id(record)] = record_of({key: _written(array, slots) for key, array in record.items()})
+            except OSError:
+                known[id(record)] = record
+        light[name] = known[id(record)]
+    return light
 
 
-def discard(message: Message) -> None:
-    """Remove the names of a message's files; what is mapped stays until the last view is gone."""
-    if not message.has_content():
-        return
-    for record in message.content.array_records.values():
-        for array in record.values():
-            if isinstance(array, SharedArray):
-                with contextlib.suppress(FileNotFoundError):
-                    os.unlink(array.__dict__["path"])
-
-
-def _write(array: Array, folder: Path) -> Array:
+def _written(array: Array, slots: Slots) -> Array:
     values = array.numpy()
-    if values.size == 0:
+    if values.size == 0 or values.dtype.hasobject:
         return array
-    descriptor, path = tempfile.mkstemp(dir=folder)
-    try:
-        with os.fdopen(descriptor, "wb") as file:
-            file.write(np.ascontiguousarray(values).data)
-    except OSError:
-        os.unlink(path)
-        raise
-    return SharedArray(path, str(values.dtype), tuple(values.shape))
+    place = slots.take(values.nbytes)
+    shared = SharedArray(place, slots.view(place, values.dtype.str, tuple(values.shape)))
+    fill(place, values)
+    return shared
+
+
+def outgoing(content: RecordDict, places: Sequence[Place]) -> tuple[RecordDict, list[Place]]:
+    """Return a reply's content with its arrays in the slots reserved for it, and the slots that it uses.
+
+    An array for which there is no slot, or no room in memory, stays in the message.
+    """
+    left = list(places)
+    used: list[Place] = []
+    light = RecordDict(dict(content))
+    for name, record in records_in(content, ArrayRecord).items():
+        arrays: dict[str, Array] = {}
+        for key, array in record.items():
+            values = array.numpy()
+            place = min((p for p in left if p.size >= values.nbytes), key=lambda p: p.size, default=None)
+            arrays[key] = array
+            if place is None or values.size == 0 or values.dtype.hasobject:
+                continue
+            try:
+                fill(place, values)
+            except OSError:
+                continue
+            left.remove(place)
+            used.append(place)
+            arrays[key] = SharedArray(place, values)
+        light[name] = record_of(arrays)
+    return light, used
+
+
+class WorkerMemory:
+    """A worker's view of the slots: read-only, and aware of who still looks after a message is done."""
+
+    def __init__(self) -> None:
+        """Map nothing yet."""
+        self._mappings: dict[str, mmap.mmap] = {}
+        self._looks: list[tuple[Place, Any]] = []
+
+    def view(self, place: Place, dtype: str, shape: tuple[int, ...]) -> NDArray[Any]:
+        """Return a read-only array over a slot."""
+        if place.file not in self._mappings:
+            descriptor = os.open(place.file, os.O_RDONLY)
+            try:
+                self._mappings[place.file] = mmap.mmap(descriptor, 0, access=mmap.ACCESS_READ)
+            finally:
+                os.close(descriptor)
+        array, alive = look(self._mappings[place.file], place, dtype, shape, writeable=False)
+        self._looks.append((place, alive))
+        return array
+
+    def kept(self) -> set[Place]:
+        """Return the slots that somebody in this process still looks at; they must not be written again."""
+        self._looks = [(place, alive) for place, alive in self._looks if alive() is not None]
+        return {place for place, _ in self._looks}

@@ -9,6 +9,7 @@ Kullback-Leibler term that draws its class distribution towards its peer's (deep
 from __future__ import annotations
 
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 
 import numpy as np
@@ -24,7 +25,7 @@ from fedrobust.federation import Report
 from fedrobust.learners.backbones import build_backbone
 from fedrobust.learners.base import Fitted, Prediction, State
 from fedrobust.learners.etf import dot_regression, simplex_etf
-from fedrobust.learners.flat import FlatModule
+from fedrobust.learners.flat import Adam, FlatModule
 from fedrobust.learners.rect import rect_lengths
 from fedrobust.seeding import torch_generator, torch_seeded
 
@@ -95,9 +96,7 @@ class MutualLearner:
             labels = torch.from_numpy(np.ascontiguousarray(records.labels)).to(self._device)
             received = self._losses(images, labels)
             shuffle = torch_generator(settings.seed, "batches", round, client)
-            optimiser = torch.optim.Adam(
-                [self._flat.parameters], lr=lr, weight_decay=settings.weight_decay, fused=True
-            )
+            optimiser = Adam(self._flat.parameters, lr, settings.weight_decay)
             self._networks.train()
             total, last = 0.0, float("nan")
             for _ in range(settings.local_epochs):
@@ -115,20 +114,30 @@ class MutualLearner:
     def predict(
         self, state: State, images: NDArray[np.uint8] | NDArray[np.float32], labels: NDArray[np.int64]
     ) -> Prediction:
-        """Average the networks' class probabilities; see `Learner.predict`."""
-        with _one_thread(), torch.no_grad():
-            self._flat.load(state.parameters, state.buffers)
-            self._networks.eval()
-            answers = torch.from_numpy(np.ascontiguousarray(labels)).to(self._device)
-            probabilities, losses = [], []
-            for start in range(0, len(labels), _EVALUATION_BATCH):
-                part = slice(start, start + _EVALUATION_BATCH)
+        """Average the networks' class probabilities; see `Learner.predict`.
+
+        Batches are spread over torch's threads, each batch on one of them: the same bits on any number of cores.
+        """
+        threads = torch.get_num_threads() if self._device.type == "cpu" else 1
+        self._flat.load(state.parameters, state.buffers)
+        self._networks.eval()
+
+        def predicted(start: int) -> tuple[Tensor, Tensor]:
+            part = slice(start, start + _EVALUATION_BATCH)
+            with torch.no_grad():
+                answers = torch.from_numpy(np.ascontiguousarray(labels[part])).to(self._device)
                 scores = self._scores(self._pixels(images[part]))
-                probabilities.append(torch.stack([self._logits(s).softmax(1) for s in scores]).mean(0))
-                losses.append(torch.stack([self._supervised(s, answers[part]) for s in scores]).mean(0))
-        return Prediction(
-            torch.cat(probabilities).double().cpu().numpy(), float(torch.cat(losses).double().mean().item())
-        )
+                probabilities = torch.stack([self._logits(s).softmax(1) for s in scores]).mean(0)
+                return probabilities, torch.stack([self._supervised(s, answers) for s in scores]).mean(0)
+
+        starts = range(0, len(labels), _EVALUATION_BATCH)
+        with (
+            _one_thread(),
+            ThreadPoolExecutor(threads, initializer=torch.set_num_threads, initargs=(1,)) as pool,
+        ):
+            parts = list(pool.map(predicted, starts) if threads > 1 else map(predicted, starts))
+        probabilities, losses = (torch.cat(tensors) for tensors in zip(*parts, strict=True))
+        return Prediction(probabilities.double().cpu().numpy(), float(losses.double().mean().item()))
 
     def named_tensors(self, state: State) -> dict[str, NDArray[np.float32]]:
         """Return both networks' tensors as ``networks.<number>.<layer>`` and the frame as ``frame``."""
@@ -162,7 +171,7 @@ class MutualLearner:
             return functional.cross_entropy(scores, labels, reduction="none")
         return self._settings.dr_weight * dot_regression(scores, labels, lengths)
 
-    def _step(self, images: Tensor, labels: Tensor, optimiser: torch.optim.Optimizer) -> float:
+    def _step(self, images: Tensor, labels: Tensor, optimiser: Adam) -> float:
         """Make one optimiser step for all networks; return their mean supervised loss on the batch."""
         lengths = rect_lengths(labels, self._classes) if self._settings.head == "etf-rect" else None
         scores = self._scores(images)

@@ -1,0 +1,134 @@
+"""What might make a hospital's training step faster: each idea beside the plain step, in one run, on one thread.
+
+    python benchmarks/training.py
+    python benchmarks/training.py --profile     where the plain step's time goes, by operator
+
+A step is forward, cross-entropy and backward of a batch of 32. Figures are milliseconds of processor time, the median of
+rounds in which the variants take turns.
+"""
+
+from __future__ import annotations
+
+import argparse
+import statistics
+import time
+import warnings
+from collections.abc import Callable
+
+import torch
+from torch import Tensor, nn
+from torch.func import functional_call, grad, stack_module_state, vmap
+
+from fedrobust.learners.backbones import build_backbone
+
+BATCH = 32
+Step = Callable[[], object]
+
+
+def network(spec: str, channels: int, size: int) -> nn.Module:
+    """Return the same network for every variant."""
+    torch.manual_seed(0)
+    return build_backbone(spec, channels, 64, (size, size)).train()
+
+
+def step(
+    net: Callable[[Tensor], Tensor], own: nn.Module, images: Tensor, labels: Tensor, *, bf16: bool = False
+) -> None:
+    """Forward and backward."""
+    for parameter in own.parameters():
+        parameter.grad = None
+    with torch.autocast("cpu", torch.bfloat16, enabled=bf16):
+        loss = nn.functional.cross_entropy(net(images).float(), labels)
+    loss.backward()  # type: ignore[no-untyped-call]
+
+
+def variants(spec: str, channels: int, size: int, *, compiled: bool) -> dict[str, Step]:
+    """Return the variants of a step by name."""
+    images, labels = torch.randn(BATCH, channels, size, size), torch.randint(0, 4, (BATCH,))
+    plain = network(spec, channels, size)
+    last = network(spec, channels, size).to(memory_format=torch.channels_last)
+    turned = images.contiguous(memory_format=torch.channels_last)
+    found: dict[str, Step] = {
+        "plain": lambda: step(plain, plain, images, labels),
+        "channels_last": lambda: step(last, last, turned, labels),
+        "bf16": lambda: step(plain, plain, images, labels, bf16=True),
+        "channels_last + bf16": lambda: step(last, last, turned, labels, bf16=True),
+    }
+    if compiled:
+        subject = network(spec, channels, size)
+        fast = torch.compile(subject)
+        began = time.perf_counter()
+        step(fast, subject, images, labels)
+        print(
+            f"{spec}, {size} x {size}: torch.compile takes {time.perf_counter() - began:.0f} s before its first step"
+        )
+        found["torch.compile"] = lambda: step(fast, subject, images, labels)
+    return found
+
+
+def pair(size: int) -> dict[str, Step]:
+    """Return two networks trained one after the other, and both in one batched call."""
+    networks = [network("cnn", 1, size) for _ in range(2)]
+    images, labels = torch.randn(BATCH, 1, size, size), torch.randint(0, 4, (BATCH,))
+    parameters, _ = stack_module_state(networks)
+
+    def loss(values: dict[str, Tensor]) -> Tensor:
+        return nn.functional.cross_entropy(functional_call(networks[0], values, (images,)), labels)
+
+    both = vmap(grad(loss))
+    return {
+        "one after the other": lambda: [step(net, net, images, labels) for net in networks],
+        "vmap over both": lambda: both(parameters),
+    }
+
+
+def race(steps: dict[str, Step], repeat: int) -> dict[str, float]:
+    """Return each variant's milliseconds; they take turns, as the machine's speed wanders."""
+    seconds: dict[str, list[float]] = {name: [] for name in steps}
+    for _ in range(9):
+        for name, one in steps.items():
+            began = time.process_time()
+            for _ in range(repeat):
+                one()
+            seconds[name].append((time.process_time() - began) / repeat)
+    return {name: 1e3 * statistics.median(values) for name, values in seconds.items()}
+
+
+def show(title: str, found: dict[str, float]) -> None:
+    """Print a row."""
+    print(f"{title}: " + ", ".join(f"{name} {value:.2f} ms" for name, value in found.items()), flush=True)
+
+
+def main() -> None:
+    """Race the variants, or profile the plain step."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--profile", action="store_true")
+    warnings.simplefilter("ignore")
+    torch.set_num_threads(1)
+    if parser.parse_args().profile:
+        plain = variants("cnn", 1, 28, compiled=False)["plain"]
+        plain()
+        with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CPU]) as profile:
+            for _ in range(30):
+                plain()
+        print(
+            profile.key_averages().table(
+                sort_by="self_cpu_time_total", row_limit=12, max_name_column_width=36
+            )
+        )
+        return
+    for spec, channels, size, repeat in (
+        ("cnn", 1, 28, 60),
+        ("cnn", 3, 64, 20),
+        ("cnn", 1, 128, 8),
+        ("resnet18", 1, 28, 3),
+    ):
+        steps = variants(spec, channels, size, compiled=(spec, size) == ("cnn", 28))
+        show(f"{spec}, {size} x {size}", race(steps, repeat))
+    show("two cnn, 28 x 28", race(pair(28), 30))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,204 @@
+"""`fedrobust deploy-local`: one run on a deployment made for it, shown and kept as `simulate` does."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import sys
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+from fedrobust.briefing import Briefing
+from fedrobust.client import make_client_app
+from fedrobust.config import Settings
+from fedrobust.deploy.local import LocalDeployment, node_config
+from fedrobust.deploy.processes import Running
+from fedrobust.engines.collusion import with_collusion
+from fedrobust.engines.local import LocalGrid
+from fedrobust.errors import UserError
+from fedrobust.parts import attackers
+from fedrobust.plugins import parse_call
+from fedrobust.results.folder import final_folder
+from fedrobust.runner import Result
+from fedrobust.server import Observer, Server
+
+__all__ = ["deploy", "own_data"]
+
+_LOG_LINES = 30
+
+
+def own_data(given: Sequence[str], hospitals: int) -> dict[int, str]:
+    """Return the data source of each hospital that has its own, from ``NUMBER=SOURCE``.
+
+    Raises
+    ------
+    UserError
+        If one is of another form, names a hospital that there is not, or names one twice.
+    """
+    sources: dict[int, str] = {}
+    for text in given:
+        number, equals, source = text.partition("=")
+        if not number.strip().isdecimal() or not equals or not source.strip():
+            raise UserError(f"--node-data '{text}': write NUMBER=SOURCE, such as 0=medmnist:hospital_a")
+        hospital = int(number)
+        if hospital >= hospitals:
+            raise UserError(
+                f"--node-data '{text}': the hospitals are numbered 0 to {hospitals - 1}; name one of them"
+            )
+        if hospital in sources:
+            raise UserError(f"--node-data '{text}': hospital {hospital} is named twice; give it one source")
+        parse_call(source)
+        node_config(hospital, hospitals, source.strip())
+        sources[hospital] = source.strip()
+    return dict(sorted(sources.items()))
+
+
+def deploy(
+    settings: Settings,
+    observer: Observer,
+    own: dict[int, str] | None = None,
+    say: Callable[[str], None] = lambda sentence: None,
+) -> Result:
+    """Run a federation on a SuperLink and SuperNodes started for it on this machine.
+
+    Parameters
+    ----------
+    settings : Settings
+        `workers` has no meaning here: every hospital trains in processes of its SuperNode's.
+    observer : Observer
+        Told of the start and of each round.
+    own : dict of int to str, optional
+        Data sources of hospitals that bring their own. Such a run is kept apart, in a folder ``own-data-<hash>`` under
+        `settings.out`, as other settings would be needed to make it again.
+    say : callable, optional
+        Is told, one sentence at a time, how the deployment starts and which SuperNode ends early.
+
+    Returns
+    -------
+    Result
+
+    Raises
+    ------
+    UserError
+        If the settings do not fit together, a process does not start, or the run fails.
+    """
+    own = own or {}
+    if settings.engine != "local":
+        raise UserError(
+            f"--engine {settings.engine}: deploy-local carries the messages itself; leave --engine out"
+        )
+    settings = settings.model_copy(update=_absolute(settings, own))
+    # Mistakes in the settings shall not wait for the processes; nor attacks that no real hospital could carry out.
+    Server(settings, observer)
+    with_collusion(Briefing(LocalGrid(make_client_app(settings), 0), settings), settings)
+    follower = _Follower(settings, observer)
+    try:
+        with LocalDeployment(settings.clients) as deployment:
+            say(
+                f"a SuperLink with TLS listens on {deployment.address}; starting {settings.clients} SuperNodes"
+            )
+            for number in range(settings.clients):
+                deployment.add_hospital(number, own.get(number))
+            deployment.wait_for_hospitals()
+            streaming = deployment.start_run(settings)
+            while not streaming.ended():
+                for sentence in deployment.dead():
+                    say(sentence)
+                follower.look()
+                time.sleep(0.2)
+            _expect_success(deployment, streaming)
+    except BaseException:
+        if own:
+            # `simulate --resume` would go on without the hospitals' own data.
+            (follower.partial / "checkpoint.safetensors").unlink(missing_ok=True)
+        raise
+    follower.look()
+    _note_deployment(follower.final, own)
+    return _result(settings, follower.final)
+
+
+def _absolute(settings: Settings, own: dict[int, str]) -> dict[str, str]:
+    """Return the folders of the settings as every process finds them."""
+    out = Path(settings.out).absolute()
+    if own:
+        out /= f"own-data-{hashlib.sha256(json.dumps(own).encode()).hexdigest()[:10]}"
+    folders = {"out": str(out)}
+    if settings.data_root is not None:
+        folders["data_root"] = str(Path(settings.data_root).absolute())
+    return folders
+
+
+def _expect_success(deployment: LocalDeployment, streaming: Running) -> None:
+    """Raise `UserError` with what the ServerApp said last, unless it has completed its run."""
+    status, details = deployment.outcome()
+    if status == "finished:completed":
+        return
+    reason = details.partition("failed with exception: ")[2] or details or status
+    said = streaming.said()
+    if "fedrobust.errors.UserError" in said:
+        raise UserError(reason)
+    print("\n".join(said.splitlines()[-_LOG_LINES:]), file=sys.stderr)
+    raise UserError(f"the deployment's run has not completed ({status}): {reason}")
+
+
+class _Follower:
+    """Reads the run folder while the ServerApp writes it, and tells the observer."""
+
+    def __init__(self, settings: Settings, observer: Observer) -> None:
+        self._settings = settings
+        self._observer = observer
+        self._began = time.time()
+        self._started = False
+        self._shown = 0
+        self.final = final_folder(settings)
+        self.partial = self.final.with_name(self.final.name + ".partial")
+
+    def look(self) -> None:
+        """Tell the observer what is new; files of an earlier run of these settings are not."""
+        for folder in (self.partial, self.final):
+            manifest = folder / "manifest.json"
+            try:
+                if manifest.stat().st_mtime < self._began:
+                    continue
+                about = json.loads(manifest.read_text(encoding="utf-8"))
+                rounds = folder / "rounds.jsonl"
+                lines = (
+                    rounds.read_text(encoding="utf-8").splitlines(keepends=True) if rounds.exists() else []
+                )
+            except (OSError, ValueError):
+                continue  # Just being written, or moved to its final place.
+            if not self._started:
+                self._observer.started(self._settings, about["malicious"], about["data"]["source"])
+                self._started = True
+            for line in lines[self._shown :]:
+                if line.endswith("\n"):
+                    self._observer.round_done(json.loads(line))
+                    self._shown += 1
+            return
+
+
+def _note_deployment(folder: Path, own: dict[int, str]) -> None:
+    """Say in the manifest that this run was a deployment, and which hospitals brought data of their own."""
+    file = folder / "manifest.json"
+    manifest = json.loads(file.read_text(encoding="utf-8"))
+    manifest["deployment"] = {
+        "tls": True,
+        "supernode_keys": True,
+        "own_data": {str(n): s for n, s in own.items()},
+    }
+    for number in own:
+        # The server does not see what these hospitals hold.
+        manifest["data"]["hospitals"][str(number)] = None
+    aside = file.with_name(".manifest.json.aside")
+    aside.write_text(json.dumps(manifest, indent=2) + "\n", encoding="utf-8")
+    os.replace(aside, file)
+
+
+def _result(settings: Settings, folder: Path) -> Result:
+    """Return the result that a run folder holds."""
+    summary: dict[str, Any] = json.loads((folder / "summary.json").read_text(encoding="utf-8"))
+    rounds = [json.loads(line) for line in (folder / "rounds.jsonl").read_text(encoding="utf-8").splitlines()]
+    return Result(settings, summary, rounds, folder, attackers(settings))

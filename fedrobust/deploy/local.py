@@ -1,0 +1,223 @@
+"""A deployment on this machine: a SuperLink with TLS, SuperNodes with registered keys, and one run of the app."""
+
+from __future__ import annotations
+
+import functools
+import json
+import shutil
+import socket
+import ssl
+import tempfile
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, Self
+
+import tomli_w
+
+from fedrobust.config import Settings
+from fedrobust.deploy.credentials import make_credentials, make_node_key
+from fedrobust.deploy.processes import Processes, Running, free_ports
+from fedrobust.deploy.signals import deaf_to_signals, ending_on_signals
+from fedrobust.errors import UserError
+
+__all__ = ["LocalDeployment", "node_config"]
+
+_CONNECTION = "deployment"
+_START_S = 60.0
+_HOME = "home-flwr"
+
+
+class LocalDeployment:
+    """A SuperLink and SuperNodes as processes of their own, on 127.0.0.1 alone; gone when the `with` block ends.
+
+    Everything lies in a temporary folder that only its owner can enter: certificates, keys, logs, Flower's homes. Ctrl-C,
+    SIGTERM and any error end the block, hence every process, before the folder is removed.
+
+    Parameters
+    ----------
+    hospitals : int
+        How many SuperNodes there will be.
+
+    Attributes
+    ----------
+    folder : Path
+        The temporary folder, mode 0700.
+    processes : Processes
+    """
+
+    def __init__(self, hospitals: int) -> None:
+        """Make nothing yet; `__enter__` makes the folder and starts the SuperLink."""
+        self._hospitals = hospitals
+        self._nodes: list[Running] = []
+        self._noted: set[str] = set()
+
+    def __enter__(self) -> Self:
+        """Start the SuperLink with a certificate of its own, open to SuperNodes with registered keys only.
+
+        Raises
+        ------
+        UserError
+            If it does not start; the sentence ends with its last words.
+        """
+        self._signals = ending_on_signals()
+        self._signals.__enter__()
+        self.folder = Path(tempfile.mkdtemp(prefix="fedrobust-deploy-")).resolve()
+        self.processes = Processes(self.folder)
+        try:
+            self._start_link()
+        except BaseException:
+            self.close()
+            raise
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """Stop every process and remove the folder."""
+        self.close()
+
+    def close(self) -> None:
+        """Stop every process and remove the folder; further signals have to wait."""
+        with deaf_to_signals():
+            self.processes.stop()
+            shutil.rmtree(self.folder, ignore_errors=True)
+        self._signals.__exit__(None, None, None)
+
+    def _start_link(self) -> None:
+        self._port, *self._node_ports = free_ports(1 + self._hospitals)
+        self._credentials = made = make_credentials(self.folder / "keys")
+        connection = {"address": self.address, "root-certificates": str(made.authority)}
+        home = self.folder / _HOME
+        home.mkdir(mode=0o700)
+        (home / "config.toml").write_text(tomli_w.dumps({"superlink": {_CONNECTION: connection}}))
+        tls = ["--ssl-ca-certfile", str(made.authority), "--ssl-certfile", str(made.certificate)]
+        self._link = self.processes.start(
+            "superlink",
+            ["flower-superlink", *tls, "--ssl-keyfile", str(made.key), "--enable-supernode-auth"]
+            + ["--host", "127.0.0.1", "--port", str(self._port), "--disable-runtime-dependency-installation"],
+        )
+        self._wait([self._link], self._answers, "the SuperLink")
+
+    @property
+    def address(self) -> str:
+        """Return where the SuperLink listens, as ``host:port``."""
+        return f"127.0.0.1:{self._port}"
+
+    def _answers(self) -> bool:
+        """Tell whether the SuperLink shows the certificate made for it."""
+        context = ssl.create_default_context(cafile=str(self._credentials.authority))
+        try:
+            with socket.create_connection(("127.0.0.1", self._port), timeout=5) as plain:
+                context.wrap_socket(plain, server_hostname="127.0.0.1").close()
+        except OSError:
+            return False
+        return True
+
+    def add_hospital(self, number: int, own_data: str | None = None, *, registered: bool = True) -> Running:
+        """Make a key, register it and start the hospital's SuperNode with it.
+
+        Parameters
+        ----------
+        number : int
+            The hospital's number, its SuperNode's ``partition-id``.
+        own_data : str, optional
+            A data source of its own, for its node config.
+        registered : bool
+            False leaves the key unregistered, so that the SuperLink refuses the SuperNode.
+        """
+        key = make_node_key(self.folder / "keys", f"hospital-{number}")
+        if registered:
+            self.processes.call(
+                "flwr", ["flwr", "supernode", "register", str(key.public), _CONNECTION, "--format", "json"]
+            )
+        arguments = ["flower-supernode", "--superlink", self.address]
+        arguments += ["--root-certificates", str(self._credentials.authority)]
+        arguments += ["--auth-supernode-private-key", str(key.private)]
+        arguments += ["--host", "127.0.0.1", "--port", str(self._node_ports[number])]
+        arguments += ["--node-config", node_config(number, self._hospitals, own_data)]
+        node = self.processes.start(f"hospital-{number}", arguments)
+        self._nodes.append(node)
+        return node
+
+    def wait_for_hospitals(self) -> None:
+        """Wait until every SuperNode is connected; `UserError` with the last words of one that has ended."""
+        for node in self._nodes:
+            self._wait(
+                [self._link, node], functools.partial(_connected, node), f"the SuperNode of {node.name}"
+            )
+
+    def _wait(self, needed: Sequence[Running], ready: Callable[[], bool], what: str) -> None:
+        """Wait until this is ready; `UserError` if one of the processes that it needs ends, or time runs out."""
+        deadline = time.monotonic() + _START_S + 3 * self._hospitals
+        while not ready():
+            for running in needed:
+                if running.ended():
+                    raise UserError(f"{what} does not start: {running.last_words()}")
+            if time.monotonic() > deadline:
+                raise UserError(f"{what} is not ready in time; its last words: {needed[-1].last_words()}")
+            time.sleep(0.1)
+
+    def nodes(self) -> list[dict[str, Any]]:
+        """Return the SuperNodes that the SuperLink knows, as `flwr supernode list` does."""
+        said = self.processes.call("flwr", ["flwr", "supernode", "list", _CONNECTION, "--format", "json"])
+        return list(json.loads(said)["nodes"])
+
+    def start_run(self, settings: Settings) -> Running:
+        """Hand the app to the SuperLink; the process returned shows the ServerApp's log and ends with the run.
+
+        Flower takes the settings from the app's own table: its flag `--run-config` cannot hold a value with both kinds of
+        quotes. The app is this table and two names, so every process runs the installed fedrobust.
+        """
+        app = self.folder / "app"
+        app.mkdir()
+        config = {
+            key.replace("_", "-"): value for key, value in settings.model_dump().items() if value is not None
+        }
+        components = {"serverapp": "fedrobust.app:server_app", "clientapp": "fedrobust.app:client_app"}
+        project = {
+            "name": "fedrobust-deployment",
+            "version": "1.0.0",
+            "description": "fedrobust",
+            "license": "Apache-2.0",
+        }
+        flower = {"publisher": "fedrobust", "components": components, "config": config}
+        (app / "pyproject.toml").write_text(
+            tomli_w.dumps({"project": project, "tool": {"flwr": {"app": flower}}})
+        )
+        return self.processes.start("flwr", ["flwr", "run", str(app), _CONNECTION, "--stream"])
+
+    def dead(self) -> list[str]:
+        """Return a sentence for each SuperNode that has ended since the last call; `UserError` if the SuperLink has."""
+        if self._link.ended():
+            raise UserError(f"the SuperLink has ended during the run: {self._link.last_words()}")
+        gone = [node for node in self._nodes if node.ended() and node.name not in self._noted]
+        self._noted |= {node.name for node in gone}
+        return [f"the SuperNode of {node.name} has ended: {node.last_words()}" for node in gone]
+
+    def outcome(self) -> tuple[str, str]:
+        """Return the run's status, such as ``finished:completed``, and what Flower says about it."""
+        said = self.processes.call("flwr", ["flwr", "list", _CONNECTION, "--format", "json"])
+        runs = json.loads(said)["runs"]
+        return (runs[0]["status"], runs[0]["status-details"]) if runs else ("not started", "")
+
+
+def _connected(node: Running) -> bool:
+    return "SuperNode ID:" in node.said()
+
+
+def node_config(number: int, hospitals: int, own_data: str | None = None) -> str:
+    """Return what `flower-supernode --node-config` takes for a hospital.
+
+    Raises
+    ------
+    UserError
+        If the data's name holds both kinds of quotes, which Flower cannot read.
+    """
+    parts = [f"partition-id={number}", f"num-partitions={hospitals}"]
+    if own_data is not None:
+        quote = "'" if '"' in own_data or "\\" in own_data else '"'
+        if quote in own_data:
+            raise UserError(
+                f"--node-data {number}={own_data}: use one kind of quotes only; Flower cannot read both"
+            )
+        parts.append(f"data={quote}{own_data}{quote}")
+    return " ".join(parts)

@@ -1,0 +1,207 @@
+"""The processes of a deployment: started with logs, and stopped with all that they started themselves."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import random
+import re
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import sysconfig
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from fedrobust.errors import UserError
+
+__all__ = ["Processes", "Running", "free_ports", "last_words"]
+
+_MARK = "FEDROBUST_DEPLOYMENT"
+#: Seconds that processes get to end by themselves before they are killed.
+_GRACE_S = 1.5
+_CALL_S = 120
+#: Below the ports that systems give to outgoing connections, which could take one before its server does.
+_PORTS = range(20000, 32768)
+
+
+@dataclass(frozen=True)
+class Running:
+    """A process under way and the file that holds what it says."""
+
+    name: str
+    process: subprocess.Popen[bytes]
+    log: Path
+
+    def ended(self) -> bool:
+        """Tell whether it has ended."""
+        return self.process.poll() is not None
+
+    def said(self) -> str:
+        """Return all it has said so far."""
+        return self.log.read_text(encoding="utf-8", errors="replace")
+
+    def last_words(self) -> str:
+        """Return what says best why it has ended, or what it said last."""
+        code = self.process.poll()
+        return f"killed by signal {-code}" if code is not None and code < 0 else last_words(self.said())
+
+
+class Processes:
+    """Starts Flower's programs, each with a home of its own, and stops them with their children.
+
+    Flower's programs start further ones, some in sessions of their own, where signals to a process group do not reach
+    them. All inherit an environment variable that holds the deployment's folder, and are found by it.
+
+    Parameters
+    ----------
+    folder : Path
+        The deployment's temporary folder.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        """Start nothing yet."""
+        self._folder = folder
+        self._started: list[Running] = []
+
+    def environment(self, name: str) -> dict[str, str]:
+        """Return what a program sees: Flower silent, its home apart, plug-ins in the working folder importable."""
+        paths = [str(Path.cwd()), os.environ.get("PYTHONPATH", "")]
+        hosts = [os.environ.get("NO_PROXY", os.environ.get("no_proxy", "")), "127.0.0.1", "localhost"]
+        direct = ",".join(host for host in hosts if host)
+        return {
+            **os.environ,
+            _MARK: str(self._folder),
+            "FLWR_HOME": str(self._folder / f"home-{name}"),
+            "FLWR_TELEMETRY_ENABLED": "0",
+            "FLWR_DISABLE_UPDATE_CHECK": "1",
+            "FLWR_DISABLE_RUNTIME_DEPENDENCY_INSTALLATION": "1",
+            # Flower looks for tasks once a second; here all is on one machine, where more often costs nothing.
+            "FLWR_SUPEREXEC_TASK_POLL_INTERVAL": "0.2",
+            "PYTHONPATH": os.pathsep.join(path for path in paths if path),
+            "PYTHONUNBUFFERED": "1",
+            "PATH": _search_path(),
+            "NO_PROXY": direct,
+            "no_proxy": direct,
+        }
+
+    def start(self, name: str, arguments: Sequence[str]) -> Running:
+        """Start a program of Flower's in the background, out of reach of the terminal's Ctrl-C."""
+        log = self._folder / f"{name}.log"
+        with log.open("wb") as stream:
+            process = subprocess.Popen(
+                [_program(arguments[0]), *arguments[1:]],
+                env=self.environment(name),
+                stdin=subprocess.DEVNULL,
+                stdout=stream,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,
+            )
+        running = Running(name, process, log)
+        self._started.append(running)
+        return running
+
+    def call(self, name: str, arguments: Sequence[str]) -> str:
+        """Run a program of Flower's to its end; return what it prints, or raise `UserError` with its last words."""
+        try:
+            done = subprocess.run(
+                [_program(arguments[0]), *arguments[1:]],
+                env=self.environment(name),
+                stdin=subprocess.DEVNULL,
+                capture_output=True,
+                text=True,
+                timeout=_CALL_S,
+                check=False,
+                start_new_session=True,
+            )
+        except subprocess.TimeoutExpired:
+            raise UserError(f"'{' '.join(arguments[:3])}' gets no answer within {_CALL_S} seconds") from None
+        if done.returncode:
+            raise UserError(f"'{' '.join(arguments[:3])}' fails: {last_words(done.stdout + done.stderr)}")
+        return done.stdout
+
+    def stop(self) -> None:
+        """End everything that was started, and everything that this started in turn."""
+        self._signal(signal.SIGTERM, _GRACE_S)
+        self._signal(signal.SIGKILL, 10)
+        for running in self._started:
+            running.process.wait()
+
+    def _signal(self, number: signal.Signals, patience_s: float) -> None:
+        """Send a signal to every process of this deployment, and wait for them to be gone."""
+        deadline = time.monotonic() + patience_s
+        told: set[int] = set()
+        while (alive := self._alive()) and time.monotonic() < deadline:
+            for pid in alive - told:
+                with contextlib.suppress(ProcessLookupError, PermissionError):
+                    os.kill(pid, number)
+            told |= alive
+            time.sleep(0.05)
+
+    def _alive(self) -> set[int]:
+        """Return the ids of the deployment's processes, children's children included."""
+        for running in self._started:
+            running.process.poll()
+        return _marked(f"{_MARK}={self._folder}") - {os.getpid()}
+
+
+def _marked(word: str) -> set[int]:
+    """Return the ids of processes with this word in their environment."""
+    if not Path("/proc/self/environ").exists():
+        listing = subprocess.run(
+            ["ps", "-A", "-E", "-ww", "-o", "pid=,command="], capture_output=True, text=True, check=False
+        )
+        lines = (line.split() for line in listing.stdout.splitlines())
+        return {int(line[0]) for line in lines if line and word in line[1:]}
+    found = set()
+    for folder in Path("/proc").glob("[0-9]*"):
+        # A process may end, or be somebody else's, while this looks.
+        with contextlib.suppress(OSError):
+            if word.encode() in (folder / "environ").read_bytes().split(b"\0"):
+                found.add(int(folder.name))
+    return found
+
+
+def free_ports(count: int) -> list[int]:
+    """Return ports of 127.0.0.1 that nobody listens on."""
+    free: list[int] = []
+    for port in random.SystemRandom().sample(_PORTS, len(_PORTS)):
+        with socket.socket() as probe, contextlib.suppress(OSError):
+            probe.bind(("127.0.0.1", port))
+            free.append(port)
+        if len(free) == count:
+            return free
+    raise UserError(f"there are no {count} free ports from {_PORTS.start} to {_PORTS.stop - 1} on 127.0.0.1")
+
+
+def last_words(log: str) -> str:
+    """Return, of what a program of Flower's has said, what says best why it ended: its last error or its last line."""
+    lines = [_bare(line) for line in log.splitlines()]
+    telling = [
+        line for line in lines if line and not re.match(r"(INFO|DEBUG|WARNING|For more information)\b", line)
+    ]
+    errors = [place for place, line in enumerate(telling) if re.match(r"ERROR\b", line)]
+    chosen = telling[errors[-1] :][:3] if errors else telling[-1:]
+    return re.sub(r"^ERROR\s*(:|\[\S+\])?\s*", "", " ".join(chosen)) or "it says nothing"
+
+
+def _bare(line: str) -> str:
+    """Return a log's line without colours and time."""
+    return re.sub(r"^\d{4}-\d\d-\d\dT\S+\s+", "", re.sub(r"\x1b\[[0-9;]*m", "", line)).strip()
+
+
+def _search_path() -> str:
+    """Return where programs are looked for: beside this Python first, where Flower's are installed."""
+    places = [sysconfig.get_path("scripts"), str(Path(sys.executable).parent), os.environ.get("PATH", "")]
+    return os.pathsep.join(dict.fromkeys(place for place in places if place))
+
+
+def _program(name: str) -> str:
+    path = shutil.which(name, path=_search_path())
+    if path is None:
+        raise UserError(f"there is no program '{name}' beside {sys.executable}; install flwr there")
+    return path

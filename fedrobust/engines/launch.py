@@ -1,0 +1,32 @@
+"""How many worker processes train, and their early start; light to import, so that they can be the first thing to start."""
+
+from __future__ import annotations
+
+import os
+
+from fedrobust.config import Settings
+
+__all__ = ["warm_up", "worker_count"]
+
+
+def worker_count(settings: Settings) -> int:
+    """Return how many processes train: `workers`, or one for each core, never more than hospitals."""
+    if settings.device != "cpu" and settings.workers == "auto":
+        return 1
+    wanted = settings.workers if isinstance(settings.workers, int) else _cores()
+    return min(wanted, settings.clients)
+
+
+def _cores() -> int:
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def warm_up(settings: Settings) -> None:
+    """Start the fork server, if the run will need it: it imports what workers need while this process goes on."""
+    if settings.engine != "local" or worker_count(settings) == 1:
+        return
+    import multiprocessing
+    import multiprocessing.forkserver
+
+    multiprocessing.get_context("forkserver").set_forkserver_preload(["fedrobust.engines.preload"])
+    multiprocessing.forkserver.ensure_running()

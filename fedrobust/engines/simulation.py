@@ -1,0 +1,76 @@
+"""The local engine for a run's settings: a pool whose workers share the hospitals' records."""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import os
+import shutil
+import tempfile
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from flwr.clientapp import ClientApp
+
+from fedrobust.client import make_client_app
+from fedrobust.config import Settings
+from fedrobust.data.sources import FederationData, adopt
+from fedrobust.engines.pool import PoolGrid
+
+__all__ = ["pool_of_hospitals", "shared_folder"]
+
+
+def shared_folder(needed: int) -> Path:
+    """Return a new folder in shared memory, on disk where memory has no room for twice the bytes needed."""
+    memory = Path("/dev/shm")
+    roomy = False
+    with contextlib.suppress(OSError):
+        roomy = shutil.disk_usage(memory).free > 2 * needed and os.access(memory, os.W_OK)
+    return Path(tempfile.mkdtemp(prefix="fedrobust-", dir=memory if roomy else None))
+
+
+def pool_of_hospitals(
+    client_app: ClientApp,
+    settings: Settings,
+    data: FederationData,
+    workers: int,
+    on_reply: Callable[[], None] | None = None,
+) -> PoolGrid:
+    """Return a pool whose workers map the hospitals' records instead of loading them.
+
+    The training images are written to a shared file once, one hospital's after another's, so that a hospital's records are a
+    view of the file in every worker.
+    """
+    dealt = data.records.take(np.concatenate(data.hospitals))
+    folder = shared_folder(dealt.images.nbytes)
+    try:
+        images = folder / "images.npy"
+        np.save(images, dealt.images)
+        ends = np.cumsum([len(part) for part in data.hospitals])
+        hospitals = tuple(
+            np.arange(end - len(part), end) for part, end in zip(data.hospitals, ends, strict=True)
+        )
+        nobody = np.zeros(0, np.int64)
+        light = replace(
+            data,
+            records=replace(dealt, images=np.zeros((len(dealt), 1, 0, 0), np.uint8)),
+            split=replace(data.split, train=np.arange(len(dealt)), val=nobody, test=nobody),
+            hospitals=hospitals,
+        )
+        make_app = functools.partial(_hospitals_app, settings, light, images)
+        return PoolGrid(
+            client_app, make_app, settings.clients, workers, folder, settings.client_timeout, on_reply
+        )
+    except BaseException:
+        shutil.rmtree(folder, ignore_errors=True)
+        raise
+
+
+def _hospitals_app(settings: Settings, light: FederationData, images: Path) -> ClientApp:
+    """Return a worker's ClientApp, whose records are those in the shared file."""
+    mapped: Any = np.load(images, mmap_mode="r")
+    adopt(settings, replace(light, records=replace(light.records, images=mapped)))
+    return make_client_app(settings)

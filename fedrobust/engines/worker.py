@@ -1,0 +1,91 @@
+"""A worker process of the pool: answers messages, one hospital at a time, until its pipe closes."""
+
+from __future__ import annotations
+
+import contextlib
+import gc
+import pickle
+import signal
+import sys
+import time
+import traceback
+from collections.abc import Callable
+from multiprocessing.connection import Connection
+from typing import Any, NamedTuple
+
+from flwr.app import Context, Message, RecordDict
+from flwr.clientapp import ClientApp
+from flwr.supercore.task_identity import TaskIdentity
+
+from fedrobust.engines.shared import WorkerMemory, dumps, loads, outgoing
+from fedrobust.engines.slots import Place
+
+__all__ = ["MUCH", "Done", "Job", "serve"]
+
+#: Bytes of shared memory that may wait for Python's collector; reference cycles of Flower's records hold them.
+MUCH = 1 << 26
+
+
+class Job(NamedTuple):
+    """What a worker gets for one hospital; `content` and `state` are pickled already."""
+
+    node: int
+    node_config: Any
+    message_type: str
+    content: bytes
+    state: bytes
+    places: list[Place]
+
+
+class Done(NamedTuple):
+    """What a worker sends back."""
+
+    content: bytes
+    state: bytes
+    error: str
+    used: list[Place]
+    kept: set[Place]
+    seconds: float
+
+
+def serve(pipe: Connection, make_app: Callable[[], ClientApp], path: list[str]) -> None:
+    """Answer messages until the pipe closes: a worker's whole life."""
+    # Ctrl-C reaches the whole process group; the server ends the workers itself.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    sys.path[:] = path
+    TaskIdentity.task_id, TaskIdentity.run_id, TaskIdentity.node_id = 1, 1, 0
+    app = make_app()
+    memory = WorkerMemory()
+    # What is loaded by now stays: the collector need not look through it again and again.
+    gc.freeze()
+    # An end of the pipe means that the server is gone: there is nobody left to answer.
+    with contextlib.suppress(EOFError, OSError):
+        while True:
+            job: Job = pickle.loads(pipe.recv_bytes())
+            began = time.perf_counter()
+            content, state, error, used = _answer(app, job, memory)
+            kept = memory.kept()
+            if sum(place.size for place in kept) > MUCH:
+                gc.collect()
+                kept = memory.kept()
+            pipe.send_bytes(
+                pickle.dumps(Done(content, state, error, used, kept, time.perf_counter() - began))
+            )
+
+
+def _answer(app: ClientApp, job: Job, memory: WorkerMemory) -> tuple[bytes, bytes, str, list[Place]]:
+    """Return the reply's content, the node's state, what was raised, and the slots that hold the arrays."""
+    try:
+        message = Message(loads(job.content, memory.view), job.node, job.message_type)
+        before = pickle.loads(job.state) if job.state else RecordDict()
+        context = Context(
+            run_id=1, node_id=job.node, node_config=job.node_config, state=before, run_config={}
+        )
+        reply = app(message, context)
+        if reply.has_error():
+            return b"", b"", reply.error.reason or f"error code {reply.error.code}", []
+        light, used = outgoing(reply.content, job.places)
+        state = pickle.dumps(context.state) if job.state or len(context.state) else b""
+        return dumps(light), state, "", used
+    except (Exception, SystemExit):  # noqa: BLE001 - whatever a hospital does costs it its round, never the run
+        return b"", b"", traceback.format_exc(), []

@@ -1,0 +1,72 @@
+"""What the server measures after each round: the global model on validation, clean, noisy and stamped images."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+from fedrobust.config import Settings
+from fedrobust.data.corruption import gaussian_noise
+from fedrobust.data.records import Records
+from fedrobust.data.sources import FederationData
+from fedrobust.evaluation.classification import classification_metrics
+from fedrobust.federation import Attack, Trigger
+from fedrobust.learners.base import Learner, State
+from fedrobust.seeding import generator
+
+__all__ = ["Examination"]
+
+
+class Examination:
+    """The server's images and what is asked of a model on them.
+
+    Parameters
+    ----------
+    settings : Settings
+    data : FederationData
+    learner : Learner
+    attacks : iterable of Attack
+        Those of the federation's threats; each may refuse the data, and a backdoor brings stamped images.
+
+    Raises
+    ------
+    UserError
+        If an attack does not fit the data.
+    """
+
+    def __init__(
+        self, settings: Settings, data: FederationData, learner: Learner, attacks: Iterable[Attack]
+    ) -> None:
+        """Make all the images once."""
+        self._learner = learner
+        self._val, self._test = data.part("val"), data.part("test")
+        self._noisy = gaussian_noise(self._test.images, settings.noise_std, settings.seed)
+        self._triggers: list[Trigger] = []
+        for attack in attacks:
+            attack.rng = generator(settings.seed, "trigger")
+            attack.check(self._test)
+            trigger = attack.trigger(self._test)
+            if trigger is not None and len(trigger.records):
+                self._triggers.append(trigger)
+
+    def of(self, state: State) -> dict[str, Any]:
+        """Return losses and metrics of a global state, and the success rate of backdoors, if there are any."""
+        return {
+            "val": self._measured(state, self._val, self._val.images),
+            "clean": self._measured(state, self._test, self._test.images),
+            "noisy": self._measured(state, self._test, self._noisy),
+            "attack_success_rate": max((self._success(state, t) for t in self._triggers), default=None),
+        }
+
+    def _measured(self, state: State, records: Records, images: Any) -> dict[str, float | None]:
+        prediction = self._learner.predict(state, images, records.labels)
+        return {
+            "loss": prediction.loss,
+            **classification_metrics(prediction.probabilities, records.labels),
+        }
+
+    def _success(self, state: State, trigger: Trigger) -> float:
+        """Return the share of stamped test images, the target class left out, that are taken for the target."""
+        stamped = trigger.records
+        predicted = self._learner.predict(state, stamped.images, stamped.labels).probabilities.argmax(1)
+        return float((predicted == trigger.target).mean())

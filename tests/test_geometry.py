@@ -1,0 +1,64 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from references import cosine_distances, distances
+from references import krum_scores as reference_scores
+
+from fedrobust.aggregation.geometry import (
+    Assumed,
+    cosines,
+    krum_scores,
+    nearest,
+    squared_distances,
+    squared_distances_to,
+    whole,
+)
+from fedrobust.errors import UserError
+
+
+@pytest.mark.parametrize("n", [1, 2, 9])
+def test_distances_and_cosines_from_inner_products(n: int) -> None:
+    x = np.random.default_rng(n).standard_normal((n, 30))
+    gram = x @ x.T
+    np.testing.assert_allclose(np.sqrt(squared_distances(gram)), distances(x), atol=1e-6)
+    np.testing.assert_allclose(1 - cosines(gram), cosine_distances(x), atol=1e-9)
+    np.testing.assert_allclose(krum_scores(squared_distances(gram), 1), reference_scores(x, 1), rtol=1e-9)
+    c = np.random.default_rng(0).dirichlet(np.ones(n))
+    wanted = np.linalg.norm(x - c @ x, axis=1)
+    np.testing.assert_allclose(np.sqrt(squared_distances_to(c, squared_distances(gram))), wanted, atol=1e-6)
+
+
+def test_equal_vectors_are_at_distance_0() -> None:
+    row = np.random.default_rng(0).standard_normal(1000)
+    gram = np.full((3, 3), row @ row) * (1 + 1e-15 * np.random.default_rng(1).standard_normal((3, 3)))
+    assert not squared_distances(gram).any()
+
+
+def test_a_vector_of_length_0_has_cosine_0() -> None:
+    assert cosines([[0.0, 0.0], [0.0, 4.0]]).tolist() == [[0, 0], [0, 1]]
+
+
+def test_nearest_begins_with_itself_and_breaks_ties_by_order() -> None:
+    squares = squared_distances(np.ones((4, 4)))
+    assert nearest(squares, 2).tolist() == [[0, 1], [1, 0], [2, 0], [3, 0]]
+
+
+def test_f_is_a_third_or_what_the_rule_admits_or_as_given() -> None:
+    rule = Assumed("rule", None, lambda n: (n - 3) // 2, "n >= 2f + 3")
+    assert [rule.at(n)[0] for n in (1, 3, 4, 5, 9, 10, 30)] == [0, 0, 0, 1, 3, 3, 10]
+    rule.check(1)
+    given = Assumed("rule", 3, lambda n: (n - 3) // 2, "n >= 2f + 3")
+    assert given.at(9) == (3, None)
+    assert given.at(8) == (2, ["only 8 replied: f=2 instead of 3"] * 8)
+    given.check(9)
+    with pytest.raises(
+        UserError, match=r"rule: f=3 does not fit 8 hospitals, as the rule needs n >= 2f \+ 3; give f=2"
+    ):
+        given.check(8)
+
+
+@pytest.mark.parametrize("value", [-1, 1.0, True, "2", None])
+def test_a_count_is_a_whole_number(value: object) -> None:
+    with pytest.raises(UserError, match="rule: f is .* whole number of at least 0"):
+        whole("rule", "f", value)

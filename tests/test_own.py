@@ -1,0 +1,168 @@
+"""Data of a hospital's own: what it trains on, and what happens when they do not fit."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from federations import tiny
+from flwr.app import ConfigRecord, Context, Message, MessageType, RecordDict
+from flwr.serverapp import Grid
+from flwr.supercore.task_identity import TaskIdentity
+from helpers import make_records
+
+from fedrobust.briefing import Briefing
+from fedrobust.client import make_client_app
+from fedrobust.config import Settings
+from fedrobust.data.own import own_records, own_settings
+from fedrobust.data.sources import prepare
+from fedrobust.engines.local import LocalGrid
+from fedrobust.errors import UserError
+from fedrobust.parts import attackers, build_learner, pack, unpack
+from fedrobust.server import Server
+from fedrobust.terminal import Terminal
+
+
+def write(
+    root: Path,
+    name: str,
+    size: int = 12,
+    classes: int = 3,
+    parts: tuple[str, ...] = ("train",),
+    seed: int = 0,
+) -> str:
+    """Write a file of 40 images a part, and return its name as a source."""
+    arrays = {}
+    for place, part in enumerate(parts):
+        records = make_records(40, classes, size=(size, size), seed=seed + place)
+        arrays |= {f"{part}_images": records.images[:, 0], f"{part}_labels": records.labels[:, None]}
+    root.mkdir(exist_ok=True)
+    np.savez(root / f"{name}.npz", **arrays)
+    return f"medmnist:{name}"
+
+
+@pytest.fixture
+def settings(tmp_path: Path) -> Settings:
+    """Return a federation on a file of the server's."""
+    TaskIdentity.task_id, TaskIdentity.run_id, TaskIdentity.node_id = 1, 1, 0
+    data = write(tmp_path / "server", "shared", parts=("train", "val", "test"), seed=7)
+    return tiny(tmp_path, data=data, data_root=str(tmp_path / "server"))
+
+
+def answer(settings: Settings, kind: str, number: int = 1, **node_config: str) -> RecordDict:
+    """Return what a hospital with this node config replies."""
+    context = Context(1, 5, {"partition-id": number, **node_config}, RecordDict(), {})
+    start = pack(build_learner(settings).initial())
+    content = RecordDict({"arrays": start, "config": ConfigRecord({"lr": 0.001, "server-round": 1})})
+    return make_client_app(settings)(Message(content, 5, kind), context).content
+
+
+def test_a_file_of_training_images_is_used_whole(settings: Settings, tmp_path: Path) -> None:
+    own = own_settings(settings, write(tmp_path / "a", "mine"), str(tmp_path / "a"))
+    assert len(own_records(settings, own)) == 40
+
+
+def test_of_other_files_the_training_part_is_used(settings: Settings, tmp_path: Path) -> None:
+    own = own_settings(settings, write(tmp_path / "a", "mine", parts=("train", "test")), str(tmp_path / "a"))
+    assert len(own_records(settings, own)) == 56
+    official = settings.model_copy(update={"split": "official"})
+    own = own_settings(official, own.data, own.data_root)
+    assert len(own_records(official, own)) == len(prepare(own).split.train) < 40
+
+
+def test_the_federation_s_own_source_gives_no_test_image_away(tmp_path: Path) -> None:
+    settings = tiny(tmp_path, data=write(tmp_path / "server", "shared"), data_root=str(tmp_path / "server"))
+    own = own_records(settings, own_settings(settings, settings.data))
+    held = {image.tobytes() for image in own.images}
+    assert len(own) == 28
+    for part in ("val", "test"):
+        assert held.isdisjoint(image.tobytes() for image in prepare(settings).part(part).images)
+
+
+def test_a_hospital_trains_on_its_own_data(settings: Settings, tmp_path: Path) -> None:
+    data, root = write(tmp_path / "a", "mine"), str(tmp_path / "a")
+    mine = answer(settings, MessageType.TRAIN, data=data, **{"data-root": root})
+    shared = answer(settings, MessageType.TRAIN)
+    assert mine["metrics"]["num-examples"] == 40
+    assert shared["metrics"]["num-examples"] == len(prepare(settings).of_hospital(1)) != 40
+    assert not np.array_equal(unpack(mine["arrays"]).parameters, unpack(shared["arrays"]).parameters)
+    measured = answer(settings, MessageType.EVALUATE, data=data, **{"data-root": root})
+    assert measured["metrics"]["num-examples"] == 40
+
+
+def test_an_attacker_stays_one_on_its_own_data(settings: Settings, tmp_path: Path) -> None:
+    data, root = write(tmp_path / "a", "mine"), str(tmp_path / "a")
+    poisoned = settings.model_copy(update={"malicious": 1, "attack": "label-flip"})
+    (number,) = attackers(poisoned)
+    honest, attacked = (
+        unpack(answer(chosen, MessageType.TRAIN, number, data=data, **{"data-root": root})["arrays"])
+        for chosen in (settings, poisoned)
+    )
+    assert not np.array_equal(honest.parameters, attacked.parameters)
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"classes": 4}, r"its classes .*'class 3'\] differ from the federation's .*'class 2'\]"),
+        ({"size": 16}, r"its image shape \[1, 16, 16\] differs from the federation's \[1, 12, 12\]"),
+    ],
+)
+def test_data_that_do_not_fit(
+    settings: Settings, tmp_path: Path, changes: dict[str, Any], words: str
+) -> None:
+    data = write(tmp_path / "a", "mine", **changes)
+    with pytest.raises(UserError, match=words):
+        answer(settings, MessageType.TRAIN, data=data, **{"data-root": str(tmp_path / "a")})
+
+
+class Nowhere(Grid):
+    """A grid that keeps what is sent."""
+
+    def __init__(self) -> None:
+        self.sent: list[Message] = []
+
+    def send_and_receive(
+        self, messages: Iterable[Message], *, timeout: float | None = None
+    ) -> Iterable[Message]:
+        self.sent = list(messages)
+        return []
+
+    push_messages = pull_messages = create_message = get_node_ids = set_run = run = None  # type: ignore[assignment]
+
+
+def test_a_hospital_without_the_server_s_file_goes_by_what_it_is_told(
+    settings: Settings, tmp_path: Path
+) -> None:
+    for name, changes in {"mine": {}, "other": {"classes": 4}, "large": {"size": 16}}.items():
+        write(tmp_path / "a", name, **changes)
+    start = pack(build_learner(settings).initial())
+    content = RecordDict({"arrays": start, "config": ConfigRecord({"lr": 0.001, "server-round": 1})})
+    Briefing(grid := Nowhere(), settings).send_and_receive([Message(content, 5, MessageType.TRAIN)])
+    assert set(content) == {"arrays", "config"}
+    (told,) = grid.sent
+    app = make_client_app(settings.model_copy(update={"data_root": str(tmp_path / "nowhere")}))
+
+    def train(name: str) -> Message:
+        own = {"data": f"medmnist:{name}", "data-root": str(tmp_path / "a")}
+        return app(told, Context(1, 5, {"partition-id": 1, **own}, RecordDict(), {}))
+
+    assert train("mine").content["metrics"]["num-examples"] == 40
+    with pytest.raises(UserError, match=r"classes .*'class 3'\] differ"):
+        train("other")
+    with pytest.raises(UserError, match=r"image shape \[1, 16, 16\] differs"):
+        train("large")
+
+
+def test_it_costs_that_hospital_its_round_only(settings: Settings, tmp_path: Path) -> None:
+    data = write(tmp_path / "a", "mine", size=16)
+    grid = LocalGrid(make_client_app(settings), settings.clients)
+    grid._contexts[grid.get_node_ids()[2]].node_config |= {"data": data, "data-root": str(tmp_path / "a")}
+    summary, rounds = Server(settings, Terminal(settings, quiet=True)).run(grid)
+    assert summary["rounds"] == 2
+    for line in rounds:
+        (fault,) = line["faults"]
+        assert fault["hospital"] == 2 and "image shape [1, 16, 16]" in fault["reason"]

@@ -1,0 +1,61 @@
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from helpers import make_updates
+from references import differences
+
+from fedrobust.aggregation.sketch import from_text, sketch, sketch_global, to_text
+from fedrobust.federation import Updates
+
+
+def test_short_vectors_are_kept() -> None:
+    updates = make_updates(3, 100)
+    np.testing.assert_allclose(sketch(updates), differences(updates), atol=1e-6)
+    np.testing.assert_array_equal(sketch_global(updates), updates.global_parameters)
+
+
+def test_inner_products_survive() -> None:
+    updates = make_updates(6, 50_000, seed=1)
+    common = np.random.default_rng(2).standard_normal(50_000)
+    updates = Updates([u.with_delta(u.delta + u.node / 3 * common) for u in updates])
+    made, x = sketch(updates, 4096), differences(updates)
+    assert made.shape == (6, 4096)
+    lengths = np.linalg.norm(x, axis=1)
+    error = (made @ made.T - x @ x.T) / np.outer(lengths, lengths)
+    # One standard deviation is 1 / sqrt(4096) = 0.016.
+    assert 0.001 < np.abs(error).max() < 0.08
+
+
+def test_it_is_linear_and_the_same_in_every_round_of_a_run() -> None:
+    updates = make_updates(2, 50_000)
+    doubled = Updates([replace(u.with_delta(2 * u.delta), round=5) for u in updates])
+    np.testing.assert_allclose(sketch(doubled, 1000), 2 * sketch(updates, 1000), atol=1e-2)
+    other = Updates(list(updates), seed=1)
+    assert not np.allclose(sketch(other, 1000), sketch(updates, 1000))
+    # A difference of models, sketched, is the sketch of an update.
+    moved = Updates([replace(updates[0], global_parameters=updates[0].parameters)])
+    np.testing.assert_allclose(
+        sketch_global(moved, 1000) - sketch_global(updates, 1000), sketch(updates, 1000)[0], atol=1e-3
+    )
+
+
+@pytest.mark.parametrize("dtype", ["f4", "f8"])
+def test_text_keeps_every_bit(dtype: str) -> None:
+    array = np.random.default_rng(0).standard_normal(50).astype(dtype)
+    again = from_text(json.loads(json.dumps(to_text(array))), dtype)
+    assert again.dtype == dtype and again.flags.writeable
+    np.testing.assert_array_equal(again, array)
+
+
+def test_a_vector_that_repeats_with_the_sketch_s_length_does_not_vanish() -> None:
+    # The same signs in each stretch would add this one up to zero, or to four times its like.
+    row = np.random.default_rng(0).standard_normal(1000)
+    base = make_updates(2, 4000)
+    deltas = [np.concatenate([row, -row, row, -row]), np.concatenate([row] * 4)]
+    updates = Updates([u.with_delta(delta) for u, delta in zip(base, deltas, strict=True)])
+    squares = (sketch(updates, 1000) ** 2).sum(axis=1) / (4 * row @ row)
+    np.testing.assert_allclose(squares, 1.0, atol=0.3)
