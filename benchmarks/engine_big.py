@@ -28,8 +28,8 @@ from flwr.serverapp.strategy import FedAvg, FedMedian, Krum, Strategy
 
 from fedrobust.config import Settings
 from fedrobust.engines.launch import warm_up
+from fedrobust.engines.memory import SharedFolder
 from fedrobust.engines.pool import PoolGrid
-from fedrobust.engines.simulation import shared_folder
 from fedrobust.hosting import build_strategy
 from fedrobust.learners.base import State
 from fedrobust.parts import pack
@@ -90,7 +90,7 @@ def ours(rule: str, count: int) -> float:
     import engine_big  # by its own name: workers do not import the main module
 
     app = engine_big.only_returns
-    pool = PoolGrid(app(), app, HOSPITALS, WORKERS, shared_folder(4 * PARAMETERS * (HOSPITALS + 1)))
+    pool = PoolGrid(app(), app, HOSPITALS, WORKERS, SharedFolder(4 * PARAMETERS * (HOSPITALS + 1)))
     try:
         roster = Roster(pool, HOSPITALS)
         roster.enrol()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import io
 from collections.abc import Mapping
 from typing import Any, TypeVar
@@ -15,6 +16,12 @@ __all__ = ["LazyArray", "record_of", "records_in"]
 RecordT = TypeVar("RecordT", ArrayRecord, MetricRecord, ConfigRecord)
 
 
+@functools.lru_cache(maxsize=64)
+def _name(dtype: np.dtype[Any]) -> str:
+    """Return a type's name; NumPy takes longer to spell it than to look at the array."""
+    return str(dtype)
+
+
 class LazyArray(Array):
     """An Array around an ndarray: the numbers are not copied, and ``np.save`` runs when the bytes are asked for.
 
@@ -26,7 +33,7 @@ class LazyArray(Array):
 
     def __init__(self, values: NDArray[Any]) -> None:
         """Keep the numbers."""
-        about = {"dtype": str(values.dtype), "shape": tuple(values.shape), "stype": "numpy.ndarray"}
+        about = {"dtype": _name(values.dtype), "shape": values.shape, "stype": "numpy.ndarray"}
         self.__dict__.update(about, _values=values)
 
     def numpy(self) -> NDArray[Any]:

@@ -95,10 +95,11 @@ def simulate(
     Example: fedrobust simulate --clients 10 --malicious 2 --attack "backdoor(size=0.05)"
     """
     settings = _settings_to_resume(resume, flags, config) if resume else load_settings(flags, config)
-    from fedrobust.engines.launch import warm_up
+    from fedrobust.engines.launch import keep_freed_memory, warm_up
 
     # Before anything else is imported: the workers import meanwhile.
     warm_up(settings)
+    keep_freed_memory()
     from fedrobust.profiling import Profile, process_began
     from fedrobust.runner import run
     from fedrobust.terminal import Terminal, print_profile

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import time
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, cast
 
@@ -151,6 +151,7 @@ class Roster(Grid):
         """Exchange messages; return the replies ordered by hospital, the faulty ones as errors."""
         asked = list(messages)
         base = next((record for m in asked for record in records_in(m.content, ArrayRecord).values()), None)
+        bounds = {name: ABSURD * max(1.0, _length(array.numpy())) for name, array in (base or {}).items()}
         sent = {message.metadata.dst_node_id - 1: self._addressed(message) for message in asked}
         replies = list(self._grid.send_and_receive(list(sent.values()), timeout=timeout))
         # The grid has given the messages their ids; without ids, each node has got one message at most.
@@ -168,34 +169,41 @@ class Roster(Grid):
         }
         self.faults = []
         replies.sort(key=self.hospital_of)
-        usual = _usual_metrics(replies)
-        checked = [self._checked(reply, base, usual) for reply in replies]
+        metrics = [_metrics_of(reply) for reply in replies]
+        counted = Counter(names for names in metrics if names is not None)
+        usual = counted.most_common(1)[0][0] if counted else None
+        checked = [
+            self._checked(reply, bounds, names != usual)
+            for reply, names in zip(replies, metrics, strict=True)
+        ]
         silent = sorted(set(sent) - {self.hospital_of(reply) for reply in replies})
         self.faults += [Fault(number, "no reply in time") for number in silent]
         return checked
 
     def _addressed(self, message: Message) -> Message:
-        """Return a copy of a message, addressed to the node that plays its hospital."""
+        """Return a message to the node that plays its hospital; a copy where it goes by another number."""
         number = message.metadata.dst_node_id - 1
         node = self._node_of[number]
         content = message.content
+        if node == message.metadata.dst_node_id and not self._shared:
+            return message
         if self._shared:
             content = RecordDict({**content, SEAT: ConfigRecord({"partition-id": number})})
         data = message.metadata
         return Message(content, node, data.message_type, ttl=data.ttl, group_id=data.group_id)
 
-    def _checked(self, reply: Message, base: ArrayRecord | None, usual: frozenset[Any] | None) -> Message:
+    def _checked(self, reply: Message, bounds: Mapping[str, float], alien: bool) -> Message:
         """Return a reply, or an error in its place; keep the fault."""
-        fault = self._fault(reply, base)
+        fault = self._fault(reply, bounds)
         # Flower's strategies give the whole round up over one report of other names or lengths.
-        if fault is None and _metrics_of(reply) != usual:
+        if fault is None and alien:
             fault = "its metrics have other names or lengths than most hospitals'"
         if fault is None:
             return reply
         self.faults.append(Fault(self.hospital_of(reply), fault))
         return reply if reply.has_error() else _as_error(reply, fault)
 
-    def _fault(self, reply: Message, base: ArrayRecord | None) -> str | None:
+    def _fault(self, reply: Message, bounds: Mapping[str, float]) -> str | None:
         """Return what is wrong with a reply, or None."""
         if reply.has_error():
             return _last_line(reply.error.reason or f"error code {reply.error.code}")
@@ -210,9 +218,9 @@ class Roster(Grid):
         examples = next(iter(metrics.values())).get("num-examples")
         if not isinstance(examples, int | float) or not 0 < examples < 1e12:
             return f"num-examples is {examples}, not a positive number"
-        return self._array_fault(next(iter(arrays.values())), base)
+        return self._array_fault(next(iter(arrays.values())), bounds)
 
-    def _array_fault(self, arrays: ArrayRecord, base: ArrayRecord | None) -> str | None:
+    def _array_fault(self, arrays: ArrayRecord, bounds: Mapping[str, float]) -> str | None:
         shapes = {name: tuple(array.shape) for name, array in arrays.items()}
         if shapes != self._shapes:
             return f"wrong shape: {_brief(shapes)} instead of {_brief(self._shapes)}"
@@ -223,9 +231,9 @@ class Roster(Grid):
             length = _length(values)
             if not np.isfinite(length) and not np.isfinite(values).all():
                 return f"'{name}' holds NaN or infinite values"
-            start = 0.0 if base is None else _length(base[name].numpy())
-            if length > ABSURD * max(1.0, start):
-                return f"'{name}' is absurdly large: length {length:.3g}, the global model's is {start:.3g}"
+            bound = bounds.get(name, ABSURD)
+            if length > bound:
+                return f"'{name}' is absurdly large: length {length:.3g}, a million times the global model's and more"
         return None
 
     @property
@@ -276,12 +284,6 @@ def _metrics_of(reply: Message) -> frozenset[Any] | None:
         return None
     record = records[0]
     return frozenset((name, len(v) if isinstance(v, list) else None) for name, v in record.items())
-
-
-def _usual_metrics(replies: Sequence[Message]) -> frozenset[Any] | None:
-    """Return the names and lengths of metrics that most replies have."""
-    counted = Counter(metrics for reply in replies if (metrics := _metrics_of(reply)) is not None)
-    return counted.most_common(1)[0][0] if counted else None
 
 
 def _length(values: np.ndarray[Any, Any]) -> float:

@@ -7,7 +7,6 @@ import os
 import signal
 import subprocess
 import sys
-import tempfile
 import textwrap
 import time
 from collections.abc import Callable, Iterator
@@ -22,6 +21,7 @@ from flwr.app import ArrayRecord, ConfigRecord, Message, MessageType, RecordDict
 from flwr.clientapp import ClientApp
 
 from fedrobust import run
+from fedrobust.engines.memory import SharedFolder
 from fedrobust.engines.pool import PoolGrid
 
 NAMES = ("rounds.jsonl", "verdicts.jsonl", "model.safetensors")
@@ -129,7 +129,7 @@ def pool(tmp_path: Path) -> Iterator[Callable[..., PoolGrid]]:
     def start(
         make_app: Callable[[], ClientApp], hospitals: int = 6, workers: int = 2, **more: Any
     ) -> PoolGrid:
-        folder = Path(tempfile.mkdtemp(dir=tmp_path))
+        folder = SharedFolder(0, inside=tmp_path)
         started.append(PoolGrid(make_app(), make_app, hospitals, workers, folder, **more))
         return started[-1]
 
@@ -174,7 +174,7 @@ def test_shared_memory_is_used_again(pool: Callable[..., PoolGrid]) -> None:
     for _ in range(5):
         exchange(grid, np.zeros(5000, np.float32))
     assert grid._slots.lent_bytes == 0
-    assert len(list(grid._folder.iterdir())) == 1
+    assert len(list(grid._folder.path.glob("slots-*"))) == 1
 
 
 def test_reference_cycles_do_not_fill_the_memory(pool: Callable[..., PoolGrid]) -> None:
@@ -242,5 +242,5 @@ def test_nothing_is_left_in_shared_memory(pool: Callable[..., PoolGrid]) -> None
     grid = pool(pool_apps.adds_its_number)
     replies = exchange(grid, np.ones(1000, np.float32))
     grid.close()
-    assert not grid._folder.exists()
+    assert not grid._folder.path.exists()
     assert (numbers(replies[3]) == 4).all()

@@ -85,3 +85,13 @@ def test_without_room_the_numbers_travel_in_the_message(content: RecordDict, tmp
     light = broadcast(content, Slots(tmp_path / "nowhere"), {})
     back = loads(dumps(light), WorkerMemory().view)
     np.testing.assert_array_equal(back["arrays"]["a"].numpy(), content["arrays"]["a"].numpy())
+
+
+def test_what_was_received_never_goes_back_as_its_own_place(content: RecordDict, tmp_path: Path) -> None:
+    slots = Slots(tmp_path)
+    received = loads(dumps(broadcast(content, slots, {})), WorkerMemory().view)
+    light, used = outgoing(received, [])
+    assert used == []
+    assert not any(isinstance(array, SharedArray) for array in light["arrays"].values())
+    back = loads(dumps(light), slots.view)
+    np.testing.assert_array_equal(back["arrays"]["a"].numpy(), np.arange(50_000, dtype=np.float32))

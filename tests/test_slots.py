@@ -17,7 +17,7 @@ def test_what_is_written_is_seen(tmp_path: Path) -> None:
     values = np.random.default_rng(0).standard_normal((3, 5000)).astype(np.float32)
     place = slots.take(values.nbytes)
     fill(place, values)
-    np.testing.assert_array_equal(slots.view(place, "float32", (3, 5000)), values)
+    np.testing.assert_array_equal(slots.view(place, "<f4", (3, 5000)), values)
 
 
 def test_slots_do_not_overlap(tmp_path: Path) -> None:
@@ -26,14 +26,14 @@ def test_slots_do_not_overlap(tmp_path: Path) -> None:
     for number, place in enumerate(places):
         fill(place, np.full(1500, number, np.float32))
     for number, place in enumerate(places):
-        assert (slots.view(place, "float32", (1500,)) == number).all()
+        assert (slots.view(place, "<f4", (1500,)) == number).all()
     assert len(set(places)) == 150
 
 
 def test_a_slot_comes_back_when_the_last_view_is_gone(tmp_path: Path) -> None:
     slots = Slots(tmp_path)
     place = slots.take(400)
-    part = slots.view(place, "float32", (10, 10))[2:4].reshape(-1)
+    part = slots.view(place, "<f4", (10, 10))[2:4].reshape(-1)
     assert slots.take(400) != place
     del part
     assert slots.take(400) == place
@@ -83,7 +83,7 @@ def test_views_outlive_the_folder(tmp_path: Path) -> None:
     slots = Slots(tmp_path)
     place = slots.take(40)
     fill(place, np.arange(10, dtype=np.float32))
-    view = slots.view(place, "float32", (10,))
+    view = slots.view(place, "<f4", (10,))
     Path(place.file).unlink()
     del slots
     gc.collect()

@@ -11,14 +11,13 @@ import contextlib
 import gc
 import multiprocessing
 import pickle
-import shutil
+import selectors
 import sys
 import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
-from multiprocessing.connection import Connection, wait
-from pathlib import Path
+from multiprocessing.connection import Connection
 from types import ModuleType
 from typing import Any
 
@@ -27,6 +26,7 @@ from flwr.clientapp import ClientApp
 
 from fedrobust.arrays import records_in
 from fedrobust.engines.local import LocalGrid
+from fedrobust.engines.memory import SharedFolder
 from fedrobust.engines.shared import broadcast, dumps, loads
 from fedrobust.engines.slots import Place, Slots
 from fedrobust.engines.worker import MUCH, Done, Job, serve
@@ -63,8 +63,8 @@ class PoolGrid(LocalGrid):
         Picklable; each worker calls it without arguments for a ClientApp of its own.
     hospitals : int
     workers : int
-    folder : Path
-        For shared files, in memory if possible; removed in the end.
+    folder : SharedFolder
+        For shared files; removed in the end.
     limit_s : float
         Seconds until a hospital loses its round.
     on_reply : callable, optional
@@ -77,7 +77,7 @@ class PoolGrid(LocalGrid):
         make_app: Callable[[], ClientApp],
         hospitals: int,
         workers: int,
-        folder: Path,
+        folder: SharedFolder,
         limit_s: float = 3600.0,
         on_reply: Callable[[], None] | None = None,
     ) -> None:
@@ -86,9 +86,10 @@ class PoolGrid(LocalGrid):
         self._make_app = make_app
         self._folder = folder
         self._limit_s = limit_s
-        self._slots = Slots(folder)
+        self._slots = Slots(folder.path)
         self._states: dict[int, bytes] = {}
         self._started = 0
+        self._selector = selectors.DefaultSelector()
         self._workers = [self._start() for _ in range(workers)]
 
     def send_and_receive(
@@ -119,9 +120,9 @@ class PoolGrid(LocalGrid):
         while waiting or any(worker.tasks for worker in self._workers):
             for place in range(len(self._workers)):
                 self._feed(place, waiting, contents)
-            self._wait()
+            ready = self._ready()
             for place, worker in enumerate(self._workers):
-                reply = self._take(worker)
+                reply = self._take(worker, worker.number in ready)
                 if reply is None:
                     continue
                 if reply.has_error() and reply.error.code == _ERROR_WORKER_LOST:
@@ -170,13 +171,13 @@ class PoolGrid(LocalGrid):
                     places.append(self._slots.take(size))
         return places
 
-    def _take(self, worker: _Worker) -> Message | None:
+    def _take(self, worker: _Worker, ready: bool) -> Message | None:
         """Return a busy worker's reply, or an error if it is lost; None while it works."""
         if not worker.tasks:
             return None
         message, places = worker.tasks[0]
         try:
-            if worker.pipe.poll():
+            if ready:
                 done: Done = pickle.loads(worker.pipe.recv_bytes())
                 worker.tasks.popleft()
                 worker.since = time.monotonic()
@@ -198,12 +199,11 @@ class PoolGrid(LocalGrid):
             return Message(Error(_ERROR_CLIENT_RAISED, done.error), reply_to=message)
         return Message(loads(done.content, self._slots.view), reply_to=message)
 
-    def _wait(self) -> None:
-        """Sleep until a worker answers or dies, or a time limit may be over."""
-        busy = [worker for worker in self._workers if worker.tasks]
-        if busy:
-            oldest = min(worker.since for worker in busy)
-            wait([w.pipe for w in busy], timeout=max(0.0, oldest + self._limit_s - time.monotonic()))
+    def _ready(self) -> set[int]:
+        """Sleep until a worker answers or dies, or a time limit may be over; return who has something to say."""
+        oldest = min((w.since for w in self._workers if w.tasks), default=time.monotonic())
+        left = max(0.0, oldest + self._limit_s - time.monotonic())
+        return {key.data for key, _ in self._selector.select(left)}
 
     def _start(self) -> _Worker:
         context = multiprocessing.get_context("forkserver")
@@ -214,6 +214,7 @@ class PoolGrid(LocalGrid):
             process.start()
         theirs.close()
         self._started += 1
+        self._selector.register(ours, selectors.EVENT_READ, self._started)
         return _Worker(self._started, process, ours)
 
     def _replace(self, place: int, waiting: deque[Message], lost: int = 1) -> _Worker:
@@ -228,8 +229,8 @@ class PoolGrid(LocalGrid):
         self._workers[place] = self._start()
         return self._workers[place]
 
-    @staticmethod
-    def _stop(worker: _Worker) -> None:
+    def _stop(self, worker: _Worker) -> None:
+        self._selector.unregister(worker.pipe)
         worker.pipe.close()
         worker.process.kill()
         worker.process.join()
@@ -238,7 +239,9 @@ class PoolGrid(LocalGrid):
         """End the workers, also in the middle of a training, and remove the shared files."""
         for worker in self._workers:
             self._stop(worker)
-        shutil.rmtree(self._folder, ignore_errors=True)
+        self._workers = []
+        self._selector.close()
+        self._folder.remove()
 
 
 @contextlib.contextmanager

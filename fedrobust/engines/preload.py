@@ -4,6 +4,8 @@ import torch
 
 import fedrobust.client
 import fedrobust.learners.mutual  # noqa: F401
+from fedrobust.engines.launch import keep_freed_memory
 
 # One thread before any operation: a pool of threads made here would not survive the fork into workers.
 torch.set_num_threads(1)
+keep_freed_memory()

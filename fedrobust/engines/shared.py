@@ -6,9 +6,9 @@ pickling it sends the slot's place. So a round's parameters are written once for
 
 from __future__ import annotations
 
-import mmap
-import os
+import copyreg
 import pickle
+import threading
 from collections.abc import Callable, Sequence
 from io import BytesIO
 from typing import Any
@@ -17,7 +17,7 @@ from flwr.app import Array, ArrayRecord, RecordDict
 from numpy.typing import NDArray
 
 from fedrobust.arrays import LazyArray, record_of, records_in
-from fedrobust.engines.slots import Place, Slots, fill, look
+from fedrobust.engines.slots import Mapping, Place, Slots, fill
 
 __all__ = ["SharedArray", "WorkerMemory", "broadcast", "dumps", "loads", "outgoing"]
 
@@ -44,22 +44,21 @@ class SharedArray(LazyArray):
 class _Pickler(pickle.Pickler):
     """Sends the place of a shared array instead of its numbers."""
 
-    def persistent_id(self, thing: Any) -> Any:
-        if isinstance(thing, SharedArray):
-            return thing.__dict__["place"], thing.dtype, tuple(thing.shape)
-        return None
+    dispatch_table = copyreg.dispatch_table.copy()
 
 
-class _Unpickler(pickle.Unpickler):
-    """Reads what `_Pickler` wrote in a process of the same pool, the only source of these bytes."""
+def _place_of(array: SharedArray) -> tuple[Any, ...]:
+    return _arrived, (array.__dict__["place"], array.numpy().dtype.str, array.shape)
 
-    def __init__(self, data: bytes, viewer: Viewer) -> None:
-        super().__init__(BytesIO(data))
-        self._viewer = viewer
 
-    def persistent_load(self, about: Any) -> SharedArray:
-        place, dtype, shape = about
-        return SharedArray(place, self._viewer(place, dtype, shape))
+_Pickler.dispatch_table[SharedArray] = _place_of
+
+#: How the array at a place is seen, while `loads` is at work in a thread.
+_here = threading.local()
+
+
+def _arrived(place: Place, dtype: str, shape: tuple[int, ...]) -> SharedArray:
+    return SharedArray(place, _here.viewer(place, dtype, shape))
 
 
 def dumps(thing: Any) -> bytes:
@@ -70,8 +69,12 @@ def dumps(thing: Any) -> bytes:
 
 
 def loads(data: bytes, viewer: Viewer) -> Any:
-    """Read what `dumps` wrote in another process of the pool."""
-    return _Unpickler(data, viewer).load()
+    """Read what `dumps` wrote in another process of the pool, the only source of these bytes."""
+    _here.viewer = viewer
+    try:
+        return pickle.loads(data)
+    finally:
+        del _here.viewer
 
 
 def broadcast(content: RecordDict, slots: Slots, known: dict[int, ArrayRecord]) -> RecordDict:
@@ -112,13 +115,14 @@ def outgoing(content: RecordDict, places: Sequence[Place]) -> tuple[RecordDict, 
     """
     left = list(places)
     used: list[Place] = []
-    light = RecordDict(dict(content))
+    light: dict[str, Any] = dict(content)
     for name, record in records_in(content, ArrayRecord).items():
         arrays: dict[str, Array] = {}
         for key, array in record.items():
             values = array.numpy()
             place = min((p for p in left if p.size >= values.nbytes), key=lambda p: p.size, default=None)
-            arrays[key] = array
+            # The place that a received array came in is not the reply's.
+            arrays[key] = LazyArray(values) if isinstance(array, SharedArray) else array
             if place is None or values.size == 0 or values.dtype.hasobject:
                 continue
             try:
@@ -129,7 +133,7 @@ def outgoing(content: RecordDict, places: Sequence[Place]) -> tuple[RecordDict, 
             used.append(place)
             arrays[key] = SharedArray(place, values)
         light[name] = record_of(arrays)
-    return light, used
+    return RecordDict(light), used
 
 
 class WorkerMemory:
@@ -137,18 +141,14 @@ class WorkerMemory:
 
     def __init__(self) -> None:
         """Map nothing yet."""
-        self._mappings: dict[str, mmap.mmap] = {}
+        self._mappings: dict[str, Mapping] = {}
         self._looks: list[tuple[Place, Any]] = []
 
     def view(self, place: Place, dtype: str, shape: tuple[int, ...]) -> NDArray[Any]:
         """Return a read-only array over a slot."""
         if place.file not in self._mappings:
-            descriptor = os.open(place.file, os.O_RDONLY)
-            try:
-                self._mappings[place.file] = mmap.mmap(descriptor, 0, access=mmap.ACCESS_READ)
-            finally:
-                os.close(descriptor)
-        array, alive = look(self._mappings[place.file], place, dtype, shape, writeable=False)
+            self._mappings[place.file] = Mapping(place.file, writeable=False)
+        array, alive = self._mappings[place.file].look(place.start, dtype, shape)
         self._looks.append((place, alive))
         return array
 

@@ -2,11 +2,7 @@
 
 from __future__ import annotations
 
-import contextlib
 import functools
-import os
-import shutil
-import tempfile
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -18,18 +14,10 @@ from flwr.clientapp import ClientApp
 from fedrobust.client import make_client_app
 from fedrobust.config import Settings
 from fedrobust.data.sources import FederationData, adopt
+from fedrobust.engines.memory import SharedFolder
 from fedrobust.engines.pool import PoolGrid
 
-__all__ = ["pool_of_hospitals", "shared_folder"]
-
-
-def shared_folder(needed: int) -> Path:
-    """Return a new folder in shared memory, on disk where memory has no room for twice the bytes needed."""
-    memory = Path("/dev/shm")
-    roomy = False
-    with contextlib.suppress(OSError):
-        roomy = shutil.disk_usage(memory).free > 2 * needed and os.access(memory, os.W_OK)
-    return Path(tempfile.mkdtemp(prefix="fedrobust-", dir=memory if roomy else None))
+__all__ = ["pool_of_hospitals"]
 
 
 def pool_of_hospitals(
@@ -45,9 +33,9 @@ def pool_of_hospitals(
     view of the file in every worker.
     """
     dealt = data.records.take(np.concatenate(data.hospitals))
-    folder = shared_folder(dealt.images.nbytes)
+    folder = SharedFolder(dealt.images.nbytes)
     try:
-        images = folder / "images.npy"
+        images = folder.path / "images.npy"
         np.save(images, dealt.images)
         ends = np.cumsum([len(part) for part in data.hospitals])
         hospitals = tuple(
@@ -65,7 +53,7 @@ def pool_of_hospitals(
             client_app, make_app, settings.clients, workers, folder, settings.client_timeout, on_reply
         )
     except BaseException:
-        shutil.rmtree(folder, ignore_errors=True)
+        folder.remove()
         raise
 
 

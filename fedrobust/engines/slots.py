@@ -7,7 +7,6 @@ Whoever fills a slot does so with ``pwrite``: where the room runs out it gets an
 
 from __future__ import annotations
 
-import contextlib
 import mmap
 import os
 import tempfile
@@ -19,7 +18,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["Place", "Slots", "fill", "look"]
+__all__ = ["Mapping", "Place", "Slots", "fill"]
 
 #: Slots in a file: enough to keep files and mappings few for small models, and sparse where they stay empty.
 _IN_A_FILE = 64
@@ -47,64 +46,71 @@ def fill(place: Place, values: NDArray[Any]) -> None:
         raise ValueError(f"{values.nbytes} bytes do not fit a slot of {place.size}")
     rest = memoryview(np.ascontiguousarray(values).reshape(-1).view(np.uint8).data)
     start = place.start
-    with _opened(place.file) as descriptor:
+    descriptor = os.open(place.file, os.O_WRONLY)
+    try:
         while rest:
             written = os.pwrite(descriptor, rest, start)
             rest, start = rest[written:], start + written
-
-
-@contextlib.contextmanager
-def _opened(file: str) -> Any:
-    descriptor = os.open(file, os.O_WRONLY)
-    try:
-        yield descriptor
     finally:
         os.close(descriptor)
+
+
+class Mapping:
+    """A slots file in this process's memory.
+
+    Parameters
+    ----------
+    file : str
+    writeable : bool
+    """
+
+    def __init__(self, file: str, *, writeable: bool) -> None:
+        """Map the whole file."""
+        descriptor = os.open(file, os.O_RDWR if writeable else os.O_RDONLY)
+        try:
+            access = mmap.ACCESS_WRITE if writeable else mmap.ACCESS_READ
+            self._memory = mmap.mmap(descriptor, 0, access=access)
+        finally:
+            os.close(descriptor)
+        self._writeable = writeable
+        self._address = np.frombuffer(self._memory, np.uint8).__array_interface__["data"][0]
+
+    def look(
+        self, start: int, dtype: str, shape: tuple[int, ...], after: Callable[[], None] | None = None
+    ) -> tuple[NDArray[Any], weakref.ref[Any]]:
+        """Return an array over a slot, and a reference that dies with the last array over it.
+
+        Parameters
+        ----------
+        start : int
+            The slot's first byte.
+        dtype : str
+            As NumPy's array interface writes it, such as ``"<f4"``.
+        shape : tuple of int
+        after : callable, optional
+            Called when the last array over the slot is gone.
+        """
+        lease = _Lease()
+        lease.mapping, lease.after = self, after
+        lease.__array_interface__ = {
+            "version": 3,
+            "typestr": dtype,
+            "shape": shape,
+            "data": (self._address + start, not self._writeable),
+        }
+        return np.asarray(lease), weakref.ref(lease)
 
 
 class _Lease:
     """Owns the view of a slot: NumPy keeps it alive as long as there is any array over these bytes."""
 
-    def __init__(
-        self, mapping: mmap.mmap, place: Place, dtype: str, shape: tuple[int, ...], writeable: bool
-    ) -> None:
-        self._mapping = mapping
-        whole = np.frombuffer(mapping, np.uint8)
-        address = whole.__array_interface__["data"][0] + place.start
-        self.__array_interface__ = {
-            "version": 3,
-            "typestr": np.dtype(dtype).str,
-            "shape": shape,
-            "data": (address, not writeable),
-        }
+    mapping: Mapping
+    after: Callable[[], None] | None
+    __array_interface__: dict[str, Any]
 
-
-def look(
-    mapping: mmap.mmap,
-    place: Place,
-    dtype: str,
-    shape: tuple[int, ...],
-    *,
-    writeable: bool,
-    after: Callable[[], None] | None = None,
-) -> tuple[NDArray[Any], weakref.ref[Any]]:
-    """Return an array over a slot, and a reference that dies with the last array over it.
-
-    Parameters
-    ----------
-    mapping : mmap
-        Of the slot's file.
-    place : Place
-    dtype : str
-    shape : tuple of int
-    writeable : bool
-    after : callable, optional
-        Called when the last array over the slot is gone.
-    """
-    lease = _Lease(mapping, place, dtype, shape, writeable)
-    if after is not None:
-        weakref.finalize(lease, after).atexit = False
-    return np.asarray(lease), weakref.ref(lease)
+    def __del__(self) -> None:
+        if self.after is not None:
+            self.after()
 
 
 class Slots:
@@ -128,7 +134,7 @@ class Slots:
         self._held: dict[int, set[Place]] = {}
         self._returned: list[Place] = []
         self.lent_bytes = 0
-        self._mappings: dict[str, mmap.mmap] = {}
+        self._mappings: dict[str, Mapping] = {}
 
     def take(self, size: int) -> Place:
         """Return a free slot of `size` bytes or a little more; `OSError` if no file can be made."""
@@ -141,9 +147,8 @@ class Slots:
 
     def give(self, places: Iterable[Place]) -> None:
         """Take slots back; the last one given is the next one taken, as its pages are warm."""
-        held = set().union(*self._held.values())
         for place in places:
-            if place in held:
+            if any(place in held for held in self._held.values()):
                 self._returned.append(place)
             else:
                 self._free[place.size].append(place)
@@ -160,15 +165,15 @@ class Slots:
         """Return a writeable array over a slot, which comes back by itself when the array is gone."""
 
         def back() -> None:
-            self.give([place])
+            self.give((place,))
 
-        return look(self._mappings[place.file], place, dtype, shape, writeable=True, after=back)[0]
+        return self._mappings[place.file].look(place.start, dtype, shape, back)[0]
 
     def _more(self, size: int) -> list[Place]:
         descriptor, name = tempfile.mkstemp(prefix="slots-", dir=self._folder)
         try:
             os.ftruncate(descriptor, size * _IN_A_FILE)
-            self._mappings[name] = mmap.mmap(descriptor, size * _IN_A_FILE)
         finally:
             os.close(descriptor)
+        self._mappings[name] = Mapping(name, writeable=True)
         return [Place(name, number * size, size) for number in reversed(range(_IN_A_FILE))]
