@@ -2,6 +2,7 @@
 
     python benchmarks/training.py
     python benchmarks/training.py --profile     where the plain step's time goes, by operator
+    python benchmarks/training.py --memory      the main job's training with and without keeping freed memory
 
 A step is forward, cross-entropy and backward of a batch of 32. Figures are milliseconds of processor time, the median of
 rounds in which the variants take turns.
@@ -11,6 +12,8 @@ from __future__ import annotations
 
 import argparse
 import statistics
+import subprocess
+import sys
 import time
 import warnings
 from collections.abc import Callable
@@ -99,15 +102,57 @@ def show(title: str, found: dict[str, float]) -> None:
     print(f"{title}: " + ", ".join(f"{name} {value:.2f} ms" for name, value in found.items()), flush=True)
 
 
+def trained(keep: bool) -> float:
+    """Return the seconds in which this process trains the main job's ten hospitals for a round, after one to warm up."""
+    from fedrobust import Settings
+    from fedrobust.data.sources import prepare
+    from fedrobust.engines.launch import keep_freed_memory
+    from fedrobust.parts import build_learner
+
+    if keep:
+        keep_freed_memory()
+    settings = Settings()
+    learner, data = build_learner(settings), prepare(settings)
+    seconds = []
+    for round_ in range(4):
+        began = time.perf_counter()
+        for number in range(settings.clients):
+            learner.fit(
+                learner.initial(), data.of_hospital(number), round=round_, client=number, lr=settings.lr
+            )
+        seconds.append(time.perf_counter() - began)
+    return statistics.median(seconds[1:])
+
+
+def memory() -> None:
+    """Train in fresh processes, with and without keeping freed memory in turn."""
+    found: dict[str, list[float]] = {"as it comes": [], "keep": []}
+    for _ in range(3):
+        for name, seconds in found.items():
+            call = [sys.executable, __file__, "--trained", name]
+            seconds.append(float(subprocess.run(call, check=True, capture_output=True, text=True).stdout))
+    for name, seconds in found.items():
+        print(f"freed memory, {name}: " + ", ".join(f"{value:.2f} s" for value in seconds))
+
+
 def main() -> None:
     """Race the variants, or profile the plain step."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--profile", action="store_true")
+    parser.add_argument("--memory", action="store_true")
+    parser.add_argument("--trained", help=argparse.SUPPRESS)
     warnings.simplefilter("ignore")
     torch.set_num_threads(1)
-    if parser.parse_args().profile:
+    arguments = parser.parse_args()
+    if arguments.trained:
+        print(trained(arguments.trained == "keep"))
+        return
+    if arguments.memory:
+        memory()
+        return
+    if arguments.profile:
         plain = variants("cnn", 1, 28, compiled=False)["plain"]
         plain()
         with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CPU]) as profile:
