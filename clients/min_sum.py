@@ -2,39 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from typing import Any, ClassVar
 
-from fedrobust.colluding import PERTURBATIONS, Line, alike, choice, seen, sees
-from fedrobust.federation import Attack, Update
+import numpy as np
+
+from fedrobust.colluding import Agnostic
 
 __all__ = ["MinSum"]
 
 
-class MinSum(Attack):
-    """Sends the honest mean, moved as far as its summed squared distances to the honest updates stay within the largest such sum of an honest one.
+class MinSum(Agnostic):
+    """Sends the honest mean, moved as far as its summed squared distances stay within those of an honest update.
 
-    Shejwalkar & Houmansadr, "Manipulating the Byzantine", NDSS 2021, eq. 7, AGR-agnostic: mean + gamma p with the largest
-    gamma that their halving search (algorithm 1) finds, on differences from the global model. All colluders send
-    the same.
-
-    Parameters
-    ----------
-    perturbation : str
-        The direction p: ``std``, minus the standard deviation of each coordinate; ``unit``, minus the mean scaled to
-        length 1; or ``sign``, minus the mean's signs.
-    knowledge : str
-        ``all``: the honest hospitals' updates; ``colluders``: those that the colluders trained stand in for them. A
-        single colluder then knows no distance and stays as it is.
+    Shejwalkar & Houmansadr, NDSS 2021, eq. 7; what it shares with its sibling, and the options, stand in `Agnostic`.
     """
 
-    def __init__(self, perturbation: str = "std", knowledge: str = "all") -> None:
-        """Check the options."""
-        self.perturbation = choice("min-sum", "perturbation", perturbation, PERTURBATIONS)
-        self.knowledge = sees("min-sum", knowledge)
+    name: ClassVar[str] = "min-sum"
 
-    def collude(self, colluders: Sequence[Update], honest: Sequence[Update]) -> list[Update]:
-        """Return the moved mean for each colluder."""
-        line = Line(seen(colluders, honest), self.perturbation)
-        limit = line.squares.sum(axis=1).max()
-        gamma = line.farthest(lambda squares: bool(squares.sum() <= limit))
-        return alike(colluders, line.at(gamma))
+    def size(self, squares: Any) -> Any:
+        """Return the sum of the squared distances."""
+        return np.asarray(squares.sum(axis=-1))

@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from collections.abc import Callable, Sequence
 from dataclasses import replace
-from typing import Literal
+from typing import ClassVar, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
 from fedrobust.aggregation.geometry import squared_distances
 from fedrobust.errors import UserError, nearest
-from fedrobust.federation import Update, Updates, Vector
+from fedrobust.federation import Attack, Update, Updates, Vector
 
-__all__ = ["PERTURBATIONS", "Line", "alike", "choice", "positive", "seen", "sees"]
+__all__ = ["PERTURBATIONS", "Agnostic", "Line", "alike", "choice", "positive", "seen", "sees"]
 
 Floats = NDArray[np.float64]
 
@@ -110,3 +111,40 @@ class Line:
             else:
                 gamma -= step
         return good
+
+
+class Agnostic(Attack):
+    """Sends the honest mean, moved as far as its distances to the honest updates stay within theirs among each other.
+
+    Shejwalkar & Houmansadr, "Manipulating the Byzantine", NDSS 2021, section IV, without knowledge of the rule: mean +
+    gamma p with the largest gamma that their halving search (algorithm 1) finds, on differences from the global model.
+    All colluders send the same.
+
+    Parameters
+    ----------
+    perturbation : str
+        The direction p: ``std``, minus the standard deviation of each coordinate; ``unit``, minus the mean scaled to
+        length 1; or ``sign``, minus the mean's signs.
+    knowledge : str
+        ``all``: the honest hospitals' updates; ``colluders``: those that the colluders trained stand in for them. A
+        single colluder then knows no distance and stays as it is.
+    """
+
+    #: The attack's name, for messages.
+    name: ClassVar[str]
+
+    def __init__(self, perturbation: str = "std", knowledge: str = "all") -> None:
+        """Check the options."""
+        self.perturbation = choice(self.name, "perturbation", perturbation, PERTURBATIONS)
+        self.knowledge = sees(self.name, knowledge)
+
+    @abstractmethod
+    def size(self, squares: Floats) -> Floats:
+        """Return what of squared distances to the updates must not exceed an honest update's, along the last axis."""
+
+    def collude(self, colluders: Sequence[Update], honest: Sequence[Update]) -> list[Update]:
+        """Return the moved mean for each colluder."""
+        line = Line(seen(colluders, honest), self.perturbation)
+        limit = self.size(line.squares).max()
+        gamma = line.farthest(lambda squares: bool(self.size(squares) <= limit))
+        return alike(colluders, line.at(gamma))

@@ -195,9 +195,9 @@ class Server:
         return fresh
 
     def _idle_attacks(self, said: Mapping[int, frozenset[str]]) -> list[str]:
-        """Return the attacks that changed nothing at any hospital in this round."""
+        """Return the attacks that changed nothing at any hospital in this round; a hospital that is silent says nothing."""
         every = frozenset().union(*self._attacks.values())
-        at_work = (self._attacks[number] - said[number] for number in said if number in self._attacks)
+        at_work = (names - said.get(number, frozenset()) for number, names in self._attacks.items())
         return sorted(every.difference(*at_work))
 
     def _note_lap(self, folder: RunFolder, number: int) -> None:

@@ -31,9 +31,9 @@ NAMES = ("rounds.jsonl", "verdicts.jsonl", "model.safetensors")
     "changes", [{}, {"backbone": "shufflenet_v2_x0_5", "head": "linear", "malicious": 1}]
 )
 def test_workers_do_not_change_a_bit(tmp_path: Path, changes: dict[str, object]) -> None:
-    alone = run(tiny(tmp_path / "1", clients=3, **changes))
-    for workers in (2, 3) if not changes else (2,):
-        pooled = run(tiny(tmp_path / str(workers), **{"clients": 3, **changes, "workers": workers}))
+    alone = run(tiny(tmp_path / "1", **changes))
+    for workers in (2, 4) if not changes else (2,):
+        pooled = run(tiny(tmp_path / str(workers), **changes, workers=workers))
         for name in NAMES:
             assert (alone.folder / name).read_bytes() == (pooled.folder / name).read_bytes()
 
