@@ -36,6 +36,9 @@ __all__ = ["PoolGrid"]
 _ERROR_CLIENT_RAISED = 1
 _ERROR_WORKER_LOST = 2
 
+#: Seconds that a worker may take to start: the fork server may still be importing.
+_START_S = 60.0
+
 #: Bytes that certainly fit a pipe nobody reads: 64 KiB on Linux, 16 KiB on macOS.
 _PIPE_HOLDS = 1 << 13
 
@@ -48,6 +51,7 @@ class _Worker:
     process: Any
     pipe: Connection
     tasks: deque[tuple[Message, list[Place]]] = field(default_factory=deque)
+    up: bool = False
     since: float = 0.0
     busy_s: float = 0.0
 
@@ -122,6 +126,8 @@ class PoolGrid(LocalGrid):
                 self._feed(place, waiting, contents)
             ready = self._ready()
             for place, worker in enumerate(self._workers):
+                if worker.number in ready and not self._heard(place, waiting):
+                    continue
                 reply = self._take(worker, worker.number in ready)
                 if reply is None:
                     continue
@@ -171,6 +177,21 @@ class PoolGrid(LocalGrid):
                     places.append(self._slots.take(size))
         return places
 
+    def _heard(self, place: int, waiting: deque[Message]) -> bool:
+        """Tell whether what a worker has to say is a reply; otherwise it is up now, or has died at rest."""
+        worker = self._workers[place]
+        if worker.tasks and worker.up:
+            return True
+        try:
+            worker.pipe.recv_bytes()
+        except (EOFError, OSError):
+            # Who died with a hospital's message in hand is `_take`'s business.
+            if not worker.tasks:
+                self._replace(place, waiting, lost=0)
+            return bool(worker.tasks)
+        worker.up, worker.since = True, time.monotonic()
+        return False
+
     def _take(self, worker: _Worker, ready: bool) -> Message | None:
         """Return a busy worker's reply, or an error if it is lost; None while it works."""
         if not worker.tasks:
@@ -182,7 +203,7 @@ class PoolGrid(LocalGrid):
                 worker.tasks.popleft()
                 worker.since = time.monotonic()
                 return self._received(worker, message, places, done)
-            if time.monotonic() - worker.since < self._limit_s:
+            if time.monotonic() < self._deadline(worker):
                 return None
             reason = f"no answer within {self._limit_s:g} s"
         except (EOFError, OSError):
@@ -201,9 +222,12 @@ class PoolGrid(LocalGrid):
 
     def _ready(self) -> set[int]:
         """Sleep until a worker answers or dies, or a time limit may be over; return who has something to say."""
-        oldest = min((w.since for w in self._workers if w.tasks), default=time.monotonic())
-        left = max(0.0, oldest + self._limit_s - time.monotonic())
-        return {key.data for key, _ in self._selector.select(left)}
+        first = min((self._deadline(w) for w in self._workers if w.tasks), default=0.0)
+        return {key.data for key, _ in self._selector.select(max(0.0, first - time.monotonic()))}
+
+    def _deadline(self, worker: _Worker) -> float:
+        """Return until when a worker may be at its first message; its own start is not the hospital's time."""
+        return worker.since + self._limit_s + (0.0 if worker.up else _START_S)
 
     def _start(self) -> _Worker:
         context = multiprocessing.get_context("forkserver")

@@ -60,6 +60,8 @@ def serve(pipe: Connection, make_app: Callable[[], ClientApp], path: list[str]) 
     gc.freeze()
     # An end of the pipe means that the server is gone: there is nobody left to answer.
     with contextlib.suppress(EOFError, OSError):
+        # Up: from now on the time is the hospitals'.
+        pipe.send_bytes(b"")
         while True:
             job: Job = pickle.loads(pipe.recv_bytes())
             began = time.perf_counter()
