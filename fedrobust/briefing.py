@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Any
 
 from flwr.app import ConfigRecord, Message, MessageType, RecordDict
 from flwr.serverapp import Grid
 
 from fedrobust.config import Settings
 from fedrobust.data.sources import prepare
+from fedrobust.wrapped import WrappedGrid
 
 __all__ = ["BRIEFING", "Briefing"]
 
@@ -17,7 +17,7 @@ __all__ = ["BRIEFING", "Briefing"]
 BRIEFING = "federation"
 
 
-class Briefing(Grid):
+class Briefing(WrappedGrid):
     """Adds the classes and the image shape to each message to train or evaluate.
 
     A hospital with data of its own compares them with its own, and need not hold the server's data.
@@ -31,7 +31,7 @@ class Briefing(Grid):
 
     def __init__(self, grid: Grid, settings: Settings) -> None:
         """Wrap the grid; the data are looked at with the first message."""
-        self._grid = grid
+        super().__init__(grid)
         self._settings = settings
 
     def _briefed(self, message: Message) -> Message:
@@ -49,7 +49,7 @@ class Briefing(Grid):
         """Exchange messages as the wrapped grid does, each with the briefing."""
         asked = list(messages)
         briefed = [self._briefed(message) for message in asked]
-        replies = list(self._grid.send_and_receive(briefed, timeout=timeout))
+        replies = list(self.inner.send_and_receive(briefed, timeout=timeout))
         # The ids that the grid gave tell the caller which reply belongs to which message.
         for message, sent in zip(asked, briefed, strict=True):
             message.metadata.__dict__["_message_id"] = sent.metadata.message_id
@@ -57,25 +57,4 @@ class Briefing(Grid):
 
     def push_messages(self, messages: Iterable[Message]) -> Iterable[str]:
         """Push messages as the wrapped grid does, each with the briefing."""
-        return self._grid.push_messages([self._briefed(m) for m in messages])
-
-    def pull_messages(self, message_ids: Iterable[str]) -> Iterable[Message]:
-        """Pull messages as the wrapped grid does."""
-        return self._grid.pull_messages(message_ids)
-
-    def get_node_ids(self) -> Iterable[int]:
-        """Return the wrapped grid's nodes."""
-        return self._grid.get_node_ids()
-
-    def create_message(self, *args: Any, **options: Any) -> Message:
-        """Create a message as the wrapped grid does."""
-        return self._grid.create_message(*args, **options)
-
-    def set_run(self, run: Any) -> None:
-        """Pass the run on."""
-        self._grid.set_run(run)
-
-    @property
-    def run(self) -> Any:
-        """Return the wrapped grid's run."""
-        return self._grid.run
+        return self.inner.push_messages([self._briefed(m) for m in messages])

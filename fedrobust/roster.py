@@ -19,6 +19,7 @@ from flwr.serverapp import Grid
 
 from fedrobust.arrays import records_in
 from fedrobust.errors import UserError
+from fedrobust.wrapped import WrappedGrid
 
 __all__ = ["SEAT", "Fault", "Roster"]
 
@@ -39,7 +40,7 @@ class Fault:
     reason: str
 
 
-class Roster(Grid):
+class Roster(WrappedGrid):
     """Orders another Grid's nodes and replies by hospital, and turns faulty replies into errors.
 
     Strategies see hospital h as node h + 1, whatever id the wrapped grid gave its node. In Flower's simulation, where
@@ -62,7 +63,7 @@ class Roster(Grid):
 
     def __init__(self, grid: Grid, hospitals: int, wait_s: float = 60) -> None:
         """Wrap the grid; `enrol` asks the nodes who they are."""
-        self._grid = grid
+        super().__init__(grid)
         self._hospitals = hospitals
         self._wait_s = wait_s
         self._claims: dict[int, ConfigRecord] = {}
@@ -82,7 +83,7 @@ class Roster(Grid):
         """
         deadline = time.monotonic() + self._wait_s
         while True:
-            self._ask([node for node in self._grid.get_node_ids() if node not in self._claims])
+            self._ask([node for node in self.inner.get_node_ids() if node not in self._claims])
             claimed = [(_number(record), node) for node, record in self._claims.items()]
             numbers = sorted(number for number, _ in claimed if number < self._hospitals)
             twice = sorted({number for number in numbers if numbers.count(number) > 1})
@@ -108,7 +109,7 @@ class Roster(Grid):
 
     def _ask(self, nodes: Sequence[int]) -> None:
         questions = [Message(RecordDict(), dst_node_id=n, message_type=MessageType.QUERY) for n in nodes]
-        for answer in self._grid.send_and_receive(questions, timeout=self._wait_s):
+        for answer in self.inner.send_and_receive(questions, timeout=self._wait_s):
             node = answer.metadata.src_node_id
             if answer.has_error():
                 raise UserError(f"node {node} does not start: {_last_line(answer.error.reason or '')}")
@@ -118,8 +119,7 @@ class Roster(Grid):
         """Tell whether all nodes of a simulation are there, fewer than the hospitals."""
         from flwr.superlink.grid import InMemoryGrid
 
-        # An attack that sees several updates stands between Flower's grid and this one.
-        if not isinstance(getattr(self._grid, "inner", self._grid), InMemoryGrid) or not self._claims:
+        if not isinstance(self.innermost, InMemoryGrid) or not self._claims:
             return False
         promised = next(iter(self._claims.values())).get("num-partitions")
         return promised == len(self._claims)
@@ -153,7 +153,7 @@ class Roster(Grid):
         base = next((record for m in asked for record in records_in(m.content, ArrayRecord).values()), None)
         bounds = {name: ABSURD * max(1.0, _length(array.numpy())) for name, array in (base or {}).items()}
         sent = {message.metadata.dst_node_id - 1: self._addressed(message) for message in asked}
-        replies = list(self._grid.send_and_receive(list(sent.values()), timeout=timeout))
+        replies = list(self.inner.send_and_receive(list(sent.values()), timeout=timeout))
         # The grid has given the messages their ids; without ids, each node has got one message at most.
         by_message = {m.metadata.message_id: number for number, m in sent.items() if m.metadata.message_id}
         by_node = {m.metadata.dst_node_id: number for number, m in sent.items()}
@@ -236,31 +236,9 @@ class Roster(Grid):
                 return f"'{name}' is absurdly large: length {length:.3g}, a million times the global model's and more"
         return None
 
-    @property
-    def busy_s(self) -> float:
-        """Return the seconds of the hospitals' own work in the last exchange, where the wrapped grid tells; else 0."""
-        return float(getattr(self._grid, "busy_s", 0.0))
-
-    def set_run(self, run: Any) -> None:
-        """Pass the run on."""
-        self._grid.set_run(run)
-
-    @property
-    def run(self) -> Any:
-        """Return the wrapped grid's run."""
-        return self._grid.run
-
-    def create_message(self, *args: Any, **options: Any) -> Message:
-        """Create a message as the wrapped grid does."""
-        return self._grid.create_message(*args, **options)
-
     def push_messages(self, messages: Iterable[Message]) -> Iterable[str]:
         """Push messages as the wrapped grid does; their replies are neither ordered nor checked."""
-        return self._grid.push_messages([self._addressed(message) for message in messages])
-
-    def pull_messages(self, message_ids: Iterable[str]) -> Iterable[Message]:
-        """Pull messages as the wrapped grid does."""
-        return self._grid.pull_messages(message_ids)
+        return self.inner.push_messages([self._addressed(message) for message in messages])
 
 
 def _number(record: ConfigRecord) -> int:

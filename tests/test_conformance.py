@@ -6,11 +6,9 @@ from typing import Any
 
 import numpy as np
 import pytest
-from federations import fake_app
-from flwr.app import Array, ArrayRecord, ConfigRecord
-from flwr.serverapp.strategy import FedMedian, FedTrimmedAvg, Krum, MultiKrum, Strategy
+from flwr.serverapp.strategy import FedMedian, FedTrimmedAvg, Krum, MultiKrum
 
-from fedrobust.engines.local import LocalGrid
+from benchmarks.conformance import flower_result
 from fedrobust.federation import Report, Update, Updates
 from fedrobust.hosting import HostedStrategy, build_strategy
 from fedrobust.learners.backbones import torchvision_models
@@ -79,16 +77,6 @@ def test_byzfl_s_krum_counts_one_neighbour_more(byzfl: Any) -> None:
         np.testing.assert_array_equal(ours("krum(f=1)", x), byzfl.Krum(f=2)(x))
 
 
-def flower(strategy: Strategy, x: Floats) -> Floats:
-    app = fake_app(lambda arrays, number: ({"w": x[number]}, {}))
-    grid = LocalGrid(app, len(x))
-    start = ArrayRecord({"w": Array(np.zeros(x.shape[1], np.float32))})
-    messages = strategy.configure_train(1, start, ConfigRecord(), grid)
-    fresh, _ = strategy.aggregate_train(1, grid.send_and_receive(messages))
-    assert fresh is not None
-    return np.asarray(fresh["w"].numpy())
-
-
 @pytest.mark.parametrize("seed", [0, 1, 2])
 @pytest.mark.parametrize(
     ("spec", "strategy", "options"),
@@ -101,5 +89,5 @@ def flower(strategy: Strategy, x: Floats) -> Floats:
 )
 def test_rules_agree_with_flower(spec: str, strategy: Any, options: dict[str, Any], seed: int) -> None:
     x = draw(seed)
-    found = flower(strategy(fraction_evaluate=0.0, **options), x)
+    found = flower_result(strategy(fraction_evaluate=0.0, **options), x)
     np.testing.assert_allclose(ours(spec, x), found, atol=1e-6)

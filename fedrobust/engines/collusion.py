@@ -16,6 +16,7 @@ from fedrobust.federation import Attack, Report, Update
 from fedrobust.learners.base import State
 from fedrobust.parts import build_attacks, pack, threats, unpack
 from fedrobust.seeding import generator
+from fedrobust.wrapped import WrappedGrid
 
 __all__ = ["CollusionGrid", "with_collusion"]
 
@@ -72,7 +73,7 @@ class _Group:
                 yield attack
 
 
-class CollusionGrid(Grid):
+class CollusionGrid(WrappedGrid):
     """Hands the colluders' replies of a round to their attacks and returns what those make of them.
 
     Of a chain ``a + b`` the hospitals' own parts (records, update, report) of both run first, in order, inside each
@@ -88,27 +89,13 @@ class CollusionGrid(Grid):
         The threats' hospitals and attacks; see `with_collusion`.
     malicious : frozenset of int
         The hospitals of all threats, also of those that do not collude.
-
-    Attributes
-    ----------
-    inner : Grid
-        The wrapped one.
     """
 
     def __init__(self, grid: Grid, groups: Sequence[_Group], malicious: frozenset[int]) -> None:
         """Wrap the grid."""
-        self.inner = grid
+        super().__init__(grid)
         self._groups = tuple(groups)
         self._malicious = malicious
-
-    @property
-    def busy_s(self) -> float:
-        """Return the seconds of the hospitals' own work in the last exchange, where the wrapped grid tells; else 0."""
-        return float(getattr(self.inner, "busy_s", 0.0))
-
-    def get_node_ids(self) -> Iterable[int]:
-        """Return the wrapped grid's nodes."""
-        return self.inner.get_node_ids()
 
     def send_and_receive(
         self, messages: Iterable[Message], *, timeout: float | None = None
@@ -139,27 +126,6 @@ class CollusionGrid(Grid):
             for place, (arrays, metrics) in zip(places, changes, strict=True):
                 _put(replies[place].content, arrays, metrics)
         return replies
-
-    def push_messages(self, messages: Iterable[Message]) -> Iterable[str]:
-        """Push messages as the wrapped grid does; nobody colludes over their replies."""
-        return self.inner.push_messages(messages)
-
-    def pull_messages(self, message_ids: Iterable[str]) -> Iterable[Message]:
-        """Pull messages as the wrapped grid does."""
-        return self.inner.pull_messages(message_ids)
-
-    def set_run(self, run: Any) -> None:
-        """Pass the run on."""
-        self.inner.set_run(run)
-
-    @property
-    def run(self) -> Any:
-        """Return the wrapped grid's run."""
-        return self.inner.run
-
-    def create_message(self, *args: Any, **options: Any) -> Message:
-        """Create a message as the wrapped grid does."""
-        return self.inner.create_message(*args, **options)
 
 
 class _Exchange:

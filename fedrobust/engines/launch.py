@@ -39,8 +39,8 @@ def warm_up(settings: Settings) -> None:
 def keep_freed_memory() -> bool:
     """Let this process keep freed memory for its next batch; return whether the C library can.
 
-    glibc gives the memory of nearly every batch back to the system, and training then gets it again page by page: up to
-    half of the time with small networks. Half a gigabyte may stay. Results do not depend on it.
+    glibc gives the memory of nearly every batch back to the system, and training then gets it again page by page: a tenth
+    of the time with small networks, more beside another worker. Half a gigabyte may stay. Results do not depend on it.
     """
     try:
         mallopt = ctypes.CDLL(None).mallopt
