@@ -9,12 +9,13 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar, Literal, Protocol
 
 import numpy as np
-from numpy.typing import ArrayLike
+from numpy.typing import ArrayLike, NDArray
 
 from fedrobust.data.records import Records
+from fedrobust.errors import UserError
 from fedrobust.updates import Report, Update, Updates, Vector, Verdict
 
 __all__ = [
@@ -23,12 +24,33 @@ __all__ = [
     "PreAggregation",
     "Report",
     "Role",
+    "ServerData",
     "Trigger",
     "Update",
     "Updates",
     "Vector",
     "Verdict",
 ]
+
+
+class ServerData(Protocol):
+    """Labelled images of the server's own, and what a defence may ask of a model on them.
+
+    Attributes
+    ----------
+    labels : ndarray of int64, shape (m,)
+        The images' classes.
+    """
+
+    labels: NDArray[np.int64]
+
+    def losses(self, parameters: Vector, buffers: Vector) -> NDArray[np.float64]:
+        """Return each image's loss under a model, shape (m,)."""
+        ...
+
+    def trained(self, parameters: Vector, buffers: Vector, round: int) -> Update:
+        """Return the update of a hospital that holds just these images."""
+        ...
 
 
 class Defence:
@@ -43,6 +65,22 @@ class Defence:
 
     #: True if the rule is told what no server can know, such as who is malicious; the manifest says so.
     oracle: ClassVar[bool] = False
+
+    #: Share of the server's validation part that the rule looks at, in [0, 1]; a rule that does sets it in its
+    #: constructor and finds the images in `server`. The manifest prints it.
+    server_share: float = 0.0
+
+    #: Set before the first round where `server_share` is not 0 and the server has images.
+    server: ServerData | None = None
+
+    def images(self) -> ServerData:
+        """Return the server's own images, for a rule that cannot do without; `UserError` where there are none."""
+        if self.server is None:
+            raise UserError(
+                f"{type(self).__name__} needs labelled images of the server's own; outside fedrobust's own runs "
+                f"give them with fedrobust.strategy(..., server=...)"
+            )
+        return self.server
 
     def check(self, hospitals: int) -> None:
         """Raise `UserError` if the options do not fit so many hospitals; called before anything runs.

@@ -22,6 +22,7 @@ from fedrobust.errors import UserError
 from fedrobust.evaluation.detection import detection_summary
 from fedrobust.evaluation.drop import combined_drop
 from fedrobust.evaluation.examination import Examination
+from fedrobust.evaluation.share import ServerShare
 from fedrobust.hosting import HostedStrategy, build_strategy
 from fedrobust.learners.base import State
 from fedrobust.parts import attackers, build_attacks, build_learner, pack, unpack
@@ -88,6 +89,7 @@ class Server:
         self._learner = build_learner(settings)
         at_work = attacks if settings.malicious else []
         self._examination = Examination(settings, self.data, self._learner, at_work)
+        self._share = self._lend_images()
         self._malicious = attackers(settings)
         self._attacks = {
             number: frozenset(attack.role.name for attack in build_attacks(settings, number))
@@ -95,6 +97,16 @@ class Server:
         }
         self._lines: list[dict[str, Any]] = []
         self._verdicts: list[dict[str, Any]] = []
+
+    def _lend_images(self) -> ServerShare | None:
+        """Give a defence that asks for it its share of the validation images."""
+        if not isinstance(self._strategy, HostedStrategy) or not self._strategy.defence.server_share:
+            return None
+        defence = self._strategy.defence
+        seed, lr = self.settings.seed, self.settings.lr
+        share = ServerShare(self._learner, self.data.part("val"), defence.server_share, seed, lr)
+        defence.server = share
+        return share
 
     def warm_up(self) -> None:
         """Import what the end of round 1 needs, while the hospitals train it elsewhere."""
@@ -174,6 +186,8 @@ class Server:
     def _exchange(self, roster: Roster, arrays: ArrayRecord, number: int, lr: float) -> ArrayRecord:
         """Let the strategy train one round; return the new global arrays."""
         strategy = self._strategy
+        if self._share is not None:
+            self._share.lr = lr
         with _strategy_at_work(self.settings, number):
             config = ConfigRecord({"lr": lr})
             messages = list(strategy.configure_train(number, arrays, config, roster))

@@ -37,9 +37,10 @@ class Fitted:
 
 @dataclass(frozen=True)
 class Prediction:
-    """Class probabilities, shape (n, K), and the mean supervised loss on the records."""
+    """Class probabilities, shape (n, K), each record's supervised loss, shape (n,), and the mean of the losses."""
 
     probabilities: NDArray[np.float64]
+    losses: NDArray[np.float64]
     loss: float
 
 

@@ -137,7 +137,8 @@ class MutualLearner:
         ):
             parts = list(pool.map(predicted, starts) if threads > 1 else map(predicted, starts))
         probabilities, losses = (torch.cat(tensors) for tensors in zip(*parts, strict=True))
-        return Prediction(probabilities.double().cpu().numpy(), float(losses.double().mean().item()))
+        each = losses.double().cpu()
+        return Prediction(probabilities.double().cpu().numpy(), each.numpy(), float(each.mean().item()))
 
     def named_tensors(self, state: State) -> dict[str, NDArray[np.float32]]:
         """Return both networks' tensors as ``networks.<number>.<layer>`` and the frame as ``frame``."""

@@ -60,7 +60,15 @@ def manifest(
         "threats": [{"attack": chain, "hospitals": list(numbers)} for chain, numbers in threats(settings)],
         "defence_trusts": None if defence is None else sorted(defence.trusts),
         "oracle": defence is not None and defence.oracle,
+        "defence_server_data": None if defence is None else _server_data(defence),
     }
+
+
+def _server_data(defence: Defence) -> dict[str, Any] | None:
+    """Return what the defence sees of the server's validation part; None where it sees nothing."""
+    if defence.server is None:
+        return None
+    return {"share_of_validation": defence.server_share, "images": len(defence.server.labels)}
 
 
 def _version(package: str) -> str | None:

@@ -1,0 +1,60 @@
+"""The server's own images, as a defence sees them: a named share of the validation part."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fedrobust.data.records import Records
+from fedrobust.federation import Update, Vector
+from fedrobust.learners.base import Learner, State
+from fedrobust.seeding import generator
+
+__all__ = ["ServerShare"]
+
+#: The number under which the server trains, where it does: no hospital has it.
+_SERVER = -1
+
+
+class ServerShare:
+    """A share of the validation images, drawn class by class, with the learner that looks at them.
+
+    Parameters
+    ----------
+    learner : Learner
+    validation : Records
+        The server's validation part.
+    share : float
+        In (0, 1]; of each class at least one image is taken.
+    seed : int
+    lr : float
+        The learning rate of `trained`; whoever runs the rounds keeps it up to date.
+
+    Attributes
+    ----------
+    labels : ndarray of int64, shape (m,)
+    """
+
+    def __init__(self, learner: Learner, validation: Records, share: float, seed: int, lr: float) -> None:
+        """Draw the images."""
+        draw = generator(seed, "server share")
+        chosen = []
+        for k in range(len(validation.classes)):
+            members = draw.permutation(np.flatnonzero(validation.labels == k))
+            chosen.append(members[: -int(-len(members) * share // 1)])
+        self._records = validation.take(np.sort(np.concatenate(chosen)))
+        self._learner = learner
+        self.labels: NDArray[np.int64] = self._records.labels
+        self.lr = lr
+
+    def losses(self, parameters: Vector, buffers: Vector) -> NDArray[np.float64]:
+        """Return each image's supervised loss under a model, shape (m,)."""
+        return self._learner.predict(State(parameters, buffers), self._records.images, self.labels).losses
+
+    def trained(self, parameters: Vector, buffers: Vector, round: int) -> Update:
+        """Return the update of a hospital that holds just these images and trains as all do."""
+        start = State(parameters, buffers)
+        fitted = self._learner.fit(start, self._records, round=round, client=_SERVER, lr=self.lr)
+        return Update(
+            _SERVER, fitted.state.parameters, fitted.report, parameters, fitted.state.buffers, round, buffers
+        )
