@@ -10,7 +10,9 @@ import numpy as np
 
 from fedrobust.colluding import alike, positive, seen, sees
 from fedrobust.data.records import Records
+from fedrobust.errors import UserError
 from fedrobust.federation import Attack, Update, Vector
+from fedrobust.line_search import LineSearch
 
 __all__ = ["Alie"]
 
@@ -22,23 +24,43 @@ class Alie(Attack):
     std, as those run against the gradients. All colluders send the same. With n hospitals, m of them colluding, and s =
     floor(n/2 + 1) - m honest ones to win over, z is the largest shift that so many honest hospitals lie beyond: the
     normal quantile of (n - m - s) / (n - m). That is 0, a harmless mean, for few attackers; the attack then says so.
+    With ``optimal`` the attackers know the defence and try it out, 17 times a round; see
+    `fedrobust.line_search.LineSearch`.
 
     Parameters
     ----------
-    z : float, optional
-        The shift in standard deviations. Not given: by the formula.
-    knowledge : str
+    z : float or str, optional
+        The shift in standard deviations. Not given: by the formula. ``optimal``: in each round what moves the
+        defence's result farthest from the honest mean.
+    knowledge : str, optional
         ``colluders``, as in the paper: mean and std are those of the colluders' own updates; a single colluder has no
-        spread and stays as it is. ``all``: those of the honest hospitals.
+        spread and stays as it is. ``all``: those of the honest hospitals. Not given: ``all`` for ``optimal``, which
+        needs it, and ``colluders`` otherwise.
+    against : str, optional
+        For ``optimal``: the defence to try, such as ``"nnm | krum(f=2)"``. The one in use unless given.
+    limit : float, optional
+        For ``optimal``: the largest z to try, 10 unless given; the smallest is a thousandth of it.
     """
 
-    def __init__(self, z: float | None = None, knowledge: str = "colluders") -> None:
+    def __init__(
+        self,
+        z: float | str | None = None,
+        knowledge: str | None = None,
+        against: str | None = None,
+        limit: float | None = None,
+    ) -> None:
         """Check the options."""
-        self.z = None if z is None else positive("alie", "z", z)
-        self.knowledge = sees("alie", knowledge)
+        self.search = LineSearch.given("alie", "z", z, against, limit)
+        self.z = None if z is None or isinstance(z, str) else positive("alie", "z", z)
+        self.knowledge = sees("alie", knowledge or ("all" if self.search else "colluders"))
+        if self.search and self.knowledge != "all":
+            raise UserError("alie: z=optimal tries the defence on all updates; use knowledge=all")
 
     def check(self, records: Records) -> None:
-        """Say so where the attack does nothing."""
+        """Refuse a defence that cannot be tried, and say so where the attack does nothing."""
+        if self.search:
+            self.search.check(self.role)
+            return
         n, m = self.role.hospitals, self.role.members
         if n is not None and self.z is None and not largest_z(n, m):
             warnings.warn(
@@ -51,17 +73,22 @@ class Alie(Attack):
                 "alie: a single colluder knows no spread and changes nothing; use knowledge=all", stacklevel=2
             )
 
-    def collude(self, colluders: Sequence[Update], honest: Sequence[Update]) -> list[Update]:
+    def collude(self, colluders: Sequence[Update], honest: Sequence[Update]) -> Sequence[Update]:
         """Return the shifted mean for each colluder."""
+        updates = seen(colluders, honest)
+
+        def shifted(z: float) -> list[Update]:
+            def rule(block: Vector) -> Vector:
+                wide = block.astype(np.float64)
+                moved: Vector = wide.mean(axis=0) - z * wide.std(axis=0)
+                return moved
+
+            return alike(colluders, updates.by_coordinate(rule, whole=False))
+
+        if self.search:
+            return self.search.worst(shifted, honest, self.role, self.rng) if honest else colluders
         n = self.role.hospitals or len(colluders) + len(honest)
-        z = largest_z(n, len(colluders)) if self.z is None else self.z
-
-        def shifted(block: Vector) -> Vector:
-            wide = block.astype(np.float64)
-            moved: Vector = wide.mean(axis=0) - z * wide.std(axis=0)
-            return moved
-
-        return alike(colluders, seen(colluders, honest).by_coordinate(shifted, whole=False))
+        return shifted(largest_z(n, len(colluders)) if self.z is None else self.z)
 
 
 def largest_z(n: int, m: int) -> float:

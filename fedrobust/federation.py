@@ -150,6 +150,9 @@ class Role:
         Its place, from 0, among the hospitals of the same threat.
     members : int
         How many hospitals the threat has.
+    strategy : str
+        The defence in use as the settings write it; empty where nobody has said so. Only an attack that says in its
+        options or docstring that it knows the defence may read it.
     """
 
     name: str = ""
@@ -157,6 +160,7 @@ class Role:
     hospitals: int | None = None
     member: int = 0
     members: int = 1
+    strategy: str = ""
 
 
 class Attack:

@@ -61,17 +61,18 @@ def build_attacks(settings: Settings, number: int | None = None) -> list[Attack]
     for chain, hospitals in threats(settings) or ((settings.attack, ()),):
         if number is None or number in hospitals:
             member = 0 if number is None else hospitals.index(number)
-            attacks += _chain(chain, settings.clients, hospitals, member)
+            attacks += _chain(chain, settings, hospitals, member)
     return attacks
 
 
-def _chain(chain: str, clients: int, hospitals: tuple[int, ...], member: int) -> list[Attack]:
+def _chain(chain: str, settings: Settings, hospitals: tuple[int, ...], member: int) -> list[Attack]:
     attacks: list[Attack] = []
     for part in split_chain(chain, "+"):
         name, options = parse_call(part)
         attack = instantiate(find(name, "clients", (Attack,), "attack"), options, name)
         hospital = hospitals[member] if hospitals else 0
-        attack.role = Role(name, hospital, clients, member, max(1, len(hospitals)))
+        members = max(1, len(hospitals))
+        attack.role = Role(name, hospital, settings.clients, member, members, settings.strategy)
         attacks.append(attack)
     return attacks
 
