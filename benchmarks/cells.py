@@ -1,0 +1,280 @@
+"""Many federations side by side: one whole run to a process, no waiting for each other, and nothing done twice.
+
+A cell is the settings of one run. Its hospitals train one after another in the cell's process, on one thread, so
+as many cells as cores keep the machine busy without a barrier between rounds or cells. A cell whose finished run
+folder exists is not run again; one that was cut off goes on from its last whole round; one that failed is noted
+in ``<run folder>.failed.txt``, holds up nobody, and is tried afresh at the next start. Delete a run folder after
+a change of the code that its figures depend on.
+
+    found = run_cells({"clean": Settings(data="phantom")}, jobs=2, out=Path("runs/mine"))
+    found["clean"].summary["clean"]["accuracy"]
+"""
+
+from __future__ import annotations
+
+import json
+import multiprocessing
+import os
+import signal
+import sys
+import threading
+import time
+import traceback
+import warnings
+from collections import deque
+from collections.abc import Hashable, Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from multiprocessing.connection import Connection, wait
+from pathlib import Path
+from typing import Any, TypeVar
+
+from fedrobust import Settings
+from fedrobust.engines.launch import warm_up
+from fedrobust.errors import UserError
+from fedrobust.parts import attackers
+from fedrobust.results.folder import final_folder
+from fedrobust.runner import existing
+
+__all__ = ["Cell", "default_jobs", "run_cells"]
+
+Key = TypeVar("Key", bound=Hashable)
+
+
+@dataclass(frozen=True)
+class Cell:
+    """What became of one cell.
+
+    Attributes
+    ----------
+    settings : Settings
+        As they were run: `out` and `workers` are the caller's no more.
+    error : str
+        Why there is no finished run; empty if there is one.
+    """
+
+    settings: Settings
+    error: str = ""
+
+    @property
+    def folder(self) -> Path:
+        """Return where the finished run stands."""
+        return final_folder(self.settings)
+
+    @property
+    def malicious(self) -> tuple[int, ...]:
+        """Return the numbers of the poisoned hospitals."""
+        return attackers(self.settings)
+
+    @cached_property
+    def summary(self) -> dict[str, Any]:
+        """Return what ``summary.json`` holds."""
+        return dict(json.loads((self.folder / "summary.json").read_text(encoding="utf-8")))
+
+    @cached_property
+    def rounds(self) -> list[dict[str, Any]]:
+        """Return the lines of ``rounds.jsonl``."""
+        return _lines(self.folder / "rounds.jsonl")
+
+    @cached_property
+    def verdicts(self) -> list[dict[str, Any]]:
+        """Return the lines of ``verdicts.jsonl``."""
+        return _lines(self.folder / "verdicts.jsonl")
+
+
+def run_cells(cells: Mapping[Key, Settings], jobs: int, out: Path, *, quiet: bool = False) -> dict[Key, Cell]:
+    """Run all cells that have no finished run yet.
+
+    Parameters
+    ----------
+    cells : mapping of name to Settings
+        Run in this order; of cells with the same settings one is run. Put cells of the same data and seed next
+        to each other: a process keeps the last data that it prepared.
+    jobs : int
+        Processes at work; `default_jobs` gives one for each core.
+    out : Path
+        Folder for the run folders, in place of the settings' own.
+    quiet : bool
+        Say nothing of the progress.
+
+    Returns
+    -------
+    dict
+        A `Cell` for each name, in the order of the names.
+
+    Raises
+    ------
+    UserError
+        If `jobs` is not at least 1.
+    """
+    if jobs < 1:
+        raise UserError(f"jobs is {jobs}, but must be at least 1")
+    placed = {
+        name: settings.model_copy(update={"out": str(out), "workers": 1}) for name, settings in cells.items()
+    }
+    distinct = {settings.digest(): settings for settings in placed.values()}
+    waiting = {digest: settings for digest, settings in distinct.items() if existing(settings) is None}
+    errors = _work_off(waiting, jobs, _Progress(len(distinct), len(waiting), quiet))
+    return {name: Cell(settings, errors.get(settings.digest(), "")) for name, settings in placed.items()}
+
+
+def default_jobs() -> int:
+    """Return the number of cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def _lines(path: Path) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+
+
+def _work_off(waiting: Mapping[str, Settings], jobs: int, progress: _Progress) -> dict[str, str]:
+    """Run the waiting cells; return the error of each that failed."""
+    errors: dict[str, str] = {}
+    queue = deque(waiting.items())
+    workers = [_Worker() for _ in range(min(jobs, len(queue)))]
+    at_work: dict[Connection, _Worker] = {}
+    try:
+        for worker in workers:
+            worker.take(*queue.popleft())
+            at_work[worker.pipe] = worker
+        while at_work:
+            for pipe in wait(list(at_work)):
+                worker = at_work.pop(pipe)  # type: ignore[arg-type]
+                error = worker.answer()
+                _note(worker.settings, error)
+                if error:
+                    errors[worker.digest] = error
+                progress.ended(worker.settings, error, time.monotonic() - worker.since)
+                if queue:
+                    worker.take(*queue.popleft())
+                    at_work[worker.pipe] = worker
+    finally:
+        for worker in workers:
+            worker.process.kill()
+    return errors
+
+
+def _failure(settings: Settings) -> Path:
+    folder = final_folder(settings)
+    return folder.with_name(folder.name + ".failed.txt")
+
+
+def _note(settings: Settings, error: str) -> None:
+    """Keep a failed cell's error beside where its run folder would stand."""
+    path = _failure(settings)
+    if not error:
+        path.unlink(missing_ok=True)
+        return
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(error.rstrip() + "\n", encoding="utf-8")
+
+
+class _Worker:
+    """A process that runs one cell after another, and the cell that it has."""
+
+    digest: str
+    settings: Settings
+    since: float
+
+    def __init__(self) -> None:
+        self._start()
+
+    def _start(self) -> None:
+        # The fork server imports torch and Flower once, for all workers. It is asked for as a run's pool is.
+        warm_up(Settings(workers=2))
+        context = multiprocessing.get_context("forkserver")
+        self.pipe, theirs = context.Pipe()
+        self.process = context.Process(target=_serve, args=(theirs, list(sys.path)), daemon=True)
+        self.process.start()
+        theirs.close()
+
+    def take(self, digest: str, settings: Settings) -> None:
+        """Begin a cell, in a fresh process if the last one died."""
+        if not self.process.is_alive():
+            self._start()
+        self.digest, self.settings, self.since = digest, settings, time.monotonic()
+        self.pipe.send(settings)
+
+    def answer(self) -> str:
+        """Return the error that ended the cell, or nothing."""
+        try:
+            return str(self.pipe.recv())
+        except (EOFError, OSError):
+            self.process.join()
+            return f"the process that ran the cell died (exit code {self.process.exitcode})"
+
+
+def _serve(pipe: Connection, path: list[str]) -> None:
+    """Run cells until the pipe closes: a worker's whole life."""
+    # Ctrl-C reaches the whole process group; the starting process ends the workers itself.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    sys.path[:] = path
+    threading.Thread(target=_end_with_parent, daemon=True).start()
+    while True:
+        try:
+            settings: Settings = pipe.recv()
+        except (EOFError, OSError):
+            return
+        pipe.send(_run(settings))
+
+
+def _end_with_parent() -> None:
+    """End this process at once when its parent is gone: a cell that goes on would hold its run folder."""
+    parent = multiprocessing.parent_process()
+    if parent is not None:
+        parent.join()
+        os._exit(1)
+
+
+def _run(settings: Settings) -> str:
+    """Run one cell; return what went wrong, or nothing."""
+    from fedrobust import client, run
+
+    try:
+        with warnings.catch_warnings():
+            # That an attack changed nothing stands in the summary; it need not be said between lines of progress.
+            warnings.simplefilter("ignore", UserWarning)
+            # What failed may have been put right since, at any round: then no round of it is kept.
+            run(settings, resume=not _failure(settings).exists())
+    except UserError as error:
+        return str(error)
+    except (Exception, SystemExit):  # noqa: BLE001 - whatever a cell does costs nobody but itself
+        return traceback.format_exc()
+    finally:
+        # A process keeps the hospitals of its run; here the next run has others.
+        client._hospital.cache_clear()
+    return ""
+
+
+class _Progress:
+    """Says on stderr how far the cells are."""
+
+    def __init__(self, total: int, waiting: int, quiet: bool) -> None:
+        self._total, self._waiting, self._quiet = total, waiting, quiet
+        self._done, self._failed, self._began = 0, 0, time.monotonic()
+        if total > waiting:
+            self._say(f"{total - waiting} of {total} cells are finished already")
+
+    def ended(self, settings: Settings, error: str, seconds: float) -> None:
+        """Count a cell and say how long the others will take at this pace."""
+        self._failed += bool(error)
+        self._done += not error
+        left = self._waiting - self._done - self._failed
+        pace = (time.monotonic() - self._began) / (self._done + self._failed)
+        done = self._total - self._waiting + self._done
+        fate = f"FAILED: {error.strip().splitlines()[-1]}" if error else f"{seconds:.1f} s"
+        self._say(
+            f"{done} of {self._total} done, {self._failed} failed, {_span(left * pace)} left | "
+            f"{final_folder(settings).name}: {fate}"
+        )
+
+    def _say(self, text: str) -> None:
+        if not self._quiet:
+            print(text, file=sys.stderr, flush=True)
+
+
+def _span(seconds: float) -> str:
+    minutes = round(seconds / 60)
+    if seconds < 100:
+        return f"{seconds:.0f} s"
+    return f"{minutes} min" if minutes < 100 else f"{minutes / 60:.1f} h"
