@@ -8,6 +8,7 @@ from typing import ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
+from fedrobust.aggregation.columns import one_blas_thread
 from fedrobust.errors import UserError, nearest
 from fedrobust.federation import Attack, Update, Vector
 
@@ -45,6 +46,7 @@ class Constrain(Attack):
             raise UserError(f"constrain: bound is {bound}, but must be positive, and below 2 for cosine")
         self.measure, self.bound = measure, bound
 
+    @one_blas_thread()
     def poison_update(self, update: Update) -> Update:
         """Return the malicious update, moved as little as the bound asks for."""
         delta, honest = update.delta, self.honest.delta

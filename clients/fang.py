@@ -7,6 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
+from fedrobust.aggregation.columns import one_blas_thread
 from fedrobust.aggregation.geometry import krum_scores
 from fedrobust.colluding import alike, choice, seen, sees
 from fedrobust.federation import Attack, Update, Updates, Vector
@@ -38,6 +39,7 @@ class Fang(Attack):
         self.against = choice("fang", "against", against, _AGAINST)
         self.knowledge = sees("fang", knowledge)
 
+    @one_blas_thread()
     def collude(self, colluders: Sequence[Update], honest: Sequence[Update]) -> list[Update]:
         """Return the colluders' updates against the defence."""
         updates = seen(colluders, honest)

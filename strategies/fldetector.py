@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from fedrobust.aggregation.columns import one_blas_thread
 from fedrobust.aggregation.geometry import whole
 from fedrobust.aggregation.sketch import from_text, sketch, sketch_global, to_text
 from fedrobust.federation import Defence, Updates, Verdict
@@ -65,6 +66,7 @@ class FLDetector(Defence):
         self._remember(updates.nodes, now, model, now[~flagged].mean(axis=0))
         return Verdict(~flagged, score, flagged)
 
+    @one_blas_thread()
     def _score(self, nodes: tuple[int, ...], now: Floats, step: Floats) -> None:
         known = [place for place, node in enumerate(nodes) if node in self._last]
         change = _hessian_product(np.array(self._steps), np.array(self._changes), step)

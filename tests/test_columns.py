@@ -4,9 +4,12 @@ import threading
 
 import numpy as np
 import pytest
+from test_defences import RULES, STEPS, pipeline, rounds, run
+from threadpoolctl import threadpool_limits
 
 from fedrobust.aggregation import columns
 from fedrobust.aggregation.columns import each_part, median_of_rows, network, sort_rows
+from fedrobust.federation import Updates
 
 
 @pytest.mark.parametrize("n", [*range(1, 18), 23, 40, 64, 65])
@@ -52,3 +55,17 @@ def test_at_most_two_threads_and_errors_come_through(monkeypatch: pytest.MonkeyP
 
     with pytest.raises(ZeroDivisionError):
         each_part(1000, 5, fail)
+
+
+@pytest.mark.parametrize("spec", [*RULES, *(f"{step} | median" for step in STEPS), "dnc", "dnc(b=40000)"])
+def test_the_bits_do_not_depend_on_the_threads_of_blas(spec: str) -> None:
+    # Long enough for OpenBLAS to split a product over threads, too short for parts of their own.
+    one, other = pipeline(spec), pipeline(spec)
+    for updates in rounds(count=3, n=9, d=40_000):
+        with threadpool_limits(1, user_api="blas"):
+            found, verdict = run(one, updates)
+        with threadpool_limits(2, user_api="blas"):
+            again, said = run(other, Updates(list(updates), updates.seed))
+        np.testing.assert_array_equal(again, found)
+        np.testing.assert_array_equal(said.weight, verdict.weight)
+        np.testing.assert_array_equal(said.score, verdict.score)

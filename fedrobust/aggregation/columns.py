@@ -8,16 +8,17 @@ part: for the tens of hospitals of a federation that is several times as fast as
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from functools import lru_cache
 from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
-from threadpoolctl import threadpool_limits
+from threadpoolctl import ThreadpoolController
 
-__all__ = ["each_part", "median_of_rows", "network", "sort_rows"]
+__all__ = ["each_part", "median_of_rows", "network", "one_blas_thread", "sort_rows"]
 
 Result = TypeVar("Result")
 
@@ -41,25 +42,41 @@ def each_part(length: int, columns: int, work: Callable[[slice], Result]) -> lis
         `numpy.dot` let the other thread go on meanwhile; those by ``@`` do not (NumPy 2.4).
     """
     parts = [slice(start, min(start + columns, length)) for start in range(0, length, columns)]
-    if len(parts) < 2 * _THREADS or _THREADS == 1:
-        return [work(part) for part in parts]
+    with one_blas_thread():
+        if len(parts) < 2 * _THREADS or _THREADS == 1:
+            return [work(part) for part in parts]
+        results: dict[int, Result] = {}
+        waiting = iter(range(len(parts)))
 
-    results: dict[int, Result] = {}
-    waiting = iter(range(len(parts)))
+        def share() -> None:
+            # Whoever is free takes the next part: a core that is busy with something else does not hold up
+            # the round.
+            for place in waiting:
+                results[place] = work(parts[place])
 
-    def share() -> None:
-        # Whoever is free takes the next part: a core that is busy with something else does not hold up the
-        # round.
-        for place in waiting:
-            results[place] = work(parts[place])
-
-    # BLAS keeps to one thread: the parts are shared out already, and sums keep their order on every machine.
-    with threadpool_limits(1, user_api="blas"), ThreadPoolExecutor(_THREADS - 1) as pool:
-        others = [pool.submit(share) for _ in range(_THREADS - 1)]
-        share()
-        for other in others:
-            other.result()
+        with ThreadPoolExecutor(_THREADS - 1) as pool:
+            others = [pool.submit(share) for _ in range(_THREADS - 1)]
+            share()
+            for other in others:
+                other.result()
     return [results[place] for place in range(len(parts))]
+
+
+@contextmanager
+def one_blas_thread() -> Iterator[None]:
+    """Keep BLAS to one thread, in a ``with`` statement or as a decorator.
+
+    OpenBLAS splits an inner product of more than 10,000 numbers over its threads, so its last bits depend on the
+    machine's cores; and beside other processes its threads wait for each other far longer than they work.
+    """
+    with _blas().limit(limits=1, user_api="blas"):
+        yield
+
+
+@lru_cache(maxsize=1)
+def _blas() -> ThreadpoolController:
+    # Looking for the libraries takes longer than a small model's sums: once is enough.
+    return ThreadpoolController()
 
 
 @lru_cache(maxsize=128)
