@@ -187,6 +187,9 @@ class Attack:
     #: True if the attack reads `honest`. Where an attack of the chain poisons records, that costs a second training.
     needs_honest: ClassVar[bool] = False
 
+    #: True of an honest peculiarity, such as another scanner. A hospital whose whole chain is odd counts as honest.
+    odd: ClassVar[bool] = False
+
     rng: np.random.Generator
     role: Role = Role()
     honest: Update

@@ -20,7 +20,7 @@ from fedrobust.seeding import generator
 if TYPE_CHECKING:
     from fedrobust.learners.mutual import MutualLearner
 
-__all__ = ["attackers", "build_attacks", "build_learner", "pack", "threats", "unpack"]
+__all__ = ["attackers", "build_attacks", "build_learner", "odd_hospitals", "pack", "threats", "unpack"]
 
 #: The settings that a learner depends on, its data's among them.
 _LEARNER_SETTINGS = (
@@ -31,9 +31,22 @@ _LEARNER_SETTINGS = (
 
 
 def attackers(settings: Settings) -> tuple[int, ...]:
-    """Return the numbers of the malicious hospitals, ascending; they follow from the seed."""
-    drawn = generator(settings.seed, "malicious").permutation(settings.clients)[: settings.malicious]
-    return tuple(sorted(int(number) for number in drawn))
+    """Return the numbers of the malicious hospitals, ascending; they follow from the seed.
+
+    Those with a threat that is an honest peculiarity are not among them.
+    """
+    groups = [hospitals for chain, hospitals in threats(settings) if not _is_odd(chain)]
+    return tuple(sorted(number for hospitals in groups for number in hospitals))
+
+
+def odd_hospitals(settings: Settings) -> tuple[int, ...]:
+    """Return the numbers of the hospitals that are odd and honest, ascending."""
+    groups = [hospitals for chain, hospitals in threats(settings) if _is_odd(chain)]
+    return tuple(sorted(number for hospitals in groups for number in hospitals))
+
+
+def _is_odd(chain: str) -> bool:
+    return all(_kind(parse_call(part)[0]).odd for part in split_chain(chain, "+"))
 
 
 def threats(settings: Settings) -> tuple[tuple[str, tuple[int, ...]], ...]:
@@ -65,11 +78,15 @@ def build_attacks(settings: Settings, number: int | None = None) -> list[Attack]
     return attacks
 
 
+def _kind(name: str) -> type[Attack]:
+    return find(name, "clients", (Attack,), "attack")
+
+
 def _chain(chain: str, settings: Settings, hospitals: tuple[int, ...], member: int) -> list[Attack]:
     attacks: list[Attack] = []
     for part in split_chain(chain, "+"):
         name, options = parse_call(part)
-        attack = instantiate(find(name, "clients", (Attack,), "attack"), options, name)
+        attack = instantiate(_kind(name), options, name)
         hospital = hospitals[member] if hospitals else 0
         members = max(1, len(hospitals))
         attack.role = Role(name, hospital, settings.clients, member, members, settings.strategy)

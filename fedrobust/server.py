@@ -25,7 +25,7 @@ from fedrobust.evaluation.examination import Examination
 from fedrobust.evaluation.share import ServerShare
 from fedrobust.hosting import HostedStrategy, build_strategy
 from fedrobust.learners.base import State
-from fedrobust.parts import attackers, build_attacks, build_learner, pack, unpack
+from fedrobust.parts import attackers, build_attacks, build_learner, odd_hospitals, pack, threats, unpack
 from fedrobust.profiling import Profile
 from fedrobust.results.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
 from fedrobust.results.folder import RunFolder, plain
@@ -93,7 +93,8 @@ class Server:
         self._malicious = attackers(settings)
         self._attacks = {
             number: frozenset(attack.role.name for attack in build_attacks(settings, number))
-            for number in self._malicious
+            for _, hospitals in threats(settings)
+            for number in hospitals
         }
         self._lines: list[dict[str, Any]] = []
         self._verdicts: list[dict[str, Any]] = []
@@ -250,7 +251,8 @@ class Server:
             "idle_attacks": idle,
             "faults": sum(len(line["faults"]) for line in self._lines),
             "clients": self.settings.clients,
-            "malicious": self.settings.malicious,
+            "malicious": len(self._malicious),
+            "odd": list(odd_hospitals(self.settings)),
             "rounds": len(self._lines),
             "seed": self.settings.seed,
             "synthetic": self.data.records.synthetic,

@@ -72,10 +72,9 @@ class Terminal:
         """Say what is about to run."""
         if self._quiet:
             return
-        attacks = "; ".join(settings.threat) or settings.attack
-        threat = f"{len(malicious)} of them malicious ({attacks})" if malicious else "none malicious"
         self._errors.print(
-            f"[bold]{settings.clients} hospitals[/bold], {threat} · {source} · {settings.strategy}",
+            f"[bold]{settings.clients} hospitals[/bold], {_threat(settings, malicious)} · {source} · "
+            f"{settings.strategy}",
             highlight=False,
         )
         self._progress.start()
@@ -128,6 +127,21 @@ def print_profile(profile: Profile) -> None:
     Console(stderr=True).print(table)
 
 
+def _threat(settings: Settings, malicious: Sequence[int]) -> str:
+    """Return how many hospitals attack and how, and how many are odd and honest."""
+    from fedrobust.parts import threats
+
+    attacks, oddities, odd = [], [], 0
+    for text, (_, hospitals) in zip(settings.threat or (settings.attack,), threats(settings), strict=False):
+        if set(hospitals) <= set(malicious):
+            attacks.append(text)
+        else:
+            oddities.append(text)
+            odd += len(hospitals)
+    said = f"{len(malicious)} of them malicious ({'; '.join(attacks)})" if attacks else "none malicious"
+    return said + (f", {odd} honest but odd ({'; '.join(oddities)})" if odd else "")
+
+
 def _performance(summary: Any) -> Table:
     title = "Test set" + (" (synthetic images)" if summary["synthetic"] else "")
     table = Table(title=title, title_justify="left")
@@ -163,6 +177,9 @@ def _sentences(summary: Any, result: Result) -> list[str]:
         lines.append(f"Weight of the malicious at the end: {share:.3f} (a fair share is {fair:.3f}).")
     else:
         lines.append(f"Nobody was malicious. Honest hospitals flagged: {_list(wronged)}.")
+    if odd := summary.get("odd"):
+        accused = sorted(set(odd) & set(detection["flagged"]))
+        lines.append(f"Honest but odd hospitals: {_list(odd)}. Flagged of them: {_list(accused)}.")
     if summary["attack_success_rate"] is not None:
         lines.append(f"Attack success rate: {summary['attack_success_rate']:.3f}.")
     if summary["faults"]:

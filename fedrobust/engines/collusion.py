@@ -14,7 +14,7 @@ from fedrobust.config import Settings
 from fedrobust.errors import UserError
 from fedrobust.federation import Attack, Report, Update
 from fedrobust.learners.base import State
-from fedrobust.parts import build_attacks, pack, threats, unpack
+from fedrobust.parts import attackers, build_attacks, pack, threats, unpack
 from fedrobust.seeding import generator
 from fedrobust.wrapped import WrappedGrid
 
@@ -41,8 +41,7 @@ def with_collusion(grid: Grid, settings: Settings) -> Grid:
             f"attack '{name}' needs to see several hospitals' updates, which no hospital of a real federation does; "
             f"simulate it with --engine local or flower, or choose another attack"
         )
-    malicious = frozenset(number for _, hospitals in threats(settings) for number in hospitals)
-    return CollusionGrid(grid, groups, malicious)
+    return CollusionGrid(grid, groups, frozenset(attackers(settings)))
 
 
 def _is_real(grid: Grid) -> bool:

@@ -14,7 +14,7 @@ from typing import Any
 from fedrobust.config import Settings
 from fedrobust.data.sources import FederationData
 from fedrobust.federation import Defence
-from fedrobust.parts import threats
+from fedrobust.parts import odd_hospitals, threats
 
 __all__ = ["manifest"]
 
@@ -57,6 +57,7 @@ def manifest(
             "hospitals": counts,
         },
         "malicious": list(malicious),
+        "odd": list(odd_hospitals(settings)),
         "threats": [{"attack": chain, "hospitals": list(numbers)} for chain, numbers in threats(settings)],
         "defence_trusts": None if defence is None else sorted(defence.trusts),
         "oracle": defence is not None and defence.oracle,
