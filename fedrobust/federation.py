@@ -44,8 +44,10 @@ class ServerData(Protocol):
 
     labels: NDArray[np.int64]
 
-    def losses(self, parameters: Vector, buffers: Vector) -> NDArray[np.float64]:
-        """Return each image's loss under a model, shape (m,)."""
+    def losses(
+        self, parameters: Vector, buffers: Vector, images: NDArray[np.int64] | None = None
+    ) -> NDArray[np.float64]:
+        """Return each image's loss under a model, shape (m,); of some images only, if their places are given."""
         ...
 
     def trained(self, parameters: Vector, buffers: Vector, round: int) -> Update:

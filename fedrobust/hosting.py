@@ -160,7 +160,7 @@ class HostedStrategy(Strategy):
 
 
 def _to_updates(replies: Sequence[Message], base: ArrayRecord, server_round: int) -> list[Update]:
-    start = _flat(base, buffers=False)
+    start, statistics = _flat(base, buffers=False), _flat(base, buffers=True)
     updates = []
     for position, reply in enumerate(replies):
         arrays = next(iter(records_in(reply.content, ArrayRecord).values()))
@@ -174,7 +174,8 @@ def _to_updates(replies: Sequence[Message], base: ArrayRecord, server_round: int
         }
         report = Report(int(cast(int, metrics["num-examples"])), values)
         trained = _flat(arrays, buffers=False)
-        updates.append(Update(node, trained, report, start, _flat(arrays, buffers=True), server_round))
+        buffers = _flat(arrays, buffers=True)
+        updates.append(Update(node, trained, report, start, buffers, server_round, statistics))
     return updates
 
 

@@ -249,6 +249,8 @@ class Server:
             "detection": detection_summary(self._verdicts, self._malicious),
             "attack_success_rate": last["attack_success_rate"],
             "idle_attacks": idle,
+            "server_images": 0 if self._share is None else len(self._share.labels),
+            "server_share": 0.0 if self._share is None else self._share.share,
             "faults": sum(len(line["faults"]) for line in self._lines),
             "clients": self.settings.clients,
             "malicious": len(self._malicious),

@@ -182,6 +182,11 @@ def _sentences(summary: Any, result: Result) -> list[str]:
         lines.append(f"Honest but odd hospitals: {_list(odd)}. Flagged of them: {_list(accused)}.")
     if summary["attack_success_rate"] is not None:
         lines.append(f"Attack success rate: {summary['attack_success_rate']:.3f}.")
+    if images := summary.get("server_images"):
+        part = _part(summary["server_share"])
+        lines.append(
+            f"The defence looked at {images} labelled images of the server ({part} the validation part)."
+        )
     if summary["faults"]:
         lines.append(f"Rounds lost by hospitals through faults: {summary['faults']} (see rounds.jsonl).")
     if summary["rounds"] < result.settings.rounds:
@@ -199,6 +204,10 @@ def _short(folder: Path) -> Path:
 
 def _list(numbers: Sequence[int]) -> str:
     return ", ".join(str(number) for number in numbers) or "none"
+
+
+def _part(share: float) -> str:
+    return {1.0: "all of", 0.5: "half of"}.get(share, f"{100 * share:g} % of")
 
 
 def _fraction(value: float | None) -> str:

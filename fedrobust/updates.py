@@ -64,8 +64,7 @@ class Update:
     round : int
         Counted from 1.
     global_buffers : ndarray of float32, shape (b,) or (0,)
-        The running statistics that it started from, where the hospital says them (to its own attacks; they
-        are not sent).
+        The running statistics that it started from. They are not sent: the server adds its own.
     """
 
     node: int
@@ -136,6 +135,11 @@ class Updates(Sequence[Update]):
     def global_parameters(self) -> Vector:
         """Return the parameters that every hospital started from, shape (d,)."""
         return self._updates[0].global_parameters
+
+    @property
+    def global_buffers(self) -> Vector:
+        """Return the running statistics that every hospital started from, shape (b,), or (0,) where nobody says."""
+        return self._updates[0].global_buffers
 
     @property
     def num_examples(self) -> NDArray[np.float64]:

@@ -138,3 +138,13 @@ def lbfgs_matrix(steps: np.ndarray[Any, Any], changes: np.ndarray[Any, Any]) -> 
     for s, y in zip(steps, changes, strict=True):
         b = b - np.outer(b @ s, b @ s) / (s @ b @ s) + np.outer(y, y) / (y @ s)
     return np.asarray(b)
+
+
+def fltrust(x: np.ndarray[Any, Any], own: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
+    """Average the updates, each as long as the server's, by their clipped cosines with it."""
+    total, moved = 0.0, np.zeros(len(own))
+    for row in x:
+        trust = max(0.0, row @ own / np.linalg.norm(row) / np.linalg.norm(own))
+        total += trust
+        moved += trust * np.linalg.norm(own) / np.linalg.norm(row) * row
+    return moved / total if total else moved

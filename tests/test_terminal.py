@@ -20,6 +20,8 @@ def result(tmp_path: Path, malicious: tuple[int, ...] = (0, 3), **changes: Any) 
         "drop": {"accuracy": 12.5, "macro_f1": -1.0, "macro_precision": None, "combined": None},
         "detection": {"flagged": [1, 3], "weights": {"0": 0.1, "1": 0.3, "2": 0.6, "3": 0.0}},
         "attack_success_rate": None,
+        "server_images": 0,
+        "server_share": 0.0,
         "faults": 0,
         "rounds": 2,
         "synthetic": True,
@@ -56,3 +58,15 @@ def test_no_verdict(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
 def test_faults_early_stop_and_backdoor(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     text = said(result(tmp_path, faults=3, rounds=1, attack_success_rate=0.75), capsys)
     assert "faults: 3" in text and "Stopped after round 1" in text and "0.750" in text
+
+
+@pytest.mark.parametrize(
+    ("share", "words"),
+    [(0.5, "half of the"), (1.0, "all of the"), (0.07, "7 % of the"), (0.125, "12.5 % of the")],
+)
+def test_what_the_defence_looked_at(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], share: float, words: str
+) -> None:
+    text = said(result(tmp_path, server_images=302, server_share=share), capsys)
+    assert f"The defence looked at 302 labelled images of the server ({words} validation part)." in text
+    assert "labelled images" not in said(result(tmp_path), capsys)

@@ -12,6 +12,7 @@ from fedrobust.errors import UserError
 
 __all__ = [
     "Assumed",
+    "above_zero_to_one",
     "cosines",
     "krum_scores",
     "nearest",
@@ -85,6 +86,13 @@ def whole(rule: str, option: str, value: object, least: int = 0) -> int:
     return value
 
 
+def above_zero_to_one(rule: str, option: str, value: float) -> float:
+    """Return an option that must be a share in (0, 1]; `UserError` otherwise."""
+    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value <= 1:
+        raise UserError(f"{rule}: {option} is {value!r}, but must be above 0 and at most 1")
+    return float(value)
+
+
 @dataclass(frozen=True)
 class Assumed:
     """How many attackers, f, a rule reckons with.
@@ -105,25 +113,28 @@ class Assumed:
         The largest f for n updates; may be negative.
     needs : str
         The condition in the paper's terms, for messages.
+    option : str
+        What the rule calls f, for messages.
     """
 
     rule: str
     f: int | None
     most: Callable[[int], int]
     needs: str
+    option: str = "f"
 
     def __post_init__(self) -> None:
         """Check that f is a count."""
         if self.f is not None:
-            whole(self.rule, "f", self.f)
+            whole(self.rule, self.option, self.f)
 
     def check(self, hospitals: int) -> None:
         """Raise `UserError` if the given f is too many for so many hospitals."""
         most = max(0, self.most(hospitals))
         if self.f is not None and self.f > most:
             raise UserError(
-                f"{self.rule}: f={self.f} does not fit {hospitals} hospitals, as the rule needs "
-                f"{self.needs}; give f={most} or less"
+                f"{self.rule}: {self.option}={self.f} does not fit {hospitals} hospitals, as the rule needs "
+                f"{self.needs}; give {self.option}={most} or less"
             )
 
     def at(self, n: int) -> tuple[int, list[str] | None]:
@@ -133,4 +144,4 @@ class Assumed:
             return min(n // 3, most), None
         if self.f <= most:
             return self.f, None
-        return most, [f"only {n} replied: f={most} instead of {self.f}"] * n
+        return most, [f"only {n} replied: {self.option}={most} instead of {self.f}"] * n

@@ -33,6 +33,8 @@ class ServerShare:
     Attributes
     ----------
     labels : ndarray of int64, shape (m,)
+    share : float
+        As given; m is rounded up class by class.
     """
 
     def __init__(self, learner: Learner, validation: Records, share: float, seed: int, lr: float) -> None:
@@ -45,11 +47,15 @@ class ServerShare:
         self._records = validation.take(np.sort(np.concatenate(chosen)))
         self._learner = learner
         self.labels: NDArray[np.int64] = self._records.labels
+        self.share = share
         self.lr = lr
 
-    def losses(self, parameters: Vector, buffers: Vector) -> NDArray[np.float64]:
-        """Return each image's supervised loss under a model, shape (m,)."""
-        return self._learner.predict(State(parameters, buffers), self._records.images, self.labels).losses
+    def losses(
+        self, parameters: Vector, buffers: Vector, images: NDArray[np.int64] | None = None
+    ) -> NDArray[np.float64]:
+        """Return each image's supervised loss under a model, shape (m,); of some only, if their places are given."""
+        seen = self._records if images is None else self._records.take(images)
+        return self._learner.predict(State(parameters, buffers), seen.images, seen.labels).losses
 
     def trained(self, parameters: Vector, buffers: Vector, round: int) -> Update:
         """Return the update of a hospital that holds just these images and trains as all do."""

@@ -1,0 +1,45 @@
+"""A server's own images as tests have them: what a model loses, and what training gives, are given functions."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fedrobust.federation import Report, Update, Vector
+
+
+class Lent:
+    """A `ServerData` of m images whose loss is |parameters - target|^2 times 1 + the image's place / m.
+
+    Parameters
+    ----------
+    target : ndarray, shape (d,)
+        The model that the images ask for; training goes a tenth of the way.
+    m : int
+    spoil : callable, optional
+        Changes a model's losses, given its buffers.
+    """
+
+    def __init__(
+        self, target: NDArray[Any], m: int = 20, spoil: Callable[[Any, Vector], Any] | None = None
+    ) -> None:
+        self.target = np.asarray(target, np.float64)
+        self.labels = np.arange(m) % 3
+        self.asked: list[NDArray[np.int64]] = []
+        self._spoil = spoil or (lambda losses, buffers: losses)
+
+    def losses(
+        self, parameters: Vector, buffers: Vector, images: NDArray[np.int64] | None = None
+    ) -> NDArray[np.float64]:
+        m = len(self.labels)
+        places = np.arange(m) if images is None else images
+        self.asked.append(places)
+        distance = float(((parameters.astype(np.float64) - self.target) ** 2).sum())
+        return np.asarray(self._spoil(distance * (1 + places / m), buffers), np.float64)
+
+    def trained(self, parameters: Vector, buffers: Vector, round: int) -> Update:
+        fresh = (parameters + 0.1 * (self.target - parameters)).astype(np.float32)
+        return Update(-1, fresh, Report(len(self.labels)), parameters, buffers, round, buffers)

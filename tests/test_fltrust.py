@@ -1,0 +1,124 @@
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from helpers import make_updates
+from lent import Lent
+from references import differences, fltrust
+
+import fedrobust.updates
+from fedrobust.errors import UserError
+from fedrobust.federation import Updates
+from strategies.fltrust import FLTrust
+from strategies.nnm import NNM
+
+
+def rule(target: object) -> FLTrust:
+    made = FLTrust()
+    made.server = Lent(np.asarray(target))
+    return made
+
+
+def own_update(updates: Updates, target: np.ndarray) -> np.ndarray:
+    fresh = Lent(target).trained(updates.global_parameters, updates.global_buffers, 1).parameters
+    return np.asarray(fresh.astype(np.float64) - updates.global_parameters)
+
+
+@pytest.mark.parametrize(("n", "d"), [(1, 30), (4, 300), (10, 10_000), (23, 777)])
+def test_it_is_the_definition(n: int, d: int) -> None:
+    updates = make_updates(n, d, seed=n)
+    target = np.random.default_rng(n + 100).standard_normal(d)
+    found, verdict = rule(target).combine(updates)
+    own, x = own_update(updates, target), differences(updates)
+    np.testing.assert_allclose(found - updates.global_parameters, fltrust(x, own), atol=2e-6)
+    cosine = x @ own / np.linalg.norm(x, axis=1) / np.linalg.norm(own)
+    np.testing.assert_allclose(verdict.weight, np.maximum(cosine, 0), atol=1e-9)
+    np.testing.assert_allclose(verdict.score, 1 - cosine, atol=1e-9)
+    np.testing.assert_array_equal(verdict.flagged, cosine <= 0)
+    assert [bool(words) for words in verdict.why or []] == (cosine <= 0).tolist()
+
+
+def test_in_small_chunks_and_after_a_step_it_is_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
+    updates = make_updates(9, 301, seed=3)
+    target = np.random.default_rng(101).standard_normal(301)
+    mixed = NNM(f=2).transform(updates)
+    plain = Updates(list(mixed))
+    np.testing.assert_allclose(
+        rule(target).combine(mixed)[0], rule(target).combine(plain)[0], rtol=1e-5, atol=1e-6
+    )
+    whole = rule(target).combine(updates)[0]
+    monkeypatch.setattr(fedrobust.updates, "CHUNK", 16)
+    parts = rule(target).combine(Updates(list(updates)))[0]
+    np.testing.assert_allclose(parts, whole, atol=1e-6)
+
+
+def test_length_buys_nothing_and_who_is_who_does_not_matter() -> None:
+    updates = make_updates(6, 50, seed=1)
+    target = np.random.default_rng(102).standard_normal(50)
+    found, verdict = rule(target).combine(updates)
+    loud = Updates([u.with_delta(u.delta * 10.0**u.node) for u in updates])
+    np.testing.assert_allclose(rule(target).combine(loud)[0], found, atol=1e-4)
+    turned = Updates([replace(u, node=5 - u.node) for u in updates])
+    again, said = rule(target).combine(turned)
+    np.testing.assert_allclose(again, found, atol=1e-6)
+    np.testing.assert_allclose(said.weight, np.asarray(verdict.weight)[::-1])
+    assert (
+        np.linalg.norm(found - updates.global_parameters)
+        <= np.linalg.norm(own_update(updates, target)) + 1e-5
+    )
+
+
+def test_if_nobody_is_trusted_the_model_stays() -> None:
+    updates = make_updates(4, 50, seed=1)
+    target = updates.global_parameters + 5.0
+    against = Updates([u.with_delta(-0.1 * (target - u.global_parameters)) for u in updates])
+    found, verdict = rule(target).combine(against)
+    np.testing.assert_array_equal(found, updates.global_parameters)
+    assert not np.any(verdict.weight) and np.all(verdict.flagged)
+
+
+def test_a_server_that_learns_nothing_accuses_nobody() -> None:
+    updates = make_updates(4, 50, seed=1)
+    found, verdict = rule(updates.global_parameters).combine(updates)
+    np.testing.assert_array_equal(found, updates.global_parameters)
+    assert not np.any(verdict.weight) and not np.any(verdict.flagged)
+
+
+def test_an_update_of_no_length_has_no_trust() -> None:
+    updates = list(make_updates(4, 50, seed=1))
+    updates[2] = replace(updates[2], parameters=updates[2].global_parameters)
+    found, verdict = rule(np.ones(50)).combine(Updates(updates))
+    assert np.isfinite(found).all() and np.asarray(verdict.weight)[2] == 0
+
+
+def test_the_server_trains_from_the_global_model_with_its_running_statistics() -> None:
+    seen: list[tuple[np.ndarray, np.ndarray, int]] = []
+
+    class Watched(Lent):
+        def trained(self, parameters, buffers, round):  # type: ignore[no-untyped-def]
+            seen.append((parameters, buffers, round))
+            return super().trained(parameters, buffers, round)
+
+    statistics = np.arange(3, dtype=np.float32)
+    updates = Updates(
+        [replace(u, global_buffers=statistics) for u in make_updates(4, 50, round=7, buffers=3)]
+    )
+    made = FLTrust()
+    made.server = Watched(np.ones(50))
+    made.combine(updates)
+    np.testing.assert_array_equal(seen[0][0], updates.global_parameters)
+    np.testing.assert_array_equal(seen[0][1], statistics)
+    assert seen[0][2] == 7
+
+
+@pytest.mark.parametrize("share", [0, -0.1, 1.5, True, "all", float("nan")])
+def test_a_senseless_share_is_refused(share: object) -> None:
+    with pytest.raises(UserError, match="fltrust: share is"):
+        FLTrust(share=share)  # type: ignore[arg-type]
+
+
+def test_without_images_it_says_what_it_needs() -> None:
+    with pytest.raises(UserError, match="FLTrust needs labelled images"):
+        FLTrust().combine(make_updates())
