@@ -10,45 +10,86 @@ from numpy.typing import NDArray
 
 from fedrobust.aggregation.columns import one_blas_thread
 from fedrobust.errors import UserError, nearest
-from fedrobust.federation import Attack, Update, Vector
+from fedrobust.federation import Attack, Steering, Update, Vector
 
 __all__ = ["Constrain"]
+
+Floats = NDArray[np.float64]
 
 _MEASURES = ("norm", "distance", "cosine")
 
 
 class Constrain(Attack):
-    """Draws the update towards an honest one until a defence's measure finds nothing in it.
+    """Keeps the update near an honest one while it is trained, and draws the finished one towards it.
 
-    After Bagdasaryan et al., "How To Backdoor Federated Learning", AISTATS 2020, section 4.3. Their constrain-and-scale
-    adds the anomaly score to the training loss, alpha L_class + (1 - alpha) L_ano. This attack works on the finished
-    update instead. Let h be the honest update, from a training on the hospital's clean records: of all points
-    between h and the malicious update, it sends the last that keeps the bound. The measure ``norm`` only shortens the
-    update, which is their train-and-scale (eq. 5). It stands last: ``backdoor + boost + constrain``. If an attack of
-    the chain poisons records, the hospital trains twice.
+    Bagdasaryan et al., "How To Backdoor Federated Learning", AISTATS 2020, section 4.3. With ``alpha`` below 1 it is
+    their constrain-and-scale: the training's loss becomes alpha L_class + (1 - alpha) L_ano (eq. 4), at each optimiser
+    step. With h the honest update, from a training on the hospital's clean records, and delta the malicious one, L_ano
+    is the defence's own measure:
+
+    - ``norm`` (length, against norm clipping): |delta|^2 / |h|^2;
+    - ``distance`` (against krum and its kin): |delta - h|^2 / |h|^2;
+    - ``cosine`` (against rules on directions): 1 - cos(delta, h).
+
+    Measured in lengths of h, L_ano has no unit: it is about 1 where a defence begins to wonder, whatever the model's
+    size and the learning rate, so alpha weighs two losses of a like size. L_class is the learner's whole loss, summed
+    over networks. Adam looks at directions more than at lengths, so only the two weights' ratio matters much.
+
+    With ``bound`` the finished update is projected: of all points between h and it, the last that keeps the bound is
+    sent. The measure ``norm`` then only shortens it, their train-and-scale (eq. 5). For the projection it stands last,
+    ``backdoor + boost + constrain``; the loss acts wherever it stands, ``backdoor + constrain(alpha=0.5) + boost``. If
+    an attack of the chain poisons records, or with alpha below 1, the hospital trains twice.
 
     Parameters
     ----------
     measure : str
-        ``norm`` (length, against norm clipping), ``distance`` (||delta - h||, against krum and its kin) or ``cosine``
-        (1 - cos(delta, h), against rules on directions).
-    bound : float
-        How much is allowed, positive: of ||h|| for norm and distance, of 1 - cos for cosine, where it is below 2.
+        ``norm``, ``distance`` or ``cosine``.
+    bound : float, optional
+        How much the projection allows, positive: of |h| for norm and distance, of 1 - cos for cosine, where it is below
+        2. Not given: 1, and with alpha below 1 there is no projection.
+    alpha : float
+        Weight of the classification loss, in (0, 1]; 1 leaves the training alone.
     """
 
     needs_honest: ClassVar[bool] = True
 
-    def __init__(self, measure: str = "norm", bound: float = 1.0) -> None:
+    def __init__(self, measure: str = "norm", bound: float | None = None, alpha: float = 1.0) -> None:
         """Check the options."""
         if measure not in _MEASURES:
             raise UserError(f"constrain: there is no measure '{measure}'; {nearest(measure, _MEASURES)}")
-        if not (bound > 0 and math.isfinite(bound)) or (measure == "cosine" and bound >= 2):
+        if not 0 < alpha <= 1:
+            raise UserError(f"constrain: alpha is {alpha}, but the weight of a loss lies in (0, 1] here")
+        if bound is None and alpha == 1:
+            bound = 1.0
+        if bound is not None and (
+            not (bound > 0 and math.isfinite(bound)) or (measure == "cosine" and bound >= 2)
+        ):
             raise UserError(f"constrain: bound is {bound}, but must be positive, and below 2 for cosine")
-        self.measure, self.bound = measure, bound
+        self.measure, self.bound, self.alpha = measure, bound, alpha
+
+    @property
+    def steers(self) -> bool:
+        """Return whether the training's loss is another one."""
+        return self.alpha < 1
+
+    def steer(self, received: Vector) -> Steering | None:
+        """Return the gradient of alpha L_class + (1 - alpha) L_ano in place of that of L_class."""
+        if not self.steers:
+            return None
+        h = self.honest.delta.astype(np.float64)
+
+        def bent(parameters: Vector, gradient: Vector) -> Vector:
+            pull = anomaly(self.measure, np.subtract(parameters, received, dtype=np.float64), h)[1]
+            both: Vector = (self.alpha * gradient + (1 - self.alpha) * pull).astype(np.float32)
+            return both
+
+        return bent
 
     @one_blas_thread()
     def poison_update(self, update: Update) -> Update:
         """Return the malicious update, moved as little as the bound asks for."""
+        if self.bound is None:
+            return update
         delta, honest = update.delta, self.honest.delta
         wide, h = delta.astype(np.float64), honest.astype(np.float64)
         allowed = self.bound * float(np.linalg.norm(h))
@@ -61,22 +102,38 @@ class Constrain(Attack):
             return update if distance <= allowed else update.with_delta(h + apart * (allowed / distance))
         if _angle(wide, h) <= self.bound:
             return update
-        return update.with_delta(self._turned(h, apart))
-
-    def _turned(self, honest: NDArray[np.float64], apart: NDArray[np.float64]) -> Vector:
-        """Return the last point on the way from the honest update whose angle keeps the bound, by bisection."""
-        # The angle grows all the way, so there is one such point.
-        near, far = 0.0, 1.0
-        for _ in range(40):
-            middle = (near + far) / 2
-            near, far = (
-                (middle, far) if _angle(honest + middle * apart, honest) <= self.bound else (near, middle)
-            )
-        point: Vector = (honest + near * apart).astype(np.float32)
-        return point
+        return update.with_delta(_turned(h, apart, self.bound))
 
 
-def _angle(one: NDArray[np.float64], other: NDArray[np.float64]) -> float:
+def anomaly(measure: str, delta: Floats, honest: Floats) -> tuple[float, Floats]:
+    """Return L_ano of a difference, beside an honest one, and its gradient by the difference; both float64.
+
+    Where it is not defined, as an honest difference or for the cosine either one is zero, both are 0. Sums go without
+    BLAS, whose bits depend on the number of cores.
+    """
+    square = float(np.sum(np.square(honest)))
+    length = math.sqrt(float(np.sum(np.square(delta))) * square) if measure == "cosine" else square
+    if not length:
+        return 0.0, np.zeros_like(delta)
+    if measure == "cosine":
+        cosine = float(np.sum(delta * honest)) / length
+        return 1 - cosine, (cosine * square / length**2) * delta - honest / length
+    apart = delta if measure == "norm" else delta - honest
+    return float(np.sum(np.square(apart))) / square, (2 / square) * apart
+
+
+def _angle(one: Floats, other: Floats) -> float:
     """Return 1 - cos between two vectors; 0 where one of them is zero."""
     lengths = float(np.linalg.norm(one) * np.linalg.norm(other))
     return 1 - float(one @ other) / lengths if lengths else 0.0
+
+
+def _turned(honest: Floats, apart: Floats, bound: float) -> Vector:
+    """Return the last point on the way from the honest update whose angle keeps the bound, by bisection."""
+    # The angle grows all the way, so there is one such point.
+    near, far = 0.0, 1.0
+    for _ in range(40):
+        middle = (near + far) / 2
+        near, far = (middle, far) if _angle(honest + middle * apart, honest) <= bound else (near, middle)
+    point: Vector = (honest + near * apart).astype(np.float32)
+    return point

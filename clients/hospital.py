@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from fedrobust.data.records import Records
-from fedrobust.federation import Attack, Client, Report, Update, Vector
+from fedrobust.federation import Attack, Client, Report, Steering, Update, Vector
 from fedrobust.learners.base import Learner, State
 from fedrobust.seeding import generator
 
@@ -62,15 +62,20 @@ class Hospital(Client):
         if not all(attack.awake(round) for attack in self._attacks):
             self.idle = tuple(_name(attack) for attack in self._attacks if attack.awake(round))
             return self._trained(received, self._clean, round, lr)
-        update = self._trained(received, self.records, round, lr)
         attacks = self._armed(round)
         curious = [attack for attack in attacks if attack.needs_honest]
+        apart = bool(self._poisoners) or any(attack.steers for attack in attacks)
         if curious:
-            honest = update if not self._poisoners else self._trained(received, self._clean, round, lr)
+            honest = self._trained(received, self._clean, round, lr)
             for attack in curious:
                 attack.honest = honest
+        steering = {place: how for place, attack in enumerate(attacks) if (how := attack.steer(parameters))}
+        if curious and not apart:
+            update = honest
+        else:
+            update = self._trained(received, self.records, round, lr, _in_turn(list(steering.values())))
         report = update.report
-        busy = set(self._poisoners)
+        busy = self._poisoners | set(steering)
         for place, attack in enumerate(attacks):
             moved = attack.poison_update(update)
             claimed = attack.forge_report(report)
@@ -86,9 +91,13 @@ class Hospital(Client):
         )
         return Update(self.number, update.parameters, report, parameters, update.buffers, round)
 
-    def _trained(self, received: State, records: Records, round: int, lr: float) -> Update:
-        """Return the truthful update of a training on these records."""
-        fitted = self._learner.fit(received, records, round=round, client=self.number, lr=lr)
+    def _trained(
+        self, received: State, records: Records, round: int, lr: float, steer: Steering | None = None
+    ) -> Update:
+        """Return the truthful update of a training on these records, bent if an attack asks for it."""
+        # A learner that nobody steers need not know of it.
+        bent = {} if steer is None else {"steer": steer}
+        fitted = self._learner.fit(received, records, round=round, client=self.number, lr=lr, **bent)
         state = fitted.state
         return Update(
             node=self.number,
@@ -105,6 +114,19 @@ class Hospital(Client):
         for place, attack in enumerate(self._attacks):
             attack.rng = generator(self._seed, "attack", place, round, self.number)
         return self._attacks
+
+
+def _in_turn(steering: Sequence[Steering]) -> Steering | None:
+    """Return one steering that applies several in order; None where there is none."""
+    if not steering:
+        return None
+
+    def bent(parameters: Vector, gradient: Vector) -> Vector:
+        for how in steering:
+            gradient = how(parameters, gradient)
+        return gradient
+
+    return bent
 
 
 def _name(attack: Attack) -> str:

@@ -7,7 +7,7 @@ replies offer to a rule stands in `fedrobust.updates`.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar, Literal, Protocol
 
@@ -25,12 +25,17 @@ __all__ = [
     "Report",
     "Role",
     "ServerData",
+    "Steering",
     "Trigger",
     "Update",
     "Updates",
     "Vector",
     "Verdict",
 ]
+
+#: How an attack bends its hospital's training: the parameters at an optimiser step and the gradient of the task's loss
+#: there, both of shape (d,), to the gradient that the optimiser gets. The arrays are only lent, and not to be changed.
+Steering = Callable[[Vector, Vector], Vector]
 
 
 class ServerData(Protocol):
@@ -178,15 +183,16 @@ class Attack:
     role : Role
         Set before anything else; the default where an attack is used by itself.
     honest : Update
-        What the hospital would have sent, had it trained on its own clean records; set before `poison_update` where
-        the class says `needs_honest`.
+        What the hospital would have sent, had it trained on its own clean records; set before `steer` where the class
+        says `needs_honest`.
     """
 
     #: Whose updates of a round the attack sees: its own hospital's, those of all its colluders, or everybody's.
     #: An attack in which that is an option sets it in its constructor.
     knowledge: Literal["own", "colluders", "all"] = "own"
 
-    #: True if the attack reads `honest`. Where an attack of the chain poisons records, that costs a second training.
+    #: True if the attack reads `honest`. Where an attack of the chain poisons records or steers, that costs a second
+    #: training.
     needs_honest: ClassVar[bool] = False
 
     #: True of an honest peculiarity, such as another scanner. A hospital whose whole chain is odd counts as honest.
@@ -206,6 +212,16 @@ class Attack:
     def poison_records(self, records: Records) -> Records:
         """Return the records that the hospital trains on; called once, before the first round."""
         return records
+
+    def steer(self, received: Vector) -> Steering | None:
+        """Return how the poisoned training is bent in this round; None for a training as usual.
+
+        Parameters
+        ----------
+        received : ndarray of float32, shape (d,)
+            The parameters that the training starts from, only lent for the round.
+        """
+        return None
 
     def poison_update(self, update: Update) -> Update:
         """Return the update that the hospital sends, given the one that it trained."""
@@ -240,6 +256,11 @@ class Attack:
     def colludes(self) -> bool:
         """Return whether the attack needs to see several updates: whether it overrides `collude`."""
         return type(self).collude is not Attack.collude
+
+    @property
+    def steers(self) -> bool:
+        """Return whether the attack bends the training: whether it overrides `steer`."""
+        return type(self).steer is not Attack.steer
 
     def trigger(self, records: Records) -> Trigger | None:
         """Return test records with the attack's trigger, those of the target class left out; None without one."""

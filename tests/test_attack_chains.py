@@ -35,6 +35,8 @@ CHAINS = [
     "free-rider(noise=0.01)",
     "label-flip + neurotoxin",
     "boost + constrain",
+    "label-flip + constrain(alpha=0.5)",
+    "constrain(measure=cosine, alpha=0.3) + boost",
     "label-flip + forge-loss",
     "forge-size",
     "sleeper(rounds=1) + label-flip",

@@ -1,14 +1,21 @@
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-from helpers import make_updates
+from federations import tiny
+from helpers import easy_records, make_updates
 
-from clients.constrain import Constrain
+from clients.constrain import Constrain, anomaly
+from clients.hospital import Hospital
+from clients.label_flip import LabelFlip
+from fedrobust import run
+from fedrobust.config import Settings
 from fedrobust.errors import UserError
-from fedrobust.federation import Update
+from fedrobust.federation import Attack, Update
+from fedrobust.learners.mutual import MutualLearner
 
 BASE, ONE, OTHER = make_updates(3, d=60, buffers=2)
 HONEST: Update = BASE.with_delta(ONE.delta)
@@ -81,8 +88,110 @@ def test_the_input_stays() -> None:
         ({"bound": 0.0}, "constrain: bound is 0.0"),
         ({"bound": float("nan")}, "constrain: bound"),
         ({"measure": "cosine", "bound": 2.0}, "below 2 for cosine"),
+        ({"alpha": 0.0}, "constrain: alpha is 0.0"),
+        ({"alpha": 1.5}, "constrain: alpha is 1.5"),
     ],
 )
 def test_options_that_make_no_sense_are_refused(options: dict[str, Any], words: str) -> None:
     with pytest.raises(UserError, match=words):
         Constrain(**options)
+
+
+def measured(measure: str, delta: np.ndarray, honest: np.ndarray) -> float:
+    """Return L_ano by the definition."""
+    if measure == "cosine":
+        return angle(delta, honest)
+    apart = delta if measure == "norm" else delta - honest
+    return float(np.linalg.norm(apart) ** 2 / np.linalg.norm(honest) ** 2)
+
+
+@pytest.mark.parametrize("measure", ["norm", "distance", "cosine"])
+def test_the_gradient_is_that_of_the_defence_s_measure(measure: str) -> None:
+    rng = np.random.default_rng(1)
+    for scale in (1e-3, 1.0, 50.0):
+        delta, honest = scale * rng.standard_normal(30), rng.standard_normal(30)
+        value, gradient = anomaly(measure, delta, honest)
+        assert value == pytest.approx(measured(measure, delta, honest))
+        step = 1e-6 * scale
+        for place, row in enumerate(np.eye(30) * step):
+            up, down = (measured(measure, delta + sign * row, honest) for sign in (1, -1))
+            assert gradient[place] == pytest.approx((up - down) / (2 * step), rel=1e-4, abs=1e-6 / scale)
+
+
+@pytest.mark.parametrize("measure", ["norm", "distance", "cosine"])
+def test_the_measure_has_no_unit(measure: str) -> None:
+    delta, honest = MALICIOUS.delta.astype(float), HONEST.delta.astype(float)
+    value = anomaly(measure, delta, honest)[0]
+    assert anomaly(measure, 1e-3 * delta, 1e-3 * honest)[0] == pytest.approx(value)
+    # A model of twice as many parameters, all alike.
+    assert anomaly(measure, np.tile(delta, 2), np.tile(honest, 2))[0] == pytest.approx(value)
+
+
+@pytest.mark.parametrize("measure", ["norm", "distance", "cosine"])
+def test_what_has_no_measure_pulls_nowhere(measure: str) -> None:
+    still, moved = np.zeros(5), np.ones(5)
+    for delta, honest in ((moved, still), (still, still)):
+        value, gradient = anomaly(measure, delta, honest)
+        assert value == 0 and not gradient.any()
+    assert not anomaly("cosine", still, moved)[1].any()
+
+
+@pytest.mark.parametrize("alpha", [0.25, 0.8])
+def test_the_optimiser_gets_the_gradient_of_both_losses(alpha: float) -> None:
+    attack = Constrain("distance", alpha=alpha)
+    attack.honest = HONEST
+    bent = attack.steer(BASE.global_parameters)
+    assert bent is not None
+    gradient = np.random.default_rng(3).standard_normal(60).astype(np.float32)
+    before = gradient.copy()
+    expected = alpha * gradient + (1 - alpha) * anomaly("distance", BASE.delta, HONEST.delta)[1]
+    np.testing.assert_allclose(bent(BASE.parameters, gradient), expected, rtol=1e-5, atol=1e-6)
+    np.testing.assert_array_equal(gradient, before)
+
+
+def test_alpha_of_one_is_the_projection_and_below_it_a_bound_is_asked_for() -> None:
+    plain = Constrain()
+    assert not plain.steers and plain.steer(BASE.parameters) is None and plain.bound == 1.0
+    assert Constrain(alpha=0.5).bound is None and Constrain(alpha=0.5).steers
+    assert sent(alpha=0.5) is MALICIOUS
+    np.testing.assert_array_equal(sent(alpha=0.5, bound=0.7).parameters, sent(bound=0.7).parameters)
+
+
+LEARNER = MutualLearner(Settings(networks=1, local_epochs=4, batch_size=16), 4, 1, (12, 12))
+
+
+def trained(*attacks: Attack) -> Update:
+    start = LEARNER.initial()
+    hospital = Hospital(0, easy_records(), LEARNER, attacks)
+    update = hospital.fit(start.parameters, start.buffers, 1, 1e-3)
+    assert hospital.idle == ()
+    return update
+
+
+@pytest.mark.parametrize("measure", ["norm", "distance", "cosine"])
+def test_a_smaller_alpha_leaves_the_defence_less_to_find(measure: str) -> None:
+    honest = trained().delta.astype(float)
+    found = [
+        anomaly(measure, update.delta.astype(float), honest)[0]
+        for update in (
+            trained(LabelFlip()),
+            trained(LabelFlip(), Constrain(measure, alpha=0.5)),
+            trained(LabelFlip(), Constrain(measure, alpha=0.1)),
+        )
+    ]
+    assert found[1] < 0.7 * found[0] and found[2] < 0.5 * found[1]
+
+
+def test_at_a_middling_alpha_the_attack_still_learns_what_it_wants() -> None:
+    flipped = trained(LabelFlip(), Constrain("norm", alpha=0.5)).report.values["loss"]
+    assert isinstance(flipped, float) and flipped < 0.05
+
+
+def test_a_run_in_which_no_loss_is_changed_keeps_its_bits(tmp_path: Path) -> None:
+    chains = ("label-flip", "label-flip + constrain(bound=1e9)", "label-flip + constrain(alpha=0.5)")
+    runs = [run(tiny(tmp_path / str(i), malicious=1, attack=chain)) for i, chain in enumerate(chains)]
+    first, second, third = ((r.folder / "model.safetensors").read_bytes() for r in runs)
+    assert first == second != third
+    lines = [r.history.drop(columns=["idle"]) for r in runs]
+    assert lines[0].equals(lines[1]) and not lines[0].equals(lines[2])
+    assert runs[1].summary["idle_attacks"] == ["constrain"] and runs[2].summary["idle_attacks"] == []

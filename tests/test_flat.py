@@ -206,3 +206,16 @@ def test_adam_takes_the_steps_of_torchs_own_to_the_bit() -> None:
         peer.step()
         assert torch.equal(ours, theirs)
     assert not torch.equal(ours.detach(), start)
+
+
+def test_a_gradient_can_be_bent_in_place() -> None:
+    flat = FlatModule(network(), CPU)
+    flat.module(images()).sum().backward()
+    assert flat.parameters.grad is not None
+    parameters, gradient = joined(flat.module), flat.parameters.grad.numpy().copy()
+    flat.steer(lambda p, g: 2.0 * g + p)
+    np.testing.assert_allclose(flat.parameters.grad.numpy(), 2 * gradient + parameters, rtol=1e-6)
+    np.testing.assert_array_equal(joined(flat.module), parameters)
+    # The layers still see the one flat gradient.
+    layers = np.concatenate([p.grad.numpy().ravel() for p in flat.module.parameters() if p.grad is not None])
+    np.testing.assert_array_equal(layers, flat.parameters.grad.numpy())

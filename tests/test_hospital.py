@@ -305,3 +305,56 @@ def test_without_poisoned_records_one_training_is_enough() -> None:
     assert learner.trainings == 1
     fit(Hospital(0, RECORDS, learner, [Spy("a", [])]))
     assert learner.trainings == 2
+
+
+@dataclass
+class Steerable(FakeLearner):
+    """Adds what the steering makes of a gradient of 1."""
+
+    def fit(  # type: ignore[override]
+        self, state: State, records: Records, *, round: int, client: int, lr: float, steer: Any = None
+    ) -> Fitted:
+        fitted = super().fit(state, records, round=round, client=client, lr=lr)
+        self.asked[-1]["steer"] = steer
+        moved = np.ones(6, np.float32) if steer is None else steer(state.parameters, np.ones(6, np.float32))
+        return Fitted(State(state.parameters + moved, fitted.state.buffers), fitted.report)
+
+
+class Steers(Attack):
+    """Turns a gradient into factor times itself plus the honest difference."""
+
+    needs_honest = True
+
+    def __init__(self, factor: float = 3.0, first: int = 1) -> None:
+        self.factor, self.first = factor, first
+
+    def awake(self, round: int) -> bool:
+        return round >= self.first
+
+    def steer(self, received: Any) -> Any:
+        honest = self.honest.delta
+        return lambda parameters, gradient: self.factor * gradient + honest
+
+
+def test_only_the_malicious_training_is_steered_and_only_while_awake() -> None:
+    learner = Steerable()
+    hospital = Hospital(0, RECORDS, learner, [Steers(first=2)])
+    np.testing.assert_array_equal(fit(hospital, 1).delta, np.ones(6))
+    assert [asked["steer"] for asked in learner.asked] == [None]
+    np.testing.assert_array_equal(fit(hospital, 2).delta, np.full(6, 4.0))
+    assert [asked["steer"] is None for asked in learner.asked] == [True, True, False]
+    assert all(asked["records"] is RECORDS for asked in learner.asked)
+    assert hospital.idle == ()
+
+
+def test_steering_attacks_act_in_order_and_on_the_poisoned_records() -> None:
+    learner = Steerable()
+    hospital = Hospital(0, RECORDS, learner, [Steers(2.0), Spy("spy", []), Steers(5.0)])
+    np.testing.assert_array_equal(fit(hospital).delta, np.full(6, 5.0 * (2.0 + 1) + 1))
+    assert [asked["records"] is RECORDS for asked in learner.asked] == [True, False]
+
+
+def test_a_learner_that_nobody_steers_need_not_know_of_it() -> None:
+    learner = FakeLearner()
+    fit(Hospital(0, RECORDS, learner, [Spy("spy", [])]))
+    assert len(learner.asked) == 1

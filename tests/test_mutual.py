@@ -622,3 +622,27 @@ def test_one_record_trains_a_network_with_batchnorm() -> None:
     records = make_records(1, size=(16, 16))
     fitted = fit(learner(records, backbone="resnet18", networks=1, local_epochs=1), records)
     assert np.isfinite(fitted.state.parameters).all() and np.isfinite(fitted.state.buffers).all()
+
+
+def test_a_steering_that_changes_nothing_gives_the_same_bits_and_another_other_ones() -> None:
+    trained = learner()
+    start = trained.initial()
+    asked: list[np.ndarray] = []
+
+    def steered(how: Any) -> Fitted:
+        return trained.fit(start, EASY, round=1, client=0, lr=3e-3, steer=how)
+
+    def nothing(parameters: np.ndarray, gradient: np.ndarray) -> np.ndarray:
+        asked.append(parameters.copy())
+        return gradient
+
+    plain = fit(trained)
+    assert same(steered(nothing), plain)
+    # Once a step, first at the received parameters.
+    assert len(asked) == 2 * -(-len(EASY) // 16)
+    np.testing.assert_array_equal(asked[0], start.parameters)
+    assert not np.array_equal(asked[-1], start.parameters)
+    # What cancels Adam's L2 penalty but for rounding leaves the parameters where they are; a step is 3e-3 long.
+    still = steered(lambda parameters, gradient: 0 * gradient - 1e-3 * parameters)
+    np.testing.assert_allclose(still.state.parameters, start.parameters, atol=1e-4)
+    assert same(fit(trained), plain)

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fedrobust.data.records import Records
-from fedrobust.federation import Report, Vector
+from fedrobust.federation import Report, Steering, Vector
 
 __all__ = ["Fitted", "Learner", "Prediction", "State"]
 
@@ -51,8 +51,20 @@ class Learner(Protocol):
         """Return the state that every participant starts from; it follows from the seed."""
         ...
 
-    def fit(self, state: State, records: Records, *, round: int, client: int, lr: float) -> Fitted:
-        """Train from the state on the records; the result depends on the arguments and the seed alone."""
+    def fit(
+        self,
+        state: State,
+        records: Records,
+        *,
+        round: int,
+        client: int,
+        lr: float,
+        steer: Steering | None = None,
+    ) -> Fitted:
+        """Train from the state on the records; the result depends on the arguments and the seed alone.
+
+        With `steer` the optimiser gets what it makes of each step's gradient.
+        """
         ...
 
     def predict(

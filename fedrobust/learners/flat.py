@@ -6,6 +6,9 @@ is one copy, and no layer is ever concatenated or cut out again.
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import Any
+
 import numpy as np
 import torch
 from numpy.typing import NDArray
@@ -59,6 +62,14 @@ class FlatModule:
                 np.copyto(tensor.detach().numpy(), values)
             else:
                 tensor.copy_(torch.tensor(values))
+
+    @torch.no_grad()
+    def steer(self, how: Callable[[NDArray[np.float32], NDArray[np.float32]], NDArray[Any]]) -> None:
+        """Put in the gradient's place what a function makes of the parameters and the gradient."""
+        gradient = self.parameters.grad
+        assert gradient is not None
+        bent = how(self.parameters.detach().cpu().numpy(), gradient.cpu().numpy())
+        gradient.copy_(torch.from_numpy(np.array(bent, np.float32)))
 
     def save(self) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
         """Return copies of the parameters and the buffers."""

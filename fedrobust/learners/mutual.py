@@ -21,7 +21,7 @@ from torch.nn import functional
 from fedrobust.config import Settings
 from fedrobust.data.records import Records
 from fedrobust.errors import UserError
-from fedrobust.federation import Report
+from fedrobust.federation import Report, Steering
 from fedrobust.learners.backbones import build_backbone
 from fedrobust.learners.base import Fitted, Prediction, State
 from fedrobust.learners.etf import dot_regression, simplex_etf
@@ -84,7 +84,16 @@ class MutualLearner:
         """Return the seeded initial state, the same for every participant."""
         return self._initial
 
-    def fit(self, state: State, records: Records, *, round: int, client: int, lr: float) -> Fitted:
+    def fit(
+        self,
+        state: State,
+        records: Records,
+        *,
+        round: int,
+        client: int,
+        lr: float,
+        steer: Steering | None = None,
+    ) -> Fitted:
         """Train `local_epochs` epochs with Adam from the state; see `Learner.fit`.
 
         The optimiser starts anew in every round, so a hospital keeps nothing between rounds.
@@ -105,7 +114,7 @@ class MutualLearner:
                     # One value has no variance: BatchNorm falls back on its running statistics.
                     for norm in self._norms:
                         norm.train(len(batch) > 1)
-                    last = self._step(images[batch], labels[batch], optimiser)
+                    last = self._step(images[batch], labels[batch], optimiser, steer)
                     total += last * len(batch)
             parameters, buffers = self._flat.save()
         values = {"loss": total / len(labels), "last-loss": last, **_by_class(received, records)}
@@ -172,7 +181,7 @@ class MutualLearner:
             return functional.cross_entropy(scores, labels, reduction="none")
         return self._settings.dr_weight * dot_regression(scores, labels, lengths)
 
-    def _step(self, images: Tensor, labels: Tensor, optimiser: Adam) -> float:
+    def _step(self, images: Tensor, labels: Tensor, optimiser: Adam, steer: Steering | None) -> float:
         """Make one optimiser step for all networks; return their mean supervised loss on the batch."""
         lengths = rect_lengths(labels, self._classes) if self._settings.head == "etf-rect" else None
         scores = self._scores(images)
@@ -184,6 +193,8 @@ class MutualLearner:
         assert self._flat.parameters.grad is not None
         self._flat.parameters.grad.zero_()
         loss.backward()  # type: ignore[no-untyped-call]
+        if steer is not None:
+            self._flat.steer(steer)
         optimiser.step()
         return float(supervised.mean().item())
 
