@@ -14,6 +14,7 @@ from flwr.serverapp.strategy import Strategy
 from fedrobust.arrays import LazyArray, record_of, records_in
 from fedrobust.errors import UserError
 from fedrobust.federation import Defence, PreAggregation, Report, Update, Updates, Vector, Verdict
+from fedrobust.idle import Watch
 from fedrobust.plugins import find, instantiate, parse_call, split_chain
 
 __all__ = ["HostedStrategy", "build_strategy", "is_buffer"]
@@ -62,7 +63,7 @@ def build_strategy(spec: str, hospitals: int, seed: int = 0) -> Strategy:
     for step in steps[:-1]:
         hospitals = step.check(hospitals)
     last.check(hospitals)
-    return HostedStrategy(last, steps[:-1], seed)
+    return HostedStrategy(last, steps[:-1], seed, split_chain(spec, "|"))
 
 
 def _flower_defaults(thing: type, options: dict[str, Any], hospitals: int) -> dict[str, Any]:
@@ -86,6 +87,8 @@ class HostedStrategy(Strategy):
         Applied in order before it.
     seed : int
         For rules that draw.
+    names : sequence of str, optional
+        The steps' and, last, the defence's, for messages; not given: their classes'.
 
     Attributes
     ----------
@@ -93,9 +96,17 @@ class HostedStrategy(Strategy):
         Of the last round, in the order of `nodes`.
     nodes : tuple of int
         The hospitals whose updates the last round used.
+    watch : Watch
+        Knows which steps, or the defence, have changed nothing so far.
     """
 
-    def __init__(self, defence: Defence, steps: Sequence[PreAggregation] = (), seed: int = 0) -> None:
+    def __init__(
+        self,
+        defence: Defence,
+        steps: Sequence[PreAggregation] = (),
+        seed: int = 0,
+        names: Sequence[str] = (),
+    ) -> None:
         """Keep the pipeline."""
         self.defence = defence
         self.steps = tuple(steps)
@@ -103,6 +114,7 @@ class HostedStrategy(Strategy):
         self._global: ArrayRecord | None = None
         self.verdict: Verdict | None = None
         self.nodes: tuple[int, ...] = ()
+        self.watch = Watch(names or [type(part).__name__ for part in (*steps, defence)], defence)
 
     def configure_train(
         self, server_round: int, arrays: ArrayRecord, config: ConfigRecord, grid: Grid
@@ -123,9 +135,11 @@ class HostedStrategy(Strategy):
             return None, None
         given = Updates(_to_updates(valid, self._global, server_round), self._seed)
         updates = given
-        for step in self.steps:
-            updates = step.transform(updates)
+        for place, step in enumerate(self.steps):
+            before, updates = updates, step.transform(updates)
+            self.watch.step(place, before, updates)
         parameters, verdict = self.defence.combine(updates)
+        self.watch.rule(self.defence, updates, parameters, verdict)
         self.verdict = updates.trace(verdict).checked(len(given))
         self.nodes = given.nodes
         weight = cast("np.ndarray[Any, Any]", self.verdict.weight)

@@ -80,6 +80,7 @@ class Server:
         self._resume = resume
         self._observer = observer
         self._strategy = build_strategy(settings.strategy, settings.clients, settings.seed)
+        self._watch = self._strategy.watch if isinstance(self._strategy, HostedStrategy) else None
         attacks = build_attacks(settings)
         with self._profile.phase("data"):
             self.data = prepare(settings)
@@ -160,6 +161,8 @@ class Server:
         roster.expect(arrays)
         if checkpoint is not None:
             arrays, self._lines, self._verdicts = checkpoint.arrays, checkpoint.rounds, checkpoint.verdicts
+            if self._watch and self._lines:
+                self._watch.go_on(self._lines[-1].get("idle_defences", ()))
         # The schedule is a function of the validation losses: replaying them restores it.
         ended = False
         for line in self._lines:
@@ -232,6 +235,7 @@ class Server:
             **self._examination.of(state),
             "flagged": self._verdicts[-1]["flagged"],
             "idle": self._idle,
+            "idle_defences": self._watch.idle if self._watch else [],
             "faults": [{"hospital": fault.hospital, "reason": fault.reason} for fault in roster.faults],
         }
         return dict(plain(line))
@@ -241,6 +245,9 @@ class Server:
         idle = sorted(set(last.get("idle", ())).intersection(*(line.get("idle", ()) for line in self._lines)))
         for name in idle:
             warnings.warn(f"attack '{name}' changed nothing in this run", UserWarning, stacklevel=2)
+        idle_defences = list(last.get("idle_defences", ()))
+        for sentence in self._watch.sentences(self.settings.malicious) if self._watch else ():
+            warnings.warn(sentence, UserWarning, stacklevel=2)
         clean, noisy = ({k: v for k, v in last[part].items() if k != "loss"} for part in ("clean", "noisy"))
         return {
             "clean": clean,
@@ -249,6 +256,7 @@ class Server:
             "detection": detection_summary(self._verdicts, self._malicious),
             "attack_success_rate": last["attack_success_rate"],
             "idle_attacks": idle,
+            "idle_defences": idle_defences,
             "server_images": 0 if self._share is None else len(self._share.labels),
             "server_share": 0.0 if self._share is None else self._share.share,
             "faults": sum(len(line["faults"]) for line in self._lines),

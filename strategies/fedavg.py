@@ -13,6 +13,7 @@ class FedAvg(Defence):
     """Averages the updates, weighted by the claimed numbers of images (McMahan et al., AISTATS 2017, algorithm 1)."""
 
     trusts: ClassVar[frozenset[str]] = frozenset({"num_examples"})
+    plain_mean: ClassVar[bool] = True
 
     def weigh(self, updates: Updates) -> Verdict:
         """Return the claimed numbers of images as weights."""

@@ -51,6 +51,16 @@ class Mixed(Updates):
             self._step @ source.mixing if isinstance(source, Mixed) else self._step
         )
 
+    def is_of(self, source: Updates) -> bool:
+        """Return whether these were mixed from those very updates."""
+        return self._given is source
+
+    @property
+    def leaves_all(self) -> bool:
+        """Return whether the mixtures are the updates that they come from: whether the matrix is the identity."""
+        step = self._step
+        return step.shape[0] == step.shape[1] and np.allclose(step, np.eye(len(step)), rtol=0, atol=1e-6)
+
     def __getitem__(self, index: Any) -> Any:
         """Return one update, made now, or a tuple of updates for a slice."""
         if isinstance(index, slice):
