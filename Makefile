@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 DATA_ROOT ?= $(or $(FEDROBUST_DATA_ROOT),../shared/data)
 STAMP := $(VENV)/.installed
 
-.PHONY: install simulate test lint reproduce-detection clean
+.PHONY: install simulate test lint reproduce-detection reproduce-matrix clean
 
 install: $(STAMP)
 
@@ -31,6 +31,10 @@ test: lint
 # The figures of docs/detection.md, on real images: about 15 minutes on 2 cores.
 reproduce-detection: $(STAMP)
 	$(BIN)/python benchmarks/detection.py --data-root $(DATA_ROOT)
+
+# docs/matrix.md, every attack against every defence, on real images: about 20 minutes on 2 cores.
+reproduce-matrix: $(STAMP)
+	$(BIN)/python benchmarks/matrix.py --data-root $(DATA_ROOT)
 
 clean:
 	rm -rf $(VENV) runs .mypy_cache .ruff_cache .pytest_cache
