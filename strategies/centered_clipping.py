@@ -91,16 +91,20 @@ def _with_start(updates: Updates, start: Vector | None, *, pairs: bool) -> Float
     """
     n = len(updates)
     gram = np.zeros((n + 1, n + 1))
-    gram[1:, 1:] = updates.gram() if pairs else np.diag(updates.norms() ** 2)
-    if start is not None:
+    if pairs or start is None:
+        gram[1:, 1:] = updates.gram() if pairs else np.diag(updates.norms() ** 2)
+    if start is None:
+        return gram
 
-        def work(part: slice) -> Floats:
-            wide = start[part].astype(np.float64)
-            towards = np.dot(updates.block(part).astype(np.float64), wide)
-            return np.concatenate([[np.dot(wide, wide)], towards])
+    def work(part: slice) -> Floats:
+        wide = start[part].astype(np.float64)
+        # Lengths in the same pass, unless the pairs have brought them.
+        found = [(np.dot(row, wide), 0.0 if pairs else np.dot(row, row)) for row in updates.rows(part)]
+        return np.array([(np.dot(wide, wide), 0.0), *found]).T
 
-        gram[0] = np.sum(updates.by_part(work), axis=0)
-        gram[:, 0] = gram[0]
+    towards, squares = np.sum(updates.by_part(work), axis=0)
+    gram[0] = gram[:, 0] = towards
+    gram[1:, 1:] += np.diag(squares[1:])
     return gram
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -72,6 +72,10 @@ class Mixed(Updates):
         """Return a fresh block of the mixed differences, or of the parameters."""
         mixed = np.dot(self.mixing.astype(np.float32), self._source.block(part))
         return np.add(mixed, self.global_parameters[part], out=mixed) if whole else mixed
+
+    def rows(self, part: slice) -> Iterator[NDArray[np.float64]]:
+        """Yield each row of a mixed block in float64."""
+        yield from self.block(part).astype(np.float64)
 
     def take(self, columns: NDArray[np.int64]) -> Vector:
         """Return the mixed differences at some coordinates."""
