@@ -5,9 +5,11 @@ from __future__ import annotations
 import warnings
 from collections.abc import Sequence
 from statistics import NormalDist
+from typing import Literal
 
 import numpy as np
 
+from fedrobust.budget import check_strength
 from fedrobust.colluding import alike, positive, seen, sees
 from fedrobust.data.records import Records
 from fedrobust.errors import UserError
@@ -40,7 +42,11 @@ class Alie(Attack):
         For ``optimal``: the defence to try, such as ``"nnm | krum(f=2)"``. The one in use unless given.
     limit : float, optional
         For ``optimal``: the largest z to try, 10 unless given; the smallest is a thousandth of it.
+    strength : float
+        The share of the way from the hospital's own update to the forged one, in (0, 1]; 1 is the paper.
     """
+
+    knowledge: Literal["own", "colluders", "all"] = "colluders"
 
     def __init__(
         self,
@@ -48,8 +54,10 @@ class Alie(Attack):
         knowledge: str | None = None,
         against: str | None = None,
         limit: float | None = None,
+        strength: float = 1.0,
     ) -> None:
         """Check the options."""
+        self.strength = check_strength("alie", strength)
         self.search = LineSearch.given("alie", "z", z, against, limit)
         self.z = None if z is None or isinstance(z, str) else positive("alie", "z", z)
         self.knowledge = sees("alie", knowledge or ("all" if self.search else "colluders"))
@@ -83,7 +91,7 @@ class Alie(Attack):
                 moved: Vector = wide.mean(axis=0) - z * wide.std(axis=0)
                 return moved
 
-            return alike(colluders, updates.by_coordinate(rule, whole=False))
+            return alike(colluders, updates.by_coordinate(rule, whole=False), self.strength)
 
         if self.search:
             return self.search.worst(shifted, honest, self.role, self.rng) if honest else colluders

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
 from fedrobust.aggregation.columns import one_blas_thread
 from fedrobust.aggregation.geometry import krum_scores
+from fedrobust.budget import check_strength
 from fedrobust.colluding import alike, choice, seen, sees
 from fedrobust.federation import Attack, Update, Updates, Vector
 
@@ -32,10 +34,15 @@ class Fang(Attack):
         ``krum``, ``trimmed-mean`` or ``median``; the last two are the same attack.
     knowledge : str
         ``all`` is the paper's full knowledge, ``colluders`` its partial knowledge.
+    strength : float
+        The share of the way from the hospital's own update to the forged one, in (0, 1]; 1 is the paper.
     """
 
-    def __init__(self, against: str = "trimmed-mean", knowledge: str = "all") -> None:
+    knowledge: Literal["own", "colluders", "all"] = "all"
+
+    def __init__(self, against: str = "trimmed-mean", knowledge: str = "all", strength: float = 1.0) -> None:
         """Check the options."""
+        self.strength = check_strength("fang", strength)
         self.against = choice("fang", "against", against, _AGAINST)
         self.knowledge = sees("fang", knowledge)
 
@@ -48,13 +55,14 @@ class Fang(Attack):
         if self.against == "krum":
             most = 1 if honest else len(colluders)
             step = against_krum(updates, signs, len(colluders), most)
-            return alike(colluders, (start - np.float32(step) * signs).astype(np.float32))
+            crafted = (start - np.float32(step) * signs).astype(np.float32)
+            return alike(colluders, crafted, self.strength)
         low, high = _extremes(updates) if honest else _tails(updates)
         sent = []
         for update in colluders:
             drawn = self.rng.random(len(start), dtype=np.float32)
             below, above = (edge[0] + drawn * (edge[1] - edge[0]) for edge in (low, high))
-            sent.append(alike([update], np.where(signs > 0, below, above))[0])
+            sent.append(alike([update], np.where(signs > 0, below, above), self.strength)[0])
         return sent
 
 

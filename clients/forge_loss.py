@@ -9,6 +9,7 @@ from typing import ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
+from fedrobust.budget import check_strength
 from fedrobust.data.records import Records
 from fedrobust.errors import UserError, nearest
 from fedrobust.federation import Attack, Report, Update
@@ -18,6 +19,7 @@ __all__ = ["ForgeLoss"]
 _MODES = ("typical", "frame", "flood")
 #: The losses that a report may hold; the first that is there is the one that the search works on.
 _LOSSES = ("last-loss", "loss", "received-loss")
+_BY_CLASS = ("class-losses", "class-epoch-losses")
 
 
 class ForgeLoss(Attack):
@@ -36,12 +38,16 @@ class ForgeLoss(Attack):
         ``typical``, ``frame`` or ``flood``.
     victim : int
         For ``frame``: the number of the honest hospital.
+    strength : float
+        How far the losses move, in (0, 1]: for ``typical`` the share of the way from the true ones to those of an
+        honest training, for the other modes from there to the claim that serves best.
     """
 
     needs_honest: ClassVar[bool] = True
 
-    def __init__(self, mode: str = "typical", victim: int | None = None) -> None:
+    def __init__(self, mode: str = "typical", victim: int | None = None, strength: float = 1.0) -> None:
         """Check the options."""
+        self.strength = check_strength("forge-loss", strength)
         if mode not in _MODES:
             raise UserError(f"forge-loss: there is no mode '{mode}'; {nearest(mode, _MODES)}")
         if mode == "frame" and not (isinstance(victim, int) and victim >= 0):
@@ -66,7 +72,15 @@ class ForgeLoss(Attack):
 
     def forge_report(self, report: Report) -> Report:
         """Return the losses of an honest training; `collude` makes the other modes of them."""
-        return Report(report.num_examples, self.honest.report.values)
+        honest = self.honest.report.values
+        if self.strength == 1 or self.colludes:
+            return Report(report.num_examples, honest)
+        part = {
+            name: _between(report.values[name], value, self.strength)
+            for name, value in honest.items()
+            if name in (*_LOSSES, *_BY_CLASS) and name in report.values
+        }
+        return Report(report.num_examples, {**honest, **part})
 
     def collude(self, colluders: Sequence[Update], honest: Sequence[Update]) -> list[Update]:
         """Return the colluders' updates as they are, with the losses that serve the mode best."""
@@ -78,7 +92,9 @@ class ForgeLoss(Attack):
         victim = None if self.victim is None else nodes.index(self.victim)
         claims = max(_claims(true, len(colluders)), key=lambda claim: _worth(true, claim, victim))
         return [
-            replace(update, report=_scaled(update.report, claim / _loss(update, name)))
+            replace(
+                update, report=_scaled(update.report, 1 + self.strength * (claim / _loss(update, name) - 1))
+            )
             for update, claim in zip(colluders, claims.tolist(), strict=True)
         ]
 
@@ -88,10 +104,21 @@ def _loss(update: Update, name: str) -> float:
     return value if isinstance(value, int | float) and np.isfinite(value) else float("nan")
 
 
+def _between(
+    true: float | tuple[float, ...], wanted: float | tuple[float, ...], share: float
+) -> float | tuple[float, ...]:
+    """Return losses a share of the way from the true to the wanted ones; the wanted where there is no true one."""
+    if isinstance(true, tuple) and isinstance(wanted, tuple) and len(true) == len(wanted):
+        return tuple(w if np.isnan(t) else t + share * (w - t) for t, w in zip(true, wanted, strict=True))
+    if isinstance(true, tuple) or isinstance(wanted, tuple):
+        return wanted
+    return wanted if np.isnan(true) else true + share * (wanted - true)
+
+
 def _scaled(report: Report, factor: float) -> Report:
     """Return the report with every loss times the factor."""
     values = dict(report.values)
-    for name in (*_LOSSES, "class-losses"):
+    for name in (*_LOSSES, *_BY_CLASS):
         value = values.get(name)
         if isinstance(value, tuple):
             values[name] = tuple(factor * part for part in value)

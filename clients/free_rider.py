@@ -7,6 +7,7 @@ from dataclasses import replace
 
 import numpy as np
 
+from fedrobust.budget import check_strength, part_way
 from fedrobust.errors import UserError
 from fedrobust.federation import Attack, Update
 
@@ -28,10 +29,13 @@ class FreeRider(Attack):
         that of the global model's first step; about 1e-3 suits the default model and learning rate.
     decay : float
         gamma, not negative; the authors take 0.5, 1 and 2.
+    strength : float
+        The share of its own training that it leaves out, in (0, 1]; 1 is the paper.
     """
 
-    def __init__(self, noise: float = 0.0, decay: float = 1.0) -> None:
+    def __init__(self, noise: float = 0.0, decay: float = 1.0, strength: float = 1.0) -> None:
         """Check the options."""
+        self.strength = check_strength("free-rider", strength)
         for name, value in (("noise", noise), ("decay", decay)):
             if not (value >= 0 and math.isfinite(value)):
                 raise UserError(f"free-rider: {name} is {value}, but must not be negative")
@@ -42,6 +46,7 @@ class FreeRider(Attack):
         buffers = update.global_buffers if len(update.global_buffers) else update.buffers
         received = replace(update, parameters=update.global_parameters, buffers=buffers)
         if not self.noise:
-            return received
+            return part_way(update, received, self.strength)
         std = np.float32(self.noise * update.round**-self.decay)
-        return received.with_delta(std * self.rng.standard_normal(len(update.parameters), dtype=np.float32))
+        noise = std * self.rng.standard_normal(len(update.parameters), dtype=np.float32)
+        return part_way(update, received.with_delta(noise), self.strength)

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Literal
 
 import numpy as np
 
+from fedrobust.budget import check_strength
 from fedrobust.colluding import alike, positive, seen, sees
 from fedrobust.data.records import Records
 from fedrobust.errors import UserError
@@ -33,7 +35,11 @@ class Ipm(Attack):
         For ``optimal``: the defence to try, such as ``"nnm | krum(f=2)"``. The one in use unless given.
     limit : float, optional
         For ``optimal``: the largest epsilon to try, 10 unless given; the smallest is a thousandth of it.
+    strength : float
+        The share of the way from the hospital's own update to the forged one, in (0, 1]; 1 is the paper.
     """
+
+    knowledge: Literal["own", "colluders", "all"] = "all"
 
     def __init__(
         self,
@@ -41,8 +47,10 @@ class Ipm(Attack):
         knowledge: str = "all",
         against: str | None = None,
         limit: float | None = None,
+        strength: float = 1.0,
     ) -> None:
         """Check the options."""
+        self.strength = check_strength("ipm", strength)
         self.search = LineSearch.given("ipm", "epsilon", epsilon, against, limit)
         self.epsilon = None if isinstance(epsilon, str) else positive("ipm", "epsilon", epsilon)
         self.knowledge = sees("ipm", knowledge)
@@ -59,7 +67,8 @@ class Ipm(Attack):
         updates = seen(colluders, honest)
 
         def turned(epsilon: float) -> list[Update]:
-            return alike(colluders, updates.combination(np.full(len(updates), -epsilon / len(updates))))
+            parameters = updates.combination(np.full(len(updates), -epsilon / len(updates)))
+            return alike(colluders, parameters, self.strength)
 
         if self.epsilon is not None:
             return turned(self.epsilon)

@@ -8,6 +8,7 @@ from typing import Literal
 
 import numpy as np
 
+from fedrobust.budget import check_strength, part_way
 from fedrobust.data.records import Records
 from fedrobust.errors import UserError
 from fedrobust.federation import Attack, Update, Updates
@@ -27,12 +28,15 @@ class Mimic(Attack):
     ----------
     target : int or str
         The number of an honest hospital, or ``auto``.
+    strength : float
+        The share of the way from the hospital's own update to the copy, in (0, 1]; 1 is the paper.
     """
 
     knowledge: Literal["own", "colluders", "all"] = "all"
 
-    def __init__(self, target: int | str = "auto") -> None:
+    def __init__(self, target: int | str = "auto", strength: float = 1.0) -> None:
         """Check the options."""
+        self.strength = check_strength("mimic", strength)
         if target != "auto" and (isinstance(target, bool) or not isinstance(target, int) or target < 0):
             raise UserError(f"mimic: target is {target!r}, but must be an honest hospital's number or 'auto'")
         self.target = target
@@ -54,7 +58,8 @@ class Mimic(Attack):
             if not found:
                 raise ValueError(f"hospital {self.target} is not among the honest ones that replied")
             victim = found[0]
-        return [replace(u, parameters=victim.parameters, buffers=victim.buffers) for u in colluders]
+        copies = [replace(u, parameters=victim.parameters, buffers=victim.buffers) for u in colluders]
+        return [part_way(*pair, self.strength) for pair in zip(colluders, copies, strict=True)]
 
 
 def principal(updates: Updates, rng: np.random.Generator) -> int:

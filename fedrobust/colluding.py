@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fedrobust.aggregation.geometry import squared_distances
+from fedrobust.budget import check_strength, part_way
 from fedrobust.errors import UserError, nearest
 from fedrobust.federation import Attack, Update, Updates, Vector
 
@@ -50,9 +51,12 @@ def seen(colluders: Sequence[Update], honest: Sequence[Update]) -> Updates:
     return Updates(honest or colluders)
 
 
-def alike(colluders: Sequence[Update], parameters: Vector) -> list[Update]:
-    """Return the colluders' updates with the same parameters each; the rest stays their own."""
-    return [replace(update, parameters=parameters) for update in colluders]
+def alike(colluders: Sequence[Update], parameters: Vector, strength: float = 1.0) -> list[Update]:
+    """Return the colluders' updates with the same parameters each; the rest stays their own.
+
+    With a strength below 1 each goes that share of the way from its own parameters.
+    """
+    return [part_way(update, replace(update, parameters=parameters), strength) for update in colluders]
 
 
 class Line:
@@ -128,13 +132,18 @@ class Agnostic(Attack):
     knowledge : str
         ``all``: the honest hospitals' updates; ``colluders``: those that the colluders trained stand in for them. A
         single colluder then knows no distance and stays as it is.
+    strength : float
+        The share of the way from the hospital's own update to the forged one, in (0, 1]; 1 is the paper.
     """
+
+    knowledge: Literal["own", "colluders", "all"] = "all"
 
     #: The attack's name, for messages.
     name: ClassVar[str]
 
-    def __init__(self, perturbation: str = "std", knowledge: str = "all") -> None:
+    def __init__(self, perturbation: str = "std", knowledge: str = "all", strength: float = 1.0) -> None:
         """Check the options."""
+        self.strength = check_strength(self.name, strength)
         self.perturbation = choice(self.name, "perturbation", perturbation, PERTURBATIONS)
         self.knowledge = sees(self.name, knowledge)
 
@@ -147,4 +156,4 @@ class Agnostic(Attack):
         line = Line(seen(colluders, honest), self.perturbation)
         limit = self.size(line.squares).max()
         gamma = line.farthest(lambda squares: bool(self.size(squares) <= limit))
-        return alike(colluders, line.at(gamma))
+        return alike(colluders, line.at(gamma), self.strength)
