@@ -26,7 +26,10 @@ def call(arguments: list[str], capfd: pytest.CaptureFixture[str]) -> tuple[int, 
 
 
 def test_json_is_alone_on_stdout(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
-    code, out, err = call(["simulate", *QUICK, "--json", "--out", str(tmp_path)], capfd)
+    # The plain mean, as a note names a defence that has nothing to do.
+    code, out, err = call(
+        ["simulate", *QUICK, "--strategy", "fedavg", "--json", "--out", str(tmp_path)], capfd
+    )
     assert code == 0
     assert json.loads(out)["clients"] == 3
     assert err == ""
@@ -50,8 +53,15 @@ def test_tables_and_the_run_folder(tmp_path: Path, capfd: pytest.CaptureFixture[
 
 
 def test_quiet_says_nothing_on_stderr(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
-    _, out, err = call(["simulate", *QUICK, "--quiet", "--out", str(tmp_path)], capfd)
+    arguments = ["simulate", *QUICK, "--quiet", "--out", str(tmp_path)]
+    _, out, err = call([*arguments, "--strategy", "fedavg"], capfd)
     assert err == "" and "combined drop" in out
+    # But for a note, in one line.
+    _, _, err = call([*arguments, "--strategy", "trimmed-mean(f=0)"], capfd)
+    assert (
+        err.startswith("fedrobust: note: strategy 'trimmed-mean(f=0)' changed nothing")
+        and err.count("\n") == 1
+    )
 
 
 @pytest.mark.parametrize(
