@@ -45,6 +45,9 @@ class Settings(BaseModel):
         (), description="'ATTACK:NUMBER' of hospitals; repeatable, replaces --malicious and --attack"
     )
     strategy: str = Field("isolation-forest", description="how the server aggregates; steps join with '|'")
+    false_flag_rate: float | None = Field(
+        None, gt=0, le=0.5, description="false_flag_rate of the strategy's last step, if it takes one"
+    )
     rounds: int = Field(20, ge=1, description="rounds of federated training at most")
     local_epochs: int = Field(2, ge=1, description="epochs that a hospital trains in each round")
     batch_size: int = Field(32, ge=1, description="images in a mini-batch")
@@ -152,8 +155,10 @@ class Settings(BaseModel):
 
     def identity(self) -> dict[str, Any]:
         """Return the settings that decide the result, in a canonical order."""
-        # Without threats a run is what it was before there were any, and so is its name.
+        # Without threats, or a rate, a run is what it was before there were any, and so is its name.
         left_out = _CARRIERS if self.threat else _CARRIERS | {"threat"}
+        if self.false_flag_rate is None:
+            left_out |= {"false_flag_rate"}
         return {key: value for key, value in sorted(self.model_dump().items()) if key not in left_out}
 
     def threats(self) -> list[tuple[str, int]]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Iterable, Sequence
 from typing import Any, cast
 
@@ -30,7 +31,9 @@ def is_buffer(name: str, dtype: str) -> bool:
     )
 
 
-def build_strategy(spec: str, hospitals: int, seed: int = 0) -> Strategy:
+def build_strategy(
+    spec: str, hospitals: int, seed: int = 0, false_flag_rate: float | None = None
+) -> Strategy:
     """Return the Flower strategy that a specification names.
 
     Parameters
@@ -42,12 +45,17 @@ def build_strategy(spec: str, hospitals: int, seed: int = 0) -> Strategy:
         How many take part.
     seed : int
         For rules that draw.
+    false_flag_rate : float, optional
+        Handed to the last step as its option of that name, unless the specification gives it one.
 
     Raises
     ------
     UserError
         If a step is unknown, takes no such option, or stands in the wrong place.
     """
+    names = split_chain(spec, "|")
+    if false_flag_rate is not None:
+        spec = _with_rate(spec, false_flag_rate)
     steps = []
     for part in split_chain(spec, "|"):
         name, options = parse_call(part)
@@ -63,7 +71,23 @@ def build_strategy(spec: str, hospitals: int, seed: int = 0) -> Strategy:
     for step in steps[:-1]:
         hospitals = step.check(hospitals)
     last.check(hospitals)
-    return HostedStrategy(last, steps[:-1], seed, split_chain(spec, "|"))
+    return HostedStrategy(last, steps[:-1], seed, names)
+
+
+def _with_rate(spec: str, rate: float) -> str:
+    """Return the specification with a false flag rate for its last step, unless it gives one itself."""
+    *steps, last = split_chain(spec, "|")
+    name, options = parse_call(last)
+    if "false_flag_rate" in options:
+        return spec
+    thing = find(name, "strategies", (Defence, PreAggregation, Strategy), "strategy")
+    if "false_flag_rate" not in inspect.signature(thing).parameters:
+        raise UserError(
+            f"--false-flag-rate {rate:g}: strategy '{name}' has no option false_flag_rate; leave the flag out or name a "
+            f"strategy that has it, such as isolation-forest"
+        )
+    given = ", ".join(f"{key}={value!r}" for key, value in {**options, "false_flag_rate": rate}.items())
+    return " | ".join([*steps, f"{name}({given})"])
 
 
 def _flower_defaults(thing: type, options: dict[str, Any], hospitals: int) -> dict[str, Any]:

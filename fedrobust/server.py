@@ -79,7 +79,9 @@ class Server:
         self.settings = settings
         self._resume = resume
         self._observer = observer
-        self._strategy = build_strategy(settings.strategy, settings.clients, settings.seed)
+        self._strategy = build_strategy(
+            settings.strategy, settings.clients, settings.seed, settings.false_flag_rate
+        )
         self._watch = self._strategy.watch if isinstance(self._strategy, HostedStrategy) else None
         attacks = build_attacks(settings)
         with self._profile.phase("data"):

@@ -46,6 +46,9 @@ def test_a_plugin_may_be_a_table(tmp_path: Path) -> None:
         ({"workers": "0"}, ["--workers", "at least 1"]),
         ({"noise_std": "-1"}, ["--noise-std"]),
         ({"lr": "nan"}, ["--lr"]),
+        ({"false_flag_rate": "0"}, ["--false-flag-rate", "greater than 0"]),
+        ({"false_flag_rate": "0.6"}, ["--false-flag-rate", "less than or equal to 0.5"]),
+        ({"false-flag-rate": "few"}, ["--false-flag-rate", "'few'"]),
         ({"cleints": "3"}, ["cleints", "did you mean 'clients'"]),
     ],
 )
@@ -87,6 +90,16 @@ def test_the_digest_names_what_decides_the_result() -> None:
     same = Settings(engine="flower", workers=3, out="elsewhere", data_root="x")
     assert base.digest() == same.digest()
     assert len({Settings(seed=s).digest() for s in range(5)} | {Settings(lr=0.01).digest()}) == 6
+
+
+def test_a_false_flag_rate_enters_a_run_s_name_only_where_it_is_given(tmp_path: Path) -> None:
+    assert "false_flag_rate" not in Settings().identity()
+    given = load_settings({"false-flag-rate": "0.05"})
+    assert given.identity()["false_flag_rate"] == 0.05
+    assert given.digest() not in (Settings().digest(), Settings(false_flag_rate=0.1).digest())
+    file = tmp_path / "run.toml"
+    file.write_text("false-flag-rate = 0.2\n")
+    assert load_settings({}, file).false_flag_rate == 0.2
 
 
 def test_settings_are_frozen_and_closed() -> None:

@@ -164,3 +164,50 @@ def test_after_a_step_the_verdict_is_on_the_hospitals(step: str) -> None:
         )
     statistics = np.average([vectors[2] for vectors in sent], axis=0, weights=weight)
     np.testing.assert_allclose(fresh["norm.running_mean"], statistics, atol=1e-6)
+
+
+class Rated(Defence):
+    """A defence that takes a false flag rate."""
+
+    def __init__(self, false_flag_rate: float = 0.01, other: str = "x") -> None:
+        self.false_flag_rate, self.other = false_flag_rate, other
+
+    def weigh(self, updates: Updates) -> Verdict:
+        return Verdict(np.ones(len(updates)))
+
+
+@pytest.mark.parametrize(
+    ("options", "rate", "wanted"),
+    [
+        ("", None, (0.01, "x")),
+        ("", 0.2, (0.2, "x")),
+        ("(other='a | b')", 0.2, (0.2, "a | b")),
+        ("(false_flag_rate=0.3)", 0.2, (0.3, "x")),
+    ],
+)
+@pytest.mark.parametrize("steps", ["", "clipping(c=3) | "])
+def test_a_false_flag_rate_reaches_the_last_step(
+    steps: str, options: str, rate: float | None, wanted: tuple[float, str]
+) -> None:
+    spec = f"{steps}test_hosting:Rated{options}"
+    strategy = build_strategy(spec, 5, 0, rate)
+    assert isinstance(strategy, HostedStrategy)
+    assert (strategy.defence.false_flag_rate, strategy.defence.other) == wanted  # type: ignore[attr-defined]
+    # Messages name what the user wrote.
+    assert strategy.watch.names[-1] == f"test_hosting:Rated{options}"
+
+
+@pytest.mark.parametrize("spec", ["krum", "clipping | median", "flwr.serverapp.strategy:FedMedian"])
+def test_a_false_flag_rate_that_nobody_takes_is_refused(spec: str) -> None:
+    build_strategy(spec, 5)
+    with pytest.raises(
+        UserError, match="--false-flag-rate 0.2: strategy '.*' has no option false_flag_rate"
+    ) as caught:
+        build_strategy(spec, 5, false_flag_rate=0.2)
+    assert "\n" not in str(caught.value)
+
+
+def test_the_default_strategy_takes_a_false_flag_rate() -> None:
+    strategy = build_strategy("isolation-forest", 5, false_flag_rate=0.2)
+    assert isinstance(strategy, HostedStrategy)
+    assert strategy.defence.false_flag_rate == 0.2  # type: ignore[attr-defined]
