@@ -209,6 +209,8 @@ def _serve(pipe: Connection, path: list[str]) -> None:
     # Ctrl-C reaches the whole process group; the starting process ends the workers itself.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     sys.path[:] = path
+    # For what is loaded later, scikit-learn above all: its threads would wait for those of the other cells.
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
     threading.Thread(target=_end_with_parent, daemon=True).start()
     while True:
         try:
