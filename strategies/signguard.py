@@ -6,6 +6,7 @@ from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
+from threadpoolctl import threadpool_limits
 
 from fedrobust.aggregation.geometry import cosines, squared_distances
 from fedrobust.errors import UserError
@@ -109,9 +110,11 @@ def _largest_cluster(features: Floats) -> NDArray[np.bool_]:
     """Return who is in the largest cluster; of two as large, the one with the lower hospital number."""
     from sklearn.cluster import MeanShift, estimate_bandwidth
 
-    bandwidth = estimate_bandwidth(features, quantile=0.5, random_state=0)
-    if bandwidth <= 1e-9:
-        return np.ones(len(features), bool)
-    labels = MeanShift(bandwidth=bandwidth, cluster_all=False).fit(features).labels_
+    # For so few points threads only wait for each other, beside other processes a hundred times as long.
+    with threadpool_limits(1):
+        bandwidth = estimate_bandwidth(features, quantile=0.5, random_state=0)
+        if bandwidth <= 1e-9:
+            return np.ones(len(features), bool)
+        labels = MeanShift(bandwidth=bandwidth, cluster_all=False).fit(features).labels_
     sizes = [((labels == label).sum(), -np.argmax(labels == label), label) for label in set(labels) - {-1}]
     return np.asarray(labels == max(sizes)[2])

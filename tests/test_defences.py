@@ -100,7 +100,14 @@ def test_in_small_chunks_it_is_the_same(spec: str, monkeypatch: pytest.MonkeyPat
 
 # Bulyan's last choices are between pairs that are each other's nearest: a tie, which the hospitals' order
 # decides.
-@pytest.mark.parametrize("spec", [rule for rule in RULES if not rule.startswith("bulyan")])
+# Buckets are drawn by number.
+@pytest.mark.parametrize(
+    "spec",
+    [
+        *(rule for rule in RULES if not rule.startswith("bulyan")),
+        *(f"{step} | {rule}" for step in STEPS if step != "bucketing" for rule in ("median", "dos")),
+    ],
+)
 def test_who_is_who_does_not_matter(spec: str) -> None:
     order = np.random.default_rng(5).permutation(9)
     one, other = pipeline(spec), pipeline(spec)
@@ -111,7 +118,13 @@ def test_who_is_who_does_not_matter(spec: str) -> None:
         np.testing.assert_allclose(np.asarray(said.weight)[order], verdict.weight, rtol=1e-6, atol=1e-9)
 
 
-@pytest.mark.parametrize("spec", [rule for rule in RULES if rule.startswith(MOVING)])
+@pytest.mark.parametrize(
+    "spec",
+    [
+        *(rule for rule in RULES if rule.startswith(MOVING)),
+        *(f"{step} | median" for step in STEPS if step.startswith(("nnm", "bucketing"))),
+    ],
+)
 def test_translation_moves_the_result_alike(spec: str) -> None:
     updates = make_updates(9, d=200, seed=3)
     shifted = Updates([update.with_delta(update.delta + 2) for update in updates])

@@ -1,10 +1,13 @@
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from helpers import make_updates
 from references import krum_scores, stacked
 
+from fedrobust.federation import Updates
 from strategies.krum import Krum
 from strategies.multi_krum import MultiKrum
 
@@ -30,3 +33,9 @@ def test_f_0_is_the_plain_mean_whatever_number_of_images_is_claimed() -> None:
 def test_m_1_is_krum() -> None:
     updates = make_updates(9, 100, seed=4)
     np.testing.assert_array_equal(MultiKrum(f=2, m=1).combine(updates)[0], Krum(f=2).combine(updates)[0])
+
+
+def test_of_equal_scores_the_lower_numbers_stay() -> None:
+    update = make_updates(1, 50)[0]
+    updates = Updates([replace(update, node=node) for node in range(9)])
+    assert list(np.flatnonzero(MultiKrum(f=3).combine(updates)[1].weight)) == [0, 1, 2, 3, 4, 5]

@@ -1,10 +1,13 @@
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from helpers import make_updates
 from references import differences, nnm
 
+from fedrobust.federation import Updates
 from strategies.nnm import NNM
 
 
@@ -36,3 +39,17 @@ def test_weights_are_traced_to_the_hospitals_that_were_mixed() -> None:
     np.testing.assert_array_equal(verdict.score, [5, 4, 3, 2, 1])
     assert np.flatnonzero(verdict.flagged).tolist() == [0]
     np.testing.assert_allclose(updates.mean(verdict.weight), mixed[1].parameters, atol=1e-6)
+
+
+def test_of_two_as_near_the_lower_number_is_mixed() -> None:
+    start = make_updates(3, 3)
+    # The first is at the same distance from both others.
+    rows = [np.zeros(3), np.array([3.0, 0, 0]), np.array([0, 3.0, 0])]
+    zero = np.zeros(3, np.float32)
+    updates = Updates(
+        [
+            replace(u, parameters=row.astype(np.float32), global_parameters=zero)
+            for u, row in zip(start, rows, strict=True)
+        ]
+    )
+    np.testing.assert_allclose(NNM(f=1).transform(updates)[0].delta, [1.5, 0, 0])

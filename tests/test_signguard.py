@@ -50,3 +50,43 @@ def test_the_largest_cluster_wins() -> None:
     features = np.array([[0.0, 0], [0.01, 0], [0.0, 0.01], [1, 1], [1.01, 1]])
     assert _largest_cluster(features).tolist() == [True, True, True, False, False]
     assert _largest_cluster(np.zeros((4, 3))).all()
+
+
+@pytest.mark.parametrize(("n", "d"), [(4, 300), (10, 10_000), (23, 777), (40, 2_000)])
+@pytest.mark.parametrize("feature", ["none", "cosine", "distance"])
+def test_it_is_the_definition(n: int, d: int, feature: str) -> None:
+    from sklearn.cluster import MeanShift, estimate_bandwidth
+
+    rng = np.random.default_rng(n)
+    # Lengths from a tenth to five medians and signs of two kinds: each filter has somebody to leave out.
+    shift = np.where(np.arange(n) % 4 == 3, -1.0, 0.5)
+    size = np.exp(rng.uniform(-3, 2, n))
+    updates = Updates(
+        [u.with_delta((u.delta + shift[u.node]) * size[u.node]) for u in make_updates(n, d, seed=n)]
+    )
+    found, verdict = SignGuard(share=1.0, feature=feature).combine(updates)  # type: ignore[arg-type]
+
+    x = differences(updates)
+    norms = np.array([np.sqrt(sum(row**2)) for row in x])
+    median = np.median(norms)
+    columns = [(x > 0).mean(axis=1), (x == 0).mean(axis=1), (x < 0).mean(axis=1)]
+    if feature != "none":
+        typical = []
+        for i in range(n):
+            others = [x[j] for j in range(n) if j != i]
+            cosine = [x[i] @ y / np.linalg.norm(x[i]) / np.linalg.norm(y) for y in others]
+            distance = [np.linalg.norm(x[i] - y) / median for y in others]
+            typical.append(np.median(cosine if feature == "cosine" else distance))
+        columns.append(np.array(typical))
+    table = np.column_stack(columns)
+    width = estimate_bandwidth(table, quantile=0.5, random_state=0)
+    labels = MeanShift(bandwidth=width, cluster_all=False).fit(table).labels_
+    sizes = {label: (labels == label).sum() for label in set(labels) - {-1}}
+    first = next(label for label in labels if sizes.get(label) == max(sizes.values()))
+    usual = (norms >= 0.1 * median) & (norms <= 3 * median)
+    kept = usual & (labels == first) if (usual & (labels == first)).any() else usual
+    clipped = x * np.minimum(1, median / norms)[:, None]
+    assert 0 < kept.sum() < n
+    np.testing.assert_array_equal(verdict.flagged, ~kept)
+    wanted = clipped[kept].mean(axis=0)
+    np.testing.assert_allclose(found - updates.global_parameters, wanted, atol=1e-5)
