@@ -6,6 +6,8 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from fedrobust.apps import attack as attack
+    from fedrobust.apps import strategy as strategy
     from fedrobust.config import Settings as Settings
     from fedrobust.errors import UserError as UserError
     from fedrobust.runner import Result as Result
@@ -13,13 +15,15 @@ if TYPE_CHECKING:
 
 __version__ = "0.1.0"
 
-__all__ = ["Result", "Settings", "UserError", "run"]
+__all__ = ["Result", "Settings", "UserError", "attack", "run", "strategy"]
 
 _HOMES = {
     "Result": "fedrobust.runner",
     "Settings": "fedrobust.config",
     "UserError": "fedrobust.errors",
+    "attack": "fedrobust.apps",
     "run": "fedrobust.runner",
+    "strategy": "fedrobust.apps",
 }
 
 

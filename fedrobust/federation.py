@@ -80,6 +80,9 @@ class Defence:
     #: constructor and finds the images in `server`. The manifest prints it.
     server_share: float = 0.0
 
+    #: True if the rule cannot do without those images: it then looks at them with `images()`.
+    needs_server: ClassVar[bool] = False
+
     #: Set before the first round where `server_share` is not 0 and the server has images.
     server: ServerData | None = None
 

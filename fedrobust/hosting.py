@@ -3,32 +3,56 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
 from typing import Any, cast
 
 import numpy as np
-from flwr.app import Array, ArrayRecord, ConfigRecord, Message, MessageType, MetricRecord, RecordDict
+from flwr.app import ArrayRecord, ConfigRecord, Message, MessageType, MetricRecord, RecordDict
 from flwr.serverapp import Grid
 from flwr.serverapp.strategy import FedAvg as FlowerFedAvg
 from flwr.serverapp.strategy import Strategy
 
-from fedrobust.arrays import LazyArray, record_of, records_in
+from fedrobust.arrays import records_in
 from fedrobust.errors import UserError
-from fedrobust.federation import Defence, PreAggregation, Report, Update, Updates, Vector, Verdict
+from fedrobust.federation import Defence, PreAggregation, Update, Updates, Vector, Verdict
+from fedrobust.flattening import flat, is_buffer, report_of, to_arrays
 from fedrobust.idle import Watch
 from fedrobust.plugins import find, instantiate, parse_call, split_chain
 
-__all__ = ["HostedStrategy", "build_strategy", "is_buffer"]
+__all__ = ["HostedStrategy", "Pipeline", "build_strategy", "is_buffer", "read_strategy", "verdict_metrics"]
 
 
-def is_buffer(name: str, dtype: str) -> bool:
-    """Tell running statistics and counters from trainable parameters, by an array's name and type."""
-    return not dtype.startswith("float") or name.rpartition(".")[2] in (
-        "buffers",
-        "running_mean",
-        "running_var",
-        "num_batches_tracked",
-    )
+@dataclass(frozen=True)
+class Pipeline:
+    """A defence with the steps before it, in order."""
+
+    defence: Defence
+    steps: tuple[PreAggregation, ...] = ()
+
+    def check(self, hospitals: int) -> None:
+        """Raise `UserError` if the options of a step or of the defence do not fit so many hospitals."""
+        for step in self.steps:
+            hospitals = step.check(hospitals)
+        self.defence.check(hospitals)
+
+    def aggregate(self, given: Updates, watch: Watch | None = None) -> tuple[Vector, Vector, Verdict]:
+        """Return the next parameters and running statistics, and the verdict on the given updates' hospitals.
+
+        A watch, if given, is shown what each part did.
+        """
+        updates = given
+        for place, step in enumerate(self.steps):
+            before, updates = updates, step.transform(updates)
+            if watch is not None:
+                watch.step(place, before, updates)
+        parameters, verdict = self.defence.combine(updates)
+        if watch is not None:
+            watch.rule(self.defence, updates, parameters, verdict)
+        traced = updates.trace(verdict).checked(len(given))
+        weight = cast("np.ndarray[Any, Any]", traced.weight)
+        buffers = given.mean_buffers(weight) if weight.any() else given[0].global_buffers
+        return parameters, buffers, traced
 
 
 def build_strategy(
@@ -56,22 +80,38 @@ def build_strategy(
     names = split_chain(spec, "|")
     if false_flag_rate is not None:
         spec = _with_rate(spec, false_flag_rate)
+    built = read_strategy(spec, lambda thing, options: _flower_defaults(thing, options, hospitals))
+    if isinstance(built, Strategy):
+        return built
+    built.check(hospitals)
+    return HostedStrategy(built.defence, built.steps, seed, names)
+
+
+def read_strategy(
+    spec: str, flower_options: Callable[[type, dict[str, Any]], dict[str, Any]]
+) -> Strategy | Pipeline:
+    """Return what a specification names: a pipeline, or a plain Flower strategy.
+
+    Parameters
+    ----------
+    spec : str
+        See `build_strategy`.
+    flower_options : callable
+        Gets a Flower strategy's class and the options that the specification gives it; returns those to use.
+    """
     steps = []
     for part in split_chain(spec, "|"):
         name, options = parse_call(part)
         thing = find(name, "strategies", (Defence, PreAggregation, Strategy), "strategy")
         if issubclass(thing, Strategy):
-            options = _flower_defaults(thing, options, hospitals)
+            options = flower_options(thing, options)
         steps.append(instantiate(thing, options, name))
     last = steps[-1]
     if isinstance(last, Strategy) and len(steps) == 1:
         return last
     if not isinstance(last, Defence) or not all(isinstance(step, PreAggregation) for step in steps[:-1]):
         raise UserError(f"strategy '{spec}': a pipeline is pre-aggregation steps followed by one defence")
-    for step in steps[:-1]:
-        hospitals = step.check(hospitals)
-    last.check(hospitals)
-    return HostedStrategy(last, steps[:-1], seed, names)
+    return Pipeline(last, tuple(steps[:-1]))
 
 
 def _with_rate(spec: str, rate: float) -> str:
@@ -158,30 +198,12 @@ class HostedStrategy(Strategy):
         if not valid or self._global is None:
             return None, None
         given = Updates(_to_updates(valid, self._global, server_round), self._seed)
-        updates = given
-        for place, step in enumerate(self.steps):
-            before, updates = updates, step.transform(updates)
-            self.watch.step(place, before, updates)
-        parameters, verdict = self.defence.combine(updates)
-        self.watch.rule(self.defence, updates, parameters, verdict)
-        self.verdict = updates.trace(verdict).checked(len(given))
+        pipeline = Pipeline(self.defence, self.steps)
+        parameters, buffers, self.verdict = pipeline.aggregate(given, self.watch)
         self.nodes = given.nodes
-        weight = cast("np.ndarray[Any, Any]", self.verdict.weight)
-        buffers = given.mean_buffers(weight) if weight.any() else _flat(self._global, buffers=True)
-        return _to_arrays(parameters, buffers, self._global), self._metrics(given)
-
-    def _metrics(self, updates: Updates) -> MetricRecord:
-        assert self.verdict is not None
-        weight = np.asarray(self.verdict.weight, np.float64)
-        return MetricRecord(
-            {
-                "hospitals": list(self.nodes),
-                "weights": (weight / (weight.sum() or 1.0)).tolist(),
-                "scores": np.asarray(self.verdict.score, np.float64).tolist(),
-                "flagged": [int(f) for f in np.asarray(self.verdict.flagged)],
-                "loss": float(np.mean(updates.reported("loss"))) if len(updates) else 0.0,
-            }
-        )
+        metrics = verdict_metrics(self.verdict, self.nodes)
+        metrics["loss"] = float(np.mean(given.reported("loss")))
+        return to_arrays(parameters, buffers, self._global), metrics
 
     def configure_evaluate(
         self, server_round: int, arrays: ArrayRecord, config: ConfigRecord, grid: Grid
@@ -197,50 +219,31 @@ class HostedStrategy(Strategy):
         """Log nothing."""
 
 
+def verdict_metrics(verdict: Verdict, nodes: Sequence[int]) -> MetricRecord:
+    """Return a verdict as a Flower record of numbers; its words (`why`) have no place there.
+
+    The lists are all in the order of ``hospitals``: ``weights`` sum to 1, ``scores`` are NaN where the rule gives none,
+    ``flagged`` is 0 or 1.
+    """
+    weight = np.asarray(verdict.weight, np.float64)
+    return MetricRecord(
+        {
+            "hospitals": list(nodes),
+            "weights": (weight / (weight.sum() or 1.0)).tolist(),
+            "scores": np.asarray(verdict.score, np.float64).tolist(),
+            "flagged": [int(f) for f in np.asarray(verdict.flagged)],
+        }
+    )
+
+
 def _to_updates(replies: Sequence[Message], base: ArrayRecord, server_round: int) -> list[Update]:
-    start, statistics = _flat(base, buffers=False), _flat(base, buffers=True)
+    start, statistics = flat(base, buffers=False), flat(base, buffers=True)
     updates = []
     for position, reply in enumerate(replies):
         arrays = next(iter(records_in(reply.content, ArrayRecord).values()))
         metrics = next(iter(records_in(reply.content, MetricRecord).values()))
         said = records_in(reply.content, ConfigRecord).get("hospital", ConfigRecord())
         node = int(cast(int, said.get("partition-id", position)))
-        values: dict[str, float | tuple[float, ...]] = {
-            key: tuple(float(v) for v in value) if isinstance(value, list) else float(value)
-            for key, value in metrics.items()
-            if key != "num-examples"
-        }
-        report = Report(int(cast(int, metrics["num-examples"])), values)
-        trained = _flat(arrays, buffers=False)
-        buffers = _flat(arrays, buffers=True)
-        updates.append(Update(node, trained, report, start, buffers, server_round, statistics))
+        trained, buffers = flat(arrays, buffers=False), flat(arrays, buffers=True)
+        updates.append(Update(node, trained, report_of(metrics), start, buffers, server_round, statistics))
     return updates
-
-
-def _flat(arrays: ArrayRecord, *, buffers: bool) -> Vector:
-    """Return the floating arrays of one kind as one vector; a single array is viewed, several are joined."""
-    chosen = [
-        array.numpy().reshape(-1)
-        for name, array in arrays.items()
-        if is_buffer(name, array.dtype) == buffers and array.dtype.startswith("float")
-    ]
-    if len(chosen) == 1:
-        return chosen[0].astype(np.float32, copy=False)
-    return np.concatenate(chosen).astype(np.float32) if chosen else np.zeros(0, np.float32)
-
-
-def _to_arrays(parameters: Vector, buffers: Vector, like: ArrayRecord) -> ArrayRecord:
-    """Cut flat vectors into arrays of the same names, shapes and types; counters stay as they are."""
-    offsets = {True: 0, False: 0}
-    made: dict[str, Array] = {}
-    for name, array in like.items():
-        kind = is_buffer(name, array.dtype)
-        if not array.dtype.startswith("float"):
-            made[name] = array
-            continue
-        count = int(np.prod(array.shape))
-        source = buffers if kind else parameters
-        piece = source[offsets[kind] : offsets[kind] + count]
-        offsets[kind] += count
-        made[name] = LazyArray(piece.reshape(tuple(array.shape)).astype(array.dtype, copy=False))
-    return record_of(made)

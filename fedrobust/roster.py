@@ -8,26 +8,33 @@ aggregated at all: a hospital that crashes, sends NaN, a wrong shape or absurd n
 from __future__ import annotations
 
 import time
-from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, cast
 
 import numpy as np
-from flwr.app import ArrayRecord, ConfigRecord, Error, Message, MessageType, MetricRecord, RecordDict
+from flwr.app import ArrayRecord, ConfigRecord, Error, Message, MessageType, RecordDict
 from flwr.serverapp import Grid
 
 from fedrobust.arrays import records_in
 from fedrobust.errors import UserError
+from fedrobust.replies import (
+    ABSURD,
+    brief,
+    last_line,
+    length,
+    metric_names,
+    report_fault,
+    shapes_of,
+    usual,
+    values_fault,
+)
 from fedrobust.wrapped import WrappedGrid
 
 __all__ = ["SEAT", "Fault", "Roster"]
 
 #: The record that tells a node shared by several hospitals whom it plays.
 SEAT = "seat"
-
-#: An update this many times as long as the global model is no training step; in float32 it drowns all others.
-ABSURD = 1e6
 
 _ERROR_FAULTY_REPLY = 1000
 
@@ -112,7 +119,7 @@ class Roster(WrappedGrid):
         for answer in self.inner.send_and_receive(questions, timeout=self._wait_s):
             node = answer.metadata.src_node_id
             if answer.has_error():
-                raise UserError(f"node {node} does not start: {_last_line(answer.error.reason or '')}")
+                raise UserError(f"node {node} does not start: {last_line(answer.error.reason or '')}")
             self._claims[node] = _hospital_record(answer)
 
     def _shared_simulation(self) -> bool:
@@ -130,13 +137,13 @@ class Roster(WrappedGrid):
 
     def expect(self, arrays: ArrayRecord) -> None:
         """Hold replies to the names and shapes of these arrays."""
-        self._shapes = {name: tuple(array.shape) for name, array in arrays.items()}
+        self._shapes = shapes_of(arrays)
 
     def check_model(self, arrays: ArrayRecord) -> None:
         """Raise `ValueError` if these cannot be the next global model."""
-        shapes = {name: tuple(array.shape) for name, array in arrays.items()}
+        shapes = shapes_of(arrays)
         if shapes != self._shapes:
-            raise ValueError(f"the new global model is {_brief(shapes)} instead of {_brief(self._shapes)}")
+            raise ValueError(f"the new global model is {brief(shapes)} instead of {brief(self._shapes)}")
         if not all(np.isfinite(array.numpy()).all() for array in arrays.values()):
             raise ValueError("the new global model holds NaN or infinite values")
 
@@ -151,7 +158,7 @@ class Roster(WrappedGrid):
         """Exchange messages; return the replies ordered by hospital, the faulty ones as errors."""
         asked = list(messages)
         base = next((record for m in asked for record in records_in(m.content, ArrayRecord).values()), None)
-        bounds = {name: ABSURD * max(1.0, _length(array.numpy())) for name, array in (base or {}).items()}
+        bounds = {name: ABSURD * max(1.0, length(array.numpy())) for name, array in (base or {}).items()}
         sent = {message.metadata.dst_node_id - 1: self._addressed(message) for message in asked}
         replies = list(self.inner.send_and_receive(list(sent.values()), timeout=timeout))
         # The grid has given the messages their ids; without ids, each node has got one message at most.
@@ -169,12 +176,10 @@ class Roster(WrappedGrid):
         }
         self.faults = []
         replies.sort(key=self.hospital_of)
-        metrics = [_metrics_of(reply) for reply in replies]
-        counted = Counter(names for names in metrics if names is not None)
-        usual = counted.most_common(1)[0][0] if counted else None
+        metrics = [metric_names(reply) for reply in replies]
+        most = usual(metrics)
         checked = [
-            self._checked(reply, bounds, names != usual)
-            for reply, names in zip(replies, metrics, strict=True)
+            self._checked(reply, bounds, names != most) for reply, names in zip(replies, metrics, strict=True)
         ]
         silent = sorted(set(sent) - {self.hospital_of(reply) for reply in replies})
         self.faults += [Fault(number, "no reply in time") for number in silent]
@@ -206,35 +211,21 @@ class Roster(WrappedGrid):
     def _fault(self, reply: Message, bounds: Mapping[str, float]) -> str | None:
         """Return what is wrong with a reply, or None."""
         if reply.has_error():
-            return _last_line(reply.error.reason or f"error code {reply.error.code}")
+            return last_line(reply.error.reason or f"error code {reply.error.code}")
         if reply.metadata.message_type != MessageType.TRAIN:
             return None
         claimed = _hospital_record(reply).get("partition-id", self.hospital_of(reply))
         if claimed != self.hospital_of(reply):
             return f"claims to be hospital {claimed!r}"
-        arrays, metrics = records_in(reply.content, ArrayRecord), records_in(reply.content, MetricRecord)
-        if len(arrays) != 1 or len(metrics) != 1:
-            return "must send exactly one ArrayRecord and one MetricRecord"
-        examples = next(iter(metrics.values())).get("num-examples")
-        if not isinstance(examples, int | float) or not 0 < examples < 1e12:
-            return f"num-examples is {examples}, not a positive number"
-        return self._array_fault(next(iter(arrays.values())), bounds)
+        fault = report_fault(reply)
+        return fault or self._array_fault(next(iter(records_in(reply.content, ArrayRecord).values())), bounds)
 
     def _array_fault(self, arrays: ArrayRecord, bounds: Mapping[str, float]) -> str | None:
-        shapes = {name: tuple(array.shape) for name, array in arrays.items()}
+        shapes = shapes_of(arrays)
         if shapes != self._shapes:
-            return f"wrong shape: {_brief(shapes)} instead of {_brief(self._shapes)}"
-        for name, array in arrays.items():
-            values = array.numpy()
-            if not np.issubdtype(values.dtype, np.number):
-                return f"'{name}' holds {values.dtype}, not numbers"
-            length = _length(values)
-            if not np.isfinite(length) and not np.isfinite(values).all():
-                return f"'{name}' holds NaN or infinite values"
-            bound = bounds.get(name, ABSURD)
-            if length > bound:
-                return f"'{name}' is absurdly large: length {length:.3g}, a million times the global model's and more"
-        return None
+            return f"wrong shape: {brief(shapes)} instead of {brief(self._shapes)}"
+        faults = (values_fault(name, a, bounds.get(name, ABSURD)) for name, a in arrays.items())
+        return next((fault for fault in faults if fault), None)
 
     def push_messages(self, messages: Iterable[Message]) -> Iterable[str]:
         """Push messages as the wrapped grid does; their replies are neither ordered nor checked."""
@@ -255,32 +246,7 @@ def _idle(message: Message) -> frozenset[str]:
     return frozenset(str(name) for name in said) if isinstance(said, list) else frozenset()
 
 
-def _metrics_of(reply: Message) -> frozenset[Any] | None:
-    """Return the names and lengths of a reply's metrics; None where there is not one record of them."""
-    records = [] if reply.has_error() else list(records_in(reply.content, MetricRecord).values())
-    if len(records) != 1:
-        return None
-    record = records[0]
-    return frozenset((name, len(v) if isinstance(v, list) else None) for name, v in record.items())
-
-
-def _length(values: np.ndarray[Any, Any]) -> float:
-    """Return the L2 length in one pass; infinite also where float32 overflows, NaN with a NaN inside."""
-    flat = values.reshape(-1)
-    with np.errstate(over="ignore", invalid="ignore"):
-        return float(np.sqrt(np.dot(flat, flat)))
-
-
 def _as_error(reply: Message, reason: str) -> Message:
     return cast(
         Message, cast(Any, Message)(error=Error(_ERROR_FAULTY_REPLY, reason), metadata=reply.metadata)
     )
-
-
-def _brief(shapes: dict[str, tuple[int, ...]]) -> str:
-    return "{" + ", ".join(f"{name}: {shape}" for name, shape in sorted(shapes.items())[:4]) + "}"
-
-
-def _last_line(text: str) -> str:
-    lines = [line.strip() for line in text.strip().splitlines() if line.strip()]
-    return lines[-1] if lines else "unknown error"

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import operator
+import random
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
@@ -18,7 +19,7 @@ import numpy as np
 if TYPE_CHECKING:
     import torch
 
-__all__ = ["derive", "generator", "torch_generator", "torch_seeded"]
+__all__ = ["derive", "generator", "globally_seeded", "torch_generator", "torch_seeded"]
 
 
 def derive(seed: int, *purpose: str | int) -> int:
@@ -69,3 +70,19 @@ def torch_seeded(seed: int, *purpose: str | int) -> Iterator[None]:
         if cuda:
             torch.cuda.manual_seed_all(derive(seed, *purpose))
         yield
+
+
+@contextmanager
+def globally_seeded(seed: int, *purpose: str | int) -> Iterator[None]:
+    """Give Python's and NumPy's global generators derived seeds inside the block and restore them after it.
+
+    For other people's code that draws from them: Flower's strategies do.
+    """
+    states = random.getstate(), np.random.get_state()
+    random.seed(derive(seed, "python", *purpose))
+    np.random.seed(derive(seed, "numpy", *purpose) % 2**32)
+    try:
+        yield
+    finally:
+        random.setstate(states[0])
+        np.random.set_state(states[1])

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import ClassVar
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -29,6 +31,8 @@ class FLTrust(Defence):
     share : float
         Share of the server's validation part that serves as the root dataset, in (0, 1].
     """
+
+    needs_server: ClassVar[bool] = True
 
     def __init__(self, share: float = 0.5) -> None:
         """Check the option."""

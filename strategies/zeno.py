@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import ClassVar
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -40,6 +42,8 @@ class Zeno(Defence):
     share : float
         Share of the server's validation part to use or to draw from, in (0, 1].
     """
+
+    needs_server: ClassVar[bool] = True
 
     def __init__(
         self, b: int | None = None, rho: float = 0.05, images: int | None = None, share: float = 0.5

@@ -63,6 +63,74 @@ def test_a_page_runs_as_printed(page: Path, tmp_path: Path) -> None:
         assert done.returncode == 0, f"{command}\n{done.stderr}"
 
 
+#: Calls the page's ServerApp over its ClientApp in one process.
+ON_A_LOCAL_GRID = """
+from flwr.app import Context, RecordDict
+
+from fedrobust.engines.local import LocalGrid
+from tiny.client_app import app as client
+from tiny.server_app import app as server
+
+empty = Context(run_id=1, node_id=0, node_config={}, state=RecordDict(), run_config={})
+server(LocalGrid(client, 8), empty)
+"""
+
+
+@pytest.fixture
+def flower_app(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Write the app of docs/flower.md as printed; every file names itself in its first line."""
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")
+    monkeypatch.setenv("FLWR_TELEMETRY_ENABLED", "0")
+    monkeypatch.setenv("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
+    page = TOP / "docs" / "flower.md"
+    for block in blocks(page, "python") + blocks(page, "toml"):
+        name = re.match(r"# (\S+)\n", block)
+        assert name, block
+        (tmp_path / name[1]).parent.mkdir(exist_ok=True)
+        (tmp_path / name[1]).write_text(block)
+    return tmp_path
+
+
+def printed(done: subprocess.CompletedProcess[str]) -> list[str]:
+    assert done.returncode == 0, done.stderr + done.stdout
+    return [line for line in done.stdout.splitlines() if re.match(r"round \d|accuracy by", line)]
+
+
+def test_the_flower_app_prints_what_its_page_says(flower_app: Path) -> None:
+    (flower_app / "local.py").write_text(ON_A_LOCAL_GRID)
+    (said,) = blocks(TOP / "docs" / "flower.md", "text")
+    assert printed(python(["local.py"], flower_app)) == said.splitlines()
+
+
+def test_the_flower_app_with_images_of_the_server_s(flower_app: Path) -> None:
+    server = flower_app / "tiny" / "server_app.py"
+    given, call = (
+        'fedrobust.strategy("nnm | multi-krum(f=2)"',
+        'fedrobust.strategy("fltrust", server=ServerPoints())',
+    )
+    assert call in (TOP / "docs" / "flower.md").read_text() and given in server.read_text()
+    text = server.read_text().replace(given, call[:-1])
+    server.write_text(
+        text.replace("import fedrobust\n", "import fedrobust\nfrom tiny.server_points import ServerPoints\n")
+    )
+    (flower_app / "local.py").write_text(ON_A_LOCAL_GRID)
+    lines = printed(python(["local.py"], flower_app))
+    assert all("flagged [1, 4]" in line for line in lines[:3])
+
+
+@pytest.mark.slow
+def test_the_flower_app_in_flower_s_own_simulation(flower_app: Path) -> None:
+    (said,) = blocks(TOP / "docs" / "flower.md", "text")
+    assert printed(python(["run.py"], flower_app)) == said.splitlines()
+
+
+def test_the_flower_app_s_file_is_what_flower_reads(flower_app: Path) -> None:
+    from flwr.cli.config_utils import load_and_validate
+
+    config, warnings = load_and_validate(flower_app / "pyproject.toml", check_module=True)
+    assert config["tool"]["flwr"]["app"]["publisher"] == "me" and not warnings
+
+
 @pytest.mark.slow
 def test_readme_s_python_runs(tmp_path: Path) -> None:
     (block,) = [b for b in blocks(TOP / "README.md", "python") if "Settings(" in b]

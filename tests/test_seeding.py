@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import hashlib
+import random
 import subprocess
 import sys
 
@@ -8,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 
-from fedrobust.seeding import derive, generator, torch_generator, torch_seeded
+from fedrobust.seeding import derive, generator, globally_seeded, torch_generator, torch_seeded
 
 
 def test_derive_is_sha256_of_seed_and_purpose() -> None:
@@ -94,3 +95,18 @@ def test_torch_seeded_gives_the_generator_back_after_an_error() -> None:
         torch.rand(10)
         raise RuntimeError("boom")
     assert torch.equal(torch.get_rng_state(), before)
+
+
+def test_globally_seeded_binds_both_generators_and_gives_them_back() -> None:
+    def draw() -> tuple[float, float]:
+        return random.random(), float(np.random.random())
+
+    states = random.getstate(), np.random.get_state()[1].tobytes()  # type: ignore[union-attr]
+    with pytest.raises(RuntimeError, match="boom"), globally_seeded(1, "sampling", 2):
+        first = draw()
+        raise RuntimeError("boom")
+    assert (random.getstate(), np.random.get_state()[1].tobytes()) == states  # type: ignore[union-attr]
+    with globally_seeded(1, "sampling", 2):
+        assert draw() == first
+    with globally_seeded(1, "sampling", 3):
+        assert draw() != first

@@ -1,0 +1,78 @@
+"""Named arrays of any model to two flat vectors, parameters and running statistics, and back."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+from flwr.app import Array, ArrayRecord, MetricRecord
+
+from fedrobust.arrays import LazyArray, record_of
+from fedrobust.updates import Report, Vector
+
+__all__ = ["flat", "is_buffer", "report_of", "to_arrays"]
+
+
+def is_buffer(name: str, dtype: str) -> bool:
+    """Tell running statistics and counters from trainable parameters, by an array's name and type."""
+    return not dtype.startswith("float") or name.rpartition(".")[2] in (
+        "buffers",
+        "running_mean",
+        "running_var",
+        "num_batches_tracked",
+    )
+
+
+def flat(arrays: Mapping[str, Array], *, buffers: bool, like: Mapping[str, Array] | None = None) -> Vector:
+    """Return the floating arrays of one kind as one vector of float32; a single array is viewed, several are joined.
+
+    Parameters
+    ----------
+    arrays : mapping of str to Array
+        A model's, by name.
+    buffers : bool
+        The running statistics; else the trainable parameters.
+    like : mapping of str to Array, optional
+        Whose order and types decide, where another's arrays of the same names may differ in them.
+    """
+    chosen = [
+        arrays[name].numpy().reshape(-1)
+        for name, array in (arrays if like is None else like).items()
+        if is_buffer(name, array.dtype) == buffers and array.dtype.startswith("float")
+    ]
+    if len(chosen) == 1:
+        return chosen[0].astype(np.float32, copy=False)
+    return np.concatenate(chosen).astype(np.float32) if chosen else np.zeros(0, np.float32)
+
+
+def to_arrays(parameters: Vector, buffers: Vector, like: ArrayRecord) -> ArrayRecord:
+    """Cut flat vectors into arrays of the same names, shapes and types; counters stay as they are.
+
+    The arrays are views where the type allows it: whoever changes one changes the vector.
+    """
+    offsets = {True: 0, False: 0}
+    made: dict[str, Array] = {}
+    for name, array in like.items():
+        kind = is_buffer(name, array.dtype)
+        if not array.dtype.startswith("float"):
+            made[name] = array
+            continue
+        count = int(np.prod(array.shape))
+        source = buffers if kind else parameters
+        piece = source[offsets[kind] : offsets[kind] + count]
+        offsets[kind] += count
+        made[name] = LazyArray(piece.reshape(tuple(array.shape)).astype(array.dtype, copy=False))
+    return record_of(made)
+
+
+def report_of(metrics: MetricRecord, key: str = "num-examples") -> Report:
+    """Return what a hospital's metrics say: the number of its images stands under the key, all else are values."""
+    values: dict[str, float | tuple[float, ...]] = {
+        name: tuple(float(v) for v in value) if isinstance(value, list) else float(value)
+        for name, value in metrics.items()
+        if name != key
+    }
+    examples: Any = metrics.get(key, 0)
+    # Some apps weigh by a share, which is no whole number.
+    return Report(examples if examples % 1 else int(examples), values)
