@@ -37,8 +37,8 @@ class Report:
     values : mapping of str to float or tuple of float
         Reported numbers. The built-in learner reports ``loss`` (mean over its last local epoch),
         ``last-loss`` (its last mini-batch), ``received-loss`` (the received model on its own records, before
-        training), and ``class-losses`` and ``class-counts``, the same by class (NaN for a class it does not
-        hold).
+        training), and by class (NaN for a class it does not hold) ``class-counts``, ``class-losses`` (the
+        received model's) and ``class-epoch-losses`` (met in the last local epoch, before each step).
     """
 
     num_examples: int

@@ -1,46 +1,70 @@
-"""Isolation-forest weighting: evidence of a high loss, held against a reference of honest but odd hospitals."""
+"""Isolation-forest weighting: what hospitals claim, what the server sees, and a reference of honest but odd ones."""
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Mapping
 from typing import Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
 
+from fedrobust.aggregation.audit import audited
+from fedrobust.aggregation.claims import (
+    CEILING,
+    class_counts,
+    class_excess,
+    few_images,
+    images_mean,
+    reported_excess,
+    spreads,
+)
+from fedrobust.aggregation.conduct import excess_length, towards_others, undirected
+from fedrobust.aggregation.oddness import tails
 from fedrobust.errors import UserError
-from fedrobust.federation import Defence, Updates, Verdict
-from fedrobust.seeding import generator
+from fedrobust.federation import Defence, Updates, Vector, Verdict
 
 __all__ = ["IsolationForestWeighting"]
 
 Floats = NDArray[np.float64]
 
-#: Spreads above the others beyond which a loss is no more telling.
-CEILING = 10.0
-#: The spread between hospitals counts as no smaller than this share of their typical loss.
-FLOOR = 0.1
-#: Drawn hospitals in the reference, and the heaviness of their tails (degrees of freedom of Student's t).
-REFERENCE = 4000
-TAIL = 3
-#: The name of each feature in a verdict's words.
-_FEATURES = ("loss of the received model on its records", "training loss")
+#: What is looked at, in the words of a verdict. Without images of the server's own, those in the middle stay 0.
+FEATURES = (
+    *("loss of the received model", "training loss"),
+    *(
+        "loss of its model on the server's images",
+        "loss of the others' mean when it joins",
+        "turn from the others",
+    ),
+    *("lack of direction", "length"),
+)
+#: The spread between hospitals counts as no smaller than this: a share of the typical loss for losses, outright for
+#: cosines and for logarithms of lengths.
+RECEIVED, EPOCH, OWN, HARM, ANGLE, LENGTH = 0.1, 0.15, 0.15, 0.01, 0.1, 0.25
+#: Updates longer than so many times the median are shortened to that.
+CLIP = 3.0
+#: Evidence counts in full from about so many rounds on.
+ROUNDS = 4.0
+#: A hospital's claimed number of images counts up to so many times the mean.
+SIZE = 3.0
 
 
 class IsolationForestWeighting(Defence):
-    """Lowers the weight of hospitals whose losses stay too high, judged by an isolation forest.
+    """Lowers the weight of hospitals whose claims, models or updates stay odd, judged by an isolation forest.
 
-    Each round, two losses of each hospital are put in spreads (robust standard deviations) above the others: that of
-    the received model on the hospital's own records, compared class by class so that an unusual mix of findings does
-    not count, and its training loss. Only the high side counts. A moving average over rounds is the evidence. An
-    isolation forest (Liu et al., ICDM 2008), fitted on a drawn reference of honest hospitals some of which are odd
-    for good, scores the evidence; p is the share of the reference that scores as high. A hospital is flagged where
-    p < false_flag_rate and then weighs (p / false_flag_rate)^2 of a fair share, until its evidence fades again.
-    The reasoning and the measurements are in docs/detection.md. The losses are the hospitals' own claims.
+    Each round, features of each hospital are put in robust spreads above the others. Two kinds of evidence are sums of
+    their moving averages over rounds. *Records*: the losses that it reports of the received model and of its last
+    epoch, compared class by class, the lower of the two; and the loss of its own model on the server's images of
+    the classes that it claims to hold, as far as the reported loss does not explain it. *Conduct*: what the others' mean
+    loses on those classes when the hospital joins, how far its update turns from theirs, whether it has no more
+    direction than noise, and whether it is longer than its number of images explains. An isolation forest (Liu et
+    al., ICDM 2008), fitted on a drawn reference of honest hospitals some of which are odd for good, scores both
+    kinds and their sum, each held against its own spread between the hospitals; p is the share of the reference that
+    scores as high. A hospital is flagged where p < false_flag_rate and then weighs (p / false_flag_rate)^2 of its share,
+    until its evidence fades. The share is half a fair one, half by claimed images, those bounded. The reasoning and
+    the measurements are in docs/detection.md.
 
-    Complexity O(n K) beside the mean; no history but the evidence. Works for 4 hospitals or more; with fewer there is
-    no spread to compare with and all weigh the same.
+    Complexity O(n^2 d) and 2n + 1 looks at the server's images; no history but the evidence. Works for 4 hospitals
+    or more; with fewer there is no spread to compare with and nobody is judged.
 
     Parameters
     ----------
@@ -48,11 +72,14 @@ class IsolationForestWeighting(Defence):
         Share of the reference's honest hospitals that would be flagged, in (0, 0.5].
     memory : float
         Weight of the past in the moving average, in [0, 1).
+    audit : float
+        Share of the server's validation part that the rule looks at, in [0, 1]. With 0, as with a server without
+        images, the three features that need some are left out.
     """
 
-    trusts: ClassVar[frozenset[str]] = frozenset({"loss"})
+    trusts: ClassVar[frozenset[str]] = frozenset({"loss", "num_examples"})
 
-    def __init__(self, false_flag_rate: float = 0.01, memory: float = 0.8) -> None:
+    def __init__(self, false_flag_rate: float = 0.01, memory: float = 0.8, audit: float = 0.5) -> None:
         """Check the options."""
         if not 0 < false_flag_rate <= 0.5:
             raise UserError(
@@ -60,119 +87,120 @@ class IsolationForestWeighting(Defence):
             )
         if not 0 <= memory < 1:
             raise UserError(f"isolation-forest: memory is {memory}, but must lie in [0, 1)")
+        if not 0 <= audit <= 1:
+            raise UserError(f"isolation-forest: audit is {audit}, but must lie in [0, 1]")
         self.false_flag_rate = false_flag_rate
         self.memory = memory
-        self._evidence: dict[int, list[float]] = {}
+        self.server_share = audit
+        #: By hospital: how many rounds count, then the sum of each feature over them, the older ones less.
+        self._sums: dict[int, list[float]] = {}
+        self._trust: dict[int, float] = {}
 
     def preload(self) -> None:
         """Import scikit-learn's forest."""
         import sklearn.ensemble  # noqa: F401
 
+    def combine(self, updates: Updates) -> tuple[Vector, Verdict]:
+        """Return the mean by the verdict's weights, updates that are far too long shortened."""
+        verdict = self.weigh(updates)
+        share = np.asarray(verdict.weight)
+        return updates.combination(share / share.sum() * _shortened(updates)), verdict
+
     def weigh(self, updates: Updates) -> Verdict:
         """Return weights by the tail probability of each hospital's evidence."""
-        evidence = self._gather(updates)
+        share = _sizes(updates)
         if len(updates) < 4:
-            return Verdict(np.ones(len(updates)))
-        score, p = _judge(evidence, len(updates))
+            return Verdict(share)
+        average = self._remembered(updates, self._features(updates))
+        p = tails(_evidence(average))
         flagged = p < self.false_flag_rate
-        weight = np.minimum(1.0, p / self.false_flag_rate) ** 2
-        if not weight.any():
-            weight = np.ones(len(updates))
-        why = [_words(row) if flag else "" for row, flag in zip(evidence, flagged, strict=True)]
-        return Verdict(weight, score, flagged, why)
+        trust = np.minimum(1.0, p / self.false_flag_rate) ** 2
+        self._trust.update(zip(updates.nodes, trust.tolist(), strict=True))
+        why = [_words(row) if flag else "" for row, flag in zip(average, flagged, strict=True)]
+        return Verdict(share * trust, -np.log10(p), flagged, why)
 
-    def _gather(self, updates: Updates) -> Floats:
-        """Add this round's spreads to the evidence; return it, shape (n, features)."""
-        spreads = np.column_stack([_spreads(*_class_excess(updates)), _spreads(*_plain(updates, "loss"))])
-        for node, row in zip(updates.nodes, spreads.tolist(), strict=True):
-            before = self._evidence.get(node, [0.0] * len(row))
-            self._evidence[node] = [
-                self.memory * b + (1 - self.memory) * now for b, now in zip(before, row, strict=True)
-            ]
-        return np.array([self._evidence[node] for node in updates.nodes])
+    def _features(self, updates: Updates) -> Floats:
+        """Return this round's features in spreads above the others, shape (n, len(FEATURES)), in [-CEILING, CEILING]."""
+        received, level = reported_excess(updates, "class-losses", "received-loss")
+        epoch, epoch_level = reported_excess(updates, "class-epoch-losses", "loss")
+        claims = spreads(received, RECEIVED * abs(level)), spreads(epoch, EPOCH * abs(epoch_level))
+        gram = updates.gram()
+        noise = undirected(gram, updates.dimension, CEILING)
+        images = np.maximum(updates.num_examples, 0.0)
+        length = spreads(excess_length(updates.norms(), images), LENGTH) * few_images(images)
+        seen = self._audited(updates, gram, claims[0])
+        return np.column_stack([*claims, *seen, noise, length])
+
+    def _audited(self, updates: Updates, gram: Floats, received: Floats) -> tuple[Floats, Floats, Floats]:
+        """Return what the server sees: each model beyond its claims, whom it harms, how far it turns from the others."""
+        if self.server is None:
+            none = np.zeros(len(updates))
+            return none, none, none
+        counts = class_counts(updates)
+        known = int(self.server.labels.max()) + 1
+        # A hospital that does not say what it holds is looked at on everything.
+        held = np.zeros((len(updates), known)) if counts is None else counts
+        held = np.where(held.sum(axis=1, keepdims=True) > 0, held, 1.0)
+        trust = np.array([self._trust.get(node, 1.0) for node in updates.nodes])
+        factor = _shortened(updates)
+        seen = audited(updates, self.server, trust, factor, held.shape[1])
+        # What the server holds no image of, it cannot judge.
+        own = spreads(np.nan_to_num(class_excess(seen.own, held)), OWN * seen.level)
+        harm = spreads(np.nan_to_num(images_mean(seen.harm, held)), HARM * seen.level)
+        # Without the server's look at whom it helps, a hospital that alone knows a class would turn the most.
+        turn = spreads(-towards_others(gram, trust * factor), ANGLE)
+        return np.clip(own - np.maximum(received, 0.0), -CEILING, CEILING), harm, turn
+
+    def _remembered(self, updates: Updates, features: Floats) -> Floats:
+        """Add this round's features to the evidence; return the moving averages, of the features' shape."""
+        enough = min(ROUNDS, 1 / (1 - self.memory))
+        averages = []
+        for node, row in zip(updates.nodes, features.tolist(), strict=True):
+            before = self._sums.get(node, [0.0] * (len(row) + 1))
+            now = [self.memory * old + new for old, new in zip(before, [1.0, *row], strict=True)]
+            self._sums[node] = now
+            averages.append([total / max(now[0], enough) for total in now[1:]])
+        return np.array(averages)
 
     def state(self) -> dict[str, Any]:
-        """Return the evidence by hospital."""
-        return {"evidence": {str(node): row for node, row in self._evidence.items()}}
+        """Return the evidence and the trust by hospital."""
+        return {
+            "sums": {str(node): row for node, row in self._sums.items()},
+            "trust": {str(node): value for node, value in self._trust.items()},
+        }
 
     def load_state(self, state: Mapping[str, Any]) -> None:
-        """Take back the evidence by hospital."""
-        self._evidence = {int(node): list(row) for node, row in state["evidence"].items()}
+        """Take back the evidence and the trust by hospital."""
+        self._sums = {int(node): list(row) for node, row in state["sums"].items()}
+        self._trust = {int(node): float(value) for node, value in state["trust"].items()}
 
 
-def _plain(updates: Updates, name: str) -> tuple[Floats, float]:
-    """Return a reported loss of each hospital, shape (n,), and its typical size."""
-    losses = updates.reported(name)
-    return losses, float(np.nanmedian(losses)) if np.isfinite(losses).any() else 0.0
+def _evidence(average: Floats) -> Floats:
+    """Return the evidence against each hospital's records and conduct, shape (n, 2)."""
+    received, epoch, own, harm, turn, noise, length = average.T
+    records = np.maximum(np.minimum(received, epoch), 0.0) + np.maximum(own, 0.0)
+    # Help, the opposite of harm, counts for a hospital; it explains why one turns from the others that knows what they
+    # do not, and there it counts twice more.
+    turned = np.where(turn > 0, np.maximum(turn + 2 * np.minimum(harm, 0.0), 0.0), turn)
+    return np.column_stack([records, harm + turned + noise + np.maximum(length, 0.0)])
 
 
-def _class_excess(updates: Updates) -> tuple[Floats, float]:
-    """Return how far each hospital's loss lies above its class-mates', shape (n,), and the typical loss.
-
-    A class's typical loss is the median over images rather than over hospitals: a hospital that holds most of a rare
-    class fits each of its images less than one that holds three and learns them by heart. A hospital's excess is the
-    mean over its images. Where no losses by class are reported, the plain loss of the received model serves, then the
-    training loss.
-    """
-    losses, counts = updates.reported("class-losses"), updates.reported("class-counts")
-    if losses.ndim != 2 or losses.shape != counts.shape:
-        plain = updates.reported("received-loss")
-        return _plain(updates, "received-loss" if np.isfinite(plain).any() else "loss")
-    held = np.isfinite(losses) & np.isfinite(counts) & (counts > 0)
-    total, images = np.zeros(len(losses)), np.where(held, counts, 0.0).sum(axis=1)
-    for k in np.flatnonzero(held.sum(axis=0) > 1):
-        who = held[:, k]
-        middle = _weighted_median(losses[who, k], counts[who, k])
-        total[who] += counts[who, k] * (losses[who, k] - middle)
-    excess = np.divide(total, images, out=np.full(len(losses), np.nan), where=images > 0)
-    return excess, _plain(updates, "received-loss")[1]
+def _shortened(updates: Updates) -> Floats:
+    """Return the factor that leaves no update longer than CLIP medians, shape (n,)."""
+    norms = updates.norms()
+    bound = CLIP * float(np.median(norms))
+    return np.divide(bound, norms, out=np.ones(len(norms)), where=norms > bound)
 
 
-def _weighted_median(values: Floats, weights: Floats) -> float:
-    order = np.argsort(values, kind="stable")
-    reached = np.cumsum(weights[order])
-    return float(values[order][np.searchsorted(reached, reached[-1] / 2)])
-
-
-def _spreads(values: Floats, typical: float) -> Floats:
-    """Return values in robust standard deviations above their median, within [0, CEILING].
-
-    A hospital that does not say its loss while others do counts as the worst.
-    """
-    known = np.isfinite(values)
-    if not known.any():
-        return np.zeros(len(values))
-    centred = values - np.median(values[known])
-    spread = max(1.4826 * float(np.median(np.abs(centred[known]))), FLOOR * abs(typical), 1e-12)
-    return np.where(known, np.clip(centred / spread, 0.0, CEILING), CEILING)
-
-
-@functools.lru_cache(maxsize=8)
-def _reference(hospitals: int, features: int) -> tuple[Any, Floats]:
-    """Return a forest fitted on drawn honest hospitals, and their sorted scores.
-
-    Honest hospitals differ for good, and one that is odd in one loss is likely to be odd in another: rows of a
-    multivariate Student's t. Each drawn federation is standardised like a real one, so the small-sample error of
-    median and spread is in the reference too.
-    """
-    from sklearn.ensemble import IsolationForest
-
-    draw = generator(0, "isolation-forest reference", hospitals, features)
-    federations = -(-REFERENCE // hospitals)
-    scale = np.sqrt(draw.chisquare(TAIL, size=(federations, hospitals, 1)) / TAIL)
-    losses = draw.standard_normal((federations, hospitals, features)) / scale
-    rows = np.concatenate([np.column_stack([_spreads(column, 0.0) for column in one.T]) for one in losses])
-    forest = IsolationForest(n_estimators=100, max_samples=256, random_state=0).fit(rows)
-    return forest, np.sort(-forest.score_samples(rows))
-
-
-def _judge(evidence: Floats, hospitals: int) -> tuple[Floats, Floats]:
-    """Return the anomaly score of each row, and the share of the reference that scores at least as high."""
-    forest, scores = _reference(hospitals, evidence.shape[1])
-    score = -forest.score_samples(evidence)
-    p = 1 - np.searchsorted(scores, score, side="left") / len(scores)
-    return score, p
+def _sizes(updates: Updates) -> Floats:
+    """Return each hospital's share before judgement, in fair shares: half of it fair, half by claimed images."""
+    claimed = np.maximum(updates.num_examples, 0.0)
+    if not claimed.any():
+        return np.ones(len(updates))
+    return np.asarray(0.5 + 0.5 * np.minimum(claimed / claimed.mean(), SIZE))
 
 
 def _words(row: Floats) -> str:
-    return "; ".join(f"{name} {value:.1f} spreads high" for name, value in zip(_FEATURES, row, strict=True))
+    """Return the features that speak most against a hospital."""
+    most = np.argsort(-row, kind="stable")[:3]
+    return "; ".join(f"{FEATURES[k]} {row[k]:.1f} spreads high" for k in most if row[k] > 1)

@@ -108,16 +108,24 @@ class MutualLearner:
             optimiser = Adam(self._flat.parameters, lr, settings.weight_decay)
             self._networks.train()
             total, last = 0.0, float("nan")
+            met = torch.zeros(len(labels), device=self._device)
             for _ in range(settings.local_epochs):
                 total = 0.0
                 for batch in _batches(len(labels), settings.batch_size, shuffle):
                     # One value has no variance: BatchNorm falls back on its running statistics.
                     for norm in self._norms:
                         norm.train(len(batch) > 1)
-                    last = self._step(images[batch], labels[batch], optimiser, steer)
+                    last, met[batch] = self._step(images[batch], labels[batch], optimiser, steer)
                     total += last * len(batch)
             parameters, buffers = self._flat.save()
-        values = {"loss": total / len(labels), "last-loss": last, **_by_class(received, records)}
+        values: dict[str, float | tuple[float, ...]] = {
+            "loss": total / len(labels),
+            "last-loss": last,
+            "received-loss": float(received.mean()),
+            "class-losses": _by_class(received, records),
+            "class-epoch-losses": _by_class(met.double().cpu().numpy(), records),
+            "class-counts": tuple(records.counts().astype(float).tolist()),
+        }
         return Fitted(State(parameters, buffers), Report(len(labels), values))
 
     def predict(
@@ -181,8 +189,14 @@ class MutualLearner:
             return functional.cross_entropy(scores, labels, reduction="none")
         return self._settings.dr_weight * dot_regression(scores, labels, lengths)
 
-    def _step(self, images: Tensor, labels: Tensor, optimiser: Adam, steer: Steering | None) -> float:
-        """Make one optimiser step for all networks; return their mean supervised loss on the batch."""
+    def _step(
+        self, images: Tensor, labels: Tensor, optimiser: Adam, steer: Steering | None
+    ) -> tuple[float, Tensor]:
+        """Make one optimiser step for all networks.
+
+        Returns their mean supervised loss on the batch, and that of each record before the step without Rect's
+        weights, shape (n,).
+        """
         lengths = rect_lengths(labels, self._classes) if self._settings.head == "etf-rect" else None
         scores = self._scores(images)
         supervised = torch.stack([self._supervised(s, labels, lengths).mean() for s in scores])
@@ -196,7 +210,9 @@ class MutualLearner:
         if steer is not None:
             self._flat.steer(steer)
         optimiser.step()
-        return float(supervised.mean().item())
+        with torch.no_grad():
+            each = torch.stack([self._supervised(s, labels) for s in scores]).mean(0)
+        return float(supervised.mean().item()), each
 
     @torch.no_grad()
     def _losses(self, images: Tensor, labels: Tensor) -> NDArray[np.float64]:
@@ -210,16 +226,12 @@ class MutualLearner:
         return torch.cat(parts).double().cpu().numpy()
 
 
-def _by_class(losses: NDArray[np.float64], records: Records) -> dict[str, float | tuple[float, ...]]:
-    """Return the received model's loss on the hospital's records, overall and by class."""
+def _by_class(losses: NDArray[np.float64], records: Records) -> tuple[float, ...]:
+    """Return the mean loss of each class's records; NaN for a class without any."""
     counts = records.counts()
     sums = np.bincount(records.labels, weights=losses, minlength=len(counts))
     means = np.divide(sums, counts, out=np.full(len(counts), np.nan), where=counts > 0)
-    return {
-        "received-loss": float(losses.mean()),
-        "class-losses": tuple(means.tolist()),
-        "class-counts": tuple(counts.astype(float).tolist()),
-    }
+    return tuple(means.tolist())
 
 
 def _batches(n: int, size: int, shuffle: torch.Generator) -> Iterator[Tensor]:

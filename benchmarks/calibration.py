@@ -1,0 +1,166 @@
+"""How well the default defence finds poisoned hospitals, whom it wrongs, and what that does to accuracy.
+
+``make reproduce-calibration`` runs it and writes docs/calibration.md, with docs/calibration-notes.md in it word for
+word. Four tables: attacked federations against the oracle, strong label skew against the whole catalogue,
+federations in which nobody is malicious, and backdoors. A finished run is not made again, so the command can be
+stopped and started, and --tables runs some of them only; the page holds what is there and says what is missing.
+
+    python benchmarks/calibration.py --data-root DATA --tables attacked --seeds 0 1
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from benchmarks.calibration_page import Figures, page
+from benchmarks.cells import Cell, default_jobs, run_cells
+from fedrobust import Settings
+from fedrobust.evaluation.detection import detection_summary
+from fedrobust.parts import attackers
+from fedrobust.runner import existing
+
+DATA = ("medmnist:brain_mri4_28", "medmnist:pneumoniamnist")
+ATTACKS = (
+    *("label-flip", "random-labels", "image-noise", "sign-flip", "gaussian", "boost"),
+    "label-flip + forge-loss",
+)
+OURS = "isolation-forest"
+#: All that needs no telling; FedAvg is the plain mean.
+CATALOGUE = (
+    *(OURS, "fedavg", "median", "trimmed-mean", "krum", "multi-krum", "bulyan", "geometric-median"),
+    *("centered-clipping", "norm-clipping", "dnc", "signguard", "foolsgold", "fltrust", "flame", "rlr"),
+    *("fldetector", "zeno", "dos", "feddetect"),
+)
+#: Federations in which nobody is malicious: name, partition, threats.
+BENIGN = (
+    ("iid", "iid", ()),
+    ("dirichlet(0.3)", "dirichlet(alpha=0.3)", ()),
+    ("iid, one other scanner", "iid", ("other-scanner:1",)),
+    ("iid, one with a rare class only", "iid", ("single-class:1",)),
+)
+BACKDOOR = "backdoor"
+AGAINST_BACKDOORS = ("fedavg", OURS, "nnm | isolation-forest", "arc | isolation-forest", "rlr", "flame")
+COMMON = {"clients": 10, "networks": 1, "local_epochs": 1}
+TABLES = ("attacked", "benign", "backdoors", "skewed")
+
+
+class Key(NamedTuple):
+    """Which table a run belongs to, and where in it."""
+
+    table: str
+    data: str
+    partition: str
+    attack: str
+    strategy: str
+    seed: int
+
+
+def plan(
+    tables: Sequence[str], data: Sequence[str], seeds: Sequence[int], common: Mapping[str, Any]
+) -> Iterator[tuple[Key, Settings]]:
+    """Yield each run's place and settings, those of the same data and seed next to each other."""
+
+    def run(key: Key, **settings: Any) -> tuple[Key, Settings]:
+        made = Settings(**COMMON | common | settings, data=key.data, seed=key.seed, strategy=key.strategy)
+        if key.strategy == "oracle":
+            told = f"oracle(malicious={list(attackers(made))})"
+            made = made.model_copy(update={"strategy": told})
+        return key, made
+
+    for table in tables:
+        for name in data:
+            for seed in seeds:
+                for partition, attack, strategy, threat in _cells(table):
+                    key = Key(table, name, partition, attack, strategy, seed)
+                    if table == "benign":
+                        dealt = next(where for label, where, _ in BENIGN if label == partition)
+                        yield run(key, partition=dealt, threat=threat)
+                    else:
+                        yield run(key, partition=partition, attack=attack, malicious=2)
+
+
+def _cells(table: str) -> Iterator[tuple[str, str, str, tuple[str, ...]]]:
+    if table == "attacked":
+        for partition in ("iid", "dirichlet(alpha=1.0)"):
+            for attack in ATTACKS:
+                for strategy in (OURS, "oracle"):
+                    yield partition, attack, strategy, ()
+    elif table == "benign":
+        for label, _, threat in BENIGN:
+            for strategy in (OURS, "fedavg"):
+                yield label, "none", strategy, threat
+    elif table == "backdoors":
+        for strategy in AGAINST_BACKDOORS:
+            yield "iid", BACKDOOR, strategy, ()
+    else:
+        for attack in ATTACKS:
+            for strategy in CATALOGUE:
+                yield "dirichlet(alpha=0.3)", attack, strategy, ()
+
+
+def measure(cell: Cell) -> Figures:
+    """Return the figures of one finished run; accuracies are means of the last three rounds."""
+    last, verdicts = cell.rounds[-3:], cell.verdicts
+    found = detection_summary(verdicts, cell.malicious)
+    fair = 1 / cell.settings.clients
+    honest = [
+        weight / fair
+        for number, weight in zip(verdicts[-1]["hospitals"], verdicts[-1]["weights"], strict=True)
+        if number not in cell.malicious
+    ]
+    rates = [line["attack_success_rate"] for line in last]
+    return Figures(
+        accuracy=sum(line["clean"]["accuracy"] for line in last) / len(last),
+        auroc=found["auroc"],
+        false_flags=found["false_flag_rate"],
+        lightest=min(honest) if honest else None,
+        success=None if None in rates else sum(rates) / len(rates),
+    )
+
+
+def main() -> None:
+    """Run the cells that are asked for and write the page of all that are finished."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--data", nargs="+", default=DATA)
+    parser.add_argument("--data-root", required=True, help="folder with the .npz files")
+    parser.add_argument(
+        "--out", type=Path, default=Path("runs/calibration"), help="folder for the run folders"
+    )
+    parser.add_argument("--jobs", type=int, default=default_jobs(), help="runs side by side")
+    parser.add_argument("--rounds", type=int, default=12)
+    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2, 3, 4])
+    parser.add_argument("--tables", nargs="+", default=TABLES, choices=TABLES)
+    parser.add_argument("--page", type=Path, default=Path("docs/calibration.md"))
+    parser.add_argument("--notes", type=Path, default=Path("docs/calibration-notes.md"))
+    parser.add_argument("--only-page", action="store_true", help="run nothing, write the page")
+    given = parser.parse_args()
+    common = {"data_root": given.data_root, "rounds": given.rounds, "out": str(given.out)}
+    failed = {}
+    if not given.only_page:
+        asked = dict(plan(given.tables, given.data, given.seeds, common))
+        failed = {
+            key: cell.error for key, cell in run_cells(asked, given.jobs, given.out).items() if cell.error
+        }
+    everything = dict(plan(TABLES, given.data, given.seeds, common))
+    found = {
+        key: measure(Cell(settings)) for key, settings in everything.items() if existing(settings) is not None
+    }
+    notes = given.notes.read_text(encoding="utf-8") if given.notes.is_file() else ""
+    about = (
+        f"What `make reproduce-calibration` printed: 10 hospitals, one network, {given.rounds} rounds of one epoch; "
+        f"{len(found)} of {len(everything)} runs are finished."
+    )
+    given.page.write_text(page(found, about, notes), encoding="utf-8")
+    for key, error in failed.items():
+        print(f"{' '.join(map(str, key))} failed: {error.strip().splitlines()[-1]}", file=sys.stderr)
+    sys.exit(1 if failed else 0)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,78 @@
+"""The server's own look at a round: each hospital's model, and what the aggregate gains or loses by it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fedrobust.federation import ServerData, Updates, Vector
+
+__all__ = ["Audit", "audited"]
+
+Floats = NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Audit:
+    """What the server saw on its own images.
+
+    Attributes
+    ----------
+    own : ndarray, shape (n, K)
+        Loss of each hospital's model by class; NaN for a class of which the server holds no image.
+    harm : ndarray, shape (n, K)
+        What the loss of the others' mean rises by when the hospital joins it, by class; NaN as above.
+    level : float
+        The loss of the mean, for scale.
+    """
+
+    own: Floats
+    harm: Floats
+    level: float
+
+
+def audited(updates: Updates, server: ServerData, trust: Floats, factor: Floats, classes: int) -> Audit:
+    """Look at each update, alone and among the others.
+
+    2n + 1 looks at the server's images at most; one vector of length d at a time.
+
+    Parameters
+    ----------
+    updates : Updates
+    server : ServerData
+    trust : ndarray, shape (n,)
+        How much each counts among the others, not negative: the last round's judgement.
+    factor : ndarray, shape (n,)
+        Each difference is scaled by it before it is averaged.
+    classes : int
+        K.
+    """
+    n = len(updates)
+    buffers = updates.mean_buffers(np.ones(n))
+    own = np.array([_by_class(server, update.parameters, update.buffers, classes) for update in updates])
+    base = updates.global_parameters
+    trust = trust if trust.sum() - trust.max() > 0 else np.ones(n)
+    total = updates.combination(trust * factor) - base
+    level = _by_class(server, base + total / np.float32(trust.sum()), buffers, classes)
+    harm = np.zeros((n, classes))
+    for i in range(n):
+        step = np.float32(factor[i]) * updates[i].delta
+        others = total - np.float32(trust[i]) * step
+        weight = trust.sum() - trust[i]
+        if weight <= 0:
+            continue
+        without = _by_class(server, base + others / np.float32(weight), buffers, classes)
+        joined = level
+        if trust[i] != 1:
+            joined = _by_class(server, base + (others + step) / np.float32(weight + 1), buffers, classes)
+        harm[i] = joined - without
+    return Audit(own, harm, float(np.nanmean(level)))
+
+
+def _by_class(server: ServerData, parameters: Vector, buffers: Vector, classes: int) -> Floats:
+    losses = np.nan_to_num(server.losses(parameters, buffers), nan=1e6, posinf=1e6)
+    counts = np.bincount(server.labels, minlength=classes)[:classes]
+    sums = np.bincount(server.labels, weights=losses, minlength=classes)[:classes]
+    return np.asarray(np.divide(sums, counts, out=np.full(classes, np.nan), where=counts > 0))

@@ -1,0 +1,123 @@
+"""Hospitals compared class by class: by the losses that they report, or by the server's look at their models."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fedrobust.federation import Updates
+
+__all__ = [
+    "CEILING",
+    "class_counts",
+    "class_excess",
+    "few_images",
+    "images_mean",
+    "reported_excess",
+    "spreads",
+]
+
+Floats = NDArray[np.float64]
+
+#: Spreads above or below the others beyond which a value is no more telling.
+CEILING = 10.0
+#: A hospital of so many images has its excess shortened to 1 / sqrt(2): few images tell little.
+FEW = 10.0
+#: How much a hospital's number of images counts where a class's typical value is sought: between a vote for each
+#: image, which one hospital could win alone, and one for each hospital, in which those with three images would outvote
+#: the one that holds the rest.
+VOTE = 0.75
+
+
+def class_counts(updates: Updates) -> Floats | None:
+    """Return the claimed number of images of each class, shape (n, K); None where nobody claims any."""
+    counts = updates.reported("class-counts")
+    if counts.ndim != 2:
+        return None
+    return np.where(np.isfinite(counts) & (counts > 0), counts, 0.0)
+
+
+def reported_excess(updates: Updates, by_class: str, plain: str) -> tuple[Floats, float]:
+    """Return how far each hospital's reported loss lies above its class-mates', shape (n,), and the typical loss.
+
+    Parameters
+    ----------
+    updates : Updates
+    by_class : str
+        The reported losses by class.
+    plain : str
+        The reported loss over all images; used as it is where losses by class are missing. A hospital that reports
+        none while others do gets NaN.
+    """
+    values, counts = updates.reported(by_class), class_counts(updates)
+    if counts is None or values.shape != counts.shape:
+        values = updates.reported(plain)
+        return values, _typical(values)
+    return class_excess(values, counts), _typical(images_mean(values, counts))
+
+
+def class_excess(values: Floats, counts: Floats) -> Floats:
+    """Return how far each hospital's values lie above its class-mates', a mean over its images; shape (n,).
+
+    Parameters
+    ----------
+    values : ndarray, shape (n, K)
+        One for each hospital and class; NaN where there is none.
+    counts : ndarray, shape (n, K)
+        Images of each class that each hospital holds. A class's typical value is the median in which a hospital counts
+        by its images to the power `VOTE`; the excess of a hospital with few images is shortened (`FEW`).
+
+    Returns
+    -------
+    ndarray, shape (n,)
+        0 where nobody shares a class with the hospital, NaN where it has no value at all.
+    """
+    held = np.isfinite(values) & (counts > 0)
+    excess = np.zeros(values.shape)
+    for k in np.flatnonzero(held.sum(axis=0) > 1):
+        who = held[:, k]
+        excess[who, k] = values[who, k] - _weighted_median(values[who, k], counts[who, k] ** VOTE)
+    return images_mean(np.where(held, excess, np.nan), counts) * few_images(
+        np.where(held, counts, 0.0).sum(axis=1)
+    )
+
+
+def few_images(images: Floats) -> Floats:
+    """Return a factor for what is seen of a hospital with so many images: sqrt(m / (m + FEW)), shape (n,)."""
+    return np.asarray(np.sqrt(images / (images + FEW)))
+
+
+def spreads(values: Floats, floor: float) -> Floats:
+    """Return values in robust standard deviations above their median, within [-CEILING, CEILING].
+
+    Parameters
+    ----------
+    values : ndarray, shape (n,)
+        A hospital without a value (NaN) while others have one counts as the worst.
+    floor : float
+        The spread counts as no smaller, so that hospitals which agree closely are not told apart by trifles.
+    """
+    known = np.isfinite(values)
+    if not known.any():
+        return np.zeros(len(values))
+    centred = values - np.median(values[known])
+    spread = max(1.4826 * float(np.median(np.abs(centred[known]))), floor, 1e-12)
+    return np.asarray(np.where(known, np.clip(centred / spread, -CEILING, CEILING), CEILING))
+
+
+def images_mean(values: Floats, counts: Floats) -> Floats:
+    """Return each hospital's mean value over its images, shape (n,) for (n, K); NaN where it has none."""
+    held = np.isfinite(values) & (counts > 0)
+    images = np.where(held, counts, 0.0).sum(axis=1)
+    total = np.where(held, counts * np.where(held, values, 0.0), 0.0).sum(axis=1)
+    return np.asarray(np.divide(total, images, out=np.full(len(values), np.nan), where=images > 0))
+
+
+def _typical(values: Floats) -> float:
+    return float(np.nanmedian(values)) if np.isfinite(values).any() else 0.0
+
+
+def _weighted_median(values: Floats, weights: Floats) -> float:
+    order = np.argsort(values, kind="stable")
+    reached = np.cumsum(weights[order])
+    return float(values[order][np.searchsorted(reached, reached[-1] / 2)])

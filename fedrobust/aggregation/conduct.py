@@ -1,0 +1,68 @@
+"""What an update's shape says of its hospital: direction, company and length."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from fedrobust.aggregation.geometry import cosines
+
+__all__ = ["excess_length", "towards_others", "undirected"]
+
+Floats = NDArray[np.float64]
+
+
+def undirected(gram: ArrayLike, dimension: int, ceiling: float) -> Floats:
+    """Return how much less direction each update has than the median one, where it has no more than noise has.
+
+    The cosine of a random vector of length d with any other is about normal with standard deviation 1 / sqrt(d). The
+    strength of an update is its largest absolute cosine in those units.
+
+    Parameters
+    ----------
+    gram : array_like, shape (n, n)
+        Inner products of the updates.
+    dimension : int
+        d.
+    ceiling : float
+        The largest value; it takes a strength 20 times below the median.
+
+    Returns
+    -------
+    ndarray, shape (n,)
+        0 from a strength of 8 on, in [0, ceiling] below.
+    """
+    angles = np.abs(cosines(gram))
+    np.fill_diagonal(angles, 0.0)
+    strength = angles.max(axis=1) * np.sqrt(dimension)
+    typical = float(np.median(strength))
+    if typical <= 0:
+        return np.zeros(len(angles))
+    gap = np.log(typical / np.maximum(strength, 1e-3 * typical)) / np.log(20)
+    return np.asarray(ceiling * np.clip(gap, 0.0, 1.0) * np.clip((8 - strength) / 4, 0.0, 1.0))
+
+
+def towards_others(gram: ArrayLike, weight: Floats) -> Floats:
+    """Return each update's cosine with the weighted sum of the others, shape (n,); 0 where one of them is zero."""
+    g = np.asarray(gram, np.float64)
+    others = np.where(np.eye(len(g), dtype=bool), 0.0, weight)
+    along = (others * g).sum(axis=1)
+    squares = ((others @ g) * others).sum(axis=1) * np.diagonal(g)
+    cosine = np.divide(along, np.sqrt(np.maximum(squares, 0.0)), out=np.zeros(len(g)), where=squares > 0)
+    return np.asarray(cosine)
+
+
+def excess_length(norms: Floats, images: Floats) -> Floats:
+    """Return the logarithm of each update's length, less what its hospital's number of images explains; shape (n,).
+
+    More images are more steps, so updates grow with them: by a power, whose exponent, in [0, 1], is the median over
+    all pairs of hospitals (Theil, 1950; Sen, 1968).
+    """
+    length, size = np.log(np.maximum(norms, 1e-30)), np.log(np.maximum(images, 1.0))
+    first, second = np.triu_indices(len(norms), 1)
+    apart = size[second] - size[first]
+    telling = np.abs(apart) > 1e-9
+    if not telling.any():
+        return np.asarray(length)
+    slope = np.median((length[second] - length[first])[telling] / apart[telling])
+    return np.asarray(length - float(np.clip(slope, 0.0, 1.0)) * size)
