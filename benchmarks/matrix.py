@@ -32,6 +32,9 @@ DEFENCES = (
     *("norm-clipping", "dnc", "flame", "feddetect", "isolation-forest"),
 )
 COMMON = {"clients": CLIENTS, "networks": 1, "local_epochs": 1}
+#: Of the seeds 0 to 5 the one whose attackers hold the share of brain_mri4_28's images that is nearest to a fair fifth:
+#: 6.0, 15.2, 28.5, 25.7, 16.8 and 13.8 %. Attackers with hardly any images harm nobody who weighs by images.
+SEED = 4
 #: These judge each parameter by itself and give every hospital the same weight: their shares say nothing.
 BY_COORDINATE = ("median", "trimmed-mean")
 
@@ -206,7 +209,7 @@ def main() -> None:
     parser.add_argument("--jobs", type=int, default=default_jobs(), help="runs side by side")
     parser.add_argument("--rounds", type=int, default=15)
     parser.add_argument(
-        "--seeds", type=int, nargs="+", default=[0], help="runs of each cell; their mean is shown"
+        "--seeds", type=int, nargs="+", default=[SEED], help="runs of each cell; their mean is shown"
     )
     parser.add_argument("--partition", default="dirichlet(alpha=0.5)")
     parser.add_argument("--attacks", nargs="+", default=[NONE, *ATTACKS], choices=[NONE, *ATTACKS])

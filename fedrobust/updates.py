@@ -24,6 +24,8 @@ Vector = NDArray[np.float32]
 #: Columns per chunk: n rows of 64 Ki float32 stay within the cache for the usual n, and each call is long enough for
 #: two threads to overlap.
 CHUNK = 1 << 16
+#: Columns where one row at a time is in use: fewer, longer calls.
+ROWS = 1 << 17
 
 
 @dataclass(frozen=True)
@@ -271,7 +273,7 @@ class Updates(Sequence[Update]):
         def work(part: slice) -> NDArray[np.float64]:
             return np.array([np.dot(row, row) for row in self.rows(part)])
 
-        return np.asarray(sum(self.by_part(work), np.zeros(len(self))))
+        return np.asarray(sum(each_part(self.dimension, ROWS, work), np.zeros(len(self))))
 
     def mean(self, weight: ArrayLike) -> Vector:
         """Return the weighted mean of the parameters, shape (d,), summed in float64.
