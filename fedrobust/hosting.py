@@ -19,6 +19,7 @@ from fedrobust.federation import Defence, PreAggregation, Update, Updates, Vecto
 from fedrobust.flattening import flat, is_buffer, report_of, to_arrays
 from fedrobust.idle import Watch
 from fedrobust.plugins import find, instantiate, parse_call, split_chain
+from fedrobust.replies import hospital_record
 
 __all__ = ["HostedStrategy", "Pipeline", "build_strategy", "is_buffer", "read_strategy", "verdict_metrics"]
 
@@ -242,8 +243,7 @@ def _to_updates(replies: Sequence[Message], base: ArrayRecord, server_round: int
     for position, reply in enumerate(replies):
         arrays = next(iter(records_in(reply.content, ArrayRecord).values()))
         metrics = next(iter(records_in(reply.content, MetricRecord).values()))
-        said = records_in(reply.content, ConfigRecord).get("hospital", ConfigRecord())
-        node = int(cast(int, said.get("partition-id", position)))
+        node = int(cast(int, hospital_record(reply).get("partition-id", position)))
         trained, buffers = flat(arrays, buffers=False), flat(arrays, buffers=True)
         updates.append(Update(node, trained, report_of(metrics), start, buffers, server_round, statistics))
     return updates

@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import Any
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any, cast
 
 import numpy as np
-from flwr.app import Array, ArrayRecord, Message, MetricRecord
+from flwr.app import Array, ArrayRecord, ConfigRecord, Error, Message, MetricRecord
 from numpy.typing import NDArray
 
 from fedrobust.arrays import records_in
 
 __all__ = [
     "ABSURD",
+    "as_error",
     "brief",
+    "hospital_record",
     "last_line",
     "length",
     "metric_names",
@@ -29,15 +31,28 @@ __all__ = [
 ABSURD = 1e6
 
 
-def senders(asked: Sequence[Message]) -> Callable[[Message], int]:
-    """Return what tells which node a reply is from, given the messages that were sent: the SuperLink answers for a lost node."""
+def senders(asked: Mapping[int, Message]) -> Callable[[Message], int]:
+    """Return what tells whose reply one is, given the messages that were sent, by the number of whom they are for."""
     # The grid has given the messages their ids; without ids, each node has got one message at most.
-    by_message = {m.metadata.message_id: m.metadata.dst_node_id for m in asked if m.metadata.message_id}
+    by_message = {m.metadata.message_id: number for number, m in asked.items() if m.metadata.message_id}
+    by_node = {m.metadata.dst_node_id: number for number, m in asked.items()}
 
     def sender(reply: Message) -> int:
-        return by_message.get(reply.metadata.reply_to_message_id, reply.metadata.src_node_id)
+        # The SuperLink itself answers for a node that is gone.
+        about, node = reply.metadata.reply_to_message_id, reply.metadata.src_node_id
+        return by_message[about] if about in by_message else by_node.get(node, node)
 
     return sender
+
+
+def hospital_record(reply: Message) -> ConfigRecord:
+    """Return what a reply of our own ClientApp says of its hospital beside metrics; empty where it says nothing."""
+    return records_in(reply.content, ConfigRecord).get("hospital", ConfigRecord())
+
+
+def as_error(reply: Message, code: int, reason: str) -> Message:
+    """Return an error in a reply's place, from the same sender to the same question."""
+    return cast(Message, cast(Any, Message)(error=Error(code, reason), metadata=reply.metadata))
 
 
 def report_fault(reply: Message, key: str = "num-examples", *, arrays: bool = True) -> str | None:

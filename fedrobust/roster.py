@@ -10,21 +10,24 @@ from __future__ import annotations
 import time
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, cast
+from typing import cast
 
 import numpy as np
-from flwr.app import ArrayRecord, ConfigRecord, Error, Message, MessageType, RecordDict
+from flwr.app import ArrayRecord, ConfigRecord, Message, MessageType, RecordDict
 from flwr.serverapp import Grid
 
 from fedrobust.arrays import records_in
 from fedrobust.errors import UserError
 from fedrobust.replies import (
     ABSURD,
+    as_error,
     brief,
+    hospital_record,
     last_line,
     length,
     metric_names,
     report_fault,
+    senders,
     shapes_of,
     usual,
     values_fault,
@@ -120,7 +123,7 @@ class Roster(WrappedGrid):
             node = answer.metadata.src_node_id
             if answer.has_error():
                 raise UserError(f"node {node} does not start: {last_line(answer.error.reason or '')}")
-            self._claims[node] = _hospital_record(answer)
+            self._claims[node] = hospital_record(answer)
 
     def _shared_simulation(self) -> bool:
         """Tell whether all nodes of a simulation are there, fewer than the hospitals."""
@@ -161,14 +164,9 @@ class Roster(WrappedGrid):
         bounds = {name: ABSURD * max(1.0, length(array.numpy())) for name, array in (base or {}).items()}
         sent = {message.metadata.dst_node_id - 1: self._addressed(message) for message in asked}
         replies = list(self.inner.send_and_receive(list(sent.values()), timeout=timeout))
-        # The grid has given the messages their ids; without ids, each node has got one message at most.
-        by_message = {m.metadata.message_id: number for number, m in sent.items() if m.metadata.message_id}
-        by_node = {m.metadata.dst_node_id: number for number, m in sent.items()}
+        sender = senders(sent)
         for reply in replies:
-            about = reply.metadata.reply_to_message_id
-            # The SuperLink itself answers for a node that is gone.
-            number = by_message[about] if about in by_message else by_node[reply.metadata.src_node_id]
-            reply.metadata.__dict__["_src_node_id"] = number + 1
+            reply.metadata.__dict__["_src_node_id"] = sender(reply) + 1
         self.idle = {
             self.hospital_of(reply): _idle(reply)
             for reply in replies
@@ -206,7 +204,7 @@ class Roster(WrappedGrid):
         if fault is None:
             return reply
         self.faults.append(Fault(self.hospital_of(reply), fault))
-        return reply if reply.has_error() else _as_error(reply, fault)
+        return reply if reply.has_error() else as_error(reply, _ERROR_FAULTY_REPLY, fault)
 
     def _fault(self, reply: Message, bounds: Mapping[str, float]) -> str | None:
         """Return what is wrong with a reply, or None."""
@@ -214,7 +212,7 @@ class Roster(WrappedGrid):
             return last_line(reply.error.reason or f"error code {reply.error.code}")
         if reply.metadata.message_type != MessageType.TRAIN:
             return None
-        claimed = _hospital_record(reply).get("partition-id", self.hospital_of(reply))
+        claimed = hospital_record(reply).get("partition-id", self.hospital_of(reply))
         if claimed != self.hospital_of(reply):
             return f"claims to be hospital {claimed!r}"
         fault = report_fault(reply)
@@ -236,17 +234,7 @@ def _number(record: ConfigRecord) -> int:
     return int(cast(int, record["partition-id"]))
 
 
-def _hospital_record(message: Message) -> ConfigRecord:
-    return records_in(message.content, ConfigRecord).get("hospital", ConfigRecord())
-
-
 def _idle(message: Message) -> frozenset[str]:
     """Return the names of the attacks that a hospital says changed nothing."""
-    said = _hospital_record(message).get("idle")
+    said = hospital_record(message).get("idle")
     return frozenset(str(name) for name in said) if isinstance(said, list) else frozenset()
-
-
-def _as_error(reply: Message, reason: str) -> Message:
-    return cast(
-        Message, cast(Any, Message)(error=Error(_ERROR_FAULTY_REPLY, reason), metadata=reply.metadata)
-    )

@@ -73,14 +73,24 @@ def torch_seeded(seed: int, *purpose: str | int) -> Iterator[None]:
 
 
 @contextmanager
-def globally_seeded(seed: int, *purpose: str | int) -> Iterator[None]:
+def globally_seeded(
+    seed: int, *purpose: str | int, kinds: tuple[str, str] = ("python", "numpy")
+) -> Iterator[None]:
     """Give Python's and NumPy's global generators derived seeds inside the block and restore them after it.
 
     For other people's code that draws from them: Flower's strategies do.
+
+    Parameters
+    ----------
+    seed : int
+    *purpose : str or int
+        See `derive`.
+    kinds : tuple of str
+        The word before the purpose for Python's generator, and that for NumPy's.
     """
     states = random.getstate(), np.random.get_state()
-    random.seed(derive(seed, "python", *purpose))
-    np.random.seed(derive(seed, "numpy", *purpose) % 2**32)
+    random.seed(derive(seed, kinds[0], *purpose))
+    np.random.seed(derive(seed, kinds[1], *purpose) % 2**32)
     try:
         yield
     finally:

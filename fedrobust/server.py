@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import random
 import time
 import traceback
 import warnings
@@ -32,7 +31,7 @@ from fedrobust.results.folder import RunFolder, plain
 from fedrobust.results.manifest import manifest
 from fedrobust.roster import Roster
 from fedrobust.schedule import Plateau
-from fedrobust.seeding import derive
+from fedrobust.seeding import globally_seeded
 
 __all__ = ["Observer", "Server"]
 
@@ -286,11 +285,9 @@ class Server:
 @contextmanager
 def _strategy_at_work(settings: Settings, number: int) -> Iterator[None]:
     """Seed the global generators that Flower's own strategies sample with, and say who failed if one fails."""
-    states = random.getstate(), np.random.get_state()
-    random.seed(derive(settings.seed, "sampling", number))
-    np.random.seed(derive(settings.seed, "numpy-sampling", number) % 2**32)
     try:
-        yield
+        with globally_seeded(settings.seed, number, kinds=("sampling", "numpy-sampling")):
+            yield
     except UserError:
         raise
     except Exception as error:
@@ -299,9 +296,6 @@ def _strategy_at_work(settings: Settings, number: int) -> Iterator[None]:
             f"strategy '{settings.strategy}' fails in round {number}: {type(error).__name__}: {error} "
             f"({frame.filename}, line {frame.lineno})"
         ) from error
-    finally:
-        random.setstate(states[0])
-        np.random.set_state(states[1])
 
 
 def _verdict(strategy: Strategy, number: int) -> dict[str, Any]:

@@ -163,9 +163,10 @@ def test_an_attack_that_fails_costs_its_hospitals_the_round(attack: str, reason:
 
 
 def test_unusable_replies_are_shown_to_nobody() -> None:
-    chosen = settings("test_collusion:Spy(knowledge=all)", clients=6, malicious=3)
+    chosen = settings("test_collusion:Spy(knowledge=all)", clients=7, malicious=3)
     bad = attackers(chosen)
-    lost, shapeless, infinite = bad[0], bad[1], next(n for n in range(6) if n not in bad)
+    lost, shapeless = bad[:2]
+    infinite, uncounted = [number for number in range(7) if number not in bad][:2]
 
     def behaviour(arrays: dict[str, np.ndarray], number: int) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
         if number == lost:
@@ -174,12 +175,14 @@ def test_unusable_replies_are_shown_to_nobody() -> None:
             return {"parameters": START[:2], "buffers": BUFFERS}, {}
         if number == infinite:
             return {"parameters": np.full(4, np.inf, np.float32), "buffers": BUFFERS}, {}
+        if number == uncounted:
+            return {"parameters": START, "buffers": BUFFERS}, {"num-examples": float("nan")}
         return trained(arrays, number)
 
     replies = exchange(wrapped(chosen, behaviour))
     ((colluders, honest, _),) = Spy.shown
     assert [update.node for update in colluders] == [bad[2]]
-    assert infinite not in {update.node for update in honest} and len(honest) == 2
+    assert {infinite, uncounted}.isdisjoint(update.node for update in honest) and len(honest) == 2
     assert replies[lost].has_error() and parameters(replies[shapeless]).shape == (2,)
 
 

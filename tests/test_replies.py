@@ -57,12 +57,22 @@ def test_a_number_of_images(examples: Any) -> None:
 
 
 def test_senders_and_the_usual_names() -> None:
-    asked = [Message(RecordDict(), dst_node_id=node, message_type="train") for node in (5, 6)]
-    for place, message in enumerate(asked):
-        message.metadata.__dict__["_message_id"] = f"m{place}"
-    reply = Message(RecordDict(), reply_to=asked[1])
-    reply.metadata.__dict__["_src_node_id"] = 1
-    assert senders(asked)(reply) == 6 and senders([])(reply) == 1
+    # Hospitals 0 and 2 share node 5.
+    asked = {
+        number: Message(RecordDict(), dst_node_id=node, message_type="train")
+        for number, node in enumerate((5, 6, 5))
+    }
+    for number, message in asked.items():
+        message.metadata.__dict__["_message_id"] = f"m{number}"
+    for number, message in asked.items():
+        reply = Message(RecordDict(), reply_to=message)
+        assert senders(asked)(reply) == number
+        # The SuperLink's answer for a lost node.
+        reply.metadata.__dict__["_src_node_id"] = 1
+        assert senders(asked)(reply) == number and senders({})(reply) == 1
+    reply.metadata.__dict__["_reply_to_message_id"] = "unheard of"
+    reply.metadata.__dict__["_src_node_id"] = 6
+    assert senders(asked)(reply) == 1
     assert usual([None, frozenset("a"), frozenset("b"), frozenset("b")]) == frozenset("b")
     assert usual([None]) is None
 

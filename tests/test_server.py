@@ -10,6 +10,7 @@ import pytest
 from federations import tiny
 
 from fedrobust import UserError
+from fedrobust.seeding import derive
 from fedrobust.server import _strategy_at_work
 
 
@@ -21,6 +22,10 @@ def test_a_strategy_s_draws_repeat_and_leave_no_trace(tmp_path: Path) -> None:
         with _strategy_at_work(settings, number):
             drawn.append((random.random(), np.random.random()))
     assert drawn[0] == drawn[1] != drawn[2]
+    # Other words would give every recorded run of a strategy that draws other bits.
+    plain = random.Random(derive(settings.seed, "sampling", 1))
+    numpys = np.random.RandomState(derive(settings.seed, "numpy-sampling", 1) % 2**32)
+    assert drawn[0] == (plain.random(), numpys.random_sample())
     assert (random.getstate(), np.random.get_state()[1].tolist()) == before  # type: ignore[union-attr]
 
 

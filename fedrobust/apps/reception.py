@@ -131,7 +131,7 @@ class Reception:
         arrays : bool
             They must bring a model like the one that was sent.
         """
-        sender = senders(self._asked)
+        sender = senders({message.metadata.dst_node_id: message for message in self._asked})
         given = sorted(((sender(reply), reply) for reply in replies), key=lambda pair: pair[0])
         asked = {message.metadata.dst_node_id for message in self._asked}
         self._asked = ()

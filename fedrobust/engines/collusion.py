@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
-from typing import Any, cast
+from typing import cast
 
 import numpy as np
-from flwr.app import ArrayRecord, ConfigRecord, Error, Message, MessageType, MetricRecord, RecordDict
+from flwr.app import ArrayRecord, ConfigRecord, Message, MessageType, MetricRecord, RecordDict
 from flwr.serverapp import Grid
 
 from fedrobust.arrays import records_in
 from fedrobust.config import Settings
 from fedrobust.errors import UserError
-from fedrobust.federation import Attack, Report, Update
+from fedrobust.federation import Attack, Update
+from fedrobust.flattening import report_of
 from fedrobust.learners.base import State
 from fedrobust.parts import attackers, build_attacks, pack, threats, unpack
+from fedrobust.replies import as_error, hospital_record, report_fault, shapes_of
 from fedrobust.seeding import generator
 from fedrobust.wrapped import WrappedGrid
 
@@ -120,7 +122,7 @@ class CollusionGrid(WrappedGrid):
                 changes = [_changes(*pair) for pair in zip(before, after, strict=True)]
             except Exception as error:  # noqa: BLE001 - an attack that fails costs its hospitals their round, not the run
                 for place in places:
-                    replies[place] = _failed(replies[place], error)
+                    replies[place] = as_error(replies[place], _ERROR_ATTACK_RAISED, str(error))
                 continue
             for place, (arrays, metrics) in zip(places, changes, strict=True):
                 _put(replies[place].content, arrays, metrics)
@@ -132,21 +134,19 @@ class _Exchange:
 
     def __init__(self, question: Message) -> None:
         base = next(iter(records_in(question.content, ArrayRecord).values()))
-        self._shapes = _shapes(base)
+        self._shapes = shapes_of(base)
         self._start = unpack(base)
         configs = records_in(question.content, ConfigRecord).values()
         self.round = int(cast(int, next(c["server-round"] for c in configs if "server-round" in c)))
 
     def update(self, reply: Message) -> Update | None:
         """Return a reply as an update of read-only views; None if it is no usable one, which the roster says."""
-        if reply.has_error():
+        if reply.has_error() or report_fault(reply) is not None:
             return None
-        given, reports = records_in(reply.content, ArrayRecord), records_in(reply.content, MetricRecord)
-        if len(given) != 1 or len(reports) != 1:
-            return None
-        said = records_in(reply.content, ConfigRecord).get("hospital", ConfigRecord())
-        (arrays,), (metrics,) = given.values(), reports.values()
-        if "partition-id" not in said or "num-examples" not in metrics or _shapes(arrays) != self._shapes:
+        (arrays,) = records_in(reply.content, ArrayRecord).values()
+        (metrics,) = records_in(reply.content, MetricRecord).values()
+        said = hospital_record(reply)
+        if "partition-id" not in said or shapes_of(arrays) != self._shapes:
             return None
         state = unpack(arrays)
         if not (np.isfinite(state.parameters).all() and np.isfinite(state.buffers).all()):
@@ -154,25 +154,12 @@ class _Exchange:
         return Update(
             node=int(cast(int, said["partition-id"])),
             parameters=state.parameters,
-            report=_report(metrics),
+            report=report_of(metrics),
             global_parameters=self._start.parameters,
             buffers=state.buffers,
             round=self.round,
             global_buffers=self._start.buffers,
         )
-
-
-def _shapes(arrays: ArrayRecord) -> dict[str, tuple[int, ...]]:
-    return {name: tuple(array.shape) for name, array in arrays.items()}
-
-
-def _report(metrics: MetricRecord) -> Report:
-    values: dict[str, float | tuple[float, ...]] = {
-        name: tuple(float(v) for v in value) if isinstance(value, list) else float(value)
-        for name, value in metrics.items()
-        if name != "num-examples"
-    }
-    return Report(int(cast(int, metrics["num-examples"])), values)
 
 
 def _colluded(
@@ -209,8 +196,3 @@ def _put(content: RecordDict, arrays: ArrayRecord | None, metrics: MetricRecord 
         content[next(iter(records_in(content, ArrayRecord)))] = arrays
     if metrics is not None:
         content[next(iter(records_in(content, MetricRecord)))] = metrics
-
-
-def _failed(reply: Message, error: Exception) -> Message:
-    failure = Error(_ERROR_ATTACK_RAISED, str(error))
-    return cast(Message, cast(Any, Message)(error=failure, metadata=reply.metadata))
