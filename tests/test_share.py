@@ -13,7 +13,7 @@ from helpers import make_records
 from fedrobust import run
 from fedrobust.data.records import Records
 from fedrobust.data.sources import prepare
-from fedrobust.evaluation.share import ServerShare
+from fedrobust.evaluation.share import ServerShare, _part
 from fedrobust.learners.base import State
 from fedrobust.parts import build_learner
 
@@ -56,6 +56,16 @@ def test_each_class_gives_its_share_and_at_least_one_image(part: float, counts: 
     drawn = places(images, UNEVEN)
     assert len(set(drawn)) == len(drawn) == sum(counts)
     np.testing.assert_array_equal(UNEVEN.labels[drawn], lent.labels)
+
+
+def test_the_number_of_images_is_that_of_the_share_as_written() -> None:
+    assert [_part(100, share) for share in (0.07, 0.29, 0.55, 0.56)] == [7, 29, 55, 56]
+    for hundredths in range(1, 101):
+        for count in (0, 1, 7, 50, 99, 100, 300, 10**6):
+            assert _part(count, hundredths / 100) == -(-count * hundredths // 100)
+    assert _part(3, 1e-9) == 1 and _part(10, 1) == 10
+    # The default of the rules that look at images: what floats gave before.
+    assert all(_part(count, 0.5) == -int(-count * 0.5 // 1) for count in range(5001))
 
 
 def test_a_class_without_images_gives_none() -> None:

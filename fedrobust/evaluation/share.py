@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import math
+from fractions import Fraction
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -43,7 +46,7 @@ class ServerShare:
         chosen = []
         for k in range(len(validation.classes)):
             members = draw.permutation(np.flatnonzero(validation.labels == k))
-            chosen.append(members[: -int(-len(members) * share // 1)])
+            chosen.append(members[: _part(len(members), share)])
         self._records = validation.take(np.sort(np.concatenate(chosen)))
         self._learner = learner
         self.labels: NDArray[np.int64] = self._records.labels
@@ -64,3 +67,8 @@ class ServerShare:
         return Update(
             _SERVER, fitted.state.parameters, fitted.report, parameters, fitted.state.buffers, round, buffers
         )
+
+
+def _part(count: int, share: float) -> int:
+    """Return a share of a number, rounded up; of the share as it is written, as 0.07 in binary is a little more."""
+    return math.ceil(count * Fraction(str(share)))
