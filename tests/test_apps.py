@@ -21,6 +21,7 @@ import fedrobust
 from fedrobust.apps.guarding import AppStrategy
 from fedrobust.engines.local import LocalGrid
 from fedrobust.errors import UserError
+from fedrobust.federation import Attack, Steering
 
 #: What a node's reply becomes: gets the honest content and the node's partition id, may raise.
 Twist = Callable[[RecordDict, int], RecordDict]
@@ -447,7 +448,48 @@ def test_a_rule_sees_the_server_s_images(spec: str) -> None:
     assert said["flagged"] == [0, 0, 0, 0, 1, 0]
 
 
+def idle_notes(caplog: pytest.LogCaptureFixture, strategy: Any, **options: Any) -> list[str]:
+    """Return what is said of parts that changed nothing in a run."""
+    caplog.clear()
+    with caplog.at_level(logging.WARNING, "flwr"):
+        run(strategy, **options)
+    return [r.getMessage() for r in caplog.records if "changed nothing" in r.getMessage()]
+
+
+def test_parts_that_changed_nothing_are_named_once_at_the_end(caplog: pytest.LogCaptureFixture) -> None:
+    plain = fedrobust.strategy("norm-clipping(limit=1e9)")
+    said = "fedrobust: strategy 'norm-clipping(limit=1e9)' changed nothing in this run"
+    for _ in range(2):
+        (note,) = idle_notes(caplog, plain, rounds=3)
+        assert note.startswith(said) and caplog.records[-1].getMessage() == note
+    (note,) = idle_notes(caplog, fedrobust.strategy("clipping(c=1e9) | fedavg"))
+    assert note.startswith("fedrobust: step 'clipping(c=1e9)' changed nothing in this run")
+    assert idle_notes(caplog, fedrobust.strategy("nnm | multi-krum(f=1)")) == []
+    assert idle_notes(caplog, fedrobust.strategy("fedavg")) == []
+    assert idle_notes(caplog, fedrobust.strategy("flwr.serverapp.strategy:FedAvg")) == []
+
+
+def test_what_changed_something_in_one_round_or_never_was_at_work_is_not_named(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    late = app(mods=[fedrobust.attack("sleeper(rounds=1) + boost(factor=9)", nodes=[0])])
+    clips = fedrobust.strategy("norm-clipping(limit=20)")
+    assert len(idle_notes(caplog, clips, client=late, rounds=1)) == 1
+    assert idle_notes(caplog, clips, client=late, rounds=2) == []
+    assert (
+        idle_notes(caplog, fedrobust.strategy("norm-clipping(limit=1e9)"), client=app(lambda c, _: _crash(c)))
+        == []
+    )
+
+
 # The attacks.
+
+
+class Bends(Attack):
+    """Turns the gradient round and sends what that gives."""
+
+    def steer(self, received: np.ndarray) -> Steering:
+        return lambda parameters, gradient: -gradient
 
 
 def sent(mod: Any, number: int = 0, rounds: int = 1, **config: Any) -> tuple[RecordDict, RecordDict]:
@@ -552,6 +594,8 @@ def test_an_attack_of_the_user_s_own_forges_the_loss(tmp_path: Path, monkeypatch
         ("forge-loss(mode=flood)", "attack 'forge-loss' .* several clients' updates"),
         ("forge-loss", "attack 'forge-loss' .* honest training"),
         ("constrain", "attack 'constrain' .* honest training"),
+        ("constrain(alpha=0.5)", "attack 'constrain' .* bends the training"),
+        ("test_apps:Bends + sign-flip", "attack 'test_apps:Bends' .* bends the training"),
         ("sign-flip + neurotoxin", "attack 'neurotoxin' .* honest training"),
         ("boost", "boost: nobody says here how many hospitals"),
         ("sleeper", "changes neither update nor report"),

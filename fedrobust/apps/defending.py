@@ -9,7 +9,7 @@ from typing import Any
 
 from flwr.app import ArrayRecord, ConfigRecord, Message, MetricRecord, RecordDict
 from flwr.serverapp import Grid
-from flwr.serverapp.strategy import FedAvg, FedXgbBagging, FedXgbCyclic, Strategy
+from flwr.serverapp.strategy import FedAvg, FedXgbBagging, FedXgbCyclic, Result, Strategy
 from flwr.supercore import log
 
 from fedrobust.apps.guarding import AppStrategy
@@ -20,7 +20,8 @@ from fedrobust.errors import UserError
 from fedrobust.federation import ServerData, Update, Updates
 from fedrobust.flattening import flat, to_arrays
 from fedrobust.hosting import Pipeline, read_strategy, verdict_metrics
-from fedrobust.plugins import add_working_folder
+from fedrobust.idle import Watch
+from fedrobust.plugins import add_working_folder, split_chain
 
 __all__ = ["HostedAppStrategy", "strategy"]
 
@@ -128,6 +129,31 @@ class HostedAppStrategy(AppStrategy):
         self._spec, self._pipeline, self._fedavg = spec, pipeline, fedavg
         self._checked = False
         self._base = ArrayRecord()
+        self._watch: Watch | None = None
+        self._watched = False
+
+    def start(
+        self,
+        grid: Grid,
+        initial_arrays: ArrayRecord,
+        num_rounds: int = 3,
+        timeout: float = 3600,
+        train_config: ConfigRecord | None = None,
+        evaluate_config: ConfigRecord | None = None,
+        evaluate_fn: Callable[[int, ArrayRecord], MetricRecord | None] | None = None,
+    ) -> Result:
+        """Run all rounds as any Flower strategy does; log at the end which steps, or the defence, changed nothing."""
+        self._watch, self._watched = Watch(split_chain(self._spec, "|"), self._pipeline.defence), False
+        try:
+            result = super().start(
+                grid, initial_arrays, num_rounds, timeout, train_config, evaluate_config, evaluate_fn
+            )
+            # Who is malicious nobody knows here.
+            for sentence in self._watch.sentences(malicious=0) if self._watched else ():
+                log(WARNING, "fedrobust: %s", sentence)
+        finally:
+            self._watch = None
+        return result
 
     def configure_train(
         self, server_round: int, arrays: ArrayRecord, config: ConfigRecord, grid: Grid
@@ -154,7 +180,8 @@ class HostedAppStrategy(AppStrategy):
             return None, None
         given = Updates(self._updates(usable, server_round), self._seed)
         self._look_for_losses(given)
-        parameters, buffers, self.verdict = self._pipeline.aggregate(given)
+        parameters, buffers, self.verdict = self._pipeline.aggregate(given, self._watch)
+        self._watched = True
         metrics = self._metrics(usable)
         self._log_verdict()
         # Plain arrays: whoever is handed views of one vector may write to it.
