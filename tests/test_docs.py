@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import os
 import re
 import shlex
@@ -10,6 +11,12 @@ import sys
 from pathlib import Path
 
 import pytest
+from flwr.serverapp.strategy import Strategy
+
+from fedrobust.catalogue import catalogue
+from fedrobust.config import Settings
+from fedrobust.federation import Defence, PreAggregation
+from fedrobust.plugins import find
 
 TOP = Path(__file__).resolve().parents[1]
 PAGES = [
@@ -20,6 +27,16 @@ PAGES = [
 ]
 #: Added to every simulation of the documentation, so that its commands take seconds; a later flag wins.
 SMALL = ["--rounds", "1", "--local-epochs", "1", "--networks", "1", "--workers", "1", "--image-size", "16"]
+
+
+#: Flags in the pages that are of Flower's, Ray's and mypy's.
+OF_OTHERS = {
+    "--address",
+    "--federation-config",
+    "--run-config",
+    "--strict",
+    "--trusted-entities",
+}
 
 
 def blocks(page: Path, language: str) -> list[str]:
@@ -150,3 +167,53 @@ def test_links_between_pages_lead_somewhere() -> None:
 def test_readme_s_strategy_is_at_most_12_lines() -> None:
     (block,) = [b for b in blocks(TOP / "README.md", "python") if b.startswith("# strategies/my_mean.py")]
     assert len(block.splitlines()) - 1 <= 12
+
+
+def test_the_plug_ins_of_their_page_are_one_file_each_of_at_most_20_lines() -> None:
+    files = [b.splitlines() for b in blocks(TOP / "docs" / "plugins.md", "python")]
+    assert all(re.match(r"# (strategies|clients)/\w+\.py$", lines[0]) for lines in files)
+    assert {lines[0].split("/")[0] for lines in files} == {"# strategies", "# clients"}
+    assert max(len(lines) for lines in files) <= 20
+
+
+def test_flags_and_make_targets_of_the_pages_exist() -> None:
+    ours = {"--" + name.replace("_", "-") for name in Settings.model_fields} | OF_OTHERS
+    for source in [*(TOP / "fedrobust").rglob("*.py"), *(TOP / "benchmarks").glob("*.py")]:
+        ours |= set(re.findall(r'"(--[a-z-]+)"', source.read_text()))
+    targets = set(re.findall(r"^([a-z-]+):", (TOP / "Makefile").read_text(), re.MULTILINE))
+    for page in PAGES:
+        text = page.read_text()
+        assert set(re.findall(r"(?<![\w-])--[a-z][a-z-]+", text)) <= ours, page.name
+        assert set(re.findall(r"`make ([a-z-]+)", text)) <= targets, page.name
+
+
+def defence_rows() -> dict[str, str]:
+    """Return the options' cell of each strategy's row in docs/defences.md."""
+    page = (TOP / "docs" / "defences.md").read_text()
+    found = re.findall(r"^\| `([\w-]+)` \|[^|]*\|([^|]*)\|", page, re.MULTILINE)
+    assert len(found) == len(dict(found))
+    return dict(found)
+
+
+def test_the_page_of_the_defences_has_every_one() -> None:
+    assert set(defence_rows()) == set(catalogue()["strategy"])
+
+
+@pytest.mark.parametrize("name", sorted(defence_rows()))
+def test_a_defence_s_options_and_defaults_are_the_code_s(name: str) -> None:
+    cell = defence_rows()[name]
+    takes = inspect.signature(
+        find(name, "strategies", (Defence, PreAggregation, Strategy), "strategy")
+    ).parameters
+    said = dict(re.findall(r"`(\w+)`(?: = ([^,|]+))?", cell))
+    # Another page may have them.
+    assert said.keys() <= takes.keys() and (said.keys() == takes.keys() or "](" in cell)
+    for option, value in said.items():
+        default, value = takes[option].default, value.strip()
+        if isinstance(default, int | float):
+            assert float(value) == default, option
+        elif isinstance(default, str):
+            assert value == default, option
+        else:
+            # None, or nothing: the page says in words what that stands for.
+            assert not re.fullmatch(r"[\d.e-]+", value), option
