@@ -47,4 +47,5 @@ def print_catalogue() -> None:
             wrapped = textwrap.wrap(line, max(20, console.width - column)) or [""]
             print(f"  {name:<{column - 4}}  " + f"\n{'':{column}}".join(wrapped))
         print()
-    print("Anything else: --strategy package.module:Class, a plain Flower strategy included.")
+    said = "Anything else: --strategy package.module:Class, a plain Flower strategy included."
+    print(textwrap.fill(said, console.width))

@@ -24,6 +24,10 @@ __all__ = ["main", "run_command"]
 
 _METAVARS = {int: "INT", float: "FLOAT", str: "TEXT"}
 
+_Config = Annotated[Path | None, typer.Option("--config", help="TOML file of settings; flags override it")]
+_Json = Annotated[bool, typer.Option("--json", help="print the summary alone, as JSON")]
+_Quiet = Annotated[bool, typer.Option("--quiet", help="show no progress")]
+
 
 def settings_flags(function: Callable[..., None]) -> Callable[..., None]:
     """Give a command one flag for each setting, collected as its keyword argument `flags`."""
@@ -63,7 +67,7 @@ def _metavar(field: FieldInfo) -> str:
     kind = field.annotation
     if get_origin(kind) is Literal:
         return "{" + ",".join(str(choice) for choice in get_args(kind)) + "}"
-    inner = [k for k in get_args(kind) if k is not type(None)] or [kind]
+    inner = [k for k in get_args(kind) if k not in (type(None), Ellipsis)] or [kind]
     return "|".join(_metavar_of(k) for k in inner)
 
 
@@ -78,17 +82,15 @@ def _metavar_of(kind: Any) -> str:
 @settings_flags
 def simulate(
     flags: dict[str, Any],
-    config: Annotated[
-        Path | None, typer.Option("--config", help="TOML file of settings; flags override it")
-    ] = None,
+    config: _Config = None,
     resume: Annotated[
         Path | None, typer.Option("--resume", help="go on with an unfinished run (its .partial folder)")
     ] = None,
     show_profile: Annotated[
         bool, typer.Option("--profile", help="say at the end where the time went (on stderr)")
     ] = False,
-    as_json: Annotated[bool, typer.Option("--json", help="print the summary alone, as JSON")] = False,
-    quiet: Annotated[bool, typer.Option("--quiet", help="show no progress")] = False,
+    as_json: _Json = False,
+    quiet: _Quiet = False,
 ) -> None:
     r"""Simulate a federation of hospitals, some of them poisoned, and measure what the defence saved.
 
@@ -119,17 +121,15 @@ def simulate(
 @settings_flags
 def deploy_local(
     flags: dict[str, Any],
-    config: Annotated[
-        Path | None, typer.Option("--config", help="TOML file of settings; flags override it")
-    ] = None,
+    config: _Config = None,
     node_data: Annotated[
         list[str] | None,
         typer.Option(
             "--node-data", help="NUMBER=SOURCE: this hospital trains on data of its own; repeatable"
         ),
     ] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="print the summary alone, as JSON")] = False,
-    quiet: Annotated[bool, typer.Option("--quiet", help="show no progress")] = False,
+    as_json: _Json = False,
+    quiet: _Quiet = False,
 ) -> None:
     r"""Run the federation on a real SuperLink and SuperNodes, started on this machine with TLS and keys, then stopped.
 

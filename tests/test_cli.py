@@ -147,3 +147,16 @@ def test_a_strategy_in_an_otherwise_empty_folder(tmp_path: Path) -> None:
         [str(script), "list"], cwd=tmp_path, capture_output=True, text=True, timeout=60, check=True
     )
     assert re.search(r"my-mean +Weighs all hospitals alike\.", listed.stdout)
+
+
+@pytest.mark.parametrize(
+    "arguments", [["list"], ["--help"], ["simulate", "--help"], ["deploy-local", "--help"]]
+)
+def test_help_and_list_fit_into_80_columns(
+    arguments: list[str], monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("COLUMNS", "80")
+    code, out, _ = call(arguments, capfd)
+    assert code == 0 and max(map(len, out.splitlines())) <= 80
+    # Neither cut off nor of a type that is said twice.
+    assert "…" not in out and not re.search(r"\b([A-Z]+)\|\1\b", out)
