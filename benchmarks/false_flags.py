@@ -1,6 +1,7 @@
-"""How often honest hospitals are flagged when nobody is malicious and all losses are drawn alike.
+"""How often honest hospitals are flagged when nobody is malicious and all losses and updates are drawn alike.
 
-``python benchmarks/false_flags.py`` prints the table in docs/detection.md; it trains nothing and takes a minute or two.
+``python benchmarks/false_flags.py`` prints the table in docs/detection.md; it trains nothing and takes some minutes.
+The server looks at no images.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ from fedrobust.federation import Defence, Report, Update, Updates
 from strategies.feddetect import FedDetect
 from strategies.isolation_forest import IsolationForestWeighting
 
-ZERO = np.zeros(1, np.float32)
+ZERO = np.zeros(1000, np.float32)
 
 
 def share_flagged(
@@ -23,15 +24,17 @@ def share_flagged(
         draw, defence = np.random.default_rng(seed), make()
         for number in range(1, rounds + 1):
             losses = draw.normal(1.0, 0.1, (hospitals, 2))
+            # A part that all share, and as much again of each one's own.
+            deltas = draw.standard_normal(len(ZERO)) + draw.standard_normal((hospitals, len(ZERO)))
             updates = [
                 Update(
                     node,
-                    ZERO,
+                    delta.astype(np.float32),
                     Report(10, {"loss": row[0], "last-loss": row[0], "received-loss": row[1]}),
                     ZERO,
                     round=number,
                 )
-                for node, row in enumerate(losses.tolist())
+                for node, (row, delta) in enumerate(zip(losses.tolist(), deltas, strict=True))
             ]
             _, verdict = defence.combine(Updates(updates))
             flags.append(np.mean(np.asarray(verdict.flagged)))

@@ -53,7 +53,7 @@ class IsolationForestWeighting(Defence):
 
     Each round, features of each hospital are put in robust spreads above the others. Two kinds of evidence are sums of
     their moving averages over rounds. *Records*: the losses that it reports of the received model and of its last
-    epoch, compared class by class, the lower of the two; and the loss of its own model on the server's images of
+    epoch, compared class by class, mainly the lower of the two; and the loss of its own model on the server's images of
     the classes that it claims to hold, as far as the reported loss does not explain it. *Conduct*: what the others' mean
     loses on those classes when the hospital joins, how far its update turns from theirs, whether it has no more
     direction than noise, and whether it is longer than its number of images explains. An isolation forest (Liu et
@@ -117,7 +117,7 @@ class IsolationForestWeighting(Defence):
         trust = np.minimum(1.0, p / self.false_flag_rate) ** 2
         self._trust.update(zip(updates.nodes, trust.tolist(), strict=True))
         why = [_words(row) if flag else "" for row, flag in zip(average, flagged, strict=True)]
-        return Verdict(share * trust, -np.log10(p), flagged, why)
+        return Verdict(share * trust, np.abs(np.log10(p)), flagged, why)
 
     def _features(self, updates: Updates) -> Floats:
         """Return this round's features in spreads above the others, shape (n, len(FEATURES)), in [-CEILING, CEILING]."""
@@ -126,13 +126,13 @@ class IsolationForestWeighting(Defence):
         claims = spreads(received, RECEIVED * abs(level)), spreads(epoch, EPOCH * abs(epoch_level))
         gram = updates.gram()
         noise = undirected(gram, updates.dimension, CEILING)
-        images = np.maximum(updates.num_examples, 0.0)
+        images = _images(updates)
         length = spreads(excess_length(updates.norms(), images), LENGTH) * few_images(images)
-        seen = self._audited(updates, gram, claims[0])
+        seen = self._audited(updates, gram)
         return np.column_stack([*claims, *seen, noise, length])
 
-    def _audited(self, updates: Updates, gram: Floats, received: Floats) -> tuple[Floats, Floats, Floats]:
-        """Return what the server sees: each model beyond its claims, whom it harms, how far it turns from the others."""
+    def _audited(self, updates: Updates, gram: Floats) -> tuple[Floats, Floats, Floats]:
+        """Return what the server sees: each model's loss, the others' loss by it, how far it turns from them."""
         if self.server is None:
             none = np.zeros(len(updates))
             return none, none, none
@@ -149,7 +149,7 @@ class IsolationForestWeighting(Defence):
         harm = spreads(np.nan_to_num(images_mean(seen.harm, held)), HARM * seen.level)
         # Without the server's look at whom it helps, a hospital that alone knows a class would turn the most.
         turn = spreads(-towards_others(gram, trust * factor), ANGLE)
-        return np.clip(own - np.maximum(received, 0.0), -CEILING, CEILING), harm, turn
+        return own, harm, turn
 
     def _remembered(self, updates: Updates, features: Floats) -> Floats:
         """Add this round's features to the evidence; return the moving averages, of the features' shape."""
@@ -178,11 +178,17 @@ class IsolationForestWeighting(Defence):
 def _evidence(average: Floats) -> Floats:
     """Return the evidence against each hospital's records and conduct, shape (n, 2)."""
     received, epoch, own, harm, turn, noise, length = average.T
-    records = np.maximum(np.minimum(received, epoch), 0.0) + np.maximum(own, 0.0)
-    # Help, the opposite of harm, counts for a hospital; it explains why one turns from the others that knows what they
-    # do not, and there it counts twice more.
-    turned = np.where(turn > 0, np.maximum(turn + 2 * np.minimum(harm, 0.0), 0.0), turn)
-    return np.column_stack([records, harm + turned + noise + np.maximum(length, 0.0)])
+    doubt = np.maximum(received, 0.0)
+    claims = np.maximum(np.minimum(received, epoch), 0.0) + 0.5 * np.maximum(received - 3.0, 0.0)
+    # Records that the received model does not fit explain a model that does not fit the server's images: a contradiction
+    # is what they do not explain.
+    records = claims + np.maximum(own - 2 * doubt, 0.0)
+    # Help, the opposite of harm, counts for a hospital, the less the more its records are in doubt. It explains why one
+    # turns from the others that knows what they do not, and there it counts twice more.
+    help = np.minimum(harm, 0.0) * np.clip(1 - doubt / 5, 0.0, 1.0)
+    turned = np.where(turn > 0, np.maximum(turn + 2 * help, 0.0), turn)
+    conduct = np.maximum(harm, 0.0) + help + turned + noise + np.maximum(length, 0.0)
+    return np.column_stack([records, conduct])
 
 
 def _shortened(updates: Updates) -> Floats:
@@ -192,9 +198,15 @@ def _shortened(updates: Updates) -> Floats:
     return np.divide(bound, norms, out=np.ones(len(norms)), where=norms > bound)
 
 
+def _images(updates: Updates) -> Floats:
+    """Return the claimed numbers of images, none where the claim makes no sense."""
+    claimed = updates.num_examples
+    return np.where(np.isfinite(claimed), np.maximum(claimed, 0.0), 0.0)
+
+
 def _sizes(updates: Updates) -> Floats:
     """Return each hospital's share before judgement, in fair shares: half of it fair, half by claimed images."""
-    claimed = np.maximum(updates.num_examples, 0.0)
+    claimed = _images(updates)
     if not claimed.any():
         return np.ones(len(updates))
     return np.asarray(0.5 + 0.5 * np.minimum(claimed / claimed.mean(), SIZE))

@@ -52,6 +52,8 @@ def reported_excess(updates: Updates, by_class: str, plain: str) -> tuple[Floats
     values, counts = updates.reported(by_class), class_counts(updates)
     if counts is None or values.shape != counts.shape:
         values = updates.reported(plain)
+        if values.ndim != 1:
+            values = np.full(len(updates), np.nan)
         return values, _typical(values)
     return class_excess(values, counts), _typical(images_mean(values, counts))
 

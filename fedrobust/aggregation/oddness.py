@@ -19,7 +19,7 @@ Floats = NDArray[np.float64]
 REFERENCE = 20_000
 TAIL = 10
 #: The spread of the evidence between hospitals counts as no smaller, in spreads of a single round.
-FLOOR = 0.8
+FLOOR = 1.0
 
 
 def tails(evidence: Floats) -> Floats:
