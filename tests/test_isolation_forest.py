@@ -3,188 +3,481 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pytest
+from helpers import make_updates
+from softmax import CLASSES, Images, Poison, Site, flipped, play, site, trained
 
 from fedrobust.errors import UserError
 from fedrobust.federation import Report, Update, Updates, Verdict
-from strategies.isolation_forest import CEILING, IsolationForestWeighting, _class_excess, _judge, _spreads
+from fedrobust.hosting import HostedStrategy, Pipeline, build_strategy
+from strategies.isolation_forest import CLIP, FEATURES, IsolationForestWeighting, _evidence
 
 ZERO = np.zeros(1, np.float32)
+BAD = 1
+
+
+# --- claims alone ---------------------------------------------------------------------------------------------------
 
 
 def losses_of(
-    received: np.ndarray, training: np.ndarray, number: int, counts: np.ndarray | None = None
+    received: np.ndarray, epoch: np.ndarray, number: int, counts: np.ndarray | None = None
 ) -> Updates:
-    """Make a round in which each hospital reports these losses by class, shape (n, K)."""
+    """Make a round of empty updates in which each hospital reports these losses by class, shape (n, K) each."""
     n, classes = received.shape
     held = np.full((n, classes), 20.0) if counts is None else counts
     updates = []
     for node in range(n):
         known = held[node] > 0
         values: dict[str, float | tuple[float, ...]] = {
-            "loss": float(training[node]),
+            "loss": float(np.average(epoch[node][known], weights=held[node][known])),
             "received-loss": float(np.average(received[node][known], weights=held[node][known])),
             "class-losses": tuple(np.where(known, received[node], np.nan).tolist()),
+            "class-epoch-losses": tuple(np.where(known, epoch[node], np.nan).tolist()),
             "class-counts": tuple(held[node].tolist()),
         }
         updates.append(Update(node, ZERO, Report(int(held[node].sum()), values), ZERO, round=number))
     return Updates(updates)
 
 
-def play(
+def claim(
     defence: IsolationForestWeighting, rounds: int, bad: tuple[int, ...] = (), n: int = 10, seed: int = 0
 ) -> list[Verdict]:
     """Play rounds in which the bad hospitals' losses are three times the others'."""
     draw = np.random.default_rng(seed)
     verdicts = []
     for number in range(1, rounds + 1):
-        received = draw.normal(1.0, 0.15, (n, 4))
-        training = draw.normal(0.8, 0.1, n)
-        for node in bad:
-            received[node] *= 3
-            training[node] *= 3
-        verdicts.append(defence.weigh(losses_of(received, training, number)).checked(n))
+        received, epoch = draw.normal(1.0, 0.15, (n, 4)), draw.normal(0.8, 0.1, (n, 4))
+        received[list(bad)] *= 3
+        epoch[list(bad)] *= 3
+        verdicts.append(defence.weigh(losses_of(received, epoch, number)).checked(n))
     return verdicts
 
 
+def flagged(verdict: Verdict) -> list[int]:
+    """Return the places of those who are flagged."""
+    return np.flatnonzero(verdict.flagged).tolist()
+
+
+def share(verdict: Verdict) -> np.ndarray:
+    """Return weights that sum to 1."""
+    return np.asarray(verdict.weight) / np.sum(verdict.weight)
+
+
 def test_persistent_high_losses_lose_their_weight_and_nobody_else_does() -> None:
-    last = play(IsolationForestWeighting(), 15, bad=(2, 7))[-1]
-    share = np.asarray(last.weight) / np.sum(last.weight)
-    assert np.flatnonzero(last.flagged).tolist() == [2, 7]
-    assert share[[2, 7]].max() < 0.02
-    assert np.delete(share, [2, 7]).min() > 0.12
-    assert last.why is not None and "spreads high" in last.why[2] and last.why[0] == ""
+    last = claim(IsolationForestWeighting(), 12, bad=(2, 7))[-1]
+    assert flagged(last) == [2, 7]
+    assert share(last)[[2, 7]].max() < 0.02 and np.delete(share(last), [2, 7]).min() > 0.12
+    assert last.why is not None and last.why[0] == ""
+    assert FEATURES[0] in last.why[2] and FEATURES[1] in last.why[2] and "spreads high" in last.why[2]
+    assert np.asarray(last.score)[[2, 7]].min() > np.delete(np.asarray(last.score), [2, 7]).max()
 
 
 @pytest.mark.parametrize("n", [4, 5, 10, 20])
 def test_honest_hospitals_are_rarely_flagged(n: int) -> None:
-    flags = [
-        np.asarray(v.flagged).mean()
-        for s in range(10)
-        for v in play(IsolationForestWeighting(), 20, n=n, seed=s)
-    ]
+    flags = [np.mean(v.flagged) for s in range(4) for v in claim(IsolationForestWeighting(), 10, n=n, seed=s)]
     assert np.mean(flags) <= 0.01
 
 
-def test_one_bad_round_is_no_verdict() -> None:
+def test_one_bad_round_is_no_verdict_where_only_losses_speak() -> None:
     defence = IsolationForestWeighting()
-    play(defence, 10)
-    received, training = np.ones((10, 4)), np.ones(10)
-    received += np.random.default_rng(1).normal(0, 0.1, received.shape)
-    received[3] += 5
-    verdict = defence.weigh(losses_of(received, training, 11)).checked(10)
-    assert not np.asarray(verdict.flagged).any()
+    claim(defence, 8)
+    draw = np.random.default_rng(1)
+    received, epoch = draw.normal(1.0, 0.15, (10, 4)), draw.normal(0.8, 0.1, (10, 4))
+    received[3] *= 2
+    epoch[3] *= 2
+    assert flagged(defence.weigh(losses_of(received, epoch, 9)).checked(10)) == []
+    assert flagged(defence.weigh(losses_of(received, epoch, 10)).checked(10)) in ([], [3])
 
 
 def test_weights_recover_when_the_losses_do() -> None:
     defence = IsolationForestWeighting()
-    assert np.asarray(play(defence, 12, bad=(4,))[-1].flagged)[4]
-    after = play(defence, 15, seed=1)
-    assert not np.asarray(after[-1].flagged).any()
+    assert flagged(claim(defence, 10, bad=(4,))[-1]) == [4]
+    after = claim(defence, 15, seed=1)
+    assert 4 in flagged(after[0]) and flagged(after[-1]) == []
     assert np.asarray(after[-1].weight)[4] == 1.0
 
 
+@pytest.mark.parametrize("which", ["received", "epoch"])
+def test_a_high_loss_of_one_kind_alone_is_no_offence(which: str) -> None:
+    """Odd records are hard for the others' model, but a hospital can learn them."""
+    defence, draw = IsolationForestWeighting(), np.random.default_rng(0)
+    for number in range(1, 12):
+        received, epoch = draw.normal(1.0, 0.15, (10, 4)), draw.normal(0.8, 0.1, (10, 4))
+        (received if which == "received" else epoch)[6] *= 1.4
+        last = defence.weigh(losses_of(received, epoch, number)).checked(10)
+    assert flagged(last) == []
+
+
 def test_low_losses_are_no_offence() -> None:
-    defence = IsolationForestWeighting()
-    draw = np.random.default_rng(0)
-    for number in range(1, 20):
+    defence, draw = IsolationForestWeighting(), np.random.default_rng(0)
+    for number in range(1, 12):
         received = draw.normal(1.0, 0.1, (10, 4))
         received[5] *= 0.05
-        verdict = defence.weigh(losses_of(received, received.mean(1), number)).checked(10)
-    assert not np.asarray(verdict.flagged).any()
+        last = defence.weigh(losses_of(received, received, number)).checked(10)
+    assert flagged(last) == []
 
 
 def test_an_unusual_mix_of_classes_is_no_offence() -> None:
-    """A hospital that holds only the hardest class has five times the others' plain loss."""
-    defence = IsolationForestWeighting()
-    draw = np.random.default_rng(0)
-    level = np.array([0.2, 0.3, 0.5, 3.0])
-    counts = np.full((10, 4), 20.0)
+    """A hospital that holds only the hardest class has four times the others' plain loss."""
+    defence, draw = IsolationForestWeighting(), np.random.default_rng(0)
+    level, counts = np.array([0.2, 0.3, 0.5, 3.0]), np.full((10, 4), 20.0)
     counts[:, 3] = 2
     counts[6] = [0, 0, 0, 60]
-    for number in range(1, 20):
-        received = level * draw.normal(1.0, 0.1, (10, 4))
-        updates = losses_of(received, np.full(10, 1.0), number, counts)
-        verdict = defence.weigh(updates).checked(10)
+    for number in range(1, 12):
+        received, epoch = (level * draw.normal(1.0, 0.1, (10, 4)) for _ in range(2))
+        updates = losses_of(received, epoch, number, counts)
+        last = defence.weigh(updates).checked(10)
     plain = updates.reported("received-loss")
     assert plain[6] > 4 * np.median(plain)
-    assert not np.asarray(verdict.flagged).any()
+    assert flagged(last) == []
 
 
-def test_class_excess_against_its_definition() -> None:
-    draw = np.random.default_rng(3)
-    received, counts = draw.gamma(2, 1, (6, 3)), draw.integers(0, 5, (6, 3)).astype(float)
-    counts[:, 0] += 1
-    updates = losses_of(received, np.ones(6), 1, counts)
-    expected = np.zeros(6)
-    for k in range(3):
-        images = [received[i, k] for i in range(6) for _ in range(int(counts[i, k]))]
-        if (counts[:, k] > 0).sum() < 2:
-            continue
-        middle = sorted(images)[(len(images) - 1) // 2]
-        expected += np.where(counts[:, k] > 0, counts[:, k] * (received[:, k] - middle), 0)
-    np.testing.assert_allclose(_class_excess(updates)[0], expected / counts.sum(1), atol=1e-12)
+@pytest.mark.parametrize(
+    "said", [{}, {"class-losses": (1.0,), "class-counts": (9.0,), "class-epoch-losses": (1.0,)}]
+)
+def test_silence_or_another_number_of_classes_counts_as_the_worst(said: dict[str, Any]) -> None:
+    defence, draw = IsolationForestWeighting(), np.random.default_rng(0)
+    for number in range(1, 10):
+        received = draw.normal(1.0, 0.1, (10, 4))
+        whole = list(losses_of(received, received, number))
+        whole[1] = replace(whole[1], report=Report(80, said))
+        last = defence.weigh(Updates(whole)).checked(10)
+    assert flagged(last) == [1]
 
 
-def test_the_order_of_the_hospitals_does_not_matter() -> None:
-    draw = np.random.default_rng(0)
-    received, training = draw.gamma(3, 1, (8, 4)), draw.gamma(3, 1, 8)
-    given = losses_of(received, training, 1)
-    turned = Updates(list(given)[::-1])
-    first, second = (IsolationForestWeighting().weigh(u).checked(8) for u in (given, turned))
-    np.testing.assert_array_equal(first.score, second.score)
-
-
-def test_spreads() -> None:
-    values = np.array([1.0, 2.0, 3.0, 4.0, 100.0, np.nan])
-    got = _spreads(values, 0.0)
-    assert got[0] == got[1] == got[2] == 0.0
-    assert got[3] == pytest.approx(1 / 1.4826)
-    assert got[4] == got[5] == CEILING
-    assert not _spreads(np.full(4, np.nan), 1.0).any()
-    # Equal losses have no spread; the floor keeps rounding errors from counting.
-    assert _spreads(np.array([1.0, 1.0, 1.0, 1.0 + 1e-9]), 1.0).max() < 1e-6
-
-
-def test_p_is_the_share_of_the_reference_and_keeps_the_stated_rate() -> None:
-    low, p_low = _judge(np.zeros((1, 2)), 10)
-    high, p_high = _judge(np.array([[CEILING, CEILING]]), 10)
-    assert low[0] < high[0]
-    assert p_low[0] > 0.2 and p_high[0] < 0.002
-
-
-def test_silence_while_others_speak_counts_as_the_worst() -> None:
+@pytest.mark.parametrize("nonsense", [float("nan"), float("inf"), -float("inf"), 1e308, -1e308])
+@pytest.mark.parametrize("name", ["class-losses", "class-epoch-losses", "class-counts", "loss"])
+@pytest.mark.filterwarnings("ignore:overflow", "ignore:invalid value")
+def test_nonsense_in_one_report_does_not_touch_the_others(name: str, nonsense: float) -> None:
+    received = np.random.default_rng(0).normal(1.0, 0.1, (8, 4))
+    whole = list(losses_of(received, received, 1))
+    wrong = nonsense if name == "loss" else (nonsense,) * 4
+    whole[2] = replace(whole[2], report=Report(80, {**whole[2].report.values, name: wrong}))
     defence = IsolationForestWeighting()
-    for number in range(1, 15):
-        received = np.random.default_rng(number).normal(1.0, 0.1, (10, 4))
-        whole = list(losses_of(received, received.mean(1), number))
-        whole[1] = Update(1, ZERO, Report(80, {}), ZERO, round=number)
-        verdict = defence.weigh(Updates(whole)).checked(10)
-    assert np.flatnonzero(verdict.flagged).tolist() == [1]
+    verdict = defence.weigh(Updates(whole)).checked(8)
+    assert np.delete(np.asarray(verdict.weight), 2).tolist() == [1.0] * 7
+    assert np.isfinite(np.asarray(verdict.score)).all()
+    assert np.isfinite([row for row in defence.state()["sums"].values()]).all()
 
 
-def test_without_losses_by_class_and_with_few_hospitals_it_still_works() -> None:
-    for n in (1, 2, 3, 6):
-        updates = Updates([Update(i, ZERO, Report(5, {"loss": 1.0 + i}), ZERO) for i in range(n)])
-        verdict = IsolationForestWeighting().weigh(updates).checked(n)
-        assert np.all(np.asarray(verdict.weight) > 0)
-    nothing = Updates([Update(i, ZERO, Report(5), ZERO) for i in range(5)])
-    assert not np.asarray(IsolationForestWeighting().weigh(nothing).checked(5).flagged).any()
+@pytest.mark.parametrize("claimed", [float("nan"), float("inf"), -5, 0])
+def test_a_senseless_number_of_images_counts_as_none(claimed: Any) -> None:
+    updates = list(make_updates(6, num_examples=[100] * 6))
+    found, wanted = (
+        IsolationForestWeighting().combine(
+            Updates([replace(updates[0], report=Report(number, {})), *updates[1:]])
+        )
+        for number in (claimed, 0)
+    )
+    np.testing.assert_array_equal(found[0], wanted[0])
+    np.testing.assert_array_equal(found[1].weight, wanted[1].weight)
 
 
-def test_state_survives_a_restart() -> None:
-    whole, first = IsolationForestWeighting(), IsolationForestWeighting()
-    play(whole, 6, bad=(1,))
-    play(first, 6, bad=(1,))
-    second = IsolationForestWeighting()
+@pytest.mark.parametrize("name", ["loss", "received-loss"])
+def test_a_list_in_place_of_a_plain_loss_counts_as_none(name: str) -> None:
+    updates = make_updates(5, values=[{name: (1.0, 2.0)}, {}, {}, {}, {}])
+    assert flagged(IsolationForestWeighting().weigh(updates).checked(5)) == []
+
+
+def test_without_losses_by_class_the_plain_ones_are_judged() -> None:
+    defence, draw = IsolationForestWeighting(), np.random.default_rng(0)
+    for _ in range(8):
+        plain = draw.normal(1.0, 0.1, (8, 2))
+        plain[5] *= 3
+        values: list[dict[str, float | tuple[float, ...]]] = [
+            {"loss": one, "received-loss": other} for one, other in plain.tolist()
+        ]
+        last = defence.weigh(make_updates(8, values=values)).checked(8)
+    assert flagged(last) == [5]
+    assert (
+        flagged(IsolationForestWeighting().weigh(make_updates(8, values=[{}] * 8, seed=2)).checked(8)) == []
+    )
+
+
+@pytest.mark.parametrize("n", [1, 2, 3])
+def test_fewer_than_four_hospitals_are_not_judged(n: int) -> None:
+    defence = IsolationForestWeighting()
+    for _ in range(6):
+        updates = make_updates(n, num_examples=[100] * n, values=[{"loss": 10.0**i} for i in range(n)])
+        model, verdict = defence.combine(updates)
+        assert verdict.flagged is None and list(np.asarray(verdict.weight)) == [1.0] * n
+    np.testing.assert_allclose(model, updates.mean(np.ones(n)), atol=1e-6)
+    assert defence.state() == {"sums": {}, "trust": {}}
+
+
+def judged(**row: float) -> tuple[float, float]:
+    """Return the evidence against the records and the conduct of one row of averages, 0 where not given."""
+    names = ("received", "epoch", "own", "harm", "turn", "noise", "length")
+    records, conduct = _evidence(np.array([[row.get(name, 0.0) for name in names]]))[0].tolist()
+    return records, conduct
+
+
+def test_what_is_evidence_and_what_is_not() -> None:
+    assert len(FEATURES) == 7 and judged() == (0, 0)
+    # Low losses and short updates are no offence, nor is a high training loss by itself.
+    assert judged(received=-5, epoch=-5, own=-5, length=-5) == (0, 0) == judged(epoch=5)
+    assert judged(received=2, epoch=2)[0] == judged(received=2, epoch=9)[0] == 2
+    assert judged(own=4) == (4, 0) and judged(received=4, own=4)[0] < judged(own=4)[0]
+    assert judged(harm=2, turn=3, noise=4, length=5) == (0, 14)
+    # Help explains a turn, and counts for itself.
+    assert judged(turn=6, harm=-1)[1] == 3 and judged(turn=6, harm=-4)[1] == -4
+    assert judged(turn=-2, harm=-1)[1] == -3
+
+
+# --- whole federations ----------------------------------------------------------------------------------------------
+
+
+def hospitals(n: int = 10) -> list[Site]:
+    """Return honest hospitals of somewhat different sizes and mixes."""
+    return [
+        site(np.random.default_rng(seed).integers(20, 60, CLASSES).tolist(), seed, None) for seed in range(n)
+    ]
+
+
+def with_bad(bad: Site, n: int = 10) -> list[Site]:
+    """Return honest hospitals with another one at the place BAD."""
+    sites = hospitals(n)
+    return [*sites[:BAD], bad, *sites[BAD + 1 :]]
+
+
+def rule(
+    server: bool, images: tuple[int, ...] = (20, 20, 20, 20), **options: Any
+) -> IsolationForestWeighting:
+    """Return the rule, with images of the server's own or without."""
+    made = IsolationForestWeighting(**options)
+    made.server = Images(site(images, 999)) if server else None
+    return made
+
+
+def times(factor: float) -> Poison:
+    """Multiply the update."""
+    return lambda update, draw: update.with_delta(factor * update.delta)
+
+
+def noise(update: Update, draw: np.random.Generator) -> Update:
+    """Send as long a vector without direction."""
+    random = draw.standard_normal(len(update.delta))
+    return update.with_delta(np.linalg.norm(update.delta) / np.linalg.norm(random) * random)
+
+
+def honest_report(own: Site) -> Poison:
+    """Report what an honest training on the true labels gives."""
+    return lambda update, draw: replace(
+        update, report=trained(own, update.global_parameters, update.node, update.round).report
+    )
+
+
+OWN = hospitals()[BAD]
+ATTACKS = {
+    "label flip": flipped(OWN),
+    "label flip, honest report": flipped(replace(OWN, poison=honest_report(OWN))),
+    "noise": replace(OWN, poison=noise),
+    "sign flip": replace(OWN, poison=times(-1)),
+    "too long": replace(OWN, poison=times(10)),
+    "nothing": replace(OWN, poison=times(0)),
+}
+#: What the verdict must name, with the server's images and without.
+NAMED = {
+    "label flip": FEATURES[0],
+    "label flip, honest report": "",
+    "noise": "lack of direction",
+    "sign flip": "turn from the others",
+    "too long": "length",
+    "nothing": "lack of direction",
+}
+
+
+@pytest.mark.parametrize("server", [False, True])
+def test_honest_federations_are_left_alone(server: bool) -> None:
+    verdicts, _ = play(rule(server), hospitals())
+    assert not any(flagged(verdict) for verdict in verdicts)
+    assert not any("".join(verdict.why or ()) for verdict in verdicts)
+
+
+#: Without images of its own the server does not ask who turns from the others.
+CASES = [
+    (attack, server)
+    for attack in ATTACKS
+    for server in (False, True)
+    if (attack, server) != ("sign flip", False)
+]
+
+
+@pytest.mark.parametrize(("attack", "server"), CASES)
+def test_a_persistent_attacker_is_found_and_loses_its_weight(attack: str, server: bool) -> None:
+    last = play(rule(server), with_bad(ATTACKS[attack]))[0][-1]
+    assert BAD in flagged(last)
+    assert share(last)[BAD] < 0.03 and np.delete(share(last), BAD).min() > 0.05
+    assert last.why is not None and NAMED[attack] in last.why[BAD]
+    assert "" in last.why
+
+
+def test_two_attackers_of_ten_are_found() -> None:
+    sites = with_bad(ATTACKS["label flip, honest report"])
+    sites[8] = flipped(sites[8])
+    last = play(rule(True), sites)[0][-1]
+    assert {BAD, 8} <= set(flagged(last)) and share(last)[[BAD, 8]].max() < 0.01
+
+
+def test_a_forged_report_is_a_contradiction_to_what_the_server_sees() -> None:
+    defence = rule(True)
+    last = play(defence, with_bad(ATTACKS["label flip, honest report"]))[0][-1]
+    rounds, received, epoch, own, *_ = defence.state()["sums"][str(BAD)]
+    assert own / rounds > 5 and min(received, epoch) / rounds < 3
+    assert last.why is not None and "loss of its model on the server's images" in last.why[BAD]
+
+
+def test_alone_with_a_class_is_no_offence_where_the_server_sees_that_it_helps() -> None:
+    sites = [site([*np.random.default_rng(seed).integers(20, 60, 3).tolist(), 0], seed) for seed in range(10)]
+    sites[BAD] = site([0, 0, 0, 160], BAD)
+    seeing, blind = rule(True), rule(True, images=(20, 20, 20, 0))
+    verdicts, _ = play(seeing, sites)
+    assert not any(BAD in flagged(verdict) for verdict in verdicts)
+    rounds, _, _, _, harm, turn, *_ = seeing.state()["sums"][str(BAD)]
+    assert turn / rounds > 3 and harm / rounds < -3
+    # A server without an image of the class cannot tell: the test has teeth.
+    assert BAD in flagged(play(blind, sites)[0][-1])
+
+
+def test_evidence_waits_for_a_hospital_that_drops_out_and_a_late_one_starts_at_nothing() -> None:
+    sites, defence = with_bad(ATTACKS["label flip"]), rule(False)
+    _, model = play(defence, sites, 6)
+    kept = defence.state()["sums"][str(BAD)]
+    for number in (7, 8):
+        absent = Updates([trained(own, model, i, number) for i, own in enumerate(sites) if i != BAD])
+        model, verdict = defence.combine(absent)
+        assert len(np.asarray(verdict.weight)) == 9
+    assert defence.state()["sums"][str(BAD)] == kept
+    back = Updates([trained(own, model, i, 9) for i, own in enumerate([*sites, site([40] * 4, 50)])])
+    verdict = defence.combine(back)[1].checked(11)
+    assert BAD in flagged(verdict) and 10 not in flagged(verdict)
+    assert defence.state()["sums"]["10"][0] == 1
+
+
+# --- weights --------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("n", [4, 10, 50])
+def test_claimed_sizes_are_bounded(n: int) -> None:
+    few = [100] * (n - 1)
+    honest, forged = (
+        np.asarray(IsolationForestWeighting().weigh(make_updates(n, num_examples=[size, *few])).weight)
+        for size in (100, 10**6)
+    )
+    assert honest.tolist() == [1.0] * n
+    assert forged[0] == 2.0 and forged[1:].min() >= 0.5
+
+
+def test_shares_are_half_fair_half_by_images() -> None:
+    sizes = [50, 100, 150, 100, 100]
+    verdict = IsolationForestWeighting().weigh(make_updates(5, num_examples=sizes))
+    np.testing.assert_allclose(verdict.weight, [0.75, 1, 1.25, 1, 1])
+    assert np.asarray(IsolationForestWeighting().weigh(make_updates(5, num_examples=[0] * 5)).weight).all()
+
+
+def test_updates_that_are_far_too_long_are_shortened() -> None:
+    updates = make_updates(7, d=500, num_examples=[100] * 7)
+    given = Updates([updates[0].with_delta(50 * updates[0].delta), *updates[1:]])
+    model, verdict = IsolationForestWeighting().combine(given)
+    norms = [float(np.linalg.norm(u.delta.astype(np.float64))) for u in given]
+    bound = CLIP * sorted(norms)[3]
+    weight = np.asarray(verdict.weight) / np.sum(verdict.weight)
+    moved = sum(
+        w * min(1.0, bound / norm) * u.delta.astype(np.float64)
+        for w, norm, u in zip(weight, norms, given, strict=True)
+    )
+    np.testing.assert_allclose(model, given.global_parameters + moved, atol=1e-4)
+    assert norms[0] > 10 * bound
+
+
+# --- as part of a run -----------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("server", [False, True])
+def test_the_order_of_the_hospitals_does_not_matter(server: bool) -> None:
+    sites = with_bad(ATTACKS["label flip"])
+    start = play(rule(False), sites, 2)[1]
+    given = [trained(own, start, node, 3) for node, own in enumerate(sites)]
+    order = np.random.default_rng(0).permutation(10)
+    renamed = [replace(update, node=int(order[node])) for node, update in enumerate(given)]
+    (model, verdict), (other_model, other) = (rule(server).combine(Updates(u)) for u in (given, renamed))
+    np.testing.assert_allclose(np.asarray(other.weight)[order], verdict.weight, rtol=0.02)
+    np.testing.assert_allclose(np.asarray(other.score)[order], verdict.score, atol=0.02)
+    np.testing.assert_allclose(other_model, model, atol=1e-3)
+    # Arrival is no order at all.
+    again = rule(server).combine(Updates(given[::-1]))
+    np.testing.assert_array_equal(again[0], model)
+    np.testing.assert_array_equal(again[1].score, verdict.score)
+
+
+def test_updates_stay_untouched() -> None:
+    sites = with_bad(ATTACKS["too long"])
+    start = play(rule(False), sites, 1)[1]
+    updates = Updates([trained(own, start, node, 2) for node, own in enumerate(sites)])
+    kept = [update.parameters.copy() for update in updates]
+    rule(True).combine(updates)
+    for update, before in zip(updates, kept, strict=True):
+        np.testing.assert_array_equal(update.parameters, before)
+
+
+@pytest.mark.parametrize("server", [False, True])
+def test_state_survives_a_restart(server: bool) -> None:
+    sites = with_bad(ATTACKS["label flip"])
+    whole, first, second = rule(server), rule(server), rule(server)
+    model = play(whole, sites, 5)[1]
+    play(first, sites, 5)
     second.load_state(json.loads(json.dumps(first.state())))
-    expected, got = (play(d, 3, bad=(1,), seed=9)[-1] for d in (whole, second))
-    np.testing.assert_array_equal(expected.weight, got.weight)
+    wanted, got = (play(d, sites, 3, first=6, start=model) for d in (whole, second))
+    np.testing.assert_array_equal(wanted[1], got[1])
+    np.testing.assert_array_equal(wanted[0][-1].score, got[0][-1].score)
 
 
-@pytest.mark.parametrize("options", [{"false_flag_rate": 0}, {"false_flag_rate": 0.6}, {"memory": 1.0}])
+def piped(spec: str) -> Pipeline:
+    """Return the pipeline that a specification names."""
+    strategy = build_strategy(spec, 10)
+    assert isinstance(strategy, HostedStrategy)
+    return Pipeline(strategy.defence, strategy.steps)
+
+
+@pytest.mark.parametrize(
+    ("step", "found"), [("nnm(f=2)", True), ("arc", True), ("clipping", True), ("bucketing(s=2)", False)]
+)
+@pytest.mark.parametrize("server", [False, True])
+def test_it_works_after_a_step(step: str, found: bool, server: bool) -> None:
+    pipeline = piped(f"{step} | isolation-forest")
+    pipeline.defence.server = rule(server).server
+    sites = with_bad(ATTACKS["label flip"])
+    model = np.zeros_like(trained(sites[0], np.zeros(81 * CLASSES, np.float32), 0, 1).parameters)
+    for number in range(1, 10):
+        updates = Updates([trained(own, model, node, number) for node, own in enumerate(sites)])
+        model, _, verdict = pipeline.aggregate(updates)
+    assert np.isfinite(model).all() and np.asarray(verdict.weight).shape == (10,)
+    if found:
+        assert BAD in flagged(verdict)
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        *({"false_flag_rate": 0}, {"false_flag_rate": 0.6}, {"memory": 1.0}, {"memory": -0.1}),
+        *({"audit": -0.1}, {"audit": 1.1}, {"memory": float("nan")}, {"false_flag_rate": float("nan")}),
+    ],
+)
 def test_options_are_checked(options: dict[str, float]) -> None:
-    with pytest.raises(UserError, match="isolation-forest"):
+    with pytest.raises(UserError, match=f"isolation-forest: {next(iter(options))}"):
         IsolationForestWeighting(**options)
+
+
+def test_options_do_what_they_say() -> None:
+    assert IsolationForestWeighting(audit=0.25).server_share == 0.25
+    assert not IsolationForestWeighting(audit=0).server_share
+    sites = with_bad(ATTACKS["label flip"])
+    # Without memory a single round is enough; a stricter rate takes more evidence.
+    assert BAD in flagged(play(rule(False, memory=0.0), sites, 2)[0][-1])
+    first, second = (play(rule(False, false_flag_rate=rate), sites, 3)[0] for rate in (0.2, 0.002))
+    assert sum(len(flagged(v)) for v in first) > sum(len(flagged(v)) for v in second)
+    np.testing.assert_array_equal(first[0].score, second[0].score)

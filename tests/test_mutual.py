@@ -165,8 +165,12 @@ def plain_fit(
     round: int,
     client: int,
     lr: float,
-) -> tuple[list[nn.Module], list[list[float]]]:
-    """Train as the papers say, step by step; return the networks and each epoch's losses by record."""
+) -> tuple[list[nn.Module], list[list[float]], Tensor]:
+    """Train as the papers say, step by step.
+
+    Returns the networks, each epoch's losses of the batches, a value for each record, and each record's own loss
+    when the last epoch met it, before the step and without weights.
+    """
     networks = rebuilt(trained, state, records, chosen)
     frame = plain_frame(trained, state)
     optimiser = torch.optim.Adam(
@@ -175,6 +179,7 @@ def plain_fit(
     images, labels = plain_pixels(records.images), torch.tensor(records.labels)
     shuffle = torch_generator(chosen.seed, "batches", round, client)
     epochs: list[list[float]] = []
+    met = torch.zeros(len(labels))
     for _ in range(chosen.local_epochs):
         order = torch.randperm(len(labels), generator=shuffle).tolist()
         batches = [order[at : at + chosen.batch_size] for at in range(0, len(order), chosen.batch_size)]
@@ -184,6 +189,8 @@ def plain_fit(
         epochs.append([])
         for batch in batches:
             scores = [plain_scores(network.train(), images[batch], frame) for network in networks]
+            each = [plain_loss(s.detach(), labels[batch], chosen, rect=False) for s in scores]
+            met[batch] = torch.stack(each).mean(0)
             supervised = [
                 plain_loss(s, labels[batch], chosen, rect=chosen.head == "etf-rect").mean() for s in scores
             ]
@@ -202,7 +209,7 @@ def plain_fit(
             total.backward()
             optimiser.step()
             epochs[-1] += [float(sum(s.item() for s in supervised) / len(supervised))] * len(batch)
-    return networks, epochs
+    return networks, epochs, met
 
 
 @pytest.mark.parametrize(("head", "networks"), KINDS)
@@ -217,7 +224,7 @@ def test_fit_is_an_independent_plain_implementation(head: str, networks: int) ->
     trained, chosen = learner(SKEWED, **options), settings(**options)
     start = trained.initial()
     fitted = trained.fit(start, SKEWED, round=3, client=2, lr=1e-3)
-    plain, epochs = plain_fit(trained, chosen, start, SKEWED, 3, 2, 1e-3)
+    plain, epochs, met = plain_fit(trained, chosen, start, SKEWED, 3, 2, 1e-3)
     named, before = trained.named_tensors(fitted.state), trained.named_tensors(start)
     moved = 0.0
     for number, network in enumerate(plain):
@@ -229,6 +236,12 @@ def test_fit_is_an_independent_plain_implementation(head: str, networks: int) ->
     assert fitted.report.values["loss"] == pytest.approx(np.mean(epochs[-1]), rel=1e-4)
     assert fitted.report.values["last-loss"] == pytest.approx(epochs[-1][-1], rel=1e-4)
     assert fitted.report.num_examples == len(SKEWED)
+    told = fitted.report.values["class-epoch-losses"]
+    assert isinstance(told, tuple) and np.isnan(told[3])
+    wanted = [met[torch.tensor(SKEWED.labels) == k].mean().item() for k in range(3)]
+    np.testing.assert_allclose(told[:3], wanted, rtol=1e-3)
+    received = fitted.report.values["class-losses"]
+    assert isinstance(received, tuple) and np.abs(np.subtract(told, received)[:3]).max() > 0.01
 
 
 # --- weights and frame ----------------------------------------------------------------------------------------------
