@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import fcntl
 import json
+import multiprocessing
 import os
-import subprocess
-import sys
-import textwrap
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -17,30 +15,59 @@ from federations import tiny
 
 from benchmarks.cells import run_cells
 from fedrobust import Settings, UserError, run
+from fedrobust.engines.launch import warm_up
 from fedrobust.results.folder import final_folder
 
 SAME = ("rounds.jsonl", "verdicts.jsonl", "model.safetensors")
 
 
+#: How a strategy of these tests behaves, for as long as it is broken.
+MOODY = """
+import os
+import time
+
+from fedrobust.federation import Defence, Verdict
+
+
+class Moody(Defence):
+    def __init__(self, mood: str = "none") -> None:
+        self.mood = mood
+
+    def weigh(self, updates):
+        if not os.path.exists(MENDED):
+            if updates.round == 2:
+                if self.mood == "raises":
+                    raise ZeroDivisionError("out of order")
+                if self.mood == "dies":
+                    os._exit(7)
+                if self.mood == "hangs":
+                    time.sleep(600)
+            if self.mood != "hangs":
+                return Verdict([1.0, 0.0, 0.0, 0.0])
+        return Verdict([1.0] * len(updates))
+"""
+
+
 def cell(out: Path, **changes: object) -> Settings:
-    return tiny(out, **changes).model_copy(update={"workers": "auto"})
+    return tiny(out, **{"strategy": "fedavg", **changes}).model_copy(update={"workers": "auto"})
 
 
-def strategy_file(folder: Path, body: str) -> None:
-    (folder / "strategies").mkdir(exist_ok=True)
-    (folder / "strategies" / "moody.py").write_text(
-        "import os\nfrom fedrobust.federation import Defence, Verdict\n\n\nclass Moody(Defence):\n"
-        "    def weigh(self, updates):\n"
-        + textwrap.indent(textwrap.dedent(body), " " * 8)
-        + "        return Verdict([1.0] * len(updates))\n"
-    )
+@pytest.fixture
+def mended(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Write the strategy ``moody``; return the file that mends it by being there."""
+    monkeypatch.syspath_prepend(str(tmp_path))
+    (tmp_path / "strategies").mkdir()
+    file = tmp_path / "mended"
+    (tmp_path / "strategies" / "moody.py").write_text(MOODY.replace("MENDED", repr(str(file))))
+    return file
 
 
 def test_cells_are_what_run_gives_and_are_not_run_twice(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
+    # One with scikit-learn in it; the others are quick.
     cells = {
-        "clean": cell(tmp_path),
+        "clean": cell(tmp_path, strategy="isolation-forest"),
         ("flip", 1): cell(tmp_path, malicious=1),
         "flip again": cell(tmp_path / "elsewhere", malicious=1),
         "median": cell(tmp_path, strategy="median"),
@@ -66,84 +93,67 @@ def test_cells_are_what_run_gives_and_are_not_run_twice(
     assert "3 of 3 cells are finished already" in capsys.readouterr().err
 
 
-@pytest.mark.parametrize(
-    ("body", "words"),
-    [
-        ("raise ZeroDivisionError('out of order')\n", "fails in round 1: ZeroDivisionError: out of order"),
-        ("os._exit(7)\n", "died (exit code 7)"),
-    ],
-)
-def test_a_failed_cell_is_kept_and_tried_again(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, body: str, words: str
-) -> None:
-    monkeypatch.syspath_prepend(str(tmp_path))
-    strategy_file(tmp_path, body)
+def test_a_failed_cell_is_kept_and_tried_afresh(tmp_path: Path, mended: Path) -> None:
     cells = {
-        "bad": cell(tmp_path, strategy="moody"),
+        "raises": cell(tmp_path, strategy="moody(mood=raises)"),
+        "dies": cell(tmp_path, strategy="moody(mood=dies)"),
         "good": cell(tmp_path),
         "odd": cell(tmp_path, data="lost"),
     }
     found = run_cells(cells, jobs=1, out=tmp_path / "cells", quiet=True)
-    assert words in found["bad"].error
-    assert "unknown data source 'lost'" in found["odd"].error
+    words = {
+        "raises": "fails in round 2: ZeroDivisionError: out of order",
+        "dies": "died (exit code 7)",
+        "odd": "unknown data source 'lost'",
+    }
+    notes = {}
+    for name, said in words.items():
+        notes[name] = found[name].folder.with_name(found[name].folder.name + ".failed.txt")
+        assert said in found[name].error and said in notes[name].read_text()
     assert found["good"].error == ""
-    note = found["bad"].folder.with_name(found["bad"].folder.name + ".failed.txt")
-    assert words in note.read_text()
 
-    strategy_file(tmp_path, "pass\n")
-    mended = run_cells(cells, jobs=1, out=tmp_path / "cells", quiet=True)
-    assert mended["bad"].error == ""
-    assert mended["bad"].summary["rounds"] == 2
-    assert not note.exists()
-    assert mended["odd"].error
-
-
-def test_a_failure_leaves_no_round_of_the_old_code(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.syspath_prepend(str(tmp_path))
-    strategy_file(tmp_path, "if updates.round == 2:\n    raise ValueError\nreturn Verdict([1.0, 0, 0, 0])\n")
-    cells = {"bad": cell(tmp_path, strategy="moody")}
-    assert run_cells(cells, jobs=1, out=tmp_path / "cells", quiet=True)["bad"].error
-    strategy_file(tmp_path, "pass\n")
-    mended = run_cells(cells, jobs=1, out=tmp_path / "cells", quiet=True)["bad"]
-    assert mended.verdicts[0]["weights"] == [0.25] * 4
+    mended.touch()
+    again = run_cells(cells, jobs=1, out=tmp_path / "cells", quiet=True)
+    for name in ("raises", "dies"):
+        assert again[name].error == "" and not notes[name].exists()
+        # No round of the old code is left.
+        assert [line["weights"] for line in again[name].verdicts] == [[0.25] * 4] * 2
+    assert again["odd"].error
 
 
-def test_a_killed_start_loses_nothing_that_was_finished(tmp_path: Path) -> None:
-    script = tmp_path / "many.py"
-    script.write_text(
-        "import sys\nfrom pathlib import Path\nfrom benchmarks.cells import run_cells\n"
-        "from fedrobust.config import load_settings\n\n"
-        "if __name__ == '__main__':\n"
-        "    cells = {f: load_settings({}, Path(f)) for f in sys.argv[2:]}\n"
-        "    run_cells(cells, 1, Path(sys.argv[1]))\n"
-    )
+def start(cells: dict[int, Settings], out: Path) -> None:
+    """Run cells one after another, as a script does that somebody kills."""
+    run_cells(cells, 1, out, quiet=True)
+
+
+def test_a_killed_start_loses_nothing_that_was_finished(
+    tmp_path: Path, mended: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     out = tmp_path / "cells"
-    plan = [cell(out), cell(out, rounds=12, seed=1)]
-    files = [tmp_path / f"{number}.toml" for number in range(2)]
-    for settings, file in zip(plan, files, strict=True):
-        said = {key: value for key, value in settings.identity().items() if value is not None}
-        file.write_text("\n".join(f"{key} = {json.dumps(value)}" for key, value in said.items()))
-    command = [sys.executable, str(script), str(out), *map(str, files)]
+    plan = [cell(out), cell(out, rounds=3, seed=1, strategy="moody(mood=hangs)")]
     short, long = (final_folder(settings) for settings in plan)
     partial = long.with_name(long.name + ".partial")
 
-    first = subprocess.Popen(command, stderr=subprocess.DEVNULL, cwd=tmp_path)
+    warm_up(plan[0])
+    first = multiprocessing.get_context("forkserver").Process(target=start, args=(dict(enumerate(plan)), out))
+    first.start()
     until((partial / "checkpoint.safetensors").exists)
     first.kill()
-    first.wait()
+    first.join()
     # The worker goes with its parent, so the cell that it had is free again.
     until(lambda: free(partial))
     assert not long.exists()
     written = (short / "summary.json").stat().st_mtime_ns
 
-    again = subprocess.run(command, stderr=subprocess.PIPE, text=True, cwd=tmp_path, timeout=60, check=True)
-    assert "1 of 2 cells are finished already" in again.stderr
+    mended.touch()
+    run_cells(dict(enumerate(plan)), 1, out)
+    assert "1 of 2 cells are finished already" in capsys.readouterr().err
     assert (short / "summary.json").stat().st_mtime_ns == written
     assert not partial.exists()
     # It was resumed, not begun again: the start is timed twice, and the bits are those of an unbroken run.
     laps = [json.loads(line)["round"] for line in (long / "timings.jsonl").read_text().splitlines()]
-    assert laps.count(0) == 2
-    unbroken = run(tiny(tmp_path / "alone", rounds=12, seed=1))
+    assert laps == [0, 1, 0, 2, 3]
+    unbroken = run(tiny(tmp_path / "alone", rounds=3, seed=1, strategy="moody(mood=hangs)"))
     for file in SAME:
         assert (long / file).read_bytes() == (unbroken.folder / file).read_bytes()
 
