@@ -11,9 +11,9 @@ from numpy.typing import NDArray
 from fedrobust.aggregation.audit import audited
 from fedrobust.aggregation.claims import (
     CEILING,
+    believable,
     class_counts,
     class_excess,
-    few_images,
     images_mean,
     reported_excess,
     spreads,
@@ -44,8 +44,6 @@ RECEIVED, EPOCH, OWN, HARM, ANGLE, LENGTH = 0.1, 0.15, 0.15, 0.01, 0.1, 0.25
 CLIP = 3.0
 #: Evidence counts in full from about so many rounds on.
 ROUNDS = 4.0
-#: A hospital's claimed number of images counts up to so many times the mean.
-SIZE = 3.0
 
 
 class IsolationForestWeighting(Defence):
@@ -63,7 +61,7 @@ class IsolationForestWeighting(Defence):
     until its evidence fades. The share is half a fair one, half by claimed images, those bounded. The reasoning and
     the measurements are in docs/detection.md.
 
-    Complexity O(n^2 d) and 2n + 1 looks at the server's images; no history but the evidence. Works for 4 hospitals
+    Complexity O(n^2 d) and 2n + 1 looks at the server's images or a few more; no history but the evidence. Works for 4 hospitals
     or more; with fewer there is no spread to compare with and nobody is judged.
 
     Parameters
@@ -110,7 +108,7 @@ class IsolationForestWeighting(Defence):
         """Return weights by the tail probability of each hospital's evidence."""
         share = _sizes(updates)
         if len(updates) < 4:
-            return Verdict(share)
+            return Verdict(share * self._trusted(updates))
         average = self._remembered(updates, self._features(updates))
         p = tails(_evidence(average))
         flagged = p < self.false_flag_rate
@@ -123,17 +121,20 @@ class IsolationForestWeighting(Defence):
         """Return this round's features in spreads above the others, shape (n, len(FEATURES)), in [-CEILING, CEILING]."""
         received, level = reported_excess(updates, "class-losses", "received-loss")
         epoch, epoch_level = reported_excess(updates, "class-epoch-losses", "loss")
+        if not np.isfinite(epoch).any():
+            epoch, epoch_level = received, level
+        elif not np.isfinite(received).any():
+            received, level = epoch, epoch_level
         claims = spreads(received, RECEIVED * abs(level)), spreads(epoch, EPOCH * abs(epoch_level))
         gram = updates.gram()
         noise = undirected(gram, updates.dimension, CEILING)
-        images = _images(updates)
-        length = spreads(excess_length(updates.norms(), images), LENGTH) * few_images(images)
+        length = spreads(excess_length(updates.norms(), believable(updates)), LENGTH)
         seen = self._audited(updates, gram)
         return np.column_stack([*claims, *seen, noise, length])
 
     def _audited(self, updates: Updates, gram: Floats) -> tuple[Floats, Floats, Floats]:
         """Return what the server sees: each model's loss, the others' loss by it, how far it turns from them."""
-        if self.server is None:
+        if self.server is None or not self.server_share:
             none = np.zeros(len(updates))
             return none, none, none
         counts = class_counts(updates)
@@ -141,8 +142,7 @@ class IsolationForestWeighting(Defence):
         # A hospital that does not say what it holds is looked at on everything.
         held = np.zeros((len(updates), known)) if counts is None else counts
         held = np.where(held.sum(axis=1, keepdims=True) > 0, held, 1.0)
-        trust = np.array([self._trust.get(node, 1.0) for node in updates.nodes])
-        factor = _shortened(updates)
+        trust, factor = self._trusted(updates), _shortened(updates)
         seen = audited(updates, self.server, trust, factor, held.shape[1])
         # What the server holds no image of, it cannot judge.
         own = spreads(np.nan_to_num(class_excess(seen.own, held)), OWN * seen.level)
@@ -150,6 +150,10 @@ class IsolationForestWeighting(Defence):
         # Without the server's look at whom it helps, a hospital that alone knows a class would turn the most.
         turn = spreads(-towards_others(gram, trust * factor), ANGLE)
         return own, harm, turn
+
+    def _trusted(self, updates: Updates) -> Floats:
+        """Return the last judgement of each hospital, shape (n,): 1 for one that is not flagged or new."""
+        return np.array([self._trust.get(node, 1.0) for node in updates.nodes])
 
     def _remembered(self, updates: Updates, features: Floats) -> Floats:
         """Add this round's features to the evidence; return the moving averages, of the features' shape."""
@@ -195,21 +199,15 @@ def _shortened(updates: Updates) -> Floats:
     """Return the factor that leaves no update longer than CLIP medians, shape (n,)."""
     norms = updates.norms()
     bound = CLIP * float(np.median(norms))
-    return np.divide(bound, norms, out=np.ones(len(norms)), where=norms > bound)
-
-
-def _images(updates: Updates) -> Floats:
-    """Return the claimed numbers of images, none where the claim makes no sense."""
-    claimed = updates.num_examples
-    return np.where(np.isfinite(claimed), np.maximum(claimed, 0.0), 0.0)
+    return np.divide(bound, norms, out=np.ones(len(norms)), where=(norms > bound) & (bound > 0))
 
 
 def _sizes(updates: Updates) -> Floats:
-    """Return each hospital's share before judgement, in fair shares: half of it fair, half by claimed images."""
-    claimed = _images(updates)
+    """Return each hospital's share before judgement, in fair shares: half of it fair, half by claimed images, bounded."""
+    claimed = believable(updates)
     if not claimed.any():
         return np.ones(len(updates))
-    return np.asarray(0.5 + 0.5 * np.minimum(claimed / claimed.mean(), SIZE))
+    return np.asarray(0.5 + 0.5 * claimed / claimed.mean())
 
 
 def _words(row: Floats) -> str:

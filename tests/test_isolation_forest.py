@@ -369,7 +369,7 @@ def test_claimed_sizes_are_bounded(n: int) -> None:
         for size in (100, 10**6)
     )
     assert honest.tolist() == [1.0] * n
-    assert forged[0] == 2.0 and forged[1:].min() >= 0.5
+    assert forged.mean() == pytest.approx(1) and 1 < forged[0] <= 2 and forged[1:].min() >= 0.5
 
 
 def test_shares_are_half_fair_half_by_images() -> None:

@@ -14,6 +14,10 @@ __all__ = ["Audit", "audited"]
 Floats = NDArray[np.float64]
 
 
+#: A loss that is larger, or no number, counts as this.
+WORST = 1e6
+
+
 @dataclass(frozen=True)
 class Audit:
     """What the server saw on its own images.
@@ -36,7 +40,8 @@ class Audit:
 def audited(updates: Updates, server: ServerData, trust: Floats, factor: Floats, classes: int) -> Audit:
     """Look at each update, alone and among the others.
 
-    2n + 1 looks at the server's images at most; one vector of length d at a time.
+    2n + 1 looks at the server's images, and one more for each hospital that is not fully trusted; one vector of length d
+    at a time.
 
     Parameters
     ----------
@@ -50,10 +55,10 @@ def audited(updates: Updates, server: ServerData, trust: Floats, factor: Floats,
         K.
     """
     n = len(updates)
-    buffers = updates.mean_buffers(np.ones(n))
+    trust = trust if trust.sum() - trust.max() > 0 else np.ones(n)
+    buffers = updates.mean_buffers(trust)
     own = np.array([_by_class(server, update.parameters, update.buffers, classes) for update in updates])
     base = updates.global_parameters
-    trust = trust if trust.sum() - trust.max() > 0 else np.ones(n)
     total = updates.combination(trust * factor) - base
     level = _by_class(server, base + total / np.float32(trust.sum()), buffers, classes)
     harm = np.zeros((n, classes))
@@ -72,7 +77,7 @@ def audited(updates: Updates, server: ServerData, trust: Floats, factor: Floats,
 
 
 def _by_class(server: ServerData, parameters: Vector, buffers: Vector, classes: int) -> Floats:
-    losses = np.nan_to_num(server.losses(parameters, buffers), nan=1e6, posinf=1e6)
+    losses = np.minimum(np.nan_to_num(server.losses(parameters, buffers), nan=WORST), WORST)
     counts = np.bincount(server.labels, minlength=classes)[:classes]
     sums = np.bincount(server.labels, weights=losses, minlength=classes)[:classes]
     return np.asarray(np.divide(sums, counts, out=np.full(classes, np.nan), where=counts > 0))

@@ -27,14 +27,25 @@ FEW = 10.0
 #: image, which one hospital could win alone, and one for each hospital, in which those with three images would outvote
 #: the one that holds the rest.
 VOTE = 0.75
+#: A claimed number counts up to so many times the median one: of all images, and of a class's.
+LARGEST, LARGEST_CLASS = 3.0, 16.0
+
+
+def believable(updates: Updates) -> Floats:
+    """Return the claimed numbers of images, shape (n,): none where a claim makes no sense, bounded where it is huge."""
+    claimed = updates.num_examples
+    sensible = np.where(np.isfinite(claimed), np.maximum(claimed, 0.0), 0.0)
+    return np.asarray(np.minimum(sensible, LARGEST * np.median(sensible)))
 
 
 def class_counts(updates: Updates) -> Floats | None:
-    """Return the claimed number of images of each class, shape (n, K); None where nobody claims any."""
+    """Return the claimed number of images of each class, shape (n, K), bounded; None where most claim none."""
     counts = updates.reported("class-counts")
-    if counts.ndim != 2:
+    if counts.ndim != 2 or np.isfinite(counts).any(axis=1).mean() < 0.5:
         return None
-    return np.where(np.isfinite(counts) & (counts > 0), counts, 0.0)
+    held = np.isfinite(counts) & (counts > 0)
+    usual = [np.median(counts[held[:, k], k]) if held[:, k].any() else 0.0 for k in range(counts.shape[1])]
+    return np.where(held, np.minimum(np.where(held, counts, 0.0), LARGEST_CLASS * np.array(usual)), 0.0)
 
 
 def reported_excess(updates: Updates, by_class: str, plain: str) -> tuple[Floats, float]:
@@ -86,7 +97,8 @@ def class_excess(values: Floats, counts: Floats) -> Floats:
 
 def few_images(images: Floats) -> Floats:
     """Return a factor for what is seen of a hospital with so many images: sqrt(m / (m + FEW)), shape (n,)."""
-    return np.asarray(np.sqrt(images / (images + FEW)))
+    known = np.maximum(images, 1.0)
+    return np.asarray(np.sqrt(known / (known + FEW)))
 
 
 def spreads(values: Floats, floor: float) -> Floats:

@@ -28,7 +28,7 @@ __all__ = ["HostedAppStrategy", "strategy"]
 MetricsFunction = Callable[[list[RecordDict], str], MetricRecord]
 
 #: Reported values that rules which believe losses look at.
-_LOSSES = frozenset({"loss", "last-loss", "received-loss", "class-losses"})
+_LOSSES = frozenset({"loss", "last-loss", "received-loss", "class-losses", "class-epoch-losses"})
 
 
 def strategy(
