@@ -19,7 +19,7 @@ def plain(updates: Updates, server: Lent, trust: list[float], factor: list[float
     n = len(updates)
     base = updates.global_parameters.astype(np.float64)
     deltas = [u.parameters.astype(np.float64) - base for u in updates]
-    buffers = np.mean([u.buffers for u in updates], axis=0)
+    buffers = np.average([u.buffers for u in updates], axis=0, weights=trust)
 
     def look(model: np.ndarray, statistics: np.ndarray) -> list[float]:
         values = server.losses(model, statistics)

@@ -95,8 +95,10 @@ def test_few_images_shorten_the_excess() -> None:
     ]
     assert found == sorted(found)
     assert found[1] == pytest.approx(2 / math.sqrt(2)) and found[3] == pytest.approx(2 * math.sqrt(0.95))
+    # Who claims hardly any is looked at like one who has a single image.
     np.testing.assert_allclose(
-        few_images(np.array([0.0, FEW, 3 * FEW])), [0, math.sqrt(0.5), math.sqrt(0.75)]
+        few_images(np.array([0.0, 1.0, FEW, 3 * FEW])),
+        [math.sqrt(1 / (1 + FEW)), math.sqrt(1 / (1 + FEW)), math.sqrt(0.5), math.sqrt(0.75)],
     )
 
 

@@ -55,7 +55,7 @@ def test_the_manifest_tells_where_the_numbers_come_from(tmp_path: Path) -> None:
     assert len(manifest["data"]["sha256"]) == 64
     assert manifest["versions"]["torch"] and manifest["versions"]["flwr"]
     assert manifest["seeds"] == {"run": 0}
-    assert manifest["defence_trusts"] == ["loss"]
+    assert manifest["defence_trusts"] == ["loss", "num_examples"]
     assert manifest["oracle"] is False
     told = run(tiny(tmp_path, strategy="oracle(malicious=[1])"))
     assert json.loads((told.folder / "manifest.json").read_text())["oracle"] is True
