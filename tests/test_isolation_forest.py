@@ -481,3 +481,60 @@ def test_options_do_what_they_say() -> None:
     first, second = (play(rule(False, false_flag_rate=rate), sites, 3)[0] for rate in (0.2, 0.002))
     assert sum(len(flagged(v)) for v in first) > sum(len(flagged(v)) for v in second)
     np.testing.assert_array_equal(first[0].score, second[0].score)
+
+
+# --- what claims cannot buy -----------------------------------------------------------------------------------------
+
+
+def claiming(images: float) -> Poison:
+    """Return an update ten times too long, of a hospital that claims so many images."""
+
+    def poison(update: Update, draw: np.random.Generator) -> Update:
+        counts = np.asarray(update.report.values["class-counts"], float)
+        values = {**update.report.values, "class-counts": tuple((counts * images / counts.sum()).tolist())}
+        report = Report(int(images), values)  # type: ignore[arg-type]
+        return replace(update.with_delta(10 * update.delta), report=report)
+
+    return poison
+
+
+@pytest.mark.parametrize("images", [1.0, 100_000.0])
+@pytest.mark.parametrize("server", [False, True])
+def test_a_claimed_size_does_not_excuse_a_long_update(images: float, server: bool) -> None:
+    last = play(rule(server), with_bad(site([20] * 4, BAD, claiming(images))))[0][-1]
+    # Up to three times the median a claim is believed, and excuses some of the length.
+    assert BAD in flagged(last) and share(last)[BAD] < 0.09
+
+
+def test_a_huge_claim_for_a_class_does_not_make_its_loss_the_norm() -> None:
+    draw = np.random.default_rng(0)
+    defence = IsolationForestWeighting()
+    counts = np.full((10, 4), 20.0)
+    counts[BAD, 3] = 1e9
+    for number in range(1, 13):
+        received, epoch = draw.normal(1.0, 0.1, (10, 4)), draw.normal(0.8, 0.1, (10, 4))
+        received[BAD, 3] = epoch[BAD, 3] = -5.0
+        verdict = defence.weigh(losses_of(received, epoch, number, counts)).checked(10)
+    assert not set(flagged(verdict)) - {BAD}
+
+
+@pytest.mark.parametrize("name", ["loss", "received-loss"])
+def test_where_only_one_loss_is_told_it_is_judged(name: str) -> None:
+    draw = np.random.default_rng(0)
+    defence = IsolationForestWeighting()
+    for number in range(1, 10):
+        told = draw.normal(1.0, 0.1, 10)
+        told[BAD] *= 4
+        updates = [
+            Update(node, ZERO, Report(20, {name: float(loss)}), ZERO, round=number)
+            for node, loss in enumerate(told)
+        ]
+        verdict = defence.weigh(Updates(updates)).checked(10)
+    assert flagged(verdict) == [BAD]
+
+
+def test_a_round_of_few_replies_does_not_clear_whoever_is_flagged() -> None:
+    defence = IsolationForestWeighting()
+    claim(defence, 12, bad=(BAD,))
+    few = losses_of(np.ones((3, 4)), np.ones((3, 4)), 13)
+    assert share(defence.weigh(few).checked(3))[BAD] < 0.05
