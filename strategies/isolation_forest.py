@@ -183,15 +183,17 @@ def _evidence(average: Floats) -> Floats:
     """Return the evidence against each hospital's records and conduct, shape (n, 2)."""
     received, epoch, own, harm, turn, noise, length = average.T
     doubt = np.maximum(received, 0.0)
-    claims = np.maximum(np.minimum(received, epoch), 0.0) + 0.5 * np.maximum(received - 3.0, 0.0)
-    # Records that the received model does not fit explain a model that does not fit the server's images: a contradiction
-    # is what they do not explain.
+    # Another scanner makes a hospital's records fit the received model badly and its model fit the server's images
+    # badly. But it learns them within the epoch, and its update goes with the others'.
+    claims = np.maximum(np.minimum(received, epoch), 0.0)
+    claims += 0.5 * np.maximum(received - 3.0, 0.0) * np.clip(turn / 2, 0.0, 1.0) ** 2
+    # A contradiction is what such records do not explain.
     records = claims + np.maximum(own - 2 * doubt, 0.0)
     # Help, the opposite of harm, counts for a hospital, the less the more its records are in doubt. It explains why one
     # turns from the others that knows what they do not, and there it counts twice more.
     help = np.minimum(harm, 0.0) * np.clip(1 - doubt / 5, 0.0, 1.0)
     turned = np.where(turn > 0, np.maximum(turn + 2 * help, 0.0), turn)
-    conduct = np.maximum(harm, 0.0) + help + turned + noise + np.maximum(length, 0.0)
+    conduct = np.maximum(harm - doubt, 0.0) + help + turned + noise + np.maximum(length, 0.0)
     return np.column_stack([records, conduct])
 
 
