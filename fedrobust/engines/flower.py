@@ -17,6 +17,7 @@ from flwr.clientapp import ClientApp
 from flwr.serverapp import Grid, ServerApp
 
 from fedrobust.config import Settings
+from fedrobust.engines.restarting import RestartingGrid
 from fedrobust.errors import UserError
 
 __all__ = ["enter_working_folder", "run_on_flower"]
@@ -57,7 +58,7 @@ def run_on_flower(client_app: ClientApp, settings: Settings, main: Callable[[Gri
     def guarded(grid: Grid, context: Context) -> None:
         """Run, and keep what is raised for the caller's thread."""
         try:
-            main(grid)
+            main(RestartingGrid(grid))
         except BaseException as error:  # noqa: BLE001 - carried out of Flower's thread and raised below
             caught.append(error)
 
