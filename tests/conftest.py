@@ -6,6 +6,9 @@ import os
 from pathlib import Path
 
 import pytest
+from browser import artefacts, chromium, visit
+
+__all__ = ["artefacts", "chromium", "data_root", "visit"]
 
 
 @pytest.fixture

@@ -1,0 +1,1 @@
+"""Reports: one self-contained HTML page of a run or of a suite, which works offline."""

@@ -1,0 +1,167 @@
+"""A suite's results as its page looks at them: conditions by contenders, and figures written for reading."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote
+
+from fedrobust.reports.tables import number
+
+__all__ = ["SuiteView", "digits", "interval_text", "join", "load_suite", "run_link", "shade"]
+
+Labels = tuple[str, ...]
+
+#: Stand for the marks of rows, in the order in which the marks occur.
+_SIGNS = "†‡§¶"
+
+#: Narrowest range of a metric that the heat map's colours span: what lies closer together shall look alike.
+_NARROWEST = {"share": 0.05, "percent": 5.0, "count": 1.0}
+
+
+@dataclass(frozen=True)
+class SuiteView:
+    """What ``suite.json`` and ``costs.json`` hold, by condition and contender.
+
+    Attributes
+    ----------
+    results : mapping
+        The content of ``suite.json``.
+    costs : sequence of mapping
+        The rows of ``costs.json``; empty if there is no such file.
+    """
+
+    results: Mapping[str, Any]
+    costs: Sequence[Mapping[str, Any]] = ()
+
+    @property
+    def contender_axis(self) -> str:
+        """Return the name of the axis whose labels are compared."""
+        return str(self.results["contenders"])
+
+    @cached_property
+    def contenders(self) -> list[str]:
+        """Return the labels that are compared, in the suite's order."""
+        return [label for axis in self.results["axes"] if self._compared(axis) for label in axis["labels"]]
+
+    @cached_property
+    def axes(self) -> list[Mapping[str, Any]]:
+        """Return the axes that make up a condition."""
+        return [axis for axis in self.results["axes"] if not self._compared(axis)]
+
+    @cached_property
+    def conditions(self) -> list[Labels]:
+        """Return the conditions that occur, in the order in which the suite names them."""
+        found = dict.fromkeys(self.condition(row["labels"]) for row in self.results["rows"])
+        return list(found)
+
+    @cached_property
+    def rows(self) -> dict[tuple[Labels, str], Mapping[str, Any]]:
+        """Return the rows by condition and contender."""
+        return {
+            (self.condition(row["labels"]), str(row["labels"][self.contender_axis])): row
+            for row in self.results["rows"]
+        }
+
+    @cached_property
+    def metrics(self) -> dict[str, Mapping[str, Any]]:
+        """Return what is said of each metric, by its key."""
+        return {metric["key"]: metric for metric in self.results["metrics"]}
+
+    @cached_property
+    def main(self) -> str | None:
+        """Return the metric that contenders are ranked by: accuracy, or else the first one."""
+        return "accuracy" if "accuracy" in self.metrics else next(iter(self.metrics), None)
+
+    @property
+    def seeds(self) -> int:
+        """Return how many seeds the suite has."""
+        return len(self.results["seeds"])
+
+    @cached_property
+    def marks(self) -> dict[str, str]:
+        """Return all marks that rows bear, each with the sign that stands for it."""
+        found = dict.fromkeys(mark for row in self.results["rows"] for mark in row.get("marks") or ())
+        return {
+            mark: _SIGNS[place] if place < len(_SIGNS) else f"[{place + 1}]"
+            for place, mark in enumerate(found)
+        }
+
+    def signs(self, row: Mapping[str, Any] | None) -> str:
+        """Return the signs of a row's marks; nothing for an unmarked one."""
+        return "" if row is None else "".join(self.marks[mark] for mark in row.get("marks") or ())
+
+    def condition(self, labels: Mapping[str, Any]) -> Labels:
+        """Return the condition that a row's labels name."""
+        return tuple(str(labels[axis["name"]]) for axis in self.axes if axis["name"] in labels)
+
+    def figure(self, condition: Labels, contender: str, key: str | None) -> Mapping[str, Any]:
+        """Return a metric's mean, interval and values; all empty where there are none."""
+        row = self.rows.get((condition, contender))
+        none: dict[str, Any] = {"mean": None, "low": None, "high": None, "values": []}
+        return none if row is None else {**none, **(row["metrics"].get(key) or {})}
+
+    def limits(self, key: str) -> tuple[float, float] | None:
+        """Return a metric's smallest and largest mean; None where it is defined nowhere."""
+        means = [self.figure(*place, key)["mean"] for place in self.rows]
+        known = [mean for mean in means if mean is not None]
+        return (min(known), max(known)) if known else None
+
+    def _compared(self, axis: Mapping[str, Any]) -> bool:
+        return bool(axis["name"] == self.results["contenders"])
+
+
+def load_suite(folder: Path) -> SuiteView:
+    """Read a suite's folder.
+
+    Parameters
+    ----------
+    folder : Path
+        Holds ``suite.json`` and perhaps ``costs.json``.
+
+    Returns
+    -------
+    SuiteView
+    """
+    results = json.loads((folder / "suite.json").read_text(encoding="utf-8"))
+    costs = folder / "costs.json"
+    return SuiteView(
+        results, json.loads(costs.read_text(encoding="utf-8"))["rows"] if costs.is_file() else ()
+    )
+
+
+def digits(unit: str) -> int:
+    """Return how many digits after the point a metric of this unit is written with."""
+    return 3 if unit == "share" else 1
+
+
+def interval_text(figure: Mapping[str, Any], unit: str) -> str:
+    """Write an interval as "low to high"; nothing where there is none."""
+    if figure["low"] is None or figure["high"] is None:
+        return ""
+    return " to ".join(number(figure[end], digits(unit)) for end in ("low", "high"))
+
+
+def shade(value: float, limits: tuple[float, float], metric: Mapping[str, Any]) -> float:
+    """Return how strongly a heat map's cell is coloured: 0 at the best figure, towards 1 at the worst.
+
+    A metric of which neither end is better is coloured by its size.
+    """
+    low, high = limits
+    span = max(high - low, _NARROWEST.get(metric["unit"], 0.0)) or 1.0
+    return (high - value) / span if metric["better"] == "higher" else (value - low) / span
+
+
+def run_link(run: str | None) -> str | None:
+    """Return the address of a run's page; a colon is written so that no path can be taken for a scheme."""
+    return None if run is None else quote(f"{run.rstrip('/')}/report.html", safe="/.~")
+
+
+def join(words: Iterable[str]) -> str:
+    """Write a list: "a, b and c"."""
+    *most, last = words
+    return f"{', '.join(most)} and {last}" if most else last
