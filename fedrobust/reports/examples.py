@@ -1,0 +1,115 @@
+"""Poisoned images beside their originals, as pictures inside the page."""
+
+from __future__ import annotations
+
+import base64
+import io
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+__all__ = ["Example", "poisoned_examples"]
+
+#: Longer sides are made smaller: they are looked at side by side.
+_SIDE = 256
+
+#: More pairs than these tell nothing new.
+_PAIRS = 12
+
+Image = NDArray[np.uint8]
+
+
+@dataclass(frozen=True)
+class Example:
+    """One image before and after a hospital poisoned it.
+
+    Attributes
+    ----------
+    hospital : int
+    attack, before, after : str
+        What was done, and the labels.
+    original, poisoned : str
+        PNG as ``data:`` addresses.
+    changed : float
+        Share of pixels that differ.
+    width, height : int
+        Of the picture in the page, in its own pixels.
+    """
+
+    hospital: int
+    attack: str
+    before: str
+    after: str
+    original: str
+    poisoned: str
+    changed: float
+    width: int
+    height: int
+
+    @property
+    def what(self) -> str:
+        """Return what was changed, in words."""
+        pixels = (
+            f"{100 * self.changed:.1f} % of the pixels changed" if self.changed else "the picture unchanged"
+        )
+        return pixels + (", the label kept" if self.before == self.after else ", another label")
+
+
+def poisoned_examples(folder: Path) -> list[Example]:
+    """Return the pairs of ``examples.safetensors``; none where no records are poisoned, or nothing can be read."""
+    path = folder / "examples.safetensors"
+    if not path.is_file():
+        return []
+    from safetensors import SafetensorError, safe_open
+
+    try:
+        with safe_open(path, framework="numpy") as file:
+            said = _said(file.metadata() or {})
+            return [
+                _example(file.get_tensor(f"original/{i}"), file.get_tensor(f"poisoned/{i}"), about)
+                for i, about in enumerate(said[:_PAIRS])
+            ]
+    except (SafetensorError, OSError, KeyError, ValueError):
+        return []
+
+
+def _said(metadata: Mapping[str, str]) -> list[Mapping[str, Any]]:
+    """Return what is said of each pair: the file's one metadata text is a list, or holds it."""
+    found = json.loads(next(iter(metadata.values()), "[]"))
+    if isinstance(found, Mapping):
+        found = next((value for value in found.values() if isinstance(value, list)), [])
+    return list(found)
+
+
+def _example(original: Image, poisoned: Image, about: Mapping[str, Any]) -> Example:
+    height, width = original.shape[-2:]
+    return Example(
+        hospital=int(about["hospital"]),
+        attack=str(about.get("attack", "")),
+        before=str(about.get("before", "")),
+        after=str(about.get("after", "")),
+        original=_png(original),
+        poisoned=_png(poisoned),
+        changed=float((original != poisoned).any(axis=0).mean()),
+        width=width,
+        height=height,
+    )
+
+
+def _png(image: Image) -> str:
+    """Return a (C, H, W) image as a PNG in a ``data:`` address."""
+    from PIL import Image as Pillow
+
+    if image.dtype != np.uint8 or image.ndim != 3:
+        raise ValueError(f"an image of {image.dtype} and shape {image.shape}")
+    plane = image[0] if image.shape[0] != 3 else np.moveaxis(image, 0, -1)
+    picture = Pillow.fromarray(np.ascontiguousarray(plane))
+    picture.thumbnail((_SIDE, _SIDE))
+    file = io.BytesIO()
+    picture.save(file, format="PNG")
+    return "data:image/png;base64," + base64.b64encode(file.getvalue()).decode("ascii")

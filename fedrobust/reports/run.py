@@ -1,0 +1,125 @@
+"""The page of one run, from its folder alone: neither data nor torch are needed."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from fedrobust.reports import details, figures
+from fedrobust.reports.examples import poisoned_examples
+from fedrobust.reports.headline import headline, notes
+from fedrobust.reports.page import render
+from fedrobust.reports.record import Record, read_run
+from fedrobust.reports.tables import Table
+
+__all__ = ["run_page"]
+
+Figures = dict[str, Mapping[str, Any]]
+
+
+def run_page(folder: Path) -> str:
+    """Return the HTML page of a run.
+
+    Parameters
+    ----------
+    folder : Path
+        A run folder; what an older run did not write there is said to be not recorded.
+
+    Raises
+    ------
+    UserError
+        If it is not the folder of a finished run.
+    """
+    record = read_run(folder)
+    plots: Figures = {}
+    tables: dict[str, Table] = {}
+    _add_rounds(record, plots, tables)
+    _add_data(record, plots, tables)
+    _add_test(record, plots, tables)
+    return render(
+        "run.html.j2",
+        figures=plots,
+        run=record,
+        headline=headline(record),
+        notes=notes(record),
+        key_figures=details.key_figures(record),
+        tables=tables,
+        examples=poisoned_examples(folder),
+        defence_mib=details.defence_mib(record),
+        command=f"python -m fedrobust.simulate --config {_quoted(folder / 'settings.toml')}",
+        facts=sorted(
+            {
+                fact
+                for part in record.evaluation.get("splits", {}).values()
+                for fact in part.get("missing") or ()
+            }
+        ),
+    )
+
+
+def _add_rounds(record: Record, plots: Figures, tables: dict[str, Table]) -> None:
+    tables["hospitals"] = details.hospitals_table(record)
+    tables["faults"] = details.faults_table(record)
+    if record.rounds:
+        plots["curves"], tables["curves"] = figures.curves(record), details.curves_table(record)
+    if record.judged and record.hospitals:
+        plots["trust"] = figures.trust(record)
+    losses = figures.losses(record)
+    if losses["choices"]:
+        plots["losses"], tables["losses"] = losses, details.losses_table(record)
+    if record.timings:
+        rounds = [entry.get("round", 0) for entry in record.timings]
+        plots["time"] = figures.phases(rounds, details.seconds_by_phase(record))
+        tables["time"] = details.time_table(record)
+
+
+def _add_data(record: Record, plots: Figures, tables: dict[str, Table]) -> None:
+    classes = record.classes
+    holding = [hospital for hospital in record.hospitals if hospital.counts]
+    if holding and classes:
+        names = [figures.hospital_label(hospital) for hospital in holding]
+        counts = [hospital.counts for hospital in holding]
+        plots["held"] = {
+            "choices": {
+                "images": figures.class_counts(names, counts, classes, "hospital", False),
+                "shares": figures.class_counts(names, counts, classes, "hospital", True),
+            }
+        }
+        tables["held"] = details.counts_table(names, counts, classes, [h.missing for h in holding])
+    splits: Mapping[str, Any] = record.evaluation.get("splits") or {}
+    if splits and classes:
+        parts = list(splits)
+        counts_of = [tuple(splits[part].get("counts") or ()) for part in parts]
+        plots["splits"] = figures.class_counts(parts, counts_of, classes, "part", True)
+        lacks = [splits[part].get("missing") or {} for part in parts]
+        tables["splits"] = details.counts_table(parts, counts_of, classes, lacks)
+
+
+def _add_test(record: Record, plots: Figures, tables: dict[str, Table]) -> None:
+    classes = record.classes
+    parts = {part: record.evaluation.get(part) or {} for part in ("clean", "noisy")}
+    for part, told in parts.items():
+        if told.get("confusion"):
+            plots[f"confusion-{part}"] = figures.confusion(told["confusion"], classes)
+            tables[f"confusion-{part}"] = details.confusion_table(told["confusion"], classes, part)
+    found: dict[str, Sequence[float | None]] = {
+        part: told["sensitivity"] for part, told in parts.items() if told.get("sensitivity")
+    }
+    if found:
+        plots["classes"], tables["classes"] = figures.per_class(found, classes), details.classes_table(record)
+    bins = {part: told["calibration"] for part, told in parts.items() if told.get("calibration")}
+    if bins:
+        plots["calibration"] = figures.calibration(bins)
+        tables["calibration"] = details.calibration_table(bins)
+    tables["drop"] = details.drop_table(record)
+    if any(hospital.accuracy is not None for hospital in record.hospitals):
+        plots["accuracies"] = figures.by_hospital(record.hospitals)
+        tables["accuracies"] = details.accuracies_table(record)
+    tables["provenance"] = details.provenance_table(record)
+
+
+def _quoted(path: Path) -> str:
+    import shlex
+
+    return shlex.quote(str(path))
