@@ -7,17 +7,31 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
+from statistics import fmean
 from typing import Any
 from urllib.parse import quote
 
 from fedrobust.reports.tables import number
 
-__all__ = ["SuiteView", "digits", "interval_text", "join", "load_suite", "run_link", "shade"]
+__all__ = [
+    "BOUND",
+    "SuiteView",
+    "digits",
+    "interval_text",
+    "is_bound",
+    "join",
+    "load_suite",
+    "run_link",
+    "shade",
+]
 
 Labels = tuple[str, ...]
 
 #: Stand for the marks of rows, in the order in which the marks occur.
 _SIGNS = "†‡§¶"
+
+#: How the marks begin that make a row a bound; other marks are remarks.
+BOUND = ("oracle", "other data")
 
 #: Narrowest range of a metric that the heat map's colours span: what lies closer together shall look alike.
 _NARROWEST = {"share": 0.05, "percent": 5.0, "count": 1.0}
@@ -40,13 +54,14 @@ class SuiteView:
 
     @property
     def contender_axis(self) -> str:
-        """Return the name of the axis whose labels are compared."""
-        return str(self.results["contenders"])
+        """Return the name of the axis whose labels are compared; "figure" where nothing is."""
+        return str(self.results["contenders"] or "figure")
 
     @cached_property
     def contenders(self) -> list[str]:
-        """Return the labels that are compared, in the suite's order."""
-        return [label for axis in self.results["axes"] if self._compared(axis) for label in axis["labels"]]
+        """Return the labels that are compared, in the suite's order; one empty label where nothing is."""
+        compared = [axis for axis in self.results["axes"] if self._compared(axis)]
+        return [str(label) for axis in compared for label in axis["labels"]] or [""]
 
     @cached_property
     def axes(self) -> list[Mapping[str, Any]]:
@@ -63,7 +78,7 @@ class SuiteView:
     def rows(self) -> dict[tuple[Labels, str], Mapping[str, Any]]:
         """Return the rows by condition and contender."""
         return {
-            (self.condition(row["labels"]), str(row["labels"][self.contender_axis])): row
+            (self.condition(row["labels"]), self.contender(row["labels"])): row
             for row in self.results["rows"]
         }
 
@@ -74,8 +89,24 @@ class SuiteView:
 
     @cached_property
     def main(self) -> str | None:
-        """Return the metric that contenders are ranked by: accuracy, or else the first one."""
-        return "accuracy" if "accuracy" in self.metrics else next(iter(self.metrics), None)
+        """Return the metric that contenders are ranked by: the suite's, accuracy, or else the first one."""
+        wanted = (self.results.get("metric"), "accuracy", *self.metrics)
+        return next((key for key in wanted if key in self.metrics), None)
+
+    @property
+    def unit(self) -> str:
+        """Return the unit of the metric that contenders are ranked by."""
+        return str(self.metrics[self.main]["unit"]) if self.main else "share"
+
+    @property
+    def measure(self) -> str:
+        """Return the name of the metric that contenders are ranked by."""
+        return str(self.metrics[self.main]["name"]) if self.main else "accuracy"
+
+    @property
+    def sign(self) -> int:
+        """Return -1 if a smaller figure of the metric that contenders are ranked by is better, else 1."""
+        return -1 if self.main and self.metrics[self.main]["better"] == "lower" else 1
 
     @property
     def seeds(self) -> int:
@@ -95,6 +126,16 @@ class SuiteView:
         """Return the signs of a row's marks; nothing for an unmarked one."""
         return "" if row is None else "".join(self.marks[mark] for mark in row.get("marks") or ())
 
+    @cached_property
+    def bounds(self) -> frozenset[str]:
+        """Return the contenders that are never winners: bounds, and those that lack conditions."""
+        unranked = {str(entry["label"]) for entry in self.results["ranking"] if entry.get("marks")}
+        return frozenset(unranked | {label for (_, label), row in self.rows.items() if is_bound(row)})
+
+    def contender(self, labels: Mapping[str, Any]) -> str:
+        """Return the contender that a row's labels name."""
+        return str(labels.get(self.contender_axis, ""))
+
     def condition(self, labels: Mapping[str, Any]) -> Labels:
         """Return the condition that a row's labels name."""
         return tuple(str(labels[axis["name"]]) for axis in self.axes if axis["name"] in labels)
@@ -104,6 +145,24 @@ class SuiteView:
         row = self.rows.get((condition, contender))
         none: dict[str, Any] = {"mean": None, "low": None, "high": None, "values": []}
         return none if row is None else {**none, **(row["metrics"].get(key) or {})}
+
+    def contender_signs(self, contender: str) -> str:
+        """Return the signs of all marks that any row of a contender bears."""
+        rows = [row for (_, label), row in self.rows.items() if label == contender]
+        return "".join(dict.fromkeys(sign for row in rows for sign in self.signs(row)))
+
+    def bound_marks(self, contender: str) -> list[str]:
+        """Return the marks that make any row of a contender a bound."""
+        rows = [row for (_, label), row in self.rows.items() if label == contender]
+        return [mark for row in rows for mark in row.get("marks") or () if mark.startswith(BOUND)]
+
+    def cost(self, contender: str, key: str) -> float | None:
+        """Return a contender's cost over the conditions: mean of the seconds, largest of the memory."""
+        rows = [row for row in self.costs if self.contender(row["labels"]) == contender]
+        known = [row[key] for row in rows if row.get(key) is not None]
+        if not known:
+            return None
+        return float(max(known) if key == "defence_mib" else fmean(known))
 
     def limits(self, key: str) -> tuple[float, float] | None:
         """Return a metric's smallest and largest mean; None where it is defined nowhere."""
@@ -132,6 +191,11 @@ def load_suite(folder: Path) -> SuiteView:
     return SuiteView(
         results, json.loads(costs.read_text(encoding="utf-8"))["rows"] if costs.is_file() else ()
     )
+
+
+def is_bound(row: Mapping[str, Any]) -> bool:
+    """Return whether a row cannot be compared with others: it is told what they are not, or has other data."""
+    return any(mark.startswith(BOUND) for mark in row.get("marks") or ())
 
 
 def digits(unit: str) -> int:

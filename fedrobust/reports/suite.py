@@ -1,0 +1,67 @@
+"""The page of a suite: which contender holds up, how sure that is and what it costs, from the suite's own files alone."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+from fedrobust.reports.page import render
+from fedrobust.reports.suite_figures import cost_figure, dose_figure
+from fedrobust.reports.suite_reading import reading, sense, side, test_limit
+from fedrobust.reports.suite_rows import SHOWN, differences, rows, script_data
+from fedrobust.reports.suite_tables import cost_table, dose_table, missing, ranking_table
+from fedrobust.reports.suite_view import BOUND, digits, interval_text, load_suite
+from fedrobust.reports.suite_words import facts, headline
+
+__all__ = ["suite_page"]
+
+
+def suite_page(folder: Path) -> str:
+    """Return a suite's page.
+
+    Parameters
+    ----------
+    folder : Path
+        Holds ``suite.json`` and, if costs were measured, ``costs.json``. Links lead from here to the runs' pages.
+
+    Returns
+    -------
+    str
+        One HTML file.
+    """
+    view = load_suite(folder)
+    made, compared = rows(view), differences(view)
+    cost = cost_figure(view)
+    figures = {"cost": cost} if cost else {}
+    if view.results["dose"] is not None:
+        figures["dose"] = dose_figure(view)
+    return render(
+        "suite.html.j2",
+        figures=figures,
+        data={"suite": script_data(view, made, compared)},
+        scripts=("suite.js",),
+        styles=("suite.css",),
+        suite=view.results,
+        view=view,
+        plots=figures,
+        headline=headline(view),
+        facts=facts(view),
+        reading=reading(view),
+        rows=made,
+        by_place={(row["condition"], row["contender"]): number for number, row in enumerate(made)},
+        shown=[key for key in SHOWN if key in view.metrics] or list(view.metrics)[:6],
+        compared=compared,
+        ranking=ranking_table(view),
+        costs=cost_table(view),
+        doses=dose_table(view) if view.results["dose"] is not None else None,
+        missing=missing(view),
+        settings=json.dumps(view.results["settings"], indent=2, ensure_ascii=False),
+        sense={key: sense(metric) for key, metric in view.metrics.items()},
+        side={key: side(metric, view.results["reference"]) for key, metric in view.metrics.items()},
+        test=test_limit(view),
+        bound=BOUND,
+        digits=digits,
+        interval=lambda found, unit: (
+            interval_text({"low": found[1], "high": found[2]}, unit) if found else "–"
+        ),
+    )
