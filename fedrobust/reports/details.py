@@ -9,9 +9,8 @@ from typing import Any
 
 from fedrobust.evaluation.drop import DROP_METRICS
 from fedrobust.reports.figures import METRICS, SINGLE
-from fedrobust.reports.headline import counted
-from fedrobust.reports.palette import ROLES
-from fedrobust.reports.record import Hospital, Record
+from fedrobust.reports.palette import FLAG, ROLES
+from fedrobust.reports.record import Hospital, Record, fair_shares
 from fedrobust.reports.tables import Column, Table, number, percent, share
 
 __all__ = ["KeyFigure", "key_figures"]
@@ -136,19 +135,43 @@ def said(hospital: Hospital) -> str:
 
 
 def losses_table(record: Record) -> Table:
-    """Return claimed losses, a row a round and hospital."""
-    rows = []
-    for report in record.reports:
-        told = {key: report.get(key) or [] for key in ("loss", "received_loss", "num_examples")}
-        for i, n in enumerate(report.get("hospitals") or ()):
-            rows.append([report["round"], n, *(v[i] if i < len(v) else None for v in told.values())])
-    columns: list[Column | str] = [
-        "round",
-        "hospital",
-        Column("training loss", 4),
-        Column("loss of the received model", 4),
-    ]
-    return Table("What hospitals claimed", [*columns, "images"], rows)
+    """Return claimed losses, a row a hospital, in up to ten of the rounds."""
+    chosen = _some(record.reports)
+    columns: list[Column | str] = ["hospital", "truth"]
+    rows: list[list[Any]] = [[hospital.number, said(hospital)] for hospital in record.hospitals]
+    for report in chosen:
+        for key, name in (("loss", "training"), ("received_loss", "received")):
+            told = dict(zip(report.get("hospitals") or (), report.get(key) or (), strict=False))
+            columns.append(Column(f"round {report['round']}, {name}", 3))
+            for row in rows:
+                row.append(told.get(row[0]))
+    return Table(f"Losses that hospitals claimed{_of(chosen, record.reports)}", columns, rows)
+
+
+def trust_table(record: Record) -> Table:
+    """Return weights in fair shares, a row a hospital, in up to ten of the rounds; flags are marked."""
+    chosen = _some(record.judged)
+    columns: list[Column | str] = ["hospital", "truth"]
+    rows: list[list[Any]] = [[hospital.number, said(hospital)] for hospital in record.hospitals]
+    for verdict in chosen:
+        shares = fair_shares(verdict)
+        columns.append(Column(f"round {verdict['round']}", 2))
+        for row in rows:
+            mark = f" {FLAG}" if row[0] in verdict.get("flagged", ()) else ""
+            weight = shares.get(row[0])
+            row.append(f"{number(weight, 2)}{mark}" if mark else weight)
+    return Table(f"Weights in fair shares, {FLAG} flagged{_of(chosen, record.judged)}", columns, rows)
+
+
+def _some(lines: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
+    """Return up to ten lines, evenly spread, the first and the last among them: a table of all would be the page."""
+    if len(lines) <= 10:
+        return list(lines)
+    return [lines[round(i * (len(lines) - 1) / 9)] for i in range(10)]
+
+
+def _of(chosen: Sequence[object], lines: Sequence[object]) -> str:
+    return f" ({len(chosen)} of {len(lines)} rounds)" if len(chosen) < len(lines) else ""
 
 
 def counts_table(
@@ -221,7 +244,7 @@ def faults_table(record: Record) -> Table:
         for entry in record.rounds
         for fault in entry.get("faults") or ()
     ]
-    return Table(f"{counted(len(rows)).capitalize()} lost", ["round", "hospital", "reason"], rows)
+    return Table("Rounds that hospitals lost", ["round", "hospital", "reason"], rows)
 
 
 def seconds_by_phase(record: Record) -> dict[str, list[float]]:
@@ -237,7 +260,7 @@ def time_table(record: Record) -> Table:
     rows: list[list[Any]] = []
     for name, values in seconds_by_phase(record).items():
         later = [v for v, entry in zip(values, record.timings, strict=True) if entry.get("round", 0) > 1]
-        rows.append([name, sum(values), statistics.median(later) if later else None])
+        rows.append([name, sum(values), statistics.median(later) if any(later) else None])
     rows.sort(key=lambda row: -row[1])
     columns: list[Column | str] = [
         "phase",

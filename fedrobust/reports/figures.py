@@ -9,6 +9,7 @@ from typing import Any
 from fedrobust.reports.palette import (
     CLASSES,
     FLAG,
+    MARKERS,
     ROLES,
     SCALE,
     axis,
@@ -16,6 +17,7 @@ from fedrobust.reports.palette import (
     label,
     line,
     rounds_axis,
+    shaded,
 )
 from fedrobust.reports.record import Hospital, Record, fair_shares
 
@@ -102,21 +104,11 @@ def trust(record: Record) -> Figure:
         "zmin": 0,
         "zmax": 2,
         "colorscale": SCALE,
-        "xgap": 1,
+        "xgap": 1 if len(rounds) <= 60 else 0,
         "ygap": 1,
         "hoverongaps": False,
         "hovertemplate": "hospital %{y}<br>round %{x}: %{z:.2f} of a fair share<extra></extra>",
-        "colorbar": {
-            "orientation": "h",
-            "thickness": 10,
-            "len": 1,
-            "x": 0.5,
-            "y": 1.0,
-            "yanchor": "bottom",
-            "title": {"text": "weight in fair shares", "side": "top"},
-            "tickvals": [0, 0.5, 1, 1.5, 2],
-            "ticktext": ["0", "½", "1", "1½", "2 or more"],
-        },
+        "showscale": False,
     }
     marks = {
         "type": "scatter",
@@ -135,9 +127,9 @@ def trust(record: Record) -> Figure:
     }
     return figure(
         [heat, marks],
-        int(130 + row * len(names)),
-        xaxis=rounds_axis(rounds) | {"showgrid": False},
-        yaxis=axis(autorange="reversed", type="category", showgrid=False, dtick=1),
+        56 + row * len(names),
+        xaxis=rounds_axis(rounds) | {"showgrid": False, "range": [rounds[0] - 0.5, rounds[-1] + 0.5]},
+        yaxis=axis(type="category", showgrid=False, dtick=1, range=[len(names) - 0.5, -0.5]),
     )
 
 
@@ -174,18 +166,25 @@ def _loss_line(hospital: Hospital, rounds: Sequence[int], values: Sequence[Any])
     role = ROLES[hospital.role]
     plain = hospital.role == "honest"
     group = f"{role.mark} {label(hospital.attack, 28) if hospital.attack else 'honest'}"
-    return {
-        "type": "scatter",
-        "mode": "lines+markers",
-        "name": group,
-        "legendgroup": group,
-        "x": list(rounds),
-        "y": list(values),
-        "line": {"color": role.colour, "dash": role.dash, "width": 1.2 if plain else 2.5},
-        "marker": {"color": role.colour, "symbol": role.symbol, "size": 4 if plain else 9},
-        "opacity": 0.6 if plain else 1,
-        "hovertemplate": f"hospital {hospital_label(hospital, attack=True)}<br>round %{{x}}: %{{y:.3f}}<extra></extra>",
-    }
+    return shaded(
+        {
+            "type": "scatter",
+            "mode": "lines+markers",
+            "name": group,
+            "legendgroup": group,
+            "x": list(rounds),
+            "y": list(values),
+            "line": {"color": role.colour, "dash": role.dash, "width": 1.2 if plain else 2.5},
+            "marker": {
+                "color": role.colour,
+                "symbol": role.symbol,
+                "size": 4 if plain else 9,
+                "maxdisplayed": MARKERS,
+            },
+            "opacity": 0.6 if plain else 1,
+            "hovertemplate": f"hospital {hospital_label(hospital, attack=True)}<br>round %{{x}}: %{{y:.3f}}<extra></extra>",
+        }
+    )
 
 
 def class_counts(
@@ -216,6 +215,7 @@ def class_counts(
         340 + 12 * (len(classes) // 4),
         barmode="stack",
         bargap=0.15,
+        legend={"traceorder": "normal"},
         xaxis=axis(title, type="category", showgrid=False),
         yaxis=axis("share of its images" if share else "images"),
     )
@@ -244,9 +244,7 @@ def confusion(counts: Sequence[Sequence[int]], classes: Sequence[str]) -> Figure
     return figure(
         [heat],
         min(620, 150 + (44 if len(names) <= 8 else 24) * len(names)),
-        xaxis=axis(
-            "predicted", type="category", showgrid=False, dtick=1, tickangle=0 if len(names) <= 4 else -45
-        ),
+        xaxis=axis("predicted", type="category", showgrid=False, dtick=1),
         yaxis=axis("truth", type="category", showgrid=False, dtick=1, autorange="reversed"),
     )
 
@@ -298,15 +296,17 @@ def by_hospital(hospitals: Sequence[Hospital]) -> Figure:
         of_role = [h for h in hospitals if h.role == role and h.accuracy is not None]
         if of_role:
             traces.append(
-                {
-                    "type": "scatter",
-                    "mode": "markers",
-                    "name": f"{style.mark} {role}",
-                    "x": [str(h.number) for h in of_role],
-                    "y": [h.accuracy for h in of_role],
-                    "marker": {"color": style.colour, "symbol": style.symbol, "size": 11},
-                    "hovertemplate": "hospital %{x}: %{y:.3f}<extra></extra>",
-                }
+                shaded(
+                    {
+                        "type": "scatter",
+                        "mode": "markers",
+                        "name": f"{style.mark} {role}",
+                        "x": [str(h.number) for h in of_role],
+                        "y": [h.accuracy for h in of_role],
+                        "marker": {"color": style.colour, "symbol": style.symbol, "size": 11},
+                        "hovertemplate": "hospital %{x}: %{y:.3f}<extra></extra>",
+                    }
+                )
             )
     order = [str(h.number) for h in sorted(hospitals, key=lambda h: h.number)]
     return figure(
@@ -338,6 +338,7 @@ def phases(rounds: Sequence[int], seconds: Mapping[str, Sequence[float]]) -> Fig
         traces,
         300,
         barmode="stack",
+        legend={"traceorder": "normal"},
         xaxis=axis("round", type="category", showgrid=False, dtick=every),
         yaxis=axis("seconds"),
     )

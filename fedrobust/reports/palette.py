@@ -43,8 +43,15 @@ CLASSES: tuple[tuple[str, str], ...] = tuple(
     for colour in (_BLUE, _ORANGE, _GREEN, _PURPLE, _SKY, _VERMILION, "#8A8F98")
 )
 
+#: More markers than these on one line hide each other.
+MARKERS = 25
+
 #: The mark of a flag in the trust timeline.
 FLAG = "✕"
+
+
+#: Those of the colours that the page has in a lighter shade for dark surroundings.
+_SHADED = {_BLUE: "blue", _VERMILION: "vermilion", _GREEN: "green"}
 
 
 class Role:
@@ -88,19 +95,38 @@ def axis(title: str = "", **more: Any) -> dict[str, Any]:
 
 def rounds_axis(rounds: Sequence[int]) -> dict[str, Any]:
     """Return the axis of the rounds, with a tick at whole numbers only."""
-    return axis("round", dtick=max(1, -(-len(rounds) // 10)), tickformat="d")
+    beside = max(0.2, 0.02 * len(rounds))
+    ends = [rounds[0] - beside, rounds[-1] + beside]
+    return axis("round", dtick=max(1, -(-len(rounds) // 10)), tickformat="d", range=ends)
 
 
 def line(name: str, x: Sequence[Any], y: Sequence[Any], place: int, **more: Any) -> dict[str, Any]:
     """Return one line of a plot in the style of its place."""
     style = LINES[place % len(LINES)]
-    return {
-        "type": "scatter",
-        "mode": "lines+markers",
-        "name": name,
-        "x": list(x),
-        "y": list(y),
-        "line": {"color": style["color"], "dash": style["dash"], "width": 2},
-        "marker": {"color": style["color"], "symbol": style["symbol"], "size": 7 if len(x) <= 40 else 4},
-        **more,
+    return shaded(
+        {
+            "type": "scatter",
+            "mode": "lines+markers",
+            "name": name,
+            "x": list(x),
+            "y": list(y),
+            "line": {"color": style["color"], "dash": style["dash"], "width": 2},
+            "marker": {
+                "color": style["color"],
+                "symbol": style["symbol"],
+                "size": 7,
+                "maxdisplayed": MARKERS,
+            },
+            **more,
+        }
+    )
+
+
+def shaded(trace: dict[str, Any]) -> dict[str, Any]:
+    """Return a trace whose line and markers follow the page's theme, where the page has a shade of their colour."""
+    names = {
+        f"{part}.color": _SHADED[trace[part]["color"]]
+        for part in ("line", "marker")
+        if trace.get(part, {}).get("color") in _SHADED
     }
+    return {**trace, "meta": {"colours": names}} if names else trace

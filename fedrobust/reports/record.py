@@ -130,9 +130,9 @@ class Record:
     def _hospital(self, number: int) -> Hospital:
         role = "malicious" if number in self.malicious else "odd" if number in self.odd else "honest"
         told: Json = next((h for h in self.evaluation.get("hospitals", ()) if h.get("number") == number), {})
-        counts = (
-            told.get("counts") or self.manifest.get("data", {}).get("hospitals", {}).get(str(number)) or ()
-        )
+        # One with data of its own, which the server does not know, has None there; an older run has nothing.
+        held = self.manifest.get("data", {}).get("hospitals", {}).get(str(number))
+        counts = told.get("counts", held) or ()
         accuracy = told.get("accuracy")
         if accuracy is None and self.rounds:
             every = self.rounds[-1].get("hospital_accuracy") or ()

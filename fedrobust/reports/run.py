@@ -64,7 +64,7 @@ def _add_rounds(record: Record, plots: Figures, tables: dict[str, Table]) -> Non
     if record.rounds:
         plots["curves"], tables["curves"] = figures.curves(record), details.curves_table(record)
     if record.judged and record.hospitals:
-        plots["trust"] = figures.trust(record)
+        plots["trust"], tables["trust"] = figures.trust(record), details.trust_table(record)
     losses = figures.losses(record)
     if losses["choices"]:
         plots["losses"], tables["losses"] = losses, details.losses_table(record)

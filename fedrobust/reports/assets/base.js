@@ -18,7 +18,7 @@ const fedrobust = (() => {
 
   function colours() {
     const style = getComputedStyle(root);
-    const names = ["ink", "muted", "line", "grid", "surface", "paper", "accent", "bad", "good"];
+    const names = ["ink", "muted", "line", "grid", "surface", "paper", "accent", "bad", "good", "blue", "vermilion", "green"];
     return Object.fromEntries(names.map((name) => [name, style.getPropertyValue(`--${name}`).trim()]));
   }
 
