@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-__all__ = ["Reading", "digits"]
+__all__ = ["Reading", "digits", "listed", "several"]
 
 Row = Mapping[str, Any]
 

@@ -1,0 +1,289 @@
+"""A suite's results in a terminal, made for 80 columns: nothing is cut off, what is too wide becomes several tables."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from itertools import groupby, product
+from statistics import fmean
+from typing import Any
+
+from rich.console import Console
+from rich.text import Text
+
+from fedrobust.suites.layout import print_grid, print_lines
+from fedrobust.suites.reading import Reading, digits, listed, several
+
+__all__ = ["print_suite"]
+
+Results = Mapping[str, Any]
+Condition = tuple[str, ...]
+
+_MISSING = 8  # most sentences on missing cells
+_LOWEST_P = 0.001
+# Headings short enough for all of them to stand in one table of 80 columns.
+_DETECTION = {
+    "detection_precision": "precision",
+    "detection_recall": "recall",
+    "detection_auroc": "AUROC",
+    "false_flags": "false flags",
+    "benign_false_flags": "false flags, clean",
+    "honest_lost": "honest lost",
+    "attacker_weight": "attackers' weight",
+}
+
+
+def print_suite(
+    results: Results,
+    costs: Mapping[str, Any] | None = None,
+    console: Console | None = None,
+    metric: str = "accuracy",
+) -> None:
+    """Print what came out of a suite.
+
+    In this order: what a reader must know first, the metric of each contender under each condition, ranks, differences
+    to the reference, detection, doses, costs, what is missing. What the suite does not have is left out.
+
+    Parameters
+    ----------
+    results : mapping
+        What ``suite.json`` holds.
+    costs : mapping, optional
+        What ``costs.json`` holds.
+    console : rich.console.Console, optional
+        Else standard output.
+    metric : str
+        Key of the metric that is shown and that the suite ranks by. If the suite lacks it, its first one is shown.
+    """
+    console = console or Console()
+    reading = Reading(results)
+    key = metric if metric in reading.metrics else next(iter(reading.metrics), metric)
+    console.print(Text(results["title"], "bold"))
+    for note in results["notes"]:
+        console.print(Text(f"Note: {note}"))
+    _performance(console, results, reading, key)
+    _ranking(console, results, reading, key)
+    _differences(console, results, reading, key)
+    _detection(console, reading)
+    _dose(console, results, reading)
+    _costs(console, costs, reading)
+    _missing(console, results, reading)
+
+
+def _performance(console: Console, results: Results, reading: Reading, key: str) -> None:
+    unit = _unit(reading, key)
+
+    def cell(condition: Condition, contender: str) -> Text:
+        row = reading.row(condition, contender)
+        spread = reading.spread(condition, contender, key)
+        text = digits(spread["mean"], unit)
+        if spread["low"] is not None:
+            text += f" ±{digits((spread['high'] - spread['low']) / 2, unit)}"
+        own = [mark for mark in (row["marks"] if row else ()) if mark not in reading.common_marks(contender)]
+        best = row is not None and not row["marks"] and spread["mean"] is not None
+        best = best and spread["mean"] == reading.best(condition, key)
+        return Text(text + _signs(reading, own), "bold" if best else "")
+
+    seeds = len(results["seeds"])
+    over = f", mean over {several(seeds, 'seed')}" if seeds > 1 else ", one seed"
+    spread = [reading.spread(*place, key)["low"] for place in product(reading.conditions, reading.contenders)]
+    half = "± half of the 95 % interval" if any(low is not None for low in spread) else ""
+    _heading(console, f"{_name(reading, key)}{over}", half)
+    _print_grid(console, reading, cell, key)
+    for mark, sign in reading.signs.items():
+        console.print(Text(f"{sign} {mark}"))
+
+
+def _ranking(console: Console, results: Results, reading: Reading, key: str) -> None:
+    entries = sorted(
+        results["ranking"], key=lambda entry: (entry["rank_by_worst"] is None, entry["rank_by_worst"])
+    )
+    if not entries:
+        return
+    unit = _unit(reading, key)
+    header = [reading.axis, "worst case", "rank", "under", "mean", "rank", "mean rank"]
+    lines = [
+        [
+            _contender(reading, entry["label"]),
+            *(digits(entry["worst"], unit), _rank(entry["rank_by_worst"]), entry["worst_under"] or "–"),
+            *(digits(entry["mean"], unit), _rank(entry["rank_by_mean"]), _rank(entry["mean_rank"])),
+        ]
+        for entry in entries
+    ]
+    if len(reading.conditions) > 1:
+        _heading(console, "Ranks by worst case and by mean over the conditions")
+        print_lines(console, header, lines)
+    else:
+        _heading(console, "Ranks")
+        print_lines(console, [reading.axis, _name(reading, key), "rank"], [line[:3] for line in lines])
+    said_anew = [mark for entry in entries for mark in entry["marks"] if mark not in reading.signs]
+    for mark in dict.fromkeys(said_anew):
+        names = [entry["label"] for entry in entries if mark in entry["marks"]]
+        console.print(Text(f"{listed(names)}: {mark}."))
+
+
+def _differences(console: Console, results: Results, reading: Reading, key: str) -> None:
+    lines = [line for line in results["comparisons"] if line["metric"] == key]
+    if not lines:
+        return
+    unit = _unit(reading, key)
+    by_place = {reading.place(line["labels"]): line for line in lines}
+    tested = [line["p_holm"] for line in lines if line["p_holm"] is not None]
+    told_apart = len(set(tested)) > 1
+
+    def cell(condition: Condition, contender: str) -> Text:
+        line = by_place.get((condition, contender))
+        if line is None:
+            return Text("–")
+        text = digits(line["difference"], unit, signed=True)
+        if line["low"] is not None:
+            text += f" [{digits(line['low'], unit)}, {digits(line['high'], unit)}]"
+        return Text(text + (f" p {_p(line['p_holm'])}" if told_apart and line["p_holm"] is not None else ""))
+
+    about = "paired by seed"
+    about += ", 95 % interval" if any(line["low"] is not None for line in lines) else ""
+    if tested:
+        about += "; sign-flip p after Holm" + ("" if told_apart else f": {_p(tested[0])} throughout")
+    _heading(console, f"Difference to {results['reference']}, {_name(reading, key)}", about)
+    compared = [name for name in reading.contenders if name in {contender for _, contender in by_place}]
+    _print_grid(console, reading, cell, key, compared)
+
+
+def _detection(console: Console, reading: Reading) -> None:
+    """Print each contender's detection figures, averaged over the conditions in which they have a meaning."""
+    means = {
+        key: {name: _mean_over(reading, name, key) for name in reading.contenders}
+        for key in _DETECTION
+        if key in reading.metrics
+    }
+    keys = [key for key, column in means.items() if any(mean is not None for mean in column.values())]
+    names = [name for name in reading.contenders if any(means[key][name] is not None for key in keys)]
+    if not names:
+        return
+    lines = [
+        [_contender(reading, name), *(digits(means[key][name], _unit(reading, key)) for key in keys)]
+        for name in names
+    ]
+    _heading(console, "Detection and its price", "means where defined")
+    print_lines(console, [reading.axis, *(_DETECTION[key] for key in keys)], lines)
+
+
+def _dose(console: Console, results: Results, reading: Reading) -> None:
+    dose = results["dose"]
+    if not dose:
+        return
+    found = {reading.place(line["labels"]): line["dose"] for line in dose["smallest"]}
+    about = f"{_name(reading, dose['metric'])}; – where none does"
+    _heading(console, f"Smallest '{dose['axis']}' that costs {dose['drop']:g} points", about)
+    rows = list(dict.fromkeys(condition for condition, _ in found))
+    columns = list(dict.fromkeys(contender for _, contender in found))
+    cells = {place: Text("–" if value is None else f"{value:g}") for place, value in found.items()}
+    names = {name: _contender(reading, name) or dose["axis"] for name in columns}
+    others = [axis for axis in reading.axes if axis != dose["axis"]]
+    print_grid(console, (" · ".join(others), reading.axis), _said(rows), names, cells)
+
+
+def _costs(console: Console, costs: Mapping[str, Any] | None, reading: Reading) -> None:
+    rows = costs["rows"] if costs else []
+    lines = []
+    for contender in reading.contenders:
+        own = [row for row in rows if reading.place(row["labels"])[1] == contender]
+        if not own:
+            continue
+        seconds, aggregation, memory = (
+            [row[key] for row in own if row.get(key) is not None]
+            for key in ("seconds", "aggregation_s", "defence_mib")
+        )
+        lines.append(
+            [
+                _contender(reading, contender) or "all",
+                f"{fmean(seconds):.1f}" if seconds else "–",
+                f"{1000 * fmean(aggregation):.1f}" if aggregation else "–",
+                f"{max(memory):.1f}" if memory else "–",
+            ]
+        )
+    if lines:
+        _heading(console, "Costs", "means over the conditions; of memory the most")
+        print_lines(
+            console,
+            [reading.axis, "seconds a run", "aggregation, ms a round", "its extra memory, MiB"],
+            lines,
+        )
+
+
+def _missing(console: Console, results: Results, reading: Reading) -> None:
+    """Say which cells are missing, those of a row with the same fate in one sentence."""
+    sentences = []
+    for (labels, error), cells in groupby(
+        results["missing"], key=lambda cell: (cell["labels"], cell["error"])
+    ):
+        seeds = [str(cell["seed"]) for cell in cells]
+        condition, contender = reading.place(labels)
+        where = " · ".join([*condition, *filter(None, [contender])])
+        fate = "not run yet." if error is None else f"failed: {error}"
+        sentences.append(f"{where}, seed{'s' if len(seeds) > 1 else ''} {listed(seeds)}: {fate}")
+    if sentences:
+        _heading(console, f"Missing: {several(len(results['missing']), 'cell')}")
+    for sentence in sentences[:_MISSING]:
+        console.print(Text(sentence))
+    if len(sentences) > _MISSING:
+        console.print(Text(f"And {len(sentences) - _MISSING} more like these: see 'missing' in suite.json."))
+
+
+def _heading(console: Console, title: str, about: str = "") -> None:
+    console.print()
+    console.print(Text.assemble((title[:1].upper() + title[1:], "bold"), f" ({about})" if about else ""))
+
+
+def _print_grid(
+    console: Console,
+    reading: Reading,
+    cell: Callable[[Condition, str], Text],
+    key: str,
+    contenders: Sequence[str] | None = None,
+) -> None:
+    contenders = reading.contenders if contenders is None else contenders
+    cells = {(row, name): cell(row, name) for row in reading.conditions for name in contenders}
+    names = {name: _contender(reading, name) or _name(reading, key) for name in contenders}
+    print_grid(console, (_axes(reading), reading.axis), _said(reading.conditions), names, cells)
+
+
+def _axes(reading: Reading) -> str:
+    return " · ".join(reading.axes)
+
+
+def _said(conditions: Sequence[Condition]) -> dict[Condition, str]:
+    return {condition: " · ".join(condition) or "all" for condition in conditions}
+
+
+def _contender(reading: Reading, name: str) -> str:
+    """Return a contender's name with the signs of the marks that all its rows have."""
+    return name + _signs(reading, reading.common_marks(name))
+
+
+def _signs(reading: Reading, marks: Sequence[str]) -> str:
+    return "".join(reading.signs[mark] for mark in marks)
+
+
+def _name(reading: Reading, key: str) -> str:
+    if key not in reading.metrics:
+        return key
+    metric = reading.metrics[key]
+    return str(metric["name"]) + (" (%)" if metric["unit"] == "percent" else "")
+
+
+def _unit(reading: Reading, key: str) -> str:
+    return str(reading.metrics[key]["unit"]) if key in reading.metrics else "share"
+
+
+def _mean_over(reading: Reading, contender: str, key: str) -> float | None:
+    means = [reading.spread(condition, contender, key)["mean"] for condition in reading.conditions]
+    known = [mean for mean in means if mean is not None]
+    return fmean(known) if known else None
+
+
+def _rank(rank: float | None) -> str:
+    return "–" if rank is None else f"{rank:.3g}"
+
+
+def _p(p: float) -> str:
+    return f"< {_LOWEST_P}" if p < _LOWEST_P else f"{p:.2g}"
