@@ -6,6 +6,7 @@ import json
 import logging
 import threading
 import time
+import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -28,7 +29,7 @@ from fedrobust.server import Observer, Server
 if TYPE_CHECKING:
     import pandas as pd
 
-__all__ = ["Result", "existing", "run", "serve"]
+__all__ = ["Result", "existing", "keep_report", "run", "serve"]
 
 
 @dataclass(frozen=True)
@@ -83,6 +84,7 @@ def run(
     *,
     resume: bool = False,
     profile: Profile | None = None,
+    report: bool = True,
 ) -> Result:
     """Simulate one federation on the engine that the settings name.
 
@@ -95,6 +97,8 @@ def run(
         Go on from the last whole round of an unfinished run of these settings, to the same bits as an unbroken one.
     profile : Profile, optional
         Told where the time goes.
+    report : bool
+        Write ``report.html`` into the run folder.
 
     Returns
     -------
@@ -106,7 +110,10 @@ def run(
         If the settings do not fit together, the data or a plug-in.
     """
     with _flower_quiet():
-        return _run(settings, observer or _Silent(), resume, profile or Profile())
+        result = _run(settings, observer or _Silent(), resume, profile or Profile())
+    if report:
+        keep_report(result.folder)
+    return result
 
 
 def _run(settings: Settings, watcher: Observer, resume: bool, profile: Profile) -> Result:
@@ -148,7 +155,23 @@ def existing(settings: Settings) -> Path | None:
 def serve(grid: Grid, settings: Settings, observer: Observer | None = None) -> Result:
     """Run a federation over a grid that exists, as a ServerApp does."""
     with _flower_quiet():
-        return _finished(Server(settings, observer or _Silent()), grid)
+        result = _finished(Server(settings, observer or _Silent()), grid)
+    keep_report(result.folder)
+    return result
+
+
+def keep_report(folder: Path) -> None:
+    """Write the page of a finished run; whatever goes wrong there is said in a warning and costs the run nothing."""
+    try:
+        from fedrobust.report import write_report
+
+        write_report(folder)
+    except Exception as error:  # noqa: BLE001 - a page is never worth a run
+        warnings.warn(
+            f"the run is whole, but its report could not be written: {type(error).__name__}: {error}",
+            UserWarning,
+            stacklevel=2,
+        )
 
 
 def _finished(server: Server, grid: Grid) -> Result:

@@ -193,7 +193,10 @@ def _sentences(summary: Any, result: Result) -> list[str]:
         lines.append(
             f"Stopped after round {summary['rounds']}: no better validation loss in {result.settings.patience} rounds."
         )
-    lines.append(f"Run folder: {_short(Path(summary['run']))}")
+    folder = _short(Path(summary["run"]))
+    lines.append(f"Run folder: {folder}")
+    if (folder / "report.html").is_file():
+        lines.append(f"Report: {folder / 'report.html'}")
     return lines
 
 

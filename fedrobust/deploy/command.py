@@ -22,7 +22,7 @@ from fedrobust.errors import UserError
 from fedrobust.parts import attackers
 from fedrobust.plugins import parse_call
 from fedrobust.results.folder import final_folder
-from fedrobust.runner import Result
+from fedrobust.runner import Result, keep_report
 from fedrobust.server import Observer, Server
 
 __all__ = ["deploy", "own_data"]
@@ -117,6 +117,8 @@ def deploy(
         raise
     follower.look()
     _note_deployment(follower.final, own)
+    # The app wrote it before the manifest knew of the deployment.
+    keep_report(follower.final)
     return _result(settings, follower.final)
 
 

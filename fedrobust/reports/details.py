@@ -294,6 +294,9 @@ def provenance_table(record: Record) -> Table:
         "versions": ", ".join(f"{n} {v}" for n, v in (manifest.get("versions") or {}).items() if v),
         "the defence trusts": _trusts(manifest),
     }
+    own = (manifest.get("deployment") or {}).get("own_data") or {}
+    if own:
+        rows["hospitals with data of their own"] = ", ".join(f"{n} {source}" for n, source in own.items())
     return Table(
         "Provenance",
         ["what", "value"],

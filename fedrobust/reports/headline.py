@@ -162,6 +162,7 @@ def notes(record: Record) -> list[str]:
         made.append("The defence was told who is malicious (an oracle): a bound for others, not a defence.")
     made += [f"The attack {name} changed nothing in this run." for name in summary.get("idle_attacks") or ()]
     made += [f"{name} changed nothing in this run." for name in summary.get("idle_defences") or ()]
+    made += _missed(record)
     made += _wronged(record)
     made += _decline(record)
     if faults := summary.get("faults"):
@@ -180,6 +181,20 @@ def notes(record: Record) -> list[str]:
         )
     made.append("One seed is one draw: a difference between two runs needs several.")
     return made
+
+
+def _missed(record: Record) -> list[str]:
+    """Return a sentence on the attackers that are not flagged at the end, and the weight that they keep."""
+    missed = sorted(record.malicious - record.flagged)
+    if not record.flagged or not missed:
+        return []
+    names = [f"{n} ({record.attacks.get(n, 'an attack')})" for n in missed]
+    kept = [record.weights[n] for n in missed if n in record.weights]
+    weight = f" and kept {number(sum(kept) / len(kept), 2)} of a fair share" if kept else ""
+    each = " each, on average" if weight and len(missed) > 1 else ""
+    verb = "was" if len(missed) == 1 else "were"
+    hospitals = _plural(len(missed), "hospital").capitalize()
+    return [f"{hospitals} {listed(names)} {verb} not flagged at the end{weight}{each}."]
 
 
 def _wronged(record: Record) -> list[str]:
