@@ -16,11 +16,11 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from benchmarks.cells import Cell, default_jobs, run_cells
 from benchmarks.orderings import GAUSSIAN, NONE, ORDERINGS, Figures, Pair, unexplained
 from fedrobust import Settings
 from fedrobust.data.sources import prepare
 from fedrobust.parts import attackers
+from fedrobust.suites.cells import Cell, default_jobs, run_cells
 
 CLIENTS, MALICIOUS = 10, 2
 ATTACKS = (

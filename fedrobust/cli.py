@@ -180,6 +180,9 @@ def run_command(function: Callable[..., None], arguments: list[str] | None = Non
 
 def main(arguments: list[str] | None = None) -> None:
     """Run `fedrobust <command>`."""
+    from fedrobust.benchmark import benchmark
+    from fedrobust.report import report
+
     app = typer.Typer(
         add_completion=False,
         rich_markup_mode="rich",
@@ -189,6 +192,8 @@ def main(arguments: list[str] | None = None) -> None:
     app.callback()(_no_command_of_its_own)
     app.command("simulate")(simulate)
     app.command("deploy-local")(deploy_local)
+    app.command("benchmark")(benchmark)
+    app.command("report")(report)
     app.command("list")(list_plugins)
     _run(app, arguments)
 

@@ -22,10 +22,10 @@ from pydantic import (
 from fedrobust.errors import UserError, nearest
 from fedrobust.plugins import split_chain
 
-__all__ = ["Settings", "load_settings", "read_toml"]
+__all__ = ["CARRIERS", "Settings", "load_settings", "read_toml"]
 
 #: Settings that say where and how a run is carried out, never what comes out of it.
-_CARRIERS = frozenset({"engine", "workers", "out", "data_root", "download", "client_timeout", "ray_address"})
+CARRIERS = frozenset({"engine", "workers", "out", "data_root", "download", "client_timeout", "ray_address"})
 
 
 class Settings(BaseModel):
@@ -156,7 +156,7 @@ class Settings(BaseModel):
     def identity(self) -> dict[str, Any]:
         """Return the settings that decide the result, in a canonical order."""
         # Without threats, or a rate, a run is what it was before there were any, and so is its name.
-        left_out = _CARRIERS if self.threat else _CARRIERS | {"threat"}
+        left_out = CARRIERS if self.threat else CARRIERS | {"threat"}
         if self.false_flag_rate is None:
             left_out |= {"false_flag_rate"}
         return {key: value for key, value in sorted(self.model_dump().items()) if key not in left_out}

@@ -13,10 +13,11 @@ from pathlib import Path
 import pytest
 from federations import tiny
 
-from benchmarks.cells import run_cells
 from fedrobust import Settings, UserError, run
 from fedrobust.engines.launch import warm_up
 from fedrobust.results.folder import final_folder
+from fedrobust.suites.cells import run_cells
+from fedrobust.suites.progress import Silent
 
 SAME = ("rounds.jsonl", "verdicts.jsonl", "model.safetensors")
 
@@ -100,7 +101,7 @@ def test_a_failed_cell_is_kept_and_tried_afresh(tmp_path: Path, mended: Path) ->
         "good": cell(tmp_path),
         "odd": cell(tmp_path, data="lost"),
     }
-    found = run_cells(cells, jobs=1, out=tmp_path / "cells", quiet=True)
+    found = run_cells(cells, jobs=1, out=tmp_path / "cells", watcher=Silent())
     words = {
         "raises": "fails in round 2: ZeroDivisionError: out of order",
         "dies": "died (exit code 7)",
@@ -113,7 +114,7 @@ def test_a_failed_cell_is_kept_and_tried_afresh(tmp_path: Path, mended: Path) ->
     assert found["good"].error == ""
 
     mended.touch()
-    again = run_cells(cells, jobs=1, out=tmp_path / "cells", quiet=True)
+    again = run_cells(cells, jobs=1, out=tmp_path / "cells", watcher=Silent())
     for name in ("raises", "dies"):
         assert again[name].error == "" and not notes[name].exists()
         # No round of the old code is left.
@@ -123,7 +124,7 @@ def test_a_failed_cell_is_kept_and_tried_afresh(tmp_path: Path, mended: Path) ->
 
 def start(cells: dict[int, Settings], out: Path) -> None:
     """Run cells one after another, as a script does that somebody kills."""
-    run_cells(cells, 1, out, quiet=True)
+    run_cells(cells, 1, out, watcher=Silent())
 
 
 def test_a_killed_start_loses_nothing_that_was_finished(

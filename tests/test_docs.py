@@ -45,7 +45,7 @@ def blocks(page: Path, language: str) -> list[str]:
 
 def commands(page: Path) -> list[str]:
     lines = "".join(blocks(page, "bash")).splitlines()
-    words = ("simulate", "deploy-local", "fedrobust list")
+    words = ("simulate", "deploy-local", "fedrobust list", "fedrobust benchmark")
     return [line.split("   #")[0].strip() for line in lines if any(word in line for word in words)]
 
 
@@ -58,8 +58,8 @@ def python(arguments: list[str], folder: Path) -> subprocess.CompletedProcess[st
 @pytest.mark.slow
 @pytest.mark.parametrize("page", [p for p in PAGES if "```bash" in p.read_text()], ids=lambda page: page.name)
 def test_a_page_runs_as_printed(page: Path, tmp_path: Path) -> None:
-    for block in blocks(page, "python"):
-        name = re.match(r"# ((?:strategies|clients)/\w+\.py)\n", block)
+    for block in blocks(page, "python") + blocks(page, "toml"):
+        name = re.match(r"# ((?:strategies/|clients/|experiments/)\w+\.(?:py|toml))\n", block)
         if name:
             (tmp_path / name[1]).parent.mkdir(exist_ok=True)
             (tmp_path / name[1]).write_text(block)
@@ -75,6 +75,9 @@ def test_a_page_runs_as_printed(page: Path, tmp_path: Path) -> None:
                 continue
             words[words.index("--data-root") + 1] = root
         small = [] if "fedrobust list" in command else [*SMALL, "--out", "out"]
+        if "benchmark" in words:
+            # Suites are run by tests of their own; here the command and its file must be right.
+            small = ["--dry-run"]
         program = {"fedrobust": ["-m", "fedrobust"], "python": []}[words[0]]
         done = python([*program, *words[1:], *small], tmp_path)
         assert done.returncode == 0, f"{command}\n{done.stderr}"
@@ -179,7 +182,7 @@ def test_the_plug_ins_of_their_page_are_one_file_each_of_at_most_20_lines() -> N
 def test_flags_and_make_targets_of_the_pages_exist() -> None:
     ours = {"--" + name.replace("_", "-") for name in Settings.model_fields} | OF_OTHERS
     for source in [*(TOP / "fedrobust").rglob("*.py"), *(TOP / "benchmarks").glob("*.py")]:
-        ours |= set(re.findall(r'"(--[a-z-]+)"', source.read_text()))
+        ours |= set(re.findall(r'(?<=["/])--[a-z-]+(?=["/])', source.read_text()))
     targets = set(re.findall(r"^([a-z-]+):", (TOP / "Makefile").read_text(), re.MULTILINE))
     for page in PAGES:
         text = page.read_text()

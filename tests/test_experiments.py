@@ -1,4 +1,4 @@
-"""The settings files in experiments/ are readable and name things that exist."""
+"""The files in experiments/ are readable, name things that exist, and are what the documentation says."""
 
 from __future__ import annotations
 
@@ -10,11 +10,16 @@ from fedrobust.config import load_settings
 from fedrobust.hosting import build_strategy
 from fedrobust.learners.backbones import backbone_names
 from fedrobust.parts import build_attacks
+from fedrobust.suites.plan import distinct, plan
+from fedrobust.suites.suite import load_suite, suite_names
 
-FILES = sorted((Path(__file__).resolve().parents[1] / "experiments").glob("*.toml"))
+FOLDER = Path(__file__).resolve().parents[1] / "experiments"
+#: Settings of one run; all others are suites.
+SETTINGS = [FOLDER / "paper.toml"]
+SUITES = sorted(set(FOLDER.glob("*.toml")) - set(SETTINGS))
 
 
-@pytest.mark.parametrize("file", FILES, ids=lambda file: file.name)
+@pytest.mark.parametrize("file", SETTINGS, ids=lambda file: file.name)
 def test_a_settings_file(file: Path) -> None:
     settings = load_settings({}, file)
     build_strategy(settings.strategy, settings.clients)
@@ -23,7 +28,27 @@ def test_a_settings_file(file: Path) -> None:
 
 
 def test_the_paper_s_protocol() -> None:
-    (file,) = [file for file in FILES if file.name == "paper.toml"]
-    settings = load_settings({}, file)
+    settings = load_settings({}, SETTINGS[0])
     assert (settings.backbone, settings.lr, settings.weight_decay) == ("resnet50", 1e-4, 1e-3)
     assert (settings.patience, settings.noise_std, settings.clients) == (20, 0.01, 1)
+
+
+@pytest.mark.parametrize("file", SUITES, ids=lambda file: file.stem)
+def test_a_suite(file: Path) -> None:
+    # Every plug-in is built, every configuration is one of its own.
+    suite = load_suite(file.stem)
+    cells = plan(suite, {"data_root": "somewhere"})
+    assert suite.title and suite.about and len(suite.seeds) >= 3
+    assert len(distinct(cells)) >= len(cells) >= len(suite.seeds) * 2
+    assert suite_names()[file.stem] == file
+    assert f"| `{file.stem}` |" in (FOLDER.parent / "docs" / "benchmark.md").read_text()
+
+
+def test_the_ablation_has_the_paper_s_four_rows() -> None:
+    models = load_suite("ablation").every_axis()["model"]
+    assert [(row["head"], row["networks"]) for row in models.values()] == [
+        ("linear", 1),
+        ("etf", 1),
+        ("etf-rect", 1),
+        ("etf-rect", 2),
+    ]

@@ -10,10 +10,10 @@ from pathlib import Path
 import pytest
 
 from benchmarks import matrix
-from benchmarks.cells import Cell
 from benchmarks.matrix import ATTACKS, DEFENCES, page
 from benchmarks.orderings import GAUSSIAN, NONE, ORDERINGS, Figures, unexplained
 from fedrobust.parts import attackers
+from fedrobust.suites.cells import Cell
 
 CLEAN = Figures(0.8, None, 0.0, 0)
 

@@ -20,7 +20,7 @@ from fedrobust.config import Settings
 from fedrobust.engines.restarting import RestartingGrid
 from fedrobust.errors import UserError
 
-__all__ = ["enter_working_folder", "run_on_flower"]
+__all__ = ["enter_working_folder", "join_cluster", "leave_cluster", "run_on_flower"]
 
 #: Ray starts an actor whose process died afresh, so that a crash costs a hospital one round and not the rest.
 _HOSPITAL = {"num_cpus": 1, "num_gpus": 0.0, "max_restarts": -1}
@@ -46,9 +46,7 @@ def run_on_flower(client_app: ClientApp, settings: Settings, main: Callable[[Gri
     UserError
         If no cluster answers at `ray_address`, or none that this process can join.
     """
-    os.environ.setdefault("FLWR_TELEMETRY_ENABLED", "0")
-    os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
-    os.environ.setdefault("RAY_DEDUP_LOGS", "0")
+    _quiet_environment()
     from flwr.simulation import run_simulation
 
     caught: list[BaseException] = []
@@ -78,7 +76,7 @@ def run_on_flower(client_app: ClientApp, settings: Settings, main: Callable[[Gri
             )
     finally:
         logger.setLevel(before)
-        _leave()
+        leave_cluster()
     if caught:
         raise caught[0]
 
@@ -93,6 +91,46 @@ def enter_working_folder() -> None:
         os.chdir(folder)
 
 
+def join_cluster(address: str) -> int:
+    """Connect to a running Ray cluster; return how many CPUs it has.
+
+    Raises
+    ------
+    UserError
+        If no cluster answers there, or none that this process can join.
+    """
+    from flwr.simulation.ray_transport.ray_actor import pool_size_from_resources
+
+    _quiet_environment()
+    found = _answering(address)
+    try:
+        _init(address=found)
+    except Exception as error:
+        raise UserError(
+            f"--ray-address {address}: the Ray cluster does not take this process ({_first_line(error)}); run on "
+            f"one of its machines, with the Python and Ray versions that it was started with"
+        ) from error
+    try:
+        return int(pool_size_from_resources(dict(_HOSPITAL)))
+    except ValueError:
+        raise UserError(
+            f"--ray-address {address}: no node of the cluster has a CPU to train on; start nodes with --num-cpus"
+        ) from None
+
+
+def leave_cluster() -> None:
+    """Disconnect; of Ray's processes only those that this process started itself end."""
+    import ray
+
+    ray.shutdown()
+
+
+def _quiet_environment() -> None:
+    os.environ.setdefault("FLWR_TELEMETRY_ENABLED", "0")
+    os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
+    os.environ.setdefault("RAY_DEDUP_LOGS", "0")
+
+
 def _start_ray(settings: Settings) -> int:
     """Start Ray on this machine; return how many hospitals train at once."""
     cpus = settings.workers if isinstance(settings.workers, int) else os.cpu_count() or 1
@@ -103,22 +141,7 @@ def _start_ray(settings: Settings) -> int:
 
 def _join(settings: Settings, address: str) -> int:
     """Connect to a running cluster; return how many hospitals train at once."""
-    from flwr.simulation.ray_transport.ray_actor import pool_size_from_resources
-
-    found = _answering(address)
-    try:
-        _init(address=found)
-    except Exception as error:
-        raise UserError(
-            f"--ray-address {address}: the Ray cluster does not take this process ({_first_line(error)}); run on "
-            f"one of its machines, with the Python and Ray versions that it was started with"
-        ) from error
-    try:
-        cpus = pool_size_from_resources(dict(_HOSPITAL))
-    except ValueError:
-        raise UserError(
-            f"--ray-address {address}: no node of the cluster has a CPU to train on; start nodes with --num-cpus"
-        ) from None
+    cpus = join_cluster(address)
     wanted = settings.workers if isinstance(settings.workers, int) else cpus
     return min(cpus, wanted, settings.clients)
 
@@ -175,13 +198,6 @@ def _init(**arguments: Any) -> None:
         logging_level=logging.ERROR,
         **arguments,
     )
-
-
-def _leave() -> None:
-    """Disconnect; of Ray's processes only those that `_start_ray` started end."""
-    import ray
-
-    ray.shutdown()
 
 
 @contextmanager

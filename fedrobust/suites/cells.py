@@ -6,7 +6,7 @@ folder exists is not run again; one that was cut off goes on from its last whole
 in ``<run folder>.failed.txt``, holds up nobody, and is tried afresh at the next start. Delete a run folder after
 a change of the code that its figures depend on.
 
-    found = run_cells({"clean": Settings(data="phantom")}, jobs=2, out=Path("runs/mine"))
+    found = run_cells({"clean": Settings(data="phantom")}, 2, Path("runs/mine"))
     found["clean"].summary["clean"]["accuracy"]
 """
 
@@ -27,16 +27,15 @@ from dataclasses import dataclass
 from functools import cached_property
 from multiprocessing.connection import Connection, wait
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
-from fedrobust import Settings
+from fedrobust.config import Settings
 from fedrobust.engines.launch import warm_up
 from fedrobust.errors import UserError
-from fedrobust.parts import attackers
 from fedrobust.results.folder import final_folder
-from fedrobust.runner import existing
+from fedrobust.suites.progress import Lines, Watcher
 
-__all__ = ["Cell", "default_jobs", "run_cells"]
+__all__ = ["Cell", "default_jobs", "failure", "finished", "note_failure", "run_cells", "run_one"]
 
 Key = TypeVar("Key", bound=Hashable)
 
@@ -64,7 +63,12 @@ class Cell:
     @property
     def malicious(self) -> tuple[int, ...]:
         """Return the numbers of the poisoned hospitals."""
-        return attackers(self.settings)
+        return tuple(self.manifest["malicious"])
+
+    @cached_property
+    def manifest(self) -> dict[str, Any]:
+        """Return what ``manifest.json`` holds."""
+        return dict(json.loads((self.folder / "manifest.json").read_text(encoding="utf-8")))
 
     @cached_property
     def summary(self) -> dict[str, Any]:
@@ -81,8 +85,21 @@ class Cell:
         """Return the lines of ``verdicts.jsonl``."""
         return _lines(self.folder / "verdicts.jsonl")
 
+    @cached_property
+    def timings(self) -> list[dict[str, Any]]:
+        """Return the lines of ``timings.jsonl``."""
+        return _lines(self.folder / "timings.jsonl")
 
-def run_cells(cells: Mapping[Key, Settings], jobs: int, out: Path, *, quiet: bool = False) -> dict[Key, Cell]:
+
+def run_cells(
+    cells: Mapping[Key, Settings],
+    jobs: int,
+    out: Path,
+    *,
+    watcher: Watcher | None = None,
+    report: bool = False,
+    seconds: float | None = None,
+) -> dict[Key, Cell]:
     """Run all cells that have no finished run yet.
 
     Parameters
@@ -94,8 +111,12 @@ def run_cells(cells: Mapping[Key, Settings], jobs: int, out: Path, *, quiet: boo
         Processes at work; `default_jobs` gives one for each core.
     out : Path
         Folder for the run folders, in place of the settings' own.
-    quiet : bool
-        Say nothing of the progress.
+    watcher : Watcher, optional
+        Told of the progress; lines on stderr unless given.
+    report : bool
+        Write a page into each run folder.
+    seconds : float, optional
+        No cell begins after so many seconds.
 
     Returns
     -------
@@ -113,9 +134,16 @@ def run_cells(cells: Mapping[Key, Settings], jobs: int, out: Path, *, quiet: boo
         name: settings.model_copy(update={"out": str(out), "workers": 1}) for name, settings in cells.items()
     }
     distinct = {settings.digest(): settings for settings in placed.values()}
-    waiting = {digest: settings for digest, settings in distinct.items() if existing(settings) is None}
-    errors = _work_off(waiting, jobs, _Progress(len(distinct), len(waiting), quiet))
+    waiting = {digest: settings for digest, settings in distinct.items() if not finished(settings)}
+    watcher = watcher or Lines()
+    watcher.planned(len(distinct), len(waiting))
+    errors = _work_off(waiting, jobs, watcher, report, seconds)
     return {name: Cell(settings, errors.get(settings.digest(), "")) for name, settings in placed.items()}
+
+
+def finished(settings: Settings) -> bool:
+    """Tell whether a whole run of these settings stands in its folder."""
+    return (final_folder(settings) / "summary.json").is_file()
 
 
 def default_jobs() -> int:
@@ -127,41 +155,59 @@ def _lines(path: Path) -> list[dict[str, Any]]:
     return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
 
 
-def _work_off(waiting: Mapping[str, Settings], jobs: int, progress: _Progress) -> dict[str, str]:
-    """Run the waiting cells; return the error of each that failed."""
+def _work_off(
+    waiting: Mapping[str, Settings], jobs: int, watcher: Watcher, report: bool, seconds: float | None
+) -> dict[str, str]:
+    """Run the waiting cells; return the error of each that has no finished run."""
     errors: dict[str, str] = {}
-    queue = deque(waiting.items())
-    workers = [_Worker() for _ in range(min(jobs, len(queue)))]
+    queue, again = deque(waiting.items()), set[str]()
+    ends = None if seconds is None else time.monotonic() + seconds
+    workers = [_Worker(report) for _ in range(min(jobs, len(queue)))]
     at_work: dict[Connection, _Worker] = {}
+
+    def next_for(worker: _Worker) -> None:
+        if not queue or (ends is not None and time.monotonic() > ends):
+            return
+        worker.take(*queue.popleft())
+        at_work[worker.pipe] = worker
+        watcher.began(worker.settings)
+
     try:
         for worker in workers:
-            worker.take(*queue.popleft())
-            at_work[worker.pipe] = worker
+            next_for(worker)
         while at_work:
             for pipe in wait(list(at_work)):
-                worker = at_work.pop(pipe)  # type: ignore[arg-type]
-                error = worker.answer()
-                _note(worker.settings, error)
-                if error:
-                    errors[worker.digest] = error
-                progress.ended(worker.settings, error, time.monotonic() - worker.since)
-                if queue:
-                    worker.take(*queue.popleft())
-                    at_work[worker.pipe] = worker
+                worker = at_work.pop(cast(Connection, pipe))
+                error, died = worker.answer()
+                if died and worker.digest not in again:
+                    # Another process may have had the memory, or somebody killed the wrong one.
+                    again.add(worker.digest)
+                    queue.append((worker.digest, worker.settings))
+                    watcher.ended(worker.settings, None, time.monotonic() - worker.since)
+                else:
+                    note_failure(worker.settings, error)
+                    if error:
+                        errors[worker.digest] = error
+                    watcher.ended(worker.settings, error, time.monotonic() - worker.since)
+                next_for(worker)
     finally:
         for worker in workers:
             worker.process.kill()
+        watcher.closed()
+    for digest, _ in queue:
+        errors.setdefault(digest, "")
     return errors
 
 
-def _failure(settings: Settings) -> Path:
+def failure(settings: Settings) -> Path:
+    """Return where a failed cell's error is kept: beside where its run folder would stand."""
     folder = final_folder(settings)
     return folder.with_name(folder.name + ".failed.txt")
 
 
-def _note(settings: Settings, error: str) -> None:
-    """Keep a failed cell's error beside where its run folder would stand."""
-    path = _failure(settings)
+def note_failure(settings: Settings, error: str) -> None:
+    """Keep a failed cell's error, or take an old one away."""
+    path = failure(settings)
     if not error:
         path.unlink(missing_ok=True)
         return
@@ -176,7 +222,8 @@ class _Worker:
     settings: Settings
     since: float
 
-    def __init__(self) -> None:
+    def __init__(self, report: bool) -> None:
+        self._report = report
         self._start()
 
     def _start(self) -> None:
@@ -184,7 +231,9 @@ class _Worker:
         warm_up(Settings(workers=2))
         context = multiprocessing.get_context("forkserver")
         self.pipe, theirs = context.Pipe()
-        self.process = context.Process(target=_serve, args=(theirs, list(sys.path)), daemon=True)
+        self.process = context.Process(
+            target=_serve, args=(theirs, list(sys.path), self._report), daemon=True
+        )
         self.process.start()
         theirs.close()
 
@@ -195,16 +244,16 @@ class _Worker:
         self.digest, self.settings, self.since = digest, settings, time.monotonic()
         self.pipe.send(settings)
 
-    def answer(self) -> str:
-        """Return the error that ended the cell, or nothing."""
+    def answer(self) -> tuple[str, bool]:
+        """Return the error that ended the cell, or nothing, and whether the process died of it."""
         try:
-            return str(self.pipe.recv())
+            return str(self.pipe.recv()), False
         except (EOFError, OSError):
             self.process.join()
-            return f"the process that ran the cell died (exit code {self.process.exitcode})"
+            return f"the process that ran the cell died (exit code {self.process.exitcode})", True
 
 
-def _serve(pipe: Connection, path: list[str]) -> None:
+def _serve(pipe: Connection, path: list[str], report: bool) -> None:
     """Run cells until the pipe closes: a worker's whole life."""
     # Ctrl-C reaches the whole process group; the starting process ends the workers itself.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
@@ -217,7 +266,7 @@ def _serve(pipe: Connection, path: list[str]) -> None:
             settings: Settings = pipe.recv()
         except (EOFError, OSError):
             return
-        pipe.send(_run(settings))
+        pipe.send(run_one(settings, report=report))
 
 
 def _end_with_parent() -> None:
@@ -228,16 +277,17 @@ def _end_with_parent() -> None:
         os._exit(1)
 
 
-def _run(settings: Settings) -> str:
-    """Run one cell; return what went wrong, or nothing."""
-    from fedrobust import client, run
+def run_one(settings: Settings, *, report: bool = False) -> str:
+    """Run one cell in this process; return what went wrong, or nothing."""
+    from fedrobust import client
+    from fedrobust.runner import run
 
     try:
         with warnings.catch_warnings():
             # That an attack changed nothing stands in the summary; it need not be said between lines of progress.
             warnings.simplefilter("ignore", UserWarning)
             # What failed may have been put right since, at any round: then no round of it is kept.
-            run(settings, resume=not _failure(settings).exists())
+            run(settings, resume=not failure(settings).exists(), report=report)
     except UserError as error:
         return str(error)
     except (Exception, SystemExit):  # noqa: BLE001 - whatever a cell does costs nobody but itself
@@ -246,37 +296,3 @@ def _run(settings: Settings) -> str:
         # A process keeps the hospitals of its run; here the next run has others.
         client._hospital.cache_clear()
     return ""
-
-
-class _Progress:
-    """Says on stderr how far the cells are."""
-
-    def __init__(self, total: int, waiting: int, quiet: bool) -> None:
-        self._total, self._waiting, self._quiet = total, waiting, quiet
-        self._done, self._failed, self._began = 0, 0, time.monotonic()
-        if total > waiting:
-            self._say(f"{total - waiting} of {total} cells are finished already")
-
-    def ended(self, settings: Settings, error: str, seconds: float) -> None:
-        """Count a cell and say how long the others will take at this pace."""
-        self._failed += bool(error)
-        self._done += not error
-        left = self._waiting - self._done - self._failed
-        pace = (time.monotonic() - self._began) / (self._done + self._failed)
-        done = self._total - self._waiting + self._done
-        fate = f"FAILED: {error.strip().splitlines()[-1]}" if error else f"{seconds:.1f} s"
-        self._say(
-            f"{done} of {self._total} done, {self._failed} failed, {_span(left * pace)} left | "
-            f"{final_folder(settings).name}: {fate}"
-        )
-
-    def _say(self, text: str) -> None:
-        if not self._quiet:
-            print(text, file=sys.stderr, flush=True)
-
-
-def _span(seconds: float) -> str:
-    minutes = round(seconds / 60)
-    if seconds < 100:
-        return f"{seconds:.0f} s"
-    return f"{minutes} min" if minutes < 100 else f"{minutes / 60:.1f} h"

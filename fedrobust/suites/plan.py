@@ -1,0 +1,214 @@
+"""The cells of a suite: each combination of its axes with each seed, and the clean twins of those that are attacked."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from fedrobust.config import Settings, load_settings
+from fedrobust.errors import UserError, nearest
+from fedrobust.plugins import parse_call, split_chain
+from fedrobust.suites.suite import DEFENCE, Suite
+
+__all__ = ["Planned", "chosen", "distinct", "plan"]
+
+_NO_THREAT = ("", "none")
+
+
+@dataclass(frozen=True)
+class Planned:
+    """One cell of a suite.
+
+    Attributes
+    ----------
+    labels : mapping of str to str
+        Its label on each axis.
+    seed : int
+    settings : Settings
+    twin : Settings or None
+        The same federation without its attackers; None where nobody attacks.
+    """
+
+    labels: Mapping[str, str]
+    seed: int
+    settings: Settings = field(compare=False)
+    twin: Settings | None = field(compare=False)
+
+    @property
+    def key(self) -> tuple[str, ...]:
+        """Return the labels, in the order of the axes."""
+        return tuple(self.labels.values())
+
+    def __str__(self) -> str:
+        """Return the labels and the seed, for a sentence."""
+        return ", ".join([*(f"{axis} {label}" for axis, label in self.labels.items()), f"seed {self.seed}"])
+
+
+def plan(suite: Suite, carriers: Mapping[str, Any]) -> list[Planned]:
+    """Return all cells of a suite; those of one seed stand together, as a process keeps the last data it made.
+
+    Parameters
+    ----------
+    suite : Suite
+    carriers : mapping
+        Settings that say where and how to run, such as `data_root` and `out`.
+
+    Raises
+    ------
+    UserError
+        If settings do not fit together, a plug-in is unknown or two configurations are the same.
+    """
+    cells = [
+        _planned(suite, labels, {**settings, **carriers}, seed)
+        for seed in suite.seeds
+        for labels, settings in suite.choices()
+    ]
+    _refuse_duplicates(suite, cells)
+    _try_parts(suite, cells)
+    return cells
+
+
+def distinct(cells: Sequence[Planned]) -> dict[str, Settings]:
+    """Return the runs that cells and their twins need, each once, by the hash of its settings."""
+    runs: dict[str, Settings] = {}
+    for cell in cells:
+        for settings in (cell.twin, cell.settings):
+            if settings is not None:
+                runs.setdefault(settings.digest(), settings)
+    return runs
+
+
+def chosen(cells: Sequence[Planned], only: Sequence[str]) -> list[Planned]:
+    """Return the cells that ``AXIS=LABEL`` texts choose.
+
+    Parameters
+    ----------
+    cells : sequence of Planned
+    only : sequence of str
+        The left side is an axis or a setting, or ``seed``. The right side is a label, a value, or the name of a
+        plug-in whatever its options. Texts with the same left side add up, others narrow down.
+
+    Raises
+    ------
+    UserError
+        If a text has another form, or nothing is left.
+    """
+    wanted: dict[str, list[str]] = {}
+    for text in only:
+        axis, equals, label = text.partition("=")
+        if not equals or not label.strip():
+            raise UserError(f"--only '{text}' must be of the form AXIS=LABEL, such as strategy=krum")
+        wanted.setdefault(axis.strip(), []).append(label.strip())
+    left = list(cells)
+    for axis, labels in wanted.items():
+        known = [_answers(cell, axis) for cell in left]
+        words = {word for answers in known for word in answers}
+        for label in labels:
+            if label not in words:
+                raise UserError(f"--only {axis}={label}: {_hint(cells[0], axis, label, words)}")
+        left = [cell for cell, answers in zip(left, known, strict=True) if set(labels) & answers]
+    return left
+
+
+def _hint(cell: Planned, axis: str, label: str, words: set[str]) -> str:
+    if words:
+        return f"there is no such label here; {nearest(label, words)}"
+    known = [*cell.labels, *(name.replace("_", "-") for name in Settings.model_fields)]
+    return f"there is no such axis here; {nearest(axis, known)}"
+
+
+def _answers(cell: Planned, axis: str) -> set[str]:
+    """Return what a cell may be called on an axis."""
+    if axis == "seed":
+        return {str(cell.seed)}
+    found = {cell.labels[axis]} if axis in cell.labels else set()
+    key = {DEFENCE: "strategy"}.get(axis, axis).replace("-", "_")
+    if axis == "strategy" and DEFENCE in cell.labels:
+        found.add(cell.labels[DEFENCE])
+    if key not in Settings.model_fields:
+        return found
+    value = getattr(cell.settings, key)
+    if key == "threat":
+        chains = [chain for chain, _ in cell.settings.threats()]
+        names = [parse_call(part)[0] for chain in chains for part in split_chain(chain, "+")]
+        return (
+            found | set(cell.settings.threat) | set(chains) | set(names) | ({"none"} if not chains else set())
+        )
+    found.add(str(value))
+    if key in ("strategy", "attack", "partition", "data", "backbone"):
+        separator = {"strategy": "|", "attack": "+"}.get(key)
+        parts = split_chain(str(value), separator) if separator else [str(value)]
+        found |= {parse_call(part)[0] for part in parts}
+    return found
+
+
+def _planned(suite: Suite, labels: dict[str, str], values: dict[str, Any], seed: int) -> Planned:
+    given = {**values, "seed": seed}
+    if given.get("threat") in _NO_THREAT:
+        given["threat"] = ()
+    try:
+        settings = load_settings(given, where="settings")
+        return Planned(labels, seed, _told(settings), _twin(settings))
+    except UserError as error:
+        where = ", ".join(f"{axis} '{label}'" for axis, label in labels.items())
+        raise UserError(f"suite {suite.name}{', ' + where if where else ''}: {error}") from None
+
+
+def _told(settings: Settings) -> Settings:
+    """Tell an oracle who is malicious; it alone may know."""
+    from fedrobust.parts import attackers
+
+    *steps, rule = split_chain(settings.strategy, "|")
+    if rule != "oracle":
+        return settings
+    told = " | ".join([*steps, f"oracle(malicious={list(attackers(settings))})"])
+    return settings.model_copy(update={"strategy": told})
+
+
+def _twin(settings: Settings) -> Settings | None:
+    """Return the federation without its attackers; honest hospitals that are odd stay odd."""
+    from fedrobust.parts import attackers, odd_hospitals, threats
+
+    if not attackers(settings):
+        return None
+    odd = set(odd_hospitals(settings))
+    kept = tuple(f"{chain}:{len(who)}" for chain, who in threats(settings) if odd.issuperset(who) and who)
+    values = settings.model_dump(exclude={"threat", "malicious", "attack"})
+    return _told(Settings(**values, threat=kept))
+
+
+def _refuse_duplicates(suite: Suite, cells: Sequence[Planned]) -> None:
+    seen: dict[str, Planned] = {}
+    for cell in cells:
+        other = seen.setdefault(cell.settings.digest(), cell)
+        if other is not cell:
+            raise UserError(
+                f"suite {suite.name}: '{_told_apart(other, cell)}' and '{_told_apart(cell, other)}' are the same runs; "
+                f"take one of them out"
+            )
+
+
+def _told_apart(cell: Planned, other: Planned) -> str:
+    differing = [label for axis, label in cell.labels.items() if label != other.labels[axis]]
+    return ", ".join(differing) or str(cell)
+
+
+def _try_parts(suite: Suite, cells: Sequence[Planned]) -> None:
+    """Build every strategy and attack once, so that a misspelt name does not wait for its turn."""
+    from fedrobust.hosting import build_strategy
+    from fedrobust.parts import build_attacks
+
+    tried: set[tuple[object, ...]] = set()
+    for cell in cells:
+        settings = cell.settings
+        key = (settings.strategy, settings.attack, settings.threat, settings.clients)
+        if key in tried:
+            continue
+        tried.add(key)
+        try:
+            build_strategy(settings.strategy, settings.clients, settings.seed, settings.false_flag_rate)
+            build_attacks(settings)
+        except UserError as error:
+            where = ", ".join(f"{axis} '{label}'" for axis, label in cell.labels.items())
+            raise UserError(f"suite {suite.name}, {where}: {error}") from None

@@ -1,0 +1,297 @@
+"""A suite's results follow from its runs: means over seeds, pairs, ranks and marks, against plain definitions."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from statistics import fmean
+from typing import Any
+
+import pytest
+
+from fedrobust.config import Settings
+from fedrobust.results.folder import final_folder
+from fedrobust.suites.cells import Cell
+from fedrobust.suites.figures import figures
+from fedrobust.suites.plan import Planned, distinct, plan
+from fedrobust.suites.results import cost_table, results
+from fedrobust.suites.suite import Suite, load_suite
+
+SUITE = """
+seeds = [0, 1, 2]
+
+[base]
+data = "phantom(images=240, size=16)"
+data-root = "/somewhere"
+clients = 4
+rounds = 5
+
+[threats]
+none = "none"
+flip = "label-flip:1"
+
+[defences]
+fedavg = "fedavg"
+median = "median"
+oracle = "oracle"
+"""
+IMAGES = [40, 40, 80, 40]
+
+
+def made_up(settings: Settings, accuracy: float, **changes: Any) -> Cell:
+    """Write a finished run's folder with given figures."""
+    from fedrobust.parts import attackers
+
+    folder = final_folder(settings)
+    folder.mkdir(parents=True)
+    bad = attackers(settings)
+    rounds = []
+    for number in range(1, settings.rounds + 1):
+        # Only the last three count.
+        value = accuracy + 0.01 * (number - 4) if number > 2 else 0.0
+        clean = {
+            **dict.fromkeys(("accuracy", "macro_f1", "macro_precision", "macro_recall"), value),
+            "auroc": None,
+            "sensitivity": [value, None],
+            "worst_class": value,
+        }
+        noisy = {**clean, "accuracy": value / 2}
+        rounds.append(
+            {
+                "round": number,
+                "clean": clean,
+                "noisy": noisy,
+                "attack_success_rate": None,
+                "hospital_accuracy": [value, value, value, value - 0.1 * bool(bad)],
+                "worst_hospital": value - 0.1 * bool(bad),
+            }
+        )
+    write(folder / "rounds.jsonl", rounds)
+    write(
+        folder / "timings.jsonl",
+        [{"round": n, "aggregation": 0.1 * n, "defence_mib": 2.0 * n} for n in range(settings.rounds + 1)],
+    )
+    detection = {
+        "precision": None,
+        "recall": 0.0 if bad else None,
+        "auroc": 0.75 if bad else None,
+        "false_flag_rate": 0.125,
+        "weights": changes.pop("weights", {"0": 0.25, "1": 0.25, "2": 0.25, "3": 0.25}),
+        "flagged": [],
+    }
+    summary = {
+        "detection": detection,
+        "idle_attacks": [],
+        "faults": 0,
+        "synthetic": True,
+        "seconds": 2.0,
+        **{k: v for k, v in changes.items() if k in ("idle_attacks", "faults")},
+    }
+    (folder / "summary.json").write_text(json.dumps(summary))
+    manifest = {
+        "malicious": list(bad),
+        "oracle": settings.strategy.startswith("oracle"),
+        "versions": {"python": "3.11", "torch": changes.get("torch", "2")},
+        "data": {
+            "sha256": changes.get("sha256", "abc"),
+            "classes": ["one", "two"],
+            "hospitals": {str(n): [images, 0] for n, images in enumerate(IMAGES)},
+        },
+    }
+    (folder / "manifest.json").write_text(json.dumps(manifest))
+    return Cell(settings)
+
+
+def write(path: Path, lines: list[dict[str, Any]]) -> None:
+    path.write_text("".join(json.dumps(line) + "\n" for line in lines))
+
+
+def a_suite(folder: Path, text: str = SUITE) -> tuple[Suite, list[Planned]]:
+    file = folder / "mine.toml"
+    file.write_text(text)
+    suite = load_suite(str(file))
+    return suite, plan(suite, {"out": str(folder / "cells")})
+
+
+#: Accuracy by threat and defence, for each seed.
+ACCURACY = {
+    ("none", "fedavg"): [0.80, 0.82, 0.84],
+    ("none", "median"): [0.78, 0.80, 0.82],
+    ("none", "oracle"): [0.80, 0.82, 0.84],
+    ("flip", "fedavg"): [0.50, 0.54, 0.52],
+    ("flip", "median"): [0.70, 0.71, 0.75],
+    ("flip", "oracle"): [0.79, 0.80, 0.82],
+}
+
+
+def found(folder: Path, **changes: Any) -> dict[str, Any]:
+    suite, cells = a_suite(folder)
+    runs: dict[str, Cell | None] = {
+        cell.settings.digest(): made_up(cell.settings, ACCURACY[cell.key][cell.seed]) for cell in cells
+    }
+    return results(suite, cells, runs, {}, "the command", folder / "mine")
+
+
+def row(content: dict[str, Any], *labels: str) -> dict[str, Any]:
+    (one,) = [row for row in content["rows"] if tuple(row["labels"].values()) == labels]
+    return dict(one)
+
+
+def test_means_and_the_twin(tmp_path: Path) -> None:
+    content = found(tmp_path)
+    assert [axis["name"] for axis in content["axes"]] == ["threat", "defence"]
+    assert content["contenders"] == "defence" and content["reference"] == "fedavg"
+    for labels, values in ACCURACY.items():
+        made = row(content, *labels)["metrics"]["accuracy"]
+        assert made["values"] == pytest.approx(values) and made["mean"] == pytest.approx(fmean(values))
+        assert min(values) - 1e-9 <= made["low"] < made["mean"] < made["high"] <= max(values) + 1e-9
+    attacked = row(content, "flip", "median")["metrics"]
+    assert attacked["twin_loss"]["values"] == pytest.approx([8.0, 9.0, 7.0])
+    # From the means of clean and noisy: accuracy halves, the other two stay.
+    assert attacked["drop"]["mean"] == pytest.approx(50 / 3) and attacked["drop_accuracy"][
+        "mean"
+    ] == pytest.approx(50)
+    assert attacked["worst_hospital"]["values"] == pytest.approx([0.6, 0.61, 0.65])
+    assert attacked["detection_auroc"]["mean"] == 0.75 and attacked["benign_false_flags"]["mean"] == 0.125
+    assert attacked["sensitivity:one"]["mean"] == attacked["accuracy"]["mean"]
+    clean = row(content, "none", "median")["metrics"]
+    assert clean["twin_loss"]["mean"] is None and clean["false_flags"]["mean"] is None
+    assert clean["benign_false_flags"]["mean"] == 0.125
+    # What no run has is no column.
+    known = [metric["key"] for metric in content["metrics"]]
+    assert "auroc" not in known and "attack_success_rate" not in known and "sensitivity:two" not in known
+
+
+def test_comparisons_are_paired_and_corrected(tmp_path: Path) -> None:
+    content = found(tmp_path)
+    lines = {
+        tuple(line["labels"].values()): line
+        for line in content["comparisons"]
+        if line["metric"] == "accuracy"
+    }
+    assert set(lines) == {
+        (threat, defence) for threat in ("none", "flip") for defence in ("median", "oracle")
+    }
+    line = lines["flip", "median"]
+    assert line["difference"] == pytest.approx(fmean([0.20, 0.17, 0.23])) and line["seeds"] == 3
+    # Three differences of one sign: 2 of the 8 flips are as far out. Two tests, and an oracle is not tested.
+    assert line["p"] == 0.25 and line["p_holm"] == 0.5
+    assert lines["none", "median"]["p"] == 0.25 and lines["none", "median"]["p_holm"] == 0.5
+    assert lines["flip", "oracle"]["p"] is None and lines["flip", "oracle"]["p_holm"] is None
+
+
+def test_ranks_leave_the_oracle_out(tmp_path: Path) -> None:
+    lines = {line["label"]: line for line in found(tmp_path)["ranking"]}
+    assert lines["median"]["rank_by_worst"] == 1 and lines["median"]["worst_under"] == "flip"
+    assert lines["median"]["worst"] == pytest.approx(0.72) and lines["median"]["mean"] == pytest.approx(0.76)
+    assert lines["fedavg"]["rank_by_mean"] == 2 and lines["fedavg"]["mean_rank"] == 1.5
+    assert lines["oracle"]["rank_by_mean"] is None and lines["oracle"]["marks"]
+
+
+def test_the_same_runs_give_the_same_bytes(tmp_path: Path) -> None:
+    first, second = (found(made) for made in (tmp_path / "a", tmp_path / "b") if not made.mkdir())
+    assert json.dumps(first) == json.dumps(second)
+    assert str(tmp_path) not in json.dumps(first) and "/somewhere" not in json.dumps(first)
+    assert row(first, "flip", "median")["cells"][0]["run"].startswith("../cells/phantom")
+
+
+def test_hospitals_that_lost_their_weight(tmp_path: Path) -> None:
+    _, cells = a_suite(tmp_path)
+    (attacked,) = [cell for cell in cells if cell.key == ("flip", "median") and cell.seed == 0]
+    assert attacked.twin is not None
+    twin = made_up(attacked.twin, 0.8)
+    # Hospital 3 has a seventh of what is fair; hospital 0 a little more than half of its share of the images.
+    weights = {"0": 0.11, "1": 0.35, "2": 0.5, "3": 0.04}
+    cell = made_up(attacked.settings, 0.6, weights=weights)
+    made = figures(cell, twin)
+    bad = set(cell.malicious)
+    lost = [number for number in (3,) if number not in bad]
+    assert made["honest_lost"] == len(lost)
+    # It had .8 in the twin; beside attackers the run gives hospital 3 a tenth less than .6.
+    assert made["honest_lost_accuracy"] == (pytest.approx(30.0) if lost else None)
+    assert made["attacker_weight"] == pytest.approx(sum(weights[str(number)] for number in bad))
+
+
+def test_what_does_not_compare_is_marked(tmp_path: Path) -> None:
+    suite, cells = a_suite(tmp_path)
+    runs: dict[str, Cell | None] = {}
+    for cell in cells:
+        odd: dict[str, Any] = {}
+        if cell.key == ("flip", "median"):
+            odd = [{"sha256": "other"}, {"torch": "1"}, {"idle_attacks": ["label-flip"], "faults": 2}][
+                cell.seed
+            ]
+        runs[cell.settings.digest()] = made_up(cell.settings, 0.5, **odd)
+    gone = next(cell for cell in cells if cell.key == ("flip", "fedavg"))
+    runs[gone.settings.digest()] = None
+    content = results(
+        suite, cells, runs, {gone.settings.digest(): "Traceback\nValueError: no\n"}, "", tmp_path
+    )
+    marks = row(content, "flip", "median")["marks"]
+    assert marks == [
+        "other data than most: the hash differs",
+        "made with torch 1",
+        "label-flip changed nothing (seed 2)",
+        "2 lost rounds (seed 2)",
+    ]
+    assert row(content, "flip", "fedavg")["marks"] == ["2 of 3 seeds"]
+    # Two seeds are left: a mean and no interval.
+    left = row(content, "flip", "fedavg")["metrics"]["accuracy"]
+    assert left["mean"] == pytest.approx(0.5) and left["low"] is None
+    assert content["missing"] == [{"labels": dict(gone.labels), "seed": gone.seed, "error": "ValueError: no"}]
+    notes = " ".join(content["notes"])
+    for word in ("Synthetic", "1 cell missing, 1 of them failed", "other data", "oracle"):
+        assert word in notes
+    (median,) = [
+        line
+        for line in content["comparisons"]
+        if line["labels"] == {"threat": "flip", "defence": "median"} and line["metric"] == "accuracy"
+    ]
+    assert median["seeds"] == 2 and median["p"] is None and median["low"] is None
+
+
+def test_few_seeds(tmp_path: Path) -> None:
+    suite, cells = a_suite(tmp_path, SUITE.replace("[0, 1, 2]", "[0, 1]"))
+    runs: dict[str, Cell | None] = {c.settings.digest(): made_up(c.settings, 0.5) for c in cells}
+    content = results(suite, cells, runs, {}, "", tmp_path)
+    assert "2 seeds: no intervals" in content["notes"][0]
+    assert all(line["p"] is None for line in content["comparisons"])
+
+
+def test_the_smallest_dose(tmp_path: Path) -> None:
+    text = """
+    seeds = [0]
+    dose = "hospitals"
+    drop = 5.0
+    [base]
+    data = "phantom(images=240, size=16)"
+    clients = 4
+    rounds = 5
+    [axes]
+    hospitals = [1, 2, 3]
+    [threats]
+    flip = "label-flip:{hospitals}"
+    [defences]
+    fedavg = "fedavg"
+    median = "median"
+    """
+    suite, cells = a_suite(tmp_path, text)
+    value = {"fedavg": [0.78, 0.70, 0.60], "median": [0.79, 0.78, 0.77]}
+    runs: dict[str, Cell | None] = {
+        digest: made_up(settings, 0.8) for digest, settings in distinct(cells).items() if not settings.threat
+    }
+    for cell in cells:
+        accuracy = value[cell.labels["defence"]][int(cell.labels["hospitals"]) - 1]
+        runs[cell.settings.digest()] = made_up(cell.settings, accuracy)
+    dose = results(suite, cells, runs, {}, "", tmp_path)["dose"]
+    assert {line["labels"]["defence"]: line["dose"] for line in dose["smallest"]} == {
+        "fedavg": 2.0,
+        "median": None,
+    }
+    table = cost_table(cells, runs)["rows"]
+    assert table[0] == {
+        "labels": {"threat": "flip", "hospitals": "1", "defence": "fedavg"},
+        "seconds": 2.0,
+        "aggregation_s": pytest.approx(0.3),
+        "defence_mib": 10.0,
+    }

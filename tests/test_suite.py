@@ -1,0 +1,204 @@
+"""A suite file becomes cells, or one sentence that says what is wrong with it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from fedrobust.errors import UserError
+from fedrobust.suites.plan import chosen, distinct, plan
+from fedrobust.suites.suite import load_suite, suite_names
+
+SMALL = """
+seeds = [3, 1]
+
+[base]
+data = "phantom(images=240, size=16)"
+clients = 5
+rounds = [2, 3]
+
+[threats]
+none = "none"
+flip = ["label-flip:1"]
+both = ["label-flip:1", "other-scanner:1"]
+
+[defences]
+fedavg = "fedavg"
+"krum, told" = {name = "krum", f = 1}
+"""
+
+
+def written(folder: Path, text: str, name: str = "mine.toml") -> str:
+    file = folder / name
+    file.write_text(text)
+    return str(file)
+
+
+def refused(folder: Path, text: str) -> str:
+    with pytest.raises(UserError) as caught:
+        plan(load_suite(written(folder, text)), {})
+    sentence = str(caught.value)
+    assert "\n" not in sentence
+    return sentence
+
+
+def test_every_combination_once_per_seed(tmp_path: Path) -> None:
+    suite = load_suite(written(tmp_path, SMALL))
+    assert list(suite.every_axis()) == ["threat", "rounds", "defence"]
+    cells = plan(suite, {"out": str(tmp_path)})
+    assert len(cells) == 3 * 2 * 2 * 2
+    # Those of one seed stand together: a process keeps the data of the last.
+    assert [cell.seed for cell in cells] == [3] * 12 + [1] * 12
+    assert cells[0].labels == {"threat": "none", "rounds": "2", "defence": "fedavg"}
+    assert {cell.settings.rounds for cell in cells} == {2, 3}
+    assert {cell.settings.seed for cell in cells} == {1, 3}
+    assert {cell.settings.strategy for cell in cells} == {"fedavg", "krum(f=1)"}
+    assert all(cell.settings.out == str(tmp_path) for cell in cells)
+
+
+def test_clean_twins_are_shared(tmp_path: Path) -> None:
+    cells = plan(load_suite(written(tmp_path, SMALL)), {})
+    by_threat = {
+        threat: [c for c in cells if c.labels["threat"] == threat] for threat in ("none", "flip", "both")
+    }
+    assert all(cell.twin is None for cell in by_threat["none"])
+    # The twin of a poisoned federation is the cell without a threat, which is run anyway.
+    for cell, clean in zip(by_threat["flip"], by_threat["none"], strict=True):
+        assert cell.twin is not None and cell.twin.digest() == clean.settings.digest()
+    # An odd hospital is no attacker: it stays.
+    for cell in by_threat["both"]:
+        assert cell.twin is not None and cell.twin.threat == ("other-scanner:1",)
+    assert len(distinct(cells)) == len(cells) + len(by_threat["both"])
+
+
+def test_a_variable_stands_for_its_value(tmp_path: Path) -> None:
+    text = """
+    dose = "share"
+    [base]
+    clients = 4
+    [axes]
+    share = [0.5, 1.0]
+    [threats]
+    flip = "label-flip(share={share}):1"
+    noise = "image-noise(share={share}):1"
+    """
+    cells = plan(load_suite(written(tmp_path, text)), {})
+    assert [cell.settings.threat for cell in cells] == [
+        ("label-flip(share=0.5):1",),
+        ("label-flip(share=1.0):1",),
+        ("image-noise(share=0.5):1",),
+        ("image-noise(share=1.0):1",),
+    ]
+    assert len({cell.twin.digest() for cell in cells if cell.twin}) == 1
+
+
+def test_named_configurations(tmp_path: Path) -> None:
+    text = """
+    [axes.model]
+    plain = {head = "linear", networks = 1}
+    pair = {head = "etf-rect", networks = 2}
+    """
+    suite = load_suite(written(tmp_path, text))
+    assert suite.contender_axis == "model"
+    made = {cell.labels["model"]: (cell.settings.head, cell.settings.networks) for cell in plan(suite, {})}
+    assert made == {"plain": ("linear", 1), "pair": ("etf-rect", 2)}
+
+
+def test_the_oracle_is_told(tmp_path: Path) -> None:
+    text = '[base]\nclients = 4\n[threats]\nnone = "none"\nflip = "label-flip:1"\n[defences]\noracle = "oracle"\n'
+    clean, attacked = plan(load_suite(written(tmp_path, text)), {})
+    assert clean.settings.strategy == "oracle(malicious=[])"
+    assert (
+        attacked.settings.strategy.startswith("oracle(malicious=[")
+        and attacked.settings.strategy != "oracle(malicious=[])"
+    )
+    assert attacked.twin is not None and attacked.twin.digest() == clean.settings.digest()
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        (("seeds = ", "sedes = "), ["no key 'sedes'", "'seeds'"]),
+        (("clients = 5", "cleints = 4"), ["[base]", "'cleints'", "'clients'"]),
+        (("rounds = [2, 3]", "rounds = []"), ["axis 'rounds' is empty"]),
+        (("rounds = [2, 3]", "rounds = [2, 2]"), ["'2' twice"]),
+        (('fedavg = "fedavg"', 'fedavg = "krum(f=1)"'), ["'fedavg' and 'krum, told'", "same runs"]),
+        (('fedavg = "fedavg"', 'fedavg = "fedavgg"'), ["unknown strategy 'fedavgg'", "'fedavg'"]),
+        (('["label-flip:1"]', '["label-flop:1"]'), ["'flip'", "unknown attack 'label-flop'"]),
+        (('["label-flip:1"]', '["label-flip"]'), ["'flip'", "number of hospitals"]),
+        (('["label-flip:1"]', '["label-flip:6"]'), ["'flip'", "malicious = 6"]),
+        (("clients = 5", "clients = 0"), ["clients", "greater than or equal to 1"]),
+        (("clients = 5", "seed = 4"), ["[base]", "'seed'", "seeds = [...]"]),
+        (("[3, 1]", "[]"), ["seeds"]),
+        (("[3, 1]", "[1, 1]"), ["distinct"]),
+        (("[3, 1]", '[1]\ncontenders = "defense"'), ["'defense' is no axis", "'defence'"]),
+        (("[3, 1]", '[1]\nreference = "median"'), ["'median' is no label of 'defence'"]),
+        (("[3, 1]", '[1]\ndose = "threat"'), ["'none', which is no number"]),
+        (("[threats]", "[axes.model]\na = {depth = 3}\n[threats]"), ["[axes.model] a", "'depth'"]),
+        (("[3, 1]", "[3, 1"), ["not valid TOML"]),
+    ],
+)
+def test_mistakes_are_said_before_anything_runs(
+    tmp_path: Path, change: tuple[str, str], words: list[str]
+) -> None:
+    assert change[0] in SMALL
+    sentence = refused(tmp_path, SMALL.replace(*change))
+    for word in words:
+        assert word in sentence
+    assert "mine" in sentence
+
+
+def test_settings_of_one_run_are_no_suite(tmp_path: Path) -> None:
+    assert "simulate --config" in refused(tmp_path, "clients = 4\nrounds = 2\n")
+
+
+def test_overrides(tmp_path: Path) -> None:
+    suite = load_suite(written(tmp_path, SMALL), {"rounds": 5, "lr": 0.01}, (7,))
+    cells = plan(suite, {})
+    assert {cell.settings.rounds for cell in cells} == {5} and {cell.settings.lr for cell in cells} == {0.01}
+    assert {cell.seed for cell in cells} == {7}
+    assert list(suite.every_axis()) == ["threat", "defence"]
+    with pytest.raises(UserError, match="--set rouns.*'rounds'"):
+        load_suite(written(tmp_path, SMALL), {"rouns": 5})
+    with pytest.raises(UserError, match="--seeds"):
+        load_suite(written(tmp_path, SMALL), {"seed": 5})
+
+
+def test_only_some_cells(tmp_path: Path) -> None:
+    cells = plan(load_suite(written(tmp_path, SMALL)), {})
+
+    def some(*only: str) -> set[tuple[str, ...]]:
+        return {(*cell.key, str(cell.seed)) for cell in chosen(cells, only)}
+
+    assert some() == {(*cell.key, str(cell.seed)) for cell in cells}
+    assert {key[2] for key in some("strategy=krum")} == {"krum, told"}
+    assert some("strategy=krum") == some("defence=krum, told") == some("strategy=krum(f=1)")
+    assert some("threat=label-flip", "rounds=3", "seed=1", "defence=fedavg") == {
+        ("flip", "3", "fedavg", "1"),
+        ("both", "3", "fedavg", "1"),
+    }
+    assert {key[0] for key in some("threat=none", "threat=both")} == {"none", "both"}
+    for wrong, words in {
+        "strategy": "AXIS=LABEL",
+        "strategy=kurm": "'krum'",
+        "defense=krum": "'defence'",
+        "threat=none=": "no such label",
+    }.items():
+        with pytest.raises(UserError, match="--only") as caught:
+            chosen(cells, [wrong])
+        assert words in str(caught.value)
+    with pytest.raises(UserError, match="no such label here"):
+        chosen(cells, ["threat=none", "strategy=bulyan"])
+
+
+def test_a_folder_of_one_s_own_joins(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "experiments").mkdir()
+    written(tmp_path / "experiments", SMALL)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    assert {"mine", "quick", "defences"} <= set(suite_names())
+    assert load_suite("mine").seeds == (3, 1)
+    with pytest.raises(UserError, match="no suite 'quik'.*'quick'"):
+        load_suite("quik")
+    with pytest.raises(UserError, match="cannot be read"):
+        load_suite(str(tmp_path / "absent.toml"))
