@@ -10,7 +10,7 @@ from fedrobust.reports.suite_figures import cost_figure, dose_figure
 from fedrobust.reports.suite_reading import reading, sense, side, test_limit
 from fedrobust.reports.suite_rows import SHOWN, differences, rows, script_data
 from fedrobust.reports.suite_tables import cost_table, dose_table, missing, ranking_table
-from fedrobust.reports.suite_view import BOUND, digits, interval_text, load_suite
+from fedrobust.reports.suite_view import BOUND, interval_text, load_suite, text
 from fedrobust.reports.suite_words import facts, headline
 
 __all__ = ["suite_page"]
@@ -60,7 +60,7 @@ def suite_page(folder: Path) -> str:
         side={key: side(metric, view.results["reference"]) for key, metric in view.metrics.items()},
         test=test_limit(view),
         bound=BOUND,
-        digits=digits,
+        text=text,
         interval=lambda found, unit: (
             interval_text({"low": found[1], "high": found[2]}, unit) if found else "–"
         ),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from math import log10
+from math import ceil, floor, log10
 from typing import Any
 
 from fedrobust.reports.palette import LINES, axis, figure, label, line
@@ -29,7 +29,7 @@ def cost_figure(view: SuiteView) -> dict[str, Any] | None:
                 height=440,
                 showlegend=False,
                 margin={"t": 16, "r": 24},
-                xaxis=axis(name, type="log", dtick="D2", range=_log_range(points)),
+                xaxis=axis(name, type="log", **_ticks(points)),
                 yaxis=axis(f"{view.measure} in the worst case", zeroline=False),
             )
     return {"choices": choices} if choices else None
@@ -136,11 +136,19 @@ def _front(points: Sequence[Mapping[str, Any]], sign: int) -> list[dict[str, Any
     ]
 
 
-def _log_range(points: Sequence[Mapping[str, Any]]) -> list[float]:
-    """Return the ends of the axis, with room for the labels of the outermost points."""
+def _ticks(points: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """Return the ends of the axis, with room for the outermost labels, and ticks that are written out."""
     low, high = (log10(pick(point["x"] for point in points)) for pick in (min, max))
-    room = max(0.12 * (high - low), 0.1)
-    return [low - room, high + room]
+    room = max(0.12 * (high - low), 0.15)
+    steps = (1, 2, 5) if high - low < 2.5 else (1,)
+    values = [
+        step * 10.0**power for power in range(floor(low - room), ceil(high + room) + 1) for step in steps
+    ]
+    return {
+        "range": [low - room, high + room],
+        "tickvals": values,
+        "ticktext": [f"{value:g}" for value in values],
+    }
 
 
 def _matters(view: SuiteView, other: Labels) -> bool:

@@ -22,7 +22,7 @@ def ranking_table(view: SuiteView) -> Table:
         ranks = [_rank(entry, bounds, key) for key in ("worst", "mean")]
         own = dict.fromkeys([*(entry.get("marks") or ()), *view.bound_marks(entry["label"])])
         line = [entry["label"], entry["worst"], entry.get("worst_under"), ranks[0], entry["mean"], ranks[1]]
-        table.append([*line, None if entry in bounds else entry.get("mean_rank"), "; ".join(own) or None])
+        table.append([*line, None if entry in bounds else entry.get("mean_rank"), "; ".join(own)])
     columns = [
         Column(view.contender_axis),
         Column("worst case", digits(view.unit)),

@@ -23,6 +23,7 @@ __all__ = [
     "load_suite",
     "run_link",
     "shade",
+    "text",
 ]
 
 Labels = tuple[str, ...]
@@ -203,11 +204,16 @@ def digits(unit: str) -> int:
     return 3 if unit == "share" else 1
 
 
+def text(value: float | None, unit: str) -> str:
+    """Write a figure; one that rounds to 0 has no sign."""
+    return number(None if value is None else round(value, digits(unit)) + 0.0, digits(unit))
+
+
 def interval_text(figure: Mapping[str, Any], unit: str) -> str:
     """Write an interval as "low to high"; nothing where there is none."""
     if figure["low"] is None or figure["high"] is None:
         return ""
-    return " to ".join(number(figure[end], digits(unit)) for end in ("low", "high"))
+    return " to ".join(text(figure[end], unit) for end in ("low", "high"))
 
 
 def shade(value: float, limits: tuple[float, float], metric: Mapping[str, Any]) -> float:

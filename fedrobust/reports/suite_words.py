@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from fedrobust.reports.suite_reading import ENOUGH, LEVEL, smallest_p
-from fedrobust.reports.suite_view import SuiteView, digits, interval_text, join
+from fedrobust.reports.suite_view import SuiteView, interval_text, join, text
 from fedrobust.reports.tables import number
 
 __all__ = ["facts", "headline"]
@@ -15,41 +15,47 @@ Entry = Mapping[str, Any]
 
 
 def headline(view: SuiteView) -> str:
-    """Return the page's headline: who leaves most in the worst case and on average."""
+    """Return the page's headline: who leaves most in the worst case and on average, and whether that is more than chance."""
     worst, mean = _best(view, "worst"), _best(view, "mean")
     if not worst or not mean:
         return f"No {view.contender_axis} can be ranked: {_why_unranked(view)}"
     seen = "" if view.seeds >= ENOUGH else f"Seen with {_seeds(view.seeds)} only, so it may be chance: "
-    does = _does(view, len(worst))
     lowest, average = _text(view, worst[0]["worst"]), _text(view, mean[0]["mean"])
-    if len(view.conditions) == 1:
-        return f"{seen}{_names(worst)} {does} ({lowest})."
     under = f", under {worst[0]['worst_under']}" if worst[0].get("worst_under") else ""
-    if _names(worst) == _names(mean):
-        both = f"in the worst case ({lowest}{under}) and on average ({average})"
-        return f"{seen}{_names(worst)} {does} {both}."
-    return f"{seen}{_names(worst)} {does} in the worst case ({lowest}{under}), {_names(mean)} on average ({average})."
+    if len(view.conditions) == 1:
+        where = f"({lowest})"
+    elif _names(worst) == _names(mean):
+        where = f"in the worst case ({lowest}{under}) and on average ({average})"
+    else:
+        where = f"in the worst case ({lowest}{under}), {_names(mean)} on average ({average})"
+    return f"{seen}{_names(worst)} {_does(view, len(worst))} {where}.{_lead(view, worst)}"
 
 
-def facts(view: SuiteView) -> list[tuple[str, str]]:
-    """Return what stands below the headline: a word, and what is to be said of it."""
+def _lead(view: SuiteView, worst: Sequence[Entry]) -> str:
+    following, apart = _next(view, worst[0])
+    if following is None or apart is None or len(worst) > 1:
+        return ""
+    where = "" if len(view.conditions) == 1 else "worst-case "
+    return f" Its {where}lead over {following['label']} is {'outside' if apart else 'within'} the 95 % intervals."
+
+
+def facts(view: SuiteView) -> list[tuple[str, list[str]]]:
+    """Return what stands below the headline: a word, and the sentences that are to be said of it."""
     winners = _best(view, "worst")
     found = [("How sure", _certainty(view, winners[0]))] if winners else []
     if winners:
-        found.append(("What it costs", _cost(view, winners[0]["label"])))
+        found.append(("What it costs", [_cost(view, winners[0]["label"])]))
     bounds = [
         entry
         for entry in view.results["ranking"]
         if entry["label"] in view.bounds and entry["worst"] is not None
     ]
     if bounds:
-        reached = (
-            f"{entry['label']} {_text(view, entry['worst'])} (mean {_text(view, entry['mean'])})"
+        reached = [
+            f"{entry['label']} reaches {_text(view, entry['worst'])} in the worst case, {_text(view, entry['mean'])} on average"
             for entry in bounds
-        )
-        found.append(
-            ("Bounds", f"Marked, and no winner whatever it reaches: {join(reached)} in the worst case.")
-        )
+        ]
+        found.append(("Bounds", [f"{sentence}: marked, so never a winner." for sentence in reached]))
     gaps = _gaps(view)
     if gaps:
         found.append(("Incomplete", gaps))
@@ -75,12 +81,10 @@ def _why_unranked(view: SuiteView) -> str:
     return "none that is no bound has a figure under every condition."
 
 
-def _certainty(view: SuiteView, winner: Entry) -> str:
+def _certainty(view: SuiteView, winner: Entry) -> list[str]:
     if view.seeds < ENOUGH:
-        return (
-            f"Not known. {_seeds(view.seeds).capitalize()} give{'s' if view.seeds == 1 else ''} no interval and no test; "
-            f"the suite needs at least {ENOUGH}."
-        )
+        give = "gives" if view.seeds == 1 else "give"
+        return [f"Not known: {_seeds(view.seeds)} {give} no interval and no test. Take at least {ENOUGH}."]
     own = _worst_figure(view, winner)
     interval = interval_text(own, view.unit) if own else ""
     where = "its worst case" if len(view.conditions) > 1 else f"its {view.measure}"
@@ -89,23 +93,33 @@ def _certainty(view: SuiteView, winner: Entry) -> str:
         if interval
         else f"{where[0].upper()}{where[1:]} has no interval, since fewer than {ENOUGH} of its seeds are finished."
     )
-    return " ".join(filter(None, (said, _against_next(view, winner, own), _against_reference(view, winner))))
+    return [*filter(None, (said, _against_next(view, winner), _against_reference(view, winner)))]
 
 
-def _against_next(view: SuiteView, winner: Entry, own: Mapping[str, Any] | None) -> str:
+def _against_next(view: SuiteView, winner: Entry) -> str:
+    following, apart = _next(view, winner)
+    if following is None:
+        return ""
+    figure = _worst_figure(view, following)
+    interval = interval_text(figure, view.unit) if figure else ""
+    said = f"The next, {following['label']}, reaches {_text(view, following['worst'])}"
+    if apart is None:
+        return f"{said}."
+    order = "do not overlap" if apart else "overlap, so their order is not certain"
+    return f"{said} ({interval}): the intervals {order}."
+
+
+def _next(view: SuiteView, winner: Entry) -> tuple[Entry | None, bool | None]:
+    """Return the next best in the worst case, and whether the intervals lie apart; None where there are none."""
     others = [entry for entry in _ranked(view) if entry["worst"] is not None and entry is not winner]
     if not others:
-        return ""
+        return None, None
     following = max(others, key=lambda entry: view.sign * float(entry["worst"]))
-    figure = _worst_figure(view, following)
-    said = f"The next, {following['label']}, reaches {_text(view, following['worst'])}"
-    interval = interval_text(figure, view.unit) if figure else ""
-    if not interval or not own or own["low"] is None or figure is None:
-        return f"{said}."
-    apart = own["low"] > figure["high"] or own["high"] < figure["low"]
-    return f"{said} ({interval}): " + (
-        "the intervals do not overlap." if apart else "the intervals overlap, so their order is not certain."
-    )
+    figures = [_worst_figure(view, entry) for entry in (winner, following)]
+    ends = [(figure["low"], figure["high"]) for figure in figures if figure and figure["low"] is not None]
+    if len(ends) < 2:
+        return following, None
+    return following, ends[0][0] > ends[1][1] or ends[0][1] < ends[1][0]
 
 
 def _against_reference(view: SuiteView, winner: Entry) -> str:
@@ -164,10 +178,10 @@ def _duration(seconds: float) -> str:
     return f"{number(1000 * seconds, 1)} ms" if seconds < 1 else f"{number(seconds, 2)} s"
 
 
-def _gaps(view: SuiteView) -> str:
+def _gaps(view: SuiteView) -> list[str]:
     missing = view.results["missing"]
     if not missing:
-        return ""
+        return []
     cells = sum(len(row["cells"]) for row in view.results["rows"])
     said = [f"{len(missing)} of {cells} cells are missing; means are over the seeds that are there."]
     for entry in view.results["ranking"]:
@@ -187,7 +201,7 @@ def _gaps(view: SuiteView) -> str:
                 "so it is not ranked" if entry["worst"] is None else "which its mean and worst case leave out"
             )
             said.append(f"{entry['label']} has no figure under {under}, {so}.")
-    return " ".join(said)
+    return said
 
 
 def _worst_figure(view: SuiteView, entry: Entry) -> Mapping[str, Any] | None:
@@ -201,7 +215,7 @@ def _names(entries: Sequence[Entry]) -> str:
 
 
 def _text(view: SuiteView, value: float | None) -> str:
-    return number(value, digits(view.unit))
+    return text(value, view.unit)
 
 
 def _does(view: SuiteView, many: int) -> str:

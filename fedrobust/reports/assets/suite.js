@@ -3,7 +3,8 @@
 (() => {
   const { rows, metrics, differences } = fedrobust.data.suite;
   const find = (id) => document.getElementById(id);
-  const write = (value, digits) => (value == null ? "–" : value.toFixed(digits).replace("-", "−"));
+  const signed = (text) => (Number(text) ? text.replace("-", "−") : text.replace("-", ""));
+  const write = (value, digits) => (value == null ? "–" : signed(value.toFixed(digits)));
   const range = (low, high, digits) => (low == null ? "" : `${write(low, digits)} to ${write(high, digits)}`);
   const listen = (id, event, act) => find(id)?.addEventListener(event, act);
 
@@ -19,12 +20,13 @@
       const figure = row.figures[key];
       const cell = button.parentElement;
       cell.classList.toggle("none", !figure);
-      cell.classList.toggle("deep", figure?.[3] > 0.62);
+      cell.classList.toggle("mid", figure?.[3] > 0.63 && figure[3] <= 0.77);
+      cell.classList.toggle("deep", figure?.[3] > 0.77);
       cell.classList.toggle("best", figure?.[4] === 1);
       if (figure) cell.style.setProperty("--t", figure[3]);
       button.textContent = write(figure?.[0], digits);
       button.title = figure ? range(figure[1], figure[2], digits) : "";
-      button.ariaLabel = `${row.name}: ${figure ? write(figure[0], digits) : "no figure"}`;
+      button.setAttribute("aria-label", `${row.name}: ${figure ? write(figure[0], digits) : "no figure"}`);
     }
     const [low, high] = (limits ?? [null, null]).map((value) => write(value, digits));
     const ends = better === "higher" ? [high, low] : [low, high];
@@ -149,6 +151,8 @@
     find("forest-low").textContent = write(low, digits);
     find("forest-high").textContent = write(high, digits);
     find("forest-zero").style.left = `${100 * zero}%`;
+    find("forest-low").hidden = zero < 0.3;
+    find("forest-high").hidden = zero > 0.7;
     find("difference-sense").textContent = side;
   }
 
@@ -203,30 +207,30 @@
     Math.max(0, Math.min(a.right, b.right) - Math.max(a.left, b.left)) *
     Math.max(0, Math.min(a.bottom, b.bottom) - Math.max(a.top, b.top));
 
+  /* Each label in turn goes where it covers least of the others, the points and what lies outside; twice over. */
   function place(plot) {
-    const { xaxis, yaxis } = plot._fullLayout;
+    const { xaxis, yaxis, font } = plot._fullLayout;
     const frame = { left: 0, right: xaxis._length, top: 0, bottom: yaxis._length };
+    const pen = document.createElement("canvas").getContext("2d");
+    pen.font = `${font.size}px ${font.family}`;
     const traces = plot.data.map((trace, index) => ({ trace, index })).filter(({ trace }) => trace.meta?.labels);
     const points = traces.flatMap(({ trace, index }) => trace.text.map((text, number) => ({
-      index, number, width: 6.6 * text.length, x: xaxis.d2p(trace.x[number]), y: yaxis.d2p(trace.y[number]),
+      index, number, width: pen.measureText(text).width, x: xaxis.d2p(trace.x[number]), y: yaxis.d2p(trace.y[number]),
     })));
     const dots = points.map(({ x, y }) => ({ left: x - 6, right: x + 6, top: y - 6, bottom: y + 6 }));
-    const taken = [];
-    const chosen = new Map(traces.map(({ index }) => [index, []]));
-    for (const point of points.sort((a, b) => a.y - b.y)) {
-      const costs = SIDES.map((side, order) => {
-        const own = box(point.x, point.y, point.width, side);
-        const outside = 15 * point.width - common(own, frame);
-        const covered = [...dots, ...taken].reduce((sum, other) => sum + common(own, other), 0);
-        return { side, own, cost: covered + 3 * outside + order };
-      });
-      const best = costs.reduce((a, b) => (b.cost < a.cost ? b : a));
-      taken.push(best.own);
-      chosen.get(point.index)[point.number] = best.side;
+    const cost = (point, side) => {
+      const own = box(point.x, point.y, point.width, side);
+      const others = points.filter((other) => other !== point && other.own).map((other) => other.own);
+      const covered = [...dots, ...others].reduce((sum, other) => sum + common(own, other), 0);
+      return covered + 3 * (15 * point.width - common(own, frame)) + SIDES.indexOf(side);
+    };
+    for (const point of [...points, ...points]) {
+      point.side = SIDES.reduce((best, side) => (cost(point, side) < cost(point, best) ? side : best));
+      point.own = box(point.x, point.y, point.width, point.side);
     }
-    for (const [index, sides] of chosen) {
-      const now = plot.data[index].textposition;
-      if (sides.some((side, number) => side !== now[number])) Plotly.restyle(plot, { textposition: [sides] }, [index]);
+    for (const { trace, index } of traces) {
+      const sides = points.filter((point) => point.index === index).map(({ side }) => side);
+      if (sides.join() !== trace.textposition.join()) Plotly.restyle(plot, { textposition: [sides] }, [index]);
     }
   }
 
