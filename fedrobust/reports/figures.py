@@ -1,4 +1,4 @@
-"""The plots of a run's page, as plain dictionaries: plotly's JavaScript draws them, its Python package is not imported."""
+"""The plots of a run's rounds, as plain dictionaries: plotly's JavaScript draws them, its Python package is not imported."""
 
 from __future__ import annotations
 
@@ -21,19 +21,7 @@ from fedrobust.reports.palette import (
 )
 from fedrobust.reports.record import Hospital, Record, fair_shares
 
-__all__ = [
-    "METRICS",
-    "SINGLE",
-    "by_hospital",
-    "calibration",
-    "class_counts",
-    "confusion",
-    "curves",
-    "losses",
-    "per_class",
-    "phases",
-    "trust",
-]
+__all__ = ["METRICS", "SINGLE", "curves", "hospital_label", "losses", "phases", "trust"]
 
 #: Metrics of rounds.jsonl by the names that readers know.
 METRICS: Mapping[str, str] = {
@@ -53,6 +41,9 @@ SINGLE: Mapping[str, str] = {
     "attack_success_rate": "attack success rate",
     "worst_hospital": "worst hospital (accuracy)",
 }
+
+#: Dash and marker of the second and further attacks of one federation.
+_OTHER_ATTACKS = (("dot", "triangle-down"), ("longdash", "triangle-right"), ("longdashdot", "triangle-left"))
 
 Figure = dict[str, Any]
 
@@ -143,7 +134,12 @@ def losses(record: Record) -> Figure:
             continue
         rounds = [report["round"] for report in record.reports]
         traces = [
-            _loss_line(hospital, rounds, [of_round.get(hospital.number) for of_round in told])
+            _loss_line(
+                hospital,
+                rounds,
+                [of_round.get(hospital.number) for of_round in told],
+                _place(record, hospital),
+            )
             # Honest ones first, so that the others lie on top.
             for hospital in reversed(record.hospitals)
         ]
@@ -162,9 +158,18 @@ def _by_number(report: Mapping[str, Any], key: str) -> dict[int, Any]:
     return dict(zip(report.get("hospitals") or (), values, strict=False))
 
 
-def _loss_line(hospital: Hospital, rounds: Sequence[int], values: Sequence[Any]) -> Figure:
+def _place(record: Record, hospital: Hospital) -> int:
+    """Return which of the attacks it is that a malicious hospital carries out."""
+    order = list(dict.fromkeys(h.attack for h in record.hospitals if h.role == "malicious"))
+    return order.index(hospital.attack) if hospital.role == "malicious" else 0
+
+
+def _loss_line(hospital: Hospital, rounds: Sequence[int], values: Sequence[Any], place: int) -> Figure:
     role = ROLES[hospital.role]
     plain = hospital.role == "honest"
+    dash, symbol = (
+        (role.dash, role.symbol) if place == 0 else _OTHER_ATTACKS[(place - 1) % len(_OTHER_ATTACKS)]
+    )
     group = f"{role.mark} {label(hospital.attack, 28) if hospital.attack else 'honest'}"
     return shaded(
         {
@@ -174,147 +179,16 @@ def _loss_line(hospital: Hospital, rounds: Sequence[int], values: Sequence[Any])
             "legendgroup": group,
             "x": list(rounds),
             "y": list(values),
-            "line": {"color": role.colour, "dash": role.dash, "width": 1.2 if plain else 2.5},
+            "line": {"color": role.colour, "dash": dash, "width": 1.2 if plain else 2.5},
             "marker": {
                 "color": role.colour,
-                "symbol": role.symbol,
+                "symbol": symbol,
                 "size": 4 if plain else 9,
                 "maxdisplayed": MARKERS,
             },
             "opacity": 0.6 if plain else 1,
             "hovertemplate": f"hospital {hospital_label(hospital, attack=True)}<br>round %{{x}}: %{{y:.3f}}<extra></extra>",
         }
-    )
-
-
-def class_counts(
-    names: Sequence[str], counts: Sequence[Sequence[int]], classes: Sequence[str], title: str, share: bool
-) -> Figure:
-    """Return stacked bars: the classes of each hospital or part, in images or as shares of it."""
-    totals = [sum(row) or 1 for row in counts]
-    traces = []
-    for k, name in enumerate(classes):
-        colour, pattern = CLASSES[k % len(CLASSES)]
-        held = [row[k] if k < len(row) else 0 for row in counts]
-        traces.append(
-            {
-                "type": "bar",
-                "name": label(name),
-                "x": list(names),
-                "y": [n / t for n, t in zip(held, totals, strict=True)] if share else held,
-                "customdata": held,
-                "marker": {
-                    "color": colour,
-                    "pattern": {"shape": pattern, "fgcolor": "#FFFFFF", "solidity": 0.3},
-                },
-                "hovertemplate": f"%{{x}}<br>{label(name)}: %{{customdata}} images<extra></extra>",
-            }
-        )
-    return figure(
-        traces,
-        340 + 12 * (len(classes) // 4),
-        barmode="stack",
-        bargap=0.15,
-        legend={"traceorder": "normal"},
-        xaxis=axis(title, type="category", showgrid=False),
-        yaxis=axis("share of its images" if share else "images"),
-    )
-
-
-def confusion(counts: Sequence[Sequence[int]], classes: Sequence[str]) -> Figure:
-    """Return a confusion matrix: the share of each true class as colour, counts as text."""
-    names = _distinct([label(name, 14) for name in classes])
-    shares = [[n / sum(row) if sum(row) else None for n in row] for row in counts]
-    heat = {
-        "type": "heatmap",
-        "x": names,
-        "y": names,
-        "z": shares,
-        "zmin": 0,
-        "zmax": 1,
-        "colorscale": SCALE,
-        "xgap": 1,
-        "ygap": 1,
-        "showscale": False,
-        "text": [[str(n) for n in row] for row in counts],
-        "hovertemplate": "truth %{y}<br>predicted %{x}: %{text} images (%{z:.0%})<extra></extra>",
-    }
-    if len(names) <= 12:
-        heat["texttemplate"] = "%{text}"
-    return figure(
-        [heat],
-        min(620, 150 + (44 if len(names) <= 8 else 24) * len(names)),
-        xaxis=axis("predicted", type="category", showgrid=False, dtick=1),
-        yaxis=axis("truth", type="category", showgrid=False, dtick=1, autorange="reversed"),
-    )
-
-
-def per_class(parts: Mapping[str, Sequence[float | None]], classes: Sequence[str]) -> Figure:
-    """Return the sensitivity of each class as points, clean beside noisy."""
-    names = _distinct([label(name) for name in classes])
-    traces = [
-        {**line(part, list(values), names, place), "mode": "markers"}
-        for place, (part, values) in enumerate(parts.items())
-    ]
-    for trace in traces:
-        trace["marker"] = {**trace["marker"], "size": 11}
-        trace["hovertemplate"] = "%{y}: %{x:.3f}"
-    return figure(
-        traces,
-        110 + 30 * len(names),
-        xaxis=axis("sensitivity", range=[-0.03, 1.03]),
-        yaxis=axis(type="category", autorange="reversed", dtick=1),
-    )
-
-
-def calibration(parts: Mapping[str, Sequence[Mapping[str, Any]]]) -> Figure:
-    """Return how often the model is right beside how sure it is."""
-    diagonal = {
-        "type": "scatter",
-        "mode": "lines",
-        "name": "as sure as right",
-        "x": [0, 1],
-        "y": [0, 1],
-        "line": {"color": "#8A8F98", "dash": "dot", "width": 1},
-        "hoverinfo": "skip",
-    }
-    traces: list[Figure] = [diagonal]
-    for place, (part, bins) in enumerate(parts.items()):
-        filled = [b for b in bins if b.get("count")]
-        trace = line(part, [b["confidence"] for b in filled], [b["accuracy"] for b in filled], place)
-        trace["customdata"] = [b["count"] for b in filled]
-        trace["hovertemplate"] = "sure %{x:.2f}, right %{y:.2f} (%{customdata} images)"
-        traces.append(trace)
-    unit = [-0.03, 1.03]
-    return figure(traces, 340, xaxis=axis("mean confidence", range=unit), yaxis=axis("accuracy", range=unit))
-
-
-def by_hospital(hospitals: Sequence[Hospital]) -> Figure:
-    """Return each hospital's accuracy, by role."""
-    traces = []
-    for role, style in ROLES.items():
-        of_role = [h for h in hospitals if h.role == role and h.accuracy is not None]
-        if of_role:
-            traces.append(
-                shaded(
-                    {
-                        "type": "scatter",
-                        "mode": "markers",
-                        "name": f"{style.mark} {role}",
-                        "x": [str(h.number) for h in of_role],
-                        "y": [h.accuracy for h in of_role],
-                        "marker": {"color": style.colour, "symbol": style.symbol, "size": 11},
-                        "hovertemplate": "hospital %{x}: %{y:.3f}<extra></extra>",
-                    }
-                )
-            )
-    order = [str(h.number) for h in sorted(hospitals, key=lambda h: h.number)]
-    return figure(
-        traces,
-        300,
-        xaxis=axis("hospital", type="category", categoryorder="array", categoryarray=order),
-        yaxis=axis("accuracy", range=[-0.03, 1.03]),
-        showlegend=True,
     )
 
 
@@ -342,13 +216,3 @@ def phases(rounds: Sequence[int], seconds: Mapping[str, Sequence[float]]) -> Fig
         xaxis=axis("round", type="category", showgrid=False, dtick=every),
         yaxis=axis("seconds"),
     )
-
-
-def _distinct(names: Sequence[str]) -> list[str]:
-    """Return names that differ, since a plot puts equal ones in one row."""
-    seen: dict[str, int] = {}
-    made = []
-    for name in names:
-        seen[name] = seen.get(name, 0) + 1
-        made.append(name if seen[name] == 1 else f"{name} ({seen[name]})")
-    return made

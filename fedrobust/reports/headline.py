@@ -139,9 +139,9 @@ def _outcome(record: Record) -> str:
     else:
         text += f" with nothing lost on noisy images ({number(drop, 1, '%')})"
     rate = record.summary.get("attack_success_rate")
-    return text + (
-        f", where the backdoor works on {number(100 * rate, 0, '%')} of images" if rate is not None else ""
-    )
+    if rate is not None:
+        text += f", while the backdoor works on {number(100 * rate, 0, '%')} of the marked images"
+    return text
 
 
 def _commonest(record: Record) -> float | None:

@@ -6,9 +6,10 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from fedrobust.reports import details, figures
+from fedrobust.reports import figures, final_figures, final_tables, round_tables
 from fedrobust.reports.examples import poisoned_examples
 from fedrobust.reports.headline import headline, notes
+from fedrobust.reports.key_figures import key_figures
 from fedrobust.reports.page import render
 from fedrobust.reports.record import Record, read_run
 from fedrobust.reports.tables import Table
@@ -43,10 +44,10 @@ def run_page(folder: Path) -> str:
         run=record,
         headline=headline(record),
         notes=notes(record),
-        key_figures=details.key_figures(record),
+        key_figures=key_figures(record),
         tables=tables,
         examples=poisoned_examples(folder),
-        defence_mib=details.defence_mib(record),
+        defence_mib=round_tables.defence_mib(record),
         command=f"python -m fedrobust.simulate --config {_quoted(folder / 'settings.toml')}",
         facts=sorted(
             {
@@ -59,19 +60,19 @@ def run_page(folder: Path) -> str:
 
 
 def _add_rounds(record: Record, plots: Figures, tables: dict[str, Table]) -> None:
-    tables["hospitals"] = details.hospitals_table(record)
-    tables["faults"] = details.faults_table(record)
+    tables["hospitals"] = round_tables.hospitals_table(record)
+    tables["faults"] = round_tables.faults_table(record)
     if record.rounds:
-        plots["curves"], tables["curves"] = figures.curves(record), details.curves_table(record)
+        plots["curves"], tables["curves"] = figures.curves(record), round_tables.curves_table(record)
     if record.judged and record.hospitals:
-        plots["trust"], tables["trust"] = figures.trust(record), details.trust_table(record)
+        plots["trust"], tables["trust"] = figures.trust(record), round_tables.trust_table(record)
     losses = figures.losses(record)
     if losses["choices"]:
-        plots["losses"], tables["losses"] = losses, details.losses_table(record)
+        plots["losses"], tables["losses"] = losses, round_tables.losses_table(record)
     if record.timings:
         rounds = [entry.get("round", 0) for entry in record.timings]
-        plots["time"] = figures.phases(rounds, details.seconds_by_phase(record))
-        tables["time"] = details.time_table(record)
+        plots["time"] = figures.phases(rounds, round_tables.seconds_by_phase(record))
+        tables["time"] = round_tables.time_table(record)
 
 
 def _add_data(record: Record, plots: Figures, tables: dict[str, Table]) -> None:
@@ -82,18 +83,18 @@ def _add_data(record: Record, plots: Figures, tables: dict[str, Table]) -> None:
         counts = [hospital.counts for hospital in holding]
         plots["held"] = {
             "choices": {
-                "images": figures.class_counts(names, counts, classes, "hospital", False),
-                "shares": figures.class_counts(names, counts, classes, "hospital", True),
+                "images": final_figures.class_counts(names, counts, classes, "hospital", False),
+                "shares": final_figures.class_counts(names, counts, classes, "hospital", True),
             }
         }
-        tables["held"] = details.counts_table(names, counts, classes, [h.missing for h in holding])
+        tables["held"] = final_tables.counts_table(names, counts, classes, [h.missing for h in holding])
     splits: Mapping[str, Any] = record.evaluation.get("splits") or {}
     if splits and classes:
         parts = list(splits)
         counts_of = [tuple(splits[part].get("counts") or ()) for part in parts]
-        plots["splits"] = figures.class_counts(parts, counts_of, classes, "part", True)
+        plots["splits"] = final_figures.class_counts(parts, counts_of, classes, "part", True)
         lacks = [splits[part].get("missing") or {} for part in parts]
-        tables["splits"] = details.counts_table(parts, counts_of, classes, lacks)
+        tables["splits"] = final_tables.counts_table(parts, counts_of, classes, lacks)
 
 
 def _add_test(record: Record, plots: Figures, tables: dict[str, Table]) -> None:
@@ -101,22 +102,25 @@ def _add_test(record: Record, plots: Figures, tables: dict[str, Table]) -> None:
     parts = {part: record.evaluation.get(part) or {} for part in ("clean", "noisy")}
     for part, told in parts.items():
         if told.get("confusion"):
-            plots[f"confusion-{part}"] = figures.confusion(told["confusion"], classes)
-            tables[f"confusion-{part}"] = details.confusion_table(told["confusion"], classes, part)
+            plots[f"confusion-{part}"] = final_figures.confusion(told["confusion"], classes)
+            tables[f"confusion-{part}"] = final_tables.confusion_table(told["confusion"], classes, part)
     found: dict[str, Sequence[float | None]] = {
         part: told["sensitivity"] for part, told in parts.items() if told.get("sensitivity")
     }
     if found:
-        plots["classes"], tables["classes"] = figures.per_class(found, classes), details.classes_table(record)
+        plots["classes"], tables["classes"] = (
+            final_figures.per_class(found, classes),
+            final_tables.classes_table(record),
+        )
     bins = {part: told["calibration"] for part, told in parts.items() if told.get("calibration")}
     if bins:
-        plots["calibration"] = figures.calibration(bins)
-        tables["calibration"] = details.calibration_table(bins)
-    tables["drop"] = details.drop_table(record)
+        plots["calibration"] = final_figures.calibration(bins)
+        tables["calibration"] = final_tables.calibration_table(bins)
+    tables["drop"] = final_tables.drop_table(record)
     if any(hospital.accuracy is not None for hospital in record.hospitals):
-        plots["accuracies"] = figures.by_hospital(record.hospitals)
-        tables["accuracies"] = details.accuracies_table(record)
-    tables["provenance"] = details.provenance_table(record)
+        plots["accuracies"] = final_figures.by_hospital(record.hospitals)
+        tables["accuracies"] = final_tables.accuracies_table(record)
+    tables["provenance"] = final_tables.provenance_table(record)
 
 
 def _quoted(path: Path) -> str:
