@@ -30,7 +30,7 @@ def cost_figure(view: SuiteView) -> dict[str, Any] | None:
                 showlegend=False,
                 margin={"t": 16, "r": 24},
                 xaxis=axis(name, type="log", **_ticks(points)),
-                yaxis=axis(f"{view.measure} in the worst case", zeroline=False),
+                yaxis=axis(f"{label(view.measure, 40)} in the worst case", zeroline=False),
             )
     return {"choices": choices} if choices else None
 
@@ -51,9 +51,10 @@ def dose_figure(view: SuiteView) -> dict[str, Any]:
             traces,
             height=480,
             hovermode="x unified",
-            xaxis=axis(dose["axis"], type="category"),
+            xaxis=axis(label(dose["axis"], 40), type="category"),
             yaxis=axis(
-                f"{metric['name']}{', points' if metric['unit'] == 'percent' else ''}", zeroline=False
+                f"{label(metric['name'], 40)}{', points' if metric['unit'] == 'percent' else ''}",
+                zeroline=False,
             ),
         )
     return {"choices": choices}

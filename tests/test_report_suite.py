@@ -1,0 +1,406 @@
+"""The page of a suite: what its headline claims, that nothing a file names becomes markup, and that gaps are shown as gaps."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable
+from html import unescape
+from html.parser import HTMLParser
+from pathlib import Path
+from typing import Any
+
+import pytest
+import suite_results
+
+from fedrobust.reports.suite import suite_page
+from fedrobust.reports.suite_figures import cost_figure, dose_figure
+from fedrobust.reports.suite_reading import sense, side, test_limit
+from fedrobust.reports.suite_rows import differences, rows
+from fedrobust.reports.suite_tables import cost_table, dose_table, ranking_table
+from fedrobust.reports.suite_view import SuiteView, interval_text, join, run_link, shade, text
+from fedrobust.reports.suite_words import facts, headline
+
+HOSTILE = "</script><img src=x onerror=alert(1)>"
+# pytest would take the function for a test.
+limit_of = test_limit
+del test_limit
+
+
+class Page(HTMLParser):
+    """A page's start tags, and the text of each element that has an id."""
+
+    def __init__(self, source: str) -> None:
+        super().__init__()
+        self.tags: list[tuple[str, dict[str, str | None]]] = []
+        self.source = source
+        self.feed(source)
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append((tag, dict(attrs)))
+
+    def all(self, tag: str) -> list[dict[str, str | None]]:
+        return [attributes for name, attributes in self.tags if name == tag]
+
+    def section(self, name: str) -> str:
+        (inside,) = re.findall(rf'<section id="{name}".*?</section>', self.source, re.DOTALL)
+        return unescape(re.sub(r"\s+", " ", re.sub(r"<[^>]+>", " ", inside)))
+
+    @property
+    def data(self) -> dict[str, Any]:
+        (found,) = re.findall(r'id="embedded">(.*?)</script>', self.source, re.DOTALL)
+        return dict(json.loads(found)["suite"])
+
+
+@pytest.fixture
+def made(tmp_path: Path) -> Callable[..., Page]:
+    def make(results: dict[str, Any] | None = None, costs: bool = True) -> Page:
+        content = results or suite_results.results()
+        (tmp_path / "suite.json").write_text(json.dumps(content), encoding="utf-8")
+        if costs:
+            (tmp_path / "costs.json").write_text(json.dumps(suite_results.costs(content)), encoding="utf-8")
+        return Page(suite_page(tmp_path))
+
+    return make
+
+
+def small(figures: dict[tuple[str, str], list[float | None]], **more: Any) -> SuiteView:
+    """Return a suite of one metric from values by condition and contender; 95 % ends are their extremes."""
+    conditions = list(dict.fromkeys(condition for condition, _ in figures))
+    contenders = list(dict.fromkeys(contender for _, contender in figures))
+    marks = more.pop("marks", {})
+    table = []
+    for (condition, contender), values in figures.items():
+        spread = suite_results._spread(values)
+        table.append(
+            {
+                "labels": {"threat": condition, "defence": contender},
+                "seeds": list(range(len(values))),
+                "metrics": {"accuracy": spread},
+                "marks": marks.get(contender, []),
+                "cells": [
+                    {"seed": seed, "run": f"../cells/{seed}", "error": None} for seed in range(len(values))
+                ],
+            }
+        )
+    content = {
+        "name": "small",
+        "title": "Small",
+        "about": "",
+        "command": "",
+        "versions": {},
+        "settings": {},
+        "seeds": list(range(max(map(len, figures.values())))),
+        "axes": [{"name": "threat", "labels": conditions}, {"name": "defence", "labels": contenders}],
+        "contenders": "defence",
+        "reference": "fedavg",
+        "metrics": [
+            {"key": "accuracy", "name": "accuracy", "better": "higher", "unit": "share", "about": "Right."}
+        ],
+        "rows": table,
+        "comparisons": [],
+        "ranking": suite_results._ranking(table, contenders),
+        "dose": None,
+        "missing": [],
+        "notes": [],
+        **more,
+    }
+    return SuiteView(content)
+
+
+def test_the_headline_names_worst_case_and_mean() -> None:
+    view = small(
+        {
+            ("none", "fedavg"): [0.9, 0.9, 0.9],
+            ("flip", "fedavg"): [0.3, 0.3, 0.3],
+            ("none", "krum"): [0.6, 0.6, 0.6],
+            ("flip", "krum"): [0.5, 0.5, 0.5],
+        }
+    )
+    assert headline(view) == (
+        "krum leaves the most accuracy in the worst case (0.500, under flip), fedavg on average (0.600). "
+        "Its worst-case lead over fedavg is outside the 95 % intervals."
+    )
+
+
+def test_a_lead_within_the_intervals_is_said_to_be_one() -> None:
+    view = small({("flip", "fedavg"): [0.5, 0.6, 0.7], ("flip", "krum"): [0.55, 0.65, 0.75]})
+    assert headline(view).endswith("Its lead over fedavg is within the 95 % intervals.")
+    assert "the intervals overlap, so their order is not certain." in " ".join(dict(facts(view))["How sure"])
+
+
+@pytest.mark.parametrize(
+    "mark", ["oracle: is told who is malicious", "other data than most: the hash differs"]
+)
+def test_a_bound_is_no_winner(mark: str) -> None:
+    view = small({("flip", "fedavg"): [0.5], ("flip", "oracle"): [0.9]}, marks={"oracle": [mark]})
+    assert headline(view).startswith(
+        "Seen with one seed only, so it may be chance: fedavg leaves the most accuracy"
+    )
+    assert dict(facts(view))["Bounds"] == [
+        "oracle reaches 0.900 in the worst case, 0.900 on average: marked, so never a winner."
+    ]
+    best = {row["contender"]: row["figures"]["accuracy"][4] for row in rows(view)}
+    assert best == {"fedavg": 1, "oracle": 0}
+    ranks = {line[0]: line[3] for line in ranking_table(view).rows}
+    assert ranks == {"fedavg": 1, "oracle": None}
+
+
+def test_a_remark_makes_no_bound() -> None:
+    view = small({("flip", "fedavg"): [0.5], ("flip", "krum"): [0.9]}, marks={"krum": ["1 of 2 seeds"]})
+    view.results["ranking"][0]["marks"] = view.results["ranking"][1]["marks"] = []
+    assert "krum leaves the most" in headline(view)
+
+
+def test_without_a_contender_that_can_be_ranked_the_headline_says_why() -> None:
+    view = small({("flip", "fedavg"): [], ("flip", "krum"): []})
+    assert headline(view) == "No defence can be ranked: no cell is finished."
+
+
+def test_where_less_is_better_the_smallest_wins() -> None:
+    metric = {"key": "accuracy", "name": "error", "better": "lower", "unit": "share", "about": "Wrong."}
+    view = small({("flip", "fedavg"): [0.5], ("flip", "krum"): [0.9]}, metrics=[metric], metric="accuracy")
+    assert "fedavg has the lowest error (0.500)" in headline(view)
+
+
+def test_the_difference_is_told_where_the_reference_does_worst() -> None:
+    view = SuiteView(suite_results.results())
+    said = " ".join(dict(facts(view))["How sure"])
+    assert "Where fedavg does worst (under ipm(scale=2)) it stands" in said
+    assert "with 3 seeds no p falls below 0.25: the test cannot decide it." in said
+
+
+def test_few_seeds_are_said_first_and_give_no_interval(made: Callable[..., Page]) -> None:
+    page = made(suite_results.results(seeds=(0,)))
+    assert re.search(r"<h1>Seen with one seed only, so it may be chance", page.source)
+    assert "Not known: one seed gives no interval and no test." in page.source
+    assert "Fewer than 3 seeds: no interval and no test" in page.section("differences")
+    assert not re.search(r"<small>[\d.]+ to", page.source)
+
+
+def test_what_a_test_cannot_show_is_told_only_where_it_cannot() -> None:
+    assert limit_of(SuiteView(suite_results.results(seeds=(0,)))) == ""
+    assert "no p falls below 0.25" in limit_of(SuiteView(suite_results.results(seeds=range(3))))
+    assert limit_of(SuiteView(suite_results.results(seeds=range(6)))) == ""
+
+
+def test_all_parts_are_there(made: Callable[..., Page]) -> None:
+    page = made()
+    ids = [a["id"] for a in page.all("section")]
+    assert ids == ["map", "ranking", "differences", "costs", "all", "missing", "made"]
+    assert {a["href"] for a in page.all("a") if a["href"] and a["href"].startswith("#")} == {
+        "#main",
+        *(f"#{name}" for name in ids),
+    }
+    cells = len(suite_results.THREATS) * len(suite_results.DEFENCES)
+    assert len([a for a in page.all("button") if "data-row" in a]) == cells
+    assert all(a["aria-label"] for a in page.all("button") if "data-row" in a)
+    runs = [a for a in page.all("a") if (a["href"] or "").startswith("../cells/")]
+    assert len(runs) == 3 * cells and all(
+        a["href"].endswith("/report.html") and a["aria-label"] for a in runs
+    )
+    assert "python -m fedrobust.benchmark defences" in page.section("made") and "phantom" in page.section(
+        "made"
+    )
+    assert "torch 2.9.0" in page.section("made")
+    assert "The images are synthetic" in page.source
+
+
+def test_names_from_files_stay_text(made: Callable[..., Page]) -> None:
+    content = suite_results.results(threats=("none", HOSTILE), defences=("fedavg", f"krum{HOSTILE}"))
+    content["title"] = content["about"] = content["command"] = HOSTILE
+    content["notes"] = [HOSTILE]
+    content["metrics"][0]["name"] = content["metrics"][0]["about"] = HOSTILE
+    content["rows"][0]["marks"] = [HOSTILE]
+    content["rows"][0]["cells"][0] |= {"run": None, "error": HOSTILE}
+    content["missing"] = [{"labels": content["rows"][0]["labels"], "seed": 0, "error": HOSTILE}]
+    page = made(content)
+    assert page.all("img") == [] and "<img" not in page.source
+    assert len(page.all("script")) == 4  # the data, plotly.js, base.js and suite.js
+    assert HOSTILE in page.section("missing")
+    # plotly reads tags in texts.
+    found = cost_figure(SuiteView(content, suite_results.costs(content)["rows"]))
+    assert found is not None and "<img" not in json.dumps(found) and "&lt;/script&gt;" in json.dumps(found)
+
+
+@pytest.mark.parametrize(
+    ("run", "link"),
+    [
+        ("../cells/a-b", "../cells/a-b/report.html"),
+        ("../cells/a b?#%", "../cells/a%20b%3F%23%25/report.html"),
+        ("javascript:alert(1)//", "javascript%3Aalert%281%29/report.html"),
+        (None, None),
+    ],
+)
+def test_a_link_leads_to_a_file_whatever_the_folder_is_called(run: str | None, link: str | None) -> None:
+    assert run_link(run) == link
+
+
+def test_without_costs_the_page_says_so(made: Callable[..., Page]) -> None:
+    page = made(costs=False)
+    assert "not recorded" in page.section("costs")
+    assert page.all("select") and "plotly" not in [a.get("id") for a in page.all("script")]
+    assert "Not recorded." in page.source
+
+
+def test_missing_cells_are_listed_and_hatched(made: Callable[..., Page]) -> None:
+    gone = [("label-flip", "krum", seed) for seed in range(3)]
+    page = made(suite_results.results(failed=gone[:1], unrun=gone[1:]))
+    listed = page.section("missing")
+    assert "WorkerDied" in listed and listed.count("not run yet") == 2
+    assert "3 of 60 cells are missing" in page.source
+    assert "krum has no figure under label-flip" in page.source
+    assert 'aria-label="krum under label-flip: no figure"' in page.source
+    assert "0 failed" in page.section("all") and "1 not run" in page.section("all")
+
+
+def test_without_a_reference_nothing_is_compared(made: Callable[..., Page]) -> None:
+    page = made(suite_results.results(reference=None))
+    assert "differences" not in [a.get("id") for a in page.all("section")]
+    assert "#differences" not in [a["href"] for a in page.all("a")]
+
+
+def test_a_suite_that_compares_nothing_has_a_page(made: Callable[..., Page]) -> None:
+    content = suite_results.results(reference=None)
+    content |= {"contenders": None, "ranking": []}
+    page = made(content)
+    assert "nothing is compared in this suite" in page.source
+    assert len([a for a in page.all("button") if "data-row" in a]) == len(content["rows"])
+
+
+def test_a_suite_without_any_run_has_a_page(made: Callable[..., Page]) -> None:
+    everything = [(t, d, s) for t in suite_results.THREATS for d in suite_results.DEFENCES for s in range(3)]
+    page = made(suite_results.results(unrun=everything))
+    assert "no cell is finished" in page.source
+
+
+def test_the_strength_of_a_colour_is_the_same_sense_for_either_direction() -> None:
+    higher = {"better": "higher", "unit": "share"}
+    lower = {"better": "lower", "unit": "share"}
+    assert shade(0.9, (0.1, 0.9), higher) == 0 and shade(0.1, (0.1, 0.9), higher) == 1
+    assert shade(0.1, (0.1, 0.9), lower) == 0 and shade(0.9, (0.1, 0.9), lower) == 1
+    # What differs by noise alone is not painted in the strongest colour.
+    assert shade(0.5, (0.5, 0.501), higher) < 0.05
+    assert shade(0.5, (0.5, 0.5), {"better": None, "unit": "odd"}) == 0
+
+
+def test_words_say_which_end_is_better() -> None:
+    metric = {"name": "ECE", "about": "Off.", "unit": "share"}
+    assert "the higher and so the worse" in sense({**metric, "better": "lower"})
+    assert "the lower and so the worse" in sense({**metric, "better": "higher"})
+    assert "Neither end is better" in sense({**metric, "better": None})
+    assert "which is worse; left of it, better" in side({**metric, "better": "lower"}, "fedavg")
+    assert "better" not in side({**metric, "better": None}, "fedavg")
+
+
+def test_the_page_has_every_metric_for_its_script(made: Callable[..., Page]) -> None:
+    content = suite_results.results()
+    data = made(content).data
+    assert list(data["metrics"]) == [metric["key"] for metric in content["metrics"]]
+    row = content["rows"][7]
+    found = data["rows"][7]["figures"]
+    for key, figure in row["metrics"].items():
+        if figure["mean"] is None:
+            assert key not in found
+        else:
+            assert found[key][0] == pytest.approx(figure["mean"], rel=1e-4)
+            assert found[key][5] == pytest.approx(figure["values"], rel=1e-4)
+            assert 0 <= found[key][3] <= 1
+    assert data["metrics"]["drop"]["digits"] == 1 and data["metrics"]["accuracy"]["digits"] == 3
+
+
+def test_the_axis_of_differences_holds_zero_and_all_whiskers() -> None:
+    found = differences(SuiteView(suite_results.results()))
+    assert len(found["pairs"]) == 4 * 4 and found["start"] == ""
+    for metric in found["metrics"].values():
+        ends = [end for value in metric["values"] if value for end in value[:3] if end is not None]
+        assert metric["low"] < min(0, *ends) and metric["high"] > max(0, *ends)
+        assert metric["low"] + metric["zero"] * (metric["high"] - metric["low"]) == pytest.approx(0, abs=1e-3)
+
+
+def test_of_many_differences_those_where_the_reference_does_worst_are_shown_first() -> None:
+    threats = [f"threat-{number}" for number in range(20)]
+    assert differences(SuiteView(suite_results.results(threats=threats)))["start"] in threats
+
+
+def test_ranks_skip_the_bounds_where_the_suite_ranked_them_too() -> None:
+    view = small(
+        {("flip", "fedavg"): [0.5], ("flip", "oracle"): [0.9], ("flip", "krum"): [0.7]},
+        marks={"oracle": ["oracle: is told who is malicious"]},
+    )
+    assert [line[:1] + line[3:4] for line in ranking_table(view).rows] == [
+        ["krum", 1],
+        ["fedavg", 2],
+        ["oracle", None],
+    ]
+
+
+def test_costs_are_means_of_time_and_peaks_of_memory() -> None:
+    view = small({("none", "fedavg"): [0.5], ("flip", "fedavg"): [0.5]})
+    view = SuiteView(
+        view.results,
+        [
+            {"labels": {"threat": "none", "defence": "fedavg"}, "aggregation_s": 0.01, "defence_mib": 3.0},
+            {"labels": {"threat": "flip", "defence": "fedavg"}, "aggregation_s": 0.03, "defence_mib": None},
+        ],
+    )
+    assert cost_table(view).rows == [["fedavg", pytest.approx(20.0), 3.0, 0.5]]
+
+
+def test_a_cost_of_nothing_has_a_place_on_the_logarithmic_axis() -> None:
+    view = small({("none", "fedavg"): [0.5]})
+    labels = {"threat": "none", "defence": "fedavg"}
+    found = cost_figure(
+        SuiteView(view.results, [{"labels": labels, "aggregation_s": 0.0, "defence_mib": 0.0}])
+    )
+    assert found is not None
+    points = [trace["x"] for figure in found["choices"].values() for trace in figure["data"]]
+    assert points == [[0.01], [0.1]]
+
+
+def test_the_front_joins_those_whom_nobody_beats() -> None:
+    names = ("fedavg", "krum", "median", "bulyan")
+    view = small({("none", name): [value] for name, value in zip(names, (0.3, 0.6, 0.5, 0.8), strict=True)})
+    costs = [
+        {"labels": {"threat": "none", "defence": name}, "aggregation_s": seconds, "defence_mib": None}
+        for name, seconds in zip(names, (0.001, 0.002, 0.003, 0.004), strict=True)
+    ]
+    found = cost_figure(SuiteView(view.results, costs))
+    assert found is not None
+    (figure,) = found["choices"].values()
+    assert figure["data"][0]["y"] == [0.3, 0.6, 0.8]
+
+
+def test_a_dose_has_a_line_for_each_contender_and_the_smallest_harmful_one_in_a_table(
+    made: Callable[..., Page],
+) -> None:
+    content = suite_results.results(
+        threats=("label-flip", "ipm"), doses=("0", "1", "2"), splits=("iid", "site")
+    )
+    page = made(content)
+    assert "smallest malicious that costs 5 points or more" in page.section("doses")
+    view = SuiteView(content)
+    choices = dose_figure(view)["choices"]
+    assert set(choices) == {"label-flip · iid", "label-flip · site", "ipm · iid", "ipm · site"}
+    for figure in choices.values():
+        assert [trace["name"] for trace in figure["data"]] == list(suite_results.DEFENCES)
+        assert all(trace["x"] == ["0", "1", "2"] and len(trace["y"]) == 3 for trace in figure["data"])
+    mean = content["rows"][view.results["rows"].index(content["rows"][0])]["metrics"]["accuracy"]["mean"]
+    assert choices["label-flip · iid"]["data"][0]["y"][0] == mean
+    assert len(dose_table(view).rows) == len(suite_results.DEFENCES)
+
+
+def test_a_dose_that_nobody_reached_is_not_a_number() -> None:
+    content = suite_results.results(threats=("label-flip",), doses=("0", "1"))
+    for entry in content["dose"]["smallest"]:
+        entry["dose"] = None
+    assert {line[1] for line in dose_table(SuiteView(content)).rows} == {"none tried"}
+
+
+def test_figures_are_written_as_their_unit_is_read() -> None:
+    assert text(0.5, "share") == "0.500" and text(12.34, "percent") == "12.3" and text(2.0, "count") == "2.0"
+    assert (
+        text(-0.0001, "share") == "0.000" and text(-0.1, "share") == "−0.100" and text(None, "share") == "–"
+    )
+    assert interval_text({"low": None, "high": 0.2}, "share") == ""
+    assert join(["a"]) == "a" and join(["a", "b", "c"]) == "a, b and c"
