@@ -1,0 +1,359 @@
+"""The page of a run: what it says must follow from the folder's numbers, also where a file or a number is missing."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterator, Mapping
+from html import unescape
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from run_folders import make_run
+
+from fedrobust import UserError
+from fedrobust.reports.examples import poisoned_examples
+from fedrobust.reports.headline import headline, notes
+from fedrobust.reports.key_figures import key_figures
+from fedrobust.reports.record import read_run
+from fedrobust.reports.run import run_page
+
+HOSTILE = "</script><img src=x onerror=alert(1)>"
+FILES = (
+    *("evaluation.json", "reports.jsonl", "timings.jsonl", "examples.safetensors", "settings.toml"),
+    *("verdicts.jsonl", "rounds.jsonl"),
+)
+HEADINGS = (
+    *("Round by round", "Whom the defence trusted", "What hospitals claimed of their loss", "Who holds what"),
+    *(
+        "Poisoned images beside their originals",
+        "What is taken for what",
+        "Each class, and how sure the model is",
+    ),
+    *(
+        "What noise costs",
+        "What each hospital gets",
+        "Faults",
+        "Where the time went",
+        "Settings",
+        "Provenance",
+    ),
+)
+
+
+def embedded(page: str) -> Any:
+    found = re.search(r'<script type="application/json" id="embedded">(.*?)</script>', page, re.DOTALL)
+    assert found is not None
+    return json.loads(found[1])
+
+
+def each(figures: Mapping[str, Any]) -> Iterator[tuple[str, Mapping[str, Any]]]:
+    for name, figure in figures.items():
+        for choice, one in figure.get("choices", {"": figure}).items():
+            yield f"{name} {choice}", one
+
+
+def words(page: str) -> str:
+    """Return what a reader sees, without scripts and tags."""
+    bare = re.sub(r"<(script|style)\b.*?</\1>|<[^>]*>", " ", page, flags=re.DOTALL)
+    return re.sub(r"\s+", " ", unescape(bare))
+
+
+def change(folder: Path, name: str, **values: Any) -> None:
+    path = folder / name
+    path.write_text(json.dumps({**json.loads(path.read_text()), **values}), encoding="utf-8")
+
+
+SHAPES: dict[str, dict[str, Any]] = {
+    "plain": {},
+    "odd hospitals, facts unknown": {"odd": {2: "other-scanner"}, "facts": False},
+    "nobody malicious": {"attacks": {}},
+    "no verdicts": {"verdicts": False, "strategy": "flwr.serverapp.strategy:FedMedian"},
+    "one round": {"rounds": 1},
+    "one hospital": {"clients": 1, "attacks": {}, "rounds": 1},
+    "a hundred hospitals": {"clients": 100, "rounds": 3, "attacks": dict.fromkeys(range(20), "sign-flip")},
+    "twenty classes": {"classes": [f"class {k} with quite a long name" for k in range(20)]},
+    "hostile names": {"classes": [HOSTILE, "<b>b</b>", "a&b", "{{ 7 * 7 }}"], "attacks": {0: HOSTILE}},
+    "undefined figures": {
+        "clean": {"accuracy": None},
+        "drop": {"combined": None},
+        "detection": {"auroc": None, "false_flag_rate": None},
+    },
+}
+
+
+@pytest.mark.parametrize("shape", SHAPES.values(), ids=SHAPES)
+def test_all_sections_stand_in_order_and_every_plot_is_one_that_plotly_takes(
+    shape: dict[str, Any], tmp_path: Path
+) -> None:
+    from plotly.graph_objects import Figure
+
+    page = run_page(make_run(tmp_path, **shape))
+    assert re.findall(r"<h2[^>]*>(.*?)</h2>", page) == list(HEADINGS)
+    figures = embedded(page)["figures"]
+    assert figures
+    for name, figure in each(figures):
+        made = Figure(figure)
+        assert len(made.data) > 0, name
+    drawn = re.findall(r'class="plot" id="([^"]+)" data-plot', page)
+    assert sorted(drawn) == sorted(figures)
+    for id_ in drawn:
+        assert f'<figcaption id="{id_}-caption">' in page
+    ids = re.findall(r'\bid="([^"]+)"', page)
+    assert len(ids) == len(set(ids))
+
+
+@pytest.mark.parametrize("missing", [*[(name,) for name in FILES], FILES], ids="-".join)
+def test_an_older_run_s_page_says_what_is_not_recorded(missing: tuple[str, ...], tmp_path: Path) -> None:
+    make_run(tmp_path)
+    for name in missing:
+        (tmp_path / name).unlink()
+    page = run_page(tmp_path)
+    assert re.findall(r"<h2[^>]*>(.*?)</h2>", page) == list(HEADINGS)
+    if missing != ("verdicts.jsonl",):
+        assert "recorded in this run folder" in words(page)
+
+
+def test_keys_that_older_lines_lack_are_left_out(tmp_path: Path) -> None:
+    make_run(tmp_path)
+    lines = [json.loads(line) for line in (tmp_path / "rounds.jsonl").read_text().splitlines()]
+    for line in lines:
+        for key in ("hospital_accuracy", "worst_hospital"):
+            del line[key]
+        for part in ("val", "clean", "noisy"):
+            for key in ("ece", "sensitivity", "worst_class", "balanced_accuracy"):
+                del line[part][key]
+    (tmp_path / "rounds.jsonl").write_text("\n".join(map(json.dumps, lines)), encoding="utf-8")
+    choices = embedded(run_page(tmp_path))["figures"]["curves"]["choices"]
+    assert "accuracy" in choices and "balanced accuracy" not in choices
+    assert "Worst class" not in [figure.name for figure in key_figures(read_run(tmp_path))]
+
+
+def test_users_names_never_become_markup(tmp_path: Path) -> None:
+    page = run_page(make_run(tmp_path, classes=[HOSTILE, "b"], attacks={0: HOSTILE}, strategy=HOSTILE))
+    assert "<img src=x" not in page and HOSTILE not in page
+    assert page.count("<script") == page.count("</script>") == 3
+    assert HOSTILE in words(page)
+    # plotly reads tags in labels: they are shown letter by letter instead.
+    figures = json.dumps(embedded(page)["figures"])
+    assert "<img" not in figures and "&lt;/script" in figures
+
+
+def test_the_page_needs_neither_torch_nor_the_data(tmp_path: Path) -> None:
+    import subprocess
+    import sys
+
+    make_run(tmp_path)
+    code = (
+        "import sys; from pathlib import Path; from fedrobust.reports.run import run_page; "
+        f"run_page(Path({str(tmp_path)!r})); "
+        "print(sorted({'torch', 'plotly', 'pandas', 'sklearn', 'flwr', 'ray'} & set(sys.modules)))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
+
+
+def said(folder: Path, **shape: Any) -> str:
+    return headline(read_run(make_run(folder, **shape)))
+
+
+def test_the_headline_of_a_success(tmp_path: Path) -> None:
+    text = said(tmp_path, clients=10, attacks={1: "label-flip", 4: "label-flip"})
+    assert text == (
+        "Two of ten hospitals flipped labels; isolation-forest found both, "
+        "and accuracy ended at 0.75 with a combined drop of 5.5 % on noisy images."
+    )
+
+
+@pytest.mark.parametrize(
+    ("shape", "words_"),
+    [
+        (
+            {"attacks": {0: "label-flip", 1: "backdoor"}},
+            "Of six hospitals, one flipped labels and one planted a",
+        ),
+        ({"attacks": {0: "backdoor"}}, "works on 20 % of the marked images"),
+        ({"attacks": {0: "sign-flip"}, "flagged": []}, "flagged nobody, leaving the attackers 0.9"),
+        ({"attacks": {0: "sign-flip"}, "flagged": [0]}, "found it, "),
+        (
+            {"attacks": {0: "alie", 1: "alie"}, "flagged": [0, 3]},
+            "found one of the two but accused one honest",
+        ),
+        (
+            {"attacks": {0: "alie", 1: "alie"}, "flagged": [3, 4]},
+            "found neither but accused two honest hospitals",
+        ),
+        ({"attacks": {0: "backdoor(a=[1+1])+forge-loss"}}, "planted a backdoor and lied about their loss"),
+        ({"attacks": {0: "my-attack(x=1)"}}, "attacked with my-attack;"),
+        (
+            {"attacks": {}, "flagged": []},
+            "Six honest hospitals trained together; isolation-forest accused nobody",
+        ),
+        ({"attacks": {}, "flagged": [2]}, "flagged one of them at the end"),
+        ({"attacks": {}, "odd": {1: "other-scanner"}}, "one of them odd (other-scanner)"),
+        ({"clients": 1, "attacks": {}, "flagged": []}, "One hospital trained alone"),
+        (
+            {"verdicts": False, "strategy": "flwr.serverapp.strategy:FedMedian"},
+            "; FedMedian gives no verdict",
+        ),
+        ({"drop": {"combined": -0.9}}, "with nothing lost on noisy images (−0.9 %)"),
+        ({"drop": {"combined": None}}, "with an undefined drop"),
+        ({"clean": {"accuracy": 0.2}}, "no better than always naming the commonest class"),
+        ({"clean": {}}, "no accuracy is recorded"),
+    ],
+)
+def test_the_headline_is_honest(shape: dict[str, Any], words_: str, tmp_path: Path) -> None:
+    assert words_ in said(tmp_path, **shape)
+
+
+def test_what_a_reader_must_know_first(tmp_path: Path) -> None:
+    make_run(
+        tmp_path,
+        attacks={0: "label-flip", 1: "label-flip"},
+        odd={2: "other-scanner"},
+        flagged=[0, 2, 3],
+        synthetic=True,
+        idle_attacks=["label-flip"],
+        idle_defences=["isolation-forest"],
+        rounds=5,
+    )
+    change(tmp_path, "manifest.json", oracle=True, settings={"strategy": "oracle", "rounds": 20})
+    text = "\n".join(notes(read_run(tmp_path)))
+    for sentence in (
+        *("images are synthetic", "told who is malicious", "attack label-flip changed nothing"),
+        *("isolation-forest changed nothing", "Hospital 1 (label-flip) was not flagged at the end and kept"),
+        *(
+            "Honest hospitals 2 (odd: other-scanner) and 3 were flagged at the end",
+            "stopped after round 5 of 20",
+        ),
+        *(
+            "Faults cost hospitals one round",
+            "302 labelled images of the server's (50 %",
+            "One seed is one draw",
+        ),
+    ):
+        assert sentence in text
+
+
+def test_a_hospital_without_weight_is_named_though_it_is_not_flagged(tmp_path: Path) -> None:
+    make_run(tmp_path, attacks={}, flagged=[3], rounds=3)
+    lines = [json.loads(line) for line in (tmp_path / "verdicts.jsonl").read_text().splitlines()]
+    lines[-1]["flagged"] = []
+    (tmp_path / "verdicts.jsonl").write_text("\n".join(map(json.dumps, lines)), encoding="utf-8")
+    text = "\n".join(notes(read_run(tmp_path)))
+    assert "hospital 3 was left with less than half of a fair share, though not flagged" in text
+    assert "hospital 3 was flagged in some rounds, but not at the end" in text
+
+
+def test_a_model_that_got_worse_is_said_to_have(tmp_path: Path) -> None:
+    make_run(tmp_path)
+    lines = [json.loads(line) for line in (tmp_path / "rounds.jsonl").read_text().splitlines()]
+    lines[1]["clean"]["accuracy"] = 0.9
+    (tmp_path / "rounds.jsonl").write_text("\n".join(map(json.dumps, lines)), encoding="utf-8")
+    assert "Accuracy had been 0.90 in round 2 and fell to 0.75" in "\n".join(notes(read_run(tmp_path)))
+
+
+def test_the_timeline_shows_weights_in_fair_shares_flags_and_the_truth(tmp_path: Path) -> None:
+    make_run(tmp_path, attacks={4: "sign-flip"}, odd={1: "other-scanner"}, rounds=3)
+    heat, flags = embedded(run_page(tmp_path))["figures"]["trust"]["data"]
+    assert heat["y"] == ["4 ▲ sign-flip", "1 ◆ other-scanner", "0 ○", "2 ○", "3 ○", "5 ○"]
+    assert heat["x"] == [1, 2, 3]
+    # The mean weight of a round is one fair share.
+    assert np.mean(heat["z"], axis=0) == pytest.approx(1)
+    assert heat["z"][0][2] < 0.1
+    assert list(zip(flags["x"], flags["y"], strict=True)) == [(2, "4 ▲ sign-flip"), (3, "4 ▲ sign-flip")]
+
+
+def test_a_hospital_that_lost_a_round_leaves_a_gap(tmp_path: Path) -> None:
+    make_run(tmp_path, rounds=2)
+    lines = [json.loads(line) for line in (tmp_path / "verdicts.jsonl").read_text().splitlines()]
+    lines[1].update(hospitals=[1, 2], weights=[0.25, 0.75], scores=[0, 0], flagged=[])
+    (tmp_path / "verdicts.jsonl").write_text("\n".join(map(json.dumps, lines)), encoding="utf-8")
+    heat = embedded(run_page(tmp_path))["figures"]["trust"]["data"][0]
+    last = dict(zip(heat["y"], [row[1] for row in heat["z"]], strict=True))
+    assert (last["1 ▲ label-flip"], last["2 ○"], last["0 ○"]) == (0.5, 1.5, None)
+
+
+def test_attackers_losses_differ_from_honest_ones_without_colour(tmp_path: Path) -> None:
+    make_run(tmp_path, attacks={0: "label-flip", 1: "backdoor"}, odd={2: "other-scanner"})
+    traces = embedded(run_page(tmp_path))["figures"]["losses"]["choices"]["training loss"]["data"]
+    styles = {t["name"]: (t["line"]["dash"], t["marker"]["symbol"], t["line"]["width"]) for t in traces}
+    assert len(styles) == len(set(styles.values())) == 4
+    assert sum(t["showlegend"] for t in traces) == 4
+    assert [t["name"] for t in traces][-2:] != ["○ honest", "○ honest"]
+
+
+def test_examples_are_pictures_with_words_for_those_who_do_not_see_them(tmp_path: Path) -> None:
+    make_run(tmp_path)
+    flipped, marked = poisoned_examples(tmp_path)
+    assert flipped.changed == 0 and flipped.what == "the picture unchanged, another label"
+    assert marked.changed == pytest.approx(36 / 784) and "4.6 % of the pixels" in marked.what
+    page = run_page(tmp_path)
+    assert page.count("data:image/png;base64,") == 4
+    assert all(alt for alt in re.findall(r"<img [^>]*alt=\"([^\"]*)\"", page))
+    assert "Hospital 4: original image, labelled glioma" in page
+
+
+def test_pictures_keep_their_pixels_and_large_ones_are_made_smaller(tmp_path: Path) -> None:
+    import base64
+    import io
+
+    from PIL import Image
+    from safetensors.numpy import save_file
+
+    rng = np.random.default_rng(0)
+    small, large = (rng.integers(0, 256, (3, side, side), dtype=np.uint8) for side in (8, 600))
+    about = [{"hospital": 0, "attack": "a", "before": "x", "after": "x"}] * 2
+    tensors = {
+        f"{kind}/{i}": image for kind in ("original", "poisoned") for i, image in enumerate((small, large))
+    }
+    save_file(tensors, tmp_path / "examples.safetensors", metadata={"fedrobust": json.dumps(about)})
+    pictures = [
+        Image.open(io.BytesIO(base64.b64decode(example.original.partition(",")[2])))
+        for example in poisoned_examples(tmp_path)
+    ]
+    assert np.array_equal(np.moveaxis(np.asarray(pictures[0]), -1, 0), small)
+    assert pictures[1].size == (256, 256)
+
+
+def test_examples_that_cannot_be_read_cost_only_themselves(tmp_path: Path) -> None:
+    make_run(tmp_path)
+    (tmp_path / "examples.safetensors").write_bytes(b"nonsense")
+    assert poisoned_examples(tmp_path) == []
+    assert run_page(tmp_path)
+
+
+def test_data_that_the_server_does_not_know_are_not_shown(tmp_path: Path) -> None:
+    make_run(tmp_path, attacks={})
+    evaluation = json.loads((tmp_path / "evaluation.json").read_text())
+    evaluation["hospitals"][2].update(counts=None, images=None, missing=None)
+    change(tmp_path, "evaluation.json", hospitals=evaluation["hospitals"])
+    bars = embedded(run_page(tmp_path))["figures"]["held"]["choices"]["images"]["data"][0]
+    assert bars["x"] == ["0 ○", "1 ○", "3 ○", "4 ○", "5 ○"]
+
+
+def test_settings_and_the_command_can_be_copied(tmp_path: Path) -> None:
+    folder = make_run(tmp_path / "a run")
+    page = run_page(folder)
+    assert 'strategy = "isolation-forest"' in words(page)
+    assert f"python -m fedrobust.simulate --config '{folder}/settings.toml'" in words(page)
+    assert page.count("data-copy=") == 2
+
+
+def test_tables_of_many_rounds_stay_small(tmp_path: Path) -> None:
+    make_run(tmp_path, clients=40, rounds=60, attacks={}, flagged=[])
+    page = run_page(tmp_path)
+    assert "Weights in fair shares, ✕ flagged (10 of 60 rounds)" in words(page)
+    assert "round 1 " in words(page) and "round 60 " in words(page)
+    assert len(page) - len(run_page(make_run(tmp_path / "b", clients=40, rounds=10, attacks={}))) < 500_000
+
+
+def test_what_is_no_run_folder_is_one_sentence(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="not the folder of a finished run"):
+        run_page(tmp_path)
+    make_run(tmp_path)
+    (tmp_path / "rounds.jsonl").write_text("{", encoding="utf-8")
+    with pytest.raises(UserError, match=r"rounds\.jsonl: not JSON"):
+        run_page(tmp_path)
