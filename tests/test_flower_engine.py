@@ -66,10 +66,31 @@ def free_port() -> int:
         return int(taken.getsockname()[1])
 
 
+#: One cell a strategy; told apart by the node that ran it.
+SUITE = """
+[base]
+clients = 4
+rounds = 2
+local-epochs = 1
+networks = 1
+data = "phantom(images=240, size=16)"
+threat = "tell:1"
+
+[defences]
+fedavg = "fedavg"
+median = "median"
+trimmed-mean = "trimmed-mean"
+"""
+
+
 def simulate(folder: Path, *more: str, **environment: str) -> subprocess.CompletedProcess[str]:
-    """Run the command in a folder of the user's, apart from the project's."""
+    """Run a simulation in a folder of the user's, apart from the project's."""
+    return command(folder, "simulate", *shlex.split(SMALL), *more, **environment)
+
+
+def command(folder: Path, *words: str, **environment: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
-        [sys.executable, "-m", "fedrobust", "simulate", *shlex.split(SMALL), *more],
+        [sys.executable, "-m", "fedrobust", *words],
         cwd=folder,
         env={**os.environ, "PYTHONPATH": str(TOP), **environment},
         capture_output=True,
@@ -176,6 +197,24 @@ def test_a_cluster_of_two_nodes_gives_the_same_bits_and_stays_up(cluster: str, f
     told = {path.name: path.read_text() for path in (folder / "nodes").iterdir()}
     assert set(told) == {f"{hospital}-{round}" for hospital in range(4) for round in (1, 2)}
     assert set(told.values()) == before == living_nodes(cluster)
+
+
+@pytest.mark.slow
+def test_a_suite_s_cells_are_tasks_of_the_cluster(cluster: str, folder: Path) -> None:
+    (folder / "mine.toml").write_text(SUITE)
+    before = living_nodes(cluster)
+    far = command(folder, "benchmark", "mine.toml", "--ray-address", cluster, "--out", "far")
+    assert far.returncode == 0, far.stderr
+    assert "6 of 6 done, 0 failed" in far.stderr
+    assert living_nodes(cluster) == before
+    # Whole cells: each told of one node, which the others overwrote.
+    assert {path.read_text() for path in (folder / "nodes").iterdir()} <= before
+    near = command(folder, "benchmark", "mine.toml", "--jobs", "1", "--out", "near")
+    assert near.returncode == 0, near.stderr
+    for name in ("mine/table.csv", "mine/suite.json"):
+        assert (folder / "far" / name).read_bytes() == (folder / "near" / name).read_bytes()
+    again = command(folder, "benchmark", "mine.toml", "--ray-address", cluster, "--out", "far")
+    assert again.returncode == 0 and "6 of 6 cells are finished already" in again.stderr
 
 
 @pytest.mark.slow
