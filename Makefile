@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 DATA_ROOT ?= $(or $(FEDROBUST_DATA_ROOT),../shared/data)
 STAMP := $(VENV)/.installed
 
-.PHONY: install simulate test lint reproduce-detection reproduce-matrix reproduce-calibration clean
+.PHONY: install simulate test lint reproduce-detection reproduce-matrix reproduce-calibration reproduce-experiments clean
 
 install: $(STAMP)
 
@@ -40,6 +40,11 @@ reproduce-matrix: $(STAMP)
 # cores. It can be stopped and started again, and run in parts: see the script's --tables, --data and --seeds.
 reproduce-calibration: $(STAMP)
 	$(BIN)/python benchmarks/calibration.py --data-root $(DATA_ROOT)
+
+# The tables of experiments/README.md, on real images: about an hour on 2 cores. It can be stopped and started again.
+reproduce-experiments: $(STAMP)
+	for suite in ablation detection defences; do \
+		$(BIN)/python -m fedrobust.benchmark $$suite --data-root $(DATA_ROOT) || exit 1; done
 
 clean:
 	rm -rf $(VENV) runs .mypy_cache .ruff_cache .pytest_cache
