@@ -4,9 +4,24 @@ import warnings
 
 import numpy as np
 import pytest
-from sklearn.metrics import f1_score, precision_score, recall_score, roc_auc_score
+from sklearn.metrics import (
+    balanced_accuracy_score,
+    f1_score,
+    multilabel_confusion_matrix,
+    precision_score,
+    recall_score,
+    roc_auc_score,
+)
+from sklearn.metrics import confusion_matrix as sklearns_confusion
 
-from fedrobust.evaluation.classification import classification_metrics
+from fedrobust.evaluation.classification import (
+    calibration_bins,
+    classification_metrics,
+    confusion_matrix,
+    precision,
+    sensitivity,
+    specificity,
+)
 
 
 def guesses(n: int, classes: int, seed: int, skill: float = 1.0) -> tuple[np.ndarray, np.ndarray]:
@@ -30,8 +45,13 @@ def test_metrics_are_scikit_learns(classes: int, seed: int) -> None:
         "auroc": roc_auc_score(labels, probabilities, multi_class="ovr", average="macro")
         if classes > 2
         else roc_auc_score(labels, probabilities[:, 1]),
+        "balanced_accuracy": balanced_accuracy_score(labels, predicted),
+        "worst_class": min(recall_score(labels, predicted, average=None)),
     }
-    assert classification_metrics(probabilities, labels) == pytest.approx(wanted)
+    metrics = classification_metrics(probabilities, labels)
+    assert {name: metrics[name] for name in wanted} == pytest.approx(wanted)
+    assert metrics["sensitivity"] == pytest.approx(recall_score(labels, predicted, average=None).tolist())
+    assert set(metrics) == {*wanted, "sensitivity", "ece"}
 
 
 def test_metrics_by_hand() -> None:
@@ -44,6 +64,11 @@ def test_metrics_by_hand() -> None:
     assert metrics["macro_f1"] == pytest.approx((0.8 + 0.8 + 1) / 3)
     # Class 0: one of three ties with the others, 5/6. Class 1: one of four others ties, 7/8. Class 2: all right.
     assert metrics["auroc"] == pytest.approx((5 / 6 + 7 / 8 + 1) / 3)
+    assert metrics["sensitivity"] == pytest.approx([2 / 3, 1, 1])
+    assert metrics["balanced_accuracy"] == pytest.approx((2 / 3 + 1 + 1) / 3)
+    assert metrics["worst_class"] == pytest.approx(2 / 3)
+    # Always 0.85 sure, and right five times of six: one bin.
+    assert metrics["ece"] == pytest.approx(0.85 - 5 / 6)
 
 
 def test_macro_is_not_weighted_by_class_size() -> None:
@@ -77,6 +102,10 @@ def test_a_class_that_the_labels_do_not_contain_is_left_out() -> None:
     assert metrics["macro_recall"] == pytest.approx(recall_score(labels, predicted, **options))
     aurocs = [roc_auc_score(labels == k, probabilities[:, k]) for k in present]
     assert metrics["auroc"] == pytest.approx(np.mean(aurocs))
+    assert metrics["sensitivity"][2] is None
+    found = [metrics["sensitivity"][k] for k in present]
+    assert metrics["balanced_accuracy"] == pytest.approx(np.mean(found))
+    assert metrics["worst_class"] == min(found)
 
 
 def test_a_single_class_has_no_auroc() -> None:
@@ -93,15 +122,16 @@ def test_perfect_and_hopeless() -> None:
     labels = np.arange(12) % 3
     best = classification_metrics(np.eye(3)[labels], labels)
     worst = classification_metrics(np.eye(3)[(labels + 1) % 3], labels)
+    assert (best.pop("sensitivity"), best.pop("ece")) == ([1.0] * 3, 0.0)
     assert set(best.values()) == {1.0}
-    assert worst == pytest.approx(
-        {"accuracy": 0, "macro_f1": 0, "macro_precision": 0, "macro_recall": 0, "auroc": 0.25}
-    )
+    assert (worst.pop("sensitivity"), worst.pop("ece"), worst.pop("auroc")) == ([0.0] * 3, 1.0, 0.25)
+    assert set(worst.values()) == {0.0}
 
 
 def test_figures_are_plain_numbers() -> None:
     metrics = classification_metrics(*guesses(50, 3, 0))
-    assert all(type(value) is float for value in metrics.values())
+    numbers = [*metrics.pop("sensitivity"), *metrics.values()]
+    assert all(type(value) is float for value in numbers)
 
 
 def test_a_model_that_blew_up_is_measured_and_does_not_end_the_run() -> None:
@@ -109,5 +139,66 @@ def test_a_model_that_blew_up_is_measured_and_does_not_end_the_run() -> None:
     probabilities, labels = guesses(30, 3, 0)
     probabilities[4:] = np.nan
     metrics = classification_metrics(probabilities, labels)
-    assert metrics["auroc"] is None
+    assert metrics["auroc"] is None and metrics["ece"] is None
+    assert calibration_bins(probabilities, labels) == []
     assert metrics["accuracy"] is not None and 0 <= metrics["accuracy"] <= 1
+
+
+def test_calibration_by_hand() -> None:
+    # Tops 0.6, 0.6, 0.8, 1.0 in bins 9, 9, 12 and 15 of 15; right, wrong, right, wrong.
+    probabilities = np.array([[0.6, 0.4], [0.6, 0.4], [0.2, 0.8], [1.0, 0.0]])
+    labels = np.array([0, 1, 1, 1])
+    bins = calibration_bins(probabilities, labels)
+    assert len(bins) == 15 and (bins[0]["low"], bins[-1]["high"]) == (0, 1)
+    held = {m + 1: b for m, b in enumerate(bins) if b["count"]}
+    assert {m: b["count"] for m, b in held.items()} == {9: 2, 12: 1, 15: 1}
+    assert held[9]["confidence"] == pytest.approx(0.6) and held[9]["accuracy"] == 0.5
+    assert bins[3] == {"low": 3 / 15, "high": 4 / 15, "count": 0, "confidence": None, "accuracy": None}
+    assert classification_metrics(probabilities, labels)["ece"] == pytest.approx(
+        2 / 4 * 0.1 + 1 / 4 * 0.2 + 1 / 4 * 1
+    )
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_the_calibration_error_is_the_paper_s_equation(seed: int) -> None:
+    probabilities, labels = guesses(400, 4, seed)
+    top, right = probabilities.max(1), probabilities.argmax(1) == labels
+    wanted = 0.0
+    for m in range(15):
+        inside = (top > m / 15) & (top <= (m + 1) / 15)
+        if inside.any():
+            wanted += inside.mean() * abs(right[inside].mean() - top[inside].mean())
+    assert classification_metrics(probabilities, labels)["ece"] == pytest.approx(wanted)
+    bins = calibration_bins(probabilities, labels)
+    assert sum(b["count"] for b in bins) == 400
+    again = sum(b["count"] / 400 * abs(b["accuracy"] - b["confidence"]) for b in bins if b["count"])
+    assert again == pytest.approx(wanted)
+
+
+def test_bins_hold_their_upper_edge() -> None:
+    tops = np.arange(8, 16) / 15
+    probabilities = np.stack([tops, 1 - tops], axis=1)
+    bins = calibration_bins(probabilities, np.zeros(8, np.int64))
+    assert [b["count"] for b in bins] == [0] * 7 + [1] * 8
+
+
+def test_confusion_and_what_follows_from_it() -> None:
+    probabilities, labels = guesses(200, 4, 7)
+    confusion = confusion_matrix(probabilities, labels)
+    predicted = probabilities.argmax(1)
+    np.testing.assert_array_equal(confusion, sklearns_confusion(labels, predicted))
+    one_against_the_rest = multilabel_confusion_matrix(labels, predicted)
+    np.testing.assert_allclose(specificity(confusion), [m[0, 0] / m[0].sum() for m in one_against_the_rest])
+    np.testing.assert_allclose(sensitivity(confusion), recall_score(labels, predicted, average=None))
+    np.testing.assert_allclose(precision(confusion), precision_score(labels, predicted, average=None))
+
+
+def test_what_a_matrix_cannot_say_is_nan() -> None:
+    # Class 1 is never named, class 2 has no images; all images are of class 0 or 1.
+    confusion = confusion_matrix(np.eye(3)[[0, 0, 2]], np.array([0, 1, 0]))
+    np.testing.assert_array_equal(confusion, [[1, 0, 1], [1, 0, 0], [0, 0, 0]])
+    np.testing.assert_array_equal(sensitivity(confusion), [0.5, 0, np.nan])
+    np.testing.assert_array_equal(precision(confusion), [0.5, np.nan, 0])
+    np.testing.assert_array_equal(specificity(confusion), [0, 1, 2 / 3])
+    alone = confusion_matrix(np.eye(2)[[0, 1]], np.array([0, 0]))
+    np.testing.assert_array_equal(specificity(alone), [np.nan, 0.5])

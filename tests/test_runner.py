@@ -18,7 +18,10 @@ from fedrobust.config import load_settings
 from fedrobust.parts import attackers
 from fedrobust.runner import existing
 
-METRICS = {"accuracy", "macro_f1", "macro_precision", "macro_recall", "auroc"}
+METRICS = {
+    *("accuracy", "macro_f1", "macro_precision", "macro_recall", "auroc"),
+    *("balanced_accuracy", "ece", "sensitivity", "worst_class"),
+}
 
 
 def files(result: Any, *names: str) -> list[bytes]:
@@ -39,6 +42,7 @@ def test_a_run_gives_summary_history_and_a_whole_folder(tmp_path: Path) -> None:
     assert {f.name for f in result.folder.iterdir()} == {
         *("settings.toml", "manifest.json", "rounds.jsonl", "verdicts.jsonl", "timings.jsonl"),
         *("summary.json", "model.safetensors"),
+        "report.html",
     }
     assert json.loads((result.folder / "summary.json").read_text()) == json.loads(result.to_json())
     assert list(result.history.index) == [1, 2]

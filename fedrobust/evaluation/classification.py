@@ -2,16 +2,26 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["classification_metrics"]
+__all__ = [
+    "calibration_bins",
+    "classification_metrics",
+    "confusion_matrix",
+    "precision",
+    "sensitivity",
+    "specificity",
+]
+
+#: How many equal bins of the top probability the calibration error has, as in the paper's figures.
+_BINS = 15
 
 
-def classification_metrics(
-    probabilities: NDArray[np.float64], labels: NDArray[np.int64]
-) -> dict[str, float | None]:
-    """Return accuracy, macro F1, macro precision, macro recall and AUROC.
+def classification_metrics(probabilities: NDArray[np.float64], labels: NDArray[np.int64]) -> dict[str, Any]:
+    """Return what a model's probabilities are worth, in one number each, and the sensitivity class by class.
 
     Macro means run over the classes that the labels contain; a precision without any prediction counts as 0. AUROC
     is one class against the rest, averaged alike (Provost and Domingos' one-vs-rest form without class weights).
@@ -25,21 +35,119 @@ def classification_metrics(
     Returns
     -------
     dict
-        ``auroc`` is None where the labels hold a single class or a probability is not finite.
+        ``accuracy``, ``macro_f1``, ``macro_precision``, ``macro_recall``; ``auroc``, None where the labels hold a
+        single class or a probability is not finite; ``balanced_accuracy``, the mean sensitivity of the classes that
+        the labels contain, which is macro recall under its other name; ``ece``, the expected calibration error of
+        Guo et al., "On Calibration of Modern Neural Networks", ICML 2017, eq. 3, with 15 equal bins, None where a
+        probability is not finite; ``sensitivity``, a list of K, None for a class without images; ``worst_class``,
+        the smallest of them.
     """
     from sklearn.metrics import precision_recall_fscore_support, roc_auc_score
 
     predicted = probabilities.argmax(axis=1)
     present = np.unique(labels)
-    precision, recall, f1, _ = precision_recall_fscore_support(
-        labels, predicted, labels=present, average="macro", zero_division=0.0
+    precisions, recalls, f1s, _ = precision_recall_fscore_support(
+        labels, predicted, labels=present, zero_division=0.0
     )
-    defined = len(present) > 1 and bool(np.isfinite(probabilities).all())
+    finite = bool(np.isfinite(probabilities).all())
+    defined = len(present) > 1 and finite
     aurocs = [roc_auc_score(labels == k, probabilities[:, k]) for k in present] if defined else []
+    by_class: list[float | None] = [None] * probabilities.shape[1]
+    for k, recall in zip(present, recalls, strict=True):
+        by_class[k] = float(recall)
     return {
         "accuracy": float((predicted == labels).mean()),
-        "macro_f1": float(f1),
-        "macro_precision": float(precision),
-        "macro_recall": float(recall),
+        "macro_f1": float(np.mean(f1s)),
+        "macro_precision": float(np.mean(precisions)),
+        "macro_recall": float(np.mean(recalls)),
         "auroc": float(np.mean(aurocs)) if aurocs else None,
+        "balanced_accuracy": float(np.mean(recalls)),
+        "ece": _calibration_error(probabilities, labels) if finite else None,
+        "sensitivity": by_class,
+        "worst_class": float(np.min(recalls)),
     }
+
+
+def confusion_matrix(probabilities: NDArray[np.float64], labels: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Return how many images of each class (row) were taken for each class (column), shape (K, K)."""
+    from sklearn.metrics import confusion_matrix as counted
+
+    matrix = counted(labels, probabilities.argmax(axis=1), labels=np.arange(probabilities.shape[1]))
+    return np.asarray(matrix, np.int64)
+
+
+def sensitivity(confusion: NDArray[np.int64]) -> NDArray[np.float64]:
+    """Return the share of each class's images that were found, shape (K,); NaN for a class without images."""
+    return _ratio(confusion.diagonal(), confusion.sum(axis=1))
+
+
+def specificity(confusion: NDArray[np.int64]) -> NDArray[np.float64]:
+    """Return the share of all other images not taken for the class, shape (K,); NaN where there are no others."""
+    others = confusion.sum() - confusion.sum(axis=1)
+    false_alarms = confusion.sum(axis=0) - confusion.diagonal()
+    return _ratio(others - false_alarms, others)
+
+
+def precision(confusion: NDArray[np.int64]) -> NDArray[np.float64]:
+    """Return the share of right ones among the images taken for each class, shape (K,); NaN for a class never named."""
+    return _ratio(confusion.diagonal(), confusion.sum(axis=0))
+
+
+def calibration_bins(
+    probabilities: NDArray[np.float64], labels: NDArray[np.int64], bins: int = _BINS
+) -> list[dict[str, Any]]:
+    """Return how sure and how right a model is, by its top probability.
+
+    Parameters
+    ----------
+    probabilities : ndarray, shape (n, K)
+    labels : ndarray of int, shape (n,)
+    bins : int
+        Bin m of M holds the images whose top probability lies in ((m - 1) / M, m / M].
+
+    Returns
+    -------
+    list of dict
+        Each bin's ``low``, ``high``, ``count``, and the mean top probability and the accuracy of its images as
+        ``confidence`` and ``accuracy``, None in an empty bin. No bins where a probability is not finite.
+    """
+    if not np.isfinite(probabilities).all():
+        return []
+    counts, sure, right = _binned(probabilities, labels, bins)
+    return [
+        {
+            "low": m / bins,
+            "high": (m + 1) / bins,
+            "count": int(counts[m]),
+            "confidence": float(sure[m] / counts[m]) if counts[m] else None,
+            "accuracy": float(right[m] / counts[m]) if counts[m] else None,
+        }
+        for m in range(bins)
+    ]
+
+
+def _calibration_error(probabilities: NDArray[np.float64], labels: NDArray[np.int64]) -> float:
+    # The bin's share |B| / n times |right / |B| - sure / |B||: its size cancels.
+    _, sure, right = _binned(probabilities, labels, _BINS)
+    return float(np.abs(right - sure).sum() / len(labels))
+
+
+def _binned(
+    probabilities: NDArray[np.float64], labels: NDArray[np.int64], bins: int
+) -> tuple[NDArray[np.int64], NDArray[np.float64], NDArray[np.float64]]:
+    """Return each bin's number of images, the sum of their top probabilities, and how many of them are right."""
+    top = probabilities.max(axis=1)
+    # As quotients, each edge is the float nearest to it: what `linspace` gives may lie one bit below.
+    place = np.digitize(top, np.arange(1, bins) / bins, right=True)
+    right = probabilities.argmax(axis=1) == labels
+    return (
+        np.bincount(place, minlength=bins).astype(np.int64),
+        np.bincount(place, weights=top, minlength=bins).astype(np.float64),
+        np.bincount(place, weights=right, minlength=bins).astype(np.float64),
+    )
+
+
+def _ratio(part: NDArray[np.int64], whole: NDArray[np.int64]) -> NDArray[np.float64]:
+    ratio = np.full(len(whole), np.nan)
+    np.divide(part, whole, out=ratio, where=whole > 0)
+    return ratio
