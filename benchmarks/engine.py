@@ -26,6 +26,7 @@ from typing import Any
 from fedrobust import Settings
 from fedrobust.data.sources import prepare
 from fedrobust.parts import build_learner
+from fedrobust.profiling import PHASES
 
 WORKERS = len(os.sched_getaffinity(0))
 
@@ -84,9 +85,8 @@ def federated(chosen: Settings) -> tuple[float, float]:
     subprocess.run(command, check=True, capture_output=True)
     (folder,) = Path(chosen.out).iterdir()
     laps = [json.loads(line) for line in (folder / "timings.jsonl").read_text().splitlines()]
-    seconds = [
-        sum(v for phase, v in lap.items() if phase not in ("round", "evaluation", "records")) for lap in laps
-    ]
+    counted = PHASES.keys() - {"evaluation", "records"}
+    seconds = [sum(v for phase, v in lap.items() if phase in counted) for lap in laps]
     return seconds[0] + seconds[1], statistics.median(seconds[2:])
 
 

@@ -152,4 +152,7 @@ def _identity(message: Message, context: Context) -> ConfigRecord:
     record = ConfigRecord({"partition-id": _number(message, context)})
     if "num-partitions" in context.node_config:
         record["num-partitions"] = int(context.node_config["num-partitions"])
+    if context.node_config.get("data"):
+        # The server then makes no guess at what this hospital holds.
+        record["own-data"] = True
     return record

@@ -117,6 +117,12 @@ class Roster(WrappedGrid):
                 )
             time.sleep(0.2)
 
+    @property
+    def own_data(self) -> frozenset[int]:
+        """Return the hospitals whose nodes say that they have data of their own, which the server does not know."""
+        said = (record for record in self._claims.values() if record.get("own-data"))
+        return frozenset(_number(record) for record in said)
+
     def _ask(self, nodes: Sequence[int]) -> None:
         questions = [Message(RecordDict(), dst_node_id=n, message_type=MessageType.QUERY) for n in nodes]
         for answer in self.inner.send_and_receive(questions, timeout=self._wait_s):

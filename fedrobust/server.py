@@ -10,10 +10,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any, Protocol
 
-import numpy as np
 from flwr.app import ArrayRecord, ConfigRecord
 from flwr.serverapp import Grid
-from flwr.serverapp.strategy import Strategy
 
 from fedrobust.config import Settings
 from fedrobust.data.sources import prepare
@@ -21,13 +19,17 @@ from fedrobust.errors import UserError
 from fedrobust.evaluation.detection import detection_summary
 from fedrobust.evaluation.drop import combined_drop
 from fedrobust.evaluation.examination import Examination
+from fedrobust.evaluation.examples import poisoned_examples
+from fedrobust.evaluation.final import final_evaluation
 from fedrobust.evaluation.share import ServerShare
 from fedrobust.hosting import HostedStrategy, build_strategy
 from fedrobust.learners.base import State
 from fedrobust.parts import attackers, build_attacks, build_learner, odd_hospitals, pack, threats, unpack
+from fedrobust.peak_memory import extra_memory
 from fedrobust.profiling import Profile
 from fedrobust.results.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
 from fedrobust.results.folder import RunFolder, plain
+from fedrobust.results.lines import reports_line, verdict_line
 from fedrobust.results.manifest import manifest
 from fedrobust.roster import Roster
 from fedrobust.schedule import Plateau
@@ -100,6 +102,9 @@ class Server:
         }
         self._lines: list[dict[str, Any]] = []
         self._verdicts: list[dict[str, Any]] = []
+        self._reports: dict[str, Any] = {}
+        self._defence_mib: float | None = None
+        self._preloaded = False
 
     def _lend_images(self) -> ServerShare | None:
         """Give a defence that asks for it its share of the validation images."""
@@ -117,8 +122,15 @@ class Server:
         with contextlib.suppress(Exception):
             import sklearn.metrics  # noqa: F401
 
-            if isinstance(self._strategy, HostedStrategy):
-                self._strategy.defence.preload()
+        self._preload()
+
+    def _preload(self) -> None:
+        """Let the defence import what it needs, so that no round counts that as its memory."""
+        if self._preloaded or not isinstance(self._strategy, HostedStrategy):
+            return
+        with contextlib.suppress(Exception):
+            self._strategy.defence.preload()
+        self._preloaded = True
 
     def run(self, grid: Grid) -> tuple[dict[str, Any], list[dict[str, Any]]]:
         """Run all rounds; return the summary and the lines of ``rounds.jsonl``."""
@@ -133,10 +145,12 @@ class Server:
                 )
                 roster = Roster(grid, self.settings.clients)
                 roster.enrol()
+                self._examination.hospitals.unknown = roster.own_data
                 self._observer.started(self.settings, self._malicious, self.data.records.source)
             self._note_lap(folder, 0)
             state = self._rounds(roster, folder, checkpoint)
             folder.write_model(self._learner.named_tensors(state), self._about())
+            self._write_evaluation(folder, state)
             summary = self._summary(time.monotonic() - began, str(folder.final))
             folder.write_json("summary.json", summary)
             folder.finish()
@@ -181,8 +195,9 @@ class Server:
                 self._lines.append(line)
                 folder.append("rounds.jsonl", line)
                 folder.append("verdicts.jsonl", self._verdicts[-1])
+                folder.append("reports.jsonl", self._reports)
                 save_checkpoint(folder, number, arrays, self._strategy)
-            self._note_lap(folder, number)
+            self._note_lap(folder, number, {"defence_mib": self._defence_mib})
             self._observer.round_done(line)
             if plateau.exhausted(line["val"]["loss"]):
                 break
@@ -201,7 +216,12 @@ class Server:
             self._profile.move("transport", "training", roster.busy_s)
             faults = roster.faults
             self._idle = self._idle_attacks(roster.idle)
-            fresh, metrics = strategy.aggregate_train(number, replies)
+            self._reports = reports_line(number, replies)
+            with self._profile.phase("imports"):
+                self._preload()
+            with extra_memory() as taken:
+                fresh, metrics = strategy.aggregate_train(number, replies)
+            self._defence_mib = taken.mib
             if fresh is None:
                 fresh = arrays
             questions = list(strategy.configure_evaluate(number, fresh, ConfigRecord(), roster))
@@ -210,7 +230,7 @@ class Server:
             roster.check_model(fresh)
         roster.faults = faults
         self._loss = None if metrics is None else metrics.get("loss")
-        self._verdicts.append(_verdict(strategy, number))
+        self._verdicts.append(verdict_line(strategy, number))
         return fresh
 
     def _idle_attacks(self, said: Mapping[int, frozenset[str]]) -> list[str]:
@@ -219,10 +239,34 @@ class Server:
         at_work = (names - said.get(number, frozenset()) for number, names in self._attacks.items())
         return sorted(every.difference(*at_work))
 
-    def _note_lap(self, folder: RunFolder, number: int) -> None:
+    def _note_lap(
+        self, folder: RunFolder, number: int, more: Mapping[str, float | None] | None = None
+    ) -> None:
         """Write where a round's time went, apart from the results: they are the same bits on every engine, times never."""
         seconds = {phase: round(value, 4) for phase, value in self._profile.lap().items()}
-        folder.append("timings.jsonl", {"round": number, **seconds})
+        folder.append("timings.jsonl", {"round": number, **seconds, **(more or {})})
+
+    def _write_evaluation(self, folder: RunFolder, state: State) -> None:
+        """Write what a report needs of the last model and of the images, and some of those that were poisoned."""
+        examination, hospitals = self._examination, self._examination.hospitals
+        if not examination.probabilities:
+            # The run had been cut off after its last round.
+            examination.of(state)
+        probabilities = examination.probabilities
+        settings, data = self.settings, self.data
+        folder.write_json(
+            "evaluation.json",
+            final_evaluation(
+                settings, data, examination.labels, probabilities, hospitals.last, hospitals.unknown
+            ),
+        )
+        # One that never answered may have killed its worker while it was made.
+        lost = [{fault["hospital"] for fault in line["faults"]} for line in self._lines]
+        examples = poisoned_examples(settings, data, hospitals.unknown.union(set.intersection(*lost)))
+        if examples:
+            pictures = {f"original/{place}": example.original for place, example in enumerate(examples)}
+            pictures |= {f"poisoned/{place}": example.poisoned for place, example in enumerate(examples)}
+            folder.write_tensors("examples.safetensors", pictures, [example.about for example in examples])
 
     def _patience_s(self) -> float:
         """Return how long a round may take: each node may have to train several hospitals one after another."""
@@ -296,25 +340,3 @@ def _strategy_at_work(settings: Settings, number: int) -> Iterator[None]:
             f"strategy '{settings.strategy}' fails in round {number}: {type(error).__name__}: {error} "
             f"({frame.filename}, line {frame.lineno})"
         ) from error
-
-
-def _verdict(strategy: Strategy, number: int) -> dict[str, Any]:
-    """Return a round's line of ``verdicts.jsonl``; a plain Flower strategy gives no verdict."""
-    verdict = getattr(strategy, "verdict", None)
-    if not isinstance(strategy, HostedStrategy) or verdict is None:
-        return {"round": number, "hospitals": [], "weights": [], "scores": [], "flagged": [], "why": {}}
-    weight = np.asarray(verdict.weight)
-    return dict(
-        plain(
-            {
-                "round": number,
-                "hospitals": strategy.nodes,
-                "weights": weight / (weight.sum() or 1.0),
-                "scores": verdict.score,
-                "flagged": [node for node, flag in zip(strategy.nodes, verdict.flagged, strict=True) if flag],
-                "why": {
-                    node: words for node, words in zip(strategy.nodes, verdict.why, strict=True) if words
-                },
-            }
-        )
-    )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,7 @@ from fedrobust import Settings, UserError, run
 from fedrobust.cli import main
 from fedrobust.results.folder import final_folder
 
-NAMES = ("rounds.jsonl", "verdicts.jsonl", "model.safetensors")
+NAMES = ("rounds.jsonl", "verdicts.jsonl", "reports.jsonl", "evaluation.json", "model.safetensors")
 
 
 class Unplugged(Exception):
@@ -61,13 +62,33 @@ def test_an_interrupted_run_ends_in_the_same_bits(
     settings = tiny(tmp_path / "cut", **both)
     partial = interrupted(settings, number)
     # What a cut in the middle of writing leaves: a line of a round that has no checkpoint.
-    with (partial / "rounds.jsonl").open("a") as file:
-        file.write('{"round": ')
+    for name in ("rounds.jsonl", "reports.jsonl"):
+        with (partial / name).open("a") as file:
+            file.write('{"round": ')
     resumed = run(settings, resume=True)
     for name in NAMES:
         assert (whole.folder / name).read_bytes() == (resumed.folder / name).read_bytes(), name
     assert {f.name for f in whole.folder.iterdir()} == {f.name for f in resumed.folder.iterdir()}
     assert resumed.summary["detection"] == whole.summary["detection"]
+
+
+def test_a_run_from_before_there_were_reports_goes_on(tmp_path: Path) -> None:
+    settings = tiny(tmp_path, rounds=4)
+    (interrupted(settings, 1) / "reports.jsonl").unlink()
+    with pytest.raises(Unplugged):
+        run(settings, Cut(3), resume=True)
+    result = run(settings, resume=True)
+    lines = (result.folder / "reports.jsonl").read_text().splitlines()
+    assert [json.loads(line)["round"] for line in lines] == [2, 3, 4]
+
+
+def test_a_run_cut_off_after_its_last_round_is_still_evaluated(tmp_path: Path) -> None:
+    whole = run(tiny(tmp_path / "whole", malicious=1))
+    settings = tiny(tmp_path / "cut", malicious=1)
+    interrupted(settings, 2)
+    resumed = run(settings, resume=True)
+    for name in (*NAMES, "examples.safetensors"):
+        assert (whole.folder / name).read_bytes() == (resumed.folder / name).read_bytes(), name
 
 
 def test_from_the_command_line(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:

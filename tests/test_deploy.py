@@ -95,7 +95,8 @@ def test_a_deployment_gives_the_local_engine_s_bits(
     here = run(tiny(tmp_path, clients=3, malicious=1, strategy="my-mean"))
     there = Path(summary["run"])
     assert there == deployed["folder"] / "out" / here.folder.name
-    for name in ("rounds.jsonl", "verdicts.jsonl", "model.safetensors"):
+    names = ("rounds.jsonl", "verdicts.jsonl", "reports.jsonl", "evaluation.json")
+    for name in (*names, "examples.safetensors", "model.safetensors"):
         assert (here.folder / name).read_bytes() == (there / name).read_bytes(), name
     assert {f.name for f in there.iterdir()} == {f.name for f in here.folder.iterdir()}
     assert json.loads((there / "manifest.json").read_text())["deployment"]["own_data"] == {}

@@ -93,6 +93,11 @@ def test_a_hospital_trains_on_its_own_data(settings: Settings, tmp_path: Path) -
     assert measured["metrics"]["num-examples"] == 40
 
 
+def test_a_hospital_says_that_its_data_are_its_own(settings: Settings) -> None:
+    assert answer(settings, MessageType.QUERY, data="phantom")["hospital"]["own-data"] is True
+    assert "own-data" not in answer(settings, MessageType.QUERY)["hospital"]
+
+
 def test_an_attacker_stays_one_on_its_own_data(settings: Settings, tmp_path: Path) -> None:
     data, root = write(tmp_path / "a", "mine"), str(tmp_path / "a")
     poisoned = settings.model_copy(update={"malicious": 1, "attack": "label-flip"})

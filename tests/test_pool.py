@@ -24,7 +24,7 @@ from fedrobust import run
 from fedrobust.engines.memory import SharedFolder
 from fedrobust.engines.pool import PoolGrid
 
-NAMES = ("rounds.jsonl", "verdicts.jsonl", "model.safetensors")
+NAMES = ("rounds.jsonl", "verdicts.jsonl", "reports.jsonl", "evaluation.json", "model.safetensors")
 
 
 @pytest.mark.parametrize(

@@ -91,6 +91,8 @@ def test_a_run_accounts_for_its_time(tmp_path: Path) -> None:
     passed = time.perf_counter() - began
     lines = [json.loads(line) for line in (result.folder / "timings.jsonl").read_text().splitlines()]
     assert [line.pop("round") for line in lines] == [0, 1, 2, 3]
+    taken = [line.pop("defence_mib") for line in lines[1:]]
+    assert all(mib is None or 0 <= mib < 1000 for mib in taken)
     assert all(set(line) <= set(PHASES) for line in lines)
     counted = sum(sum(line.values()) for line in lines)
     assert 0.5 * passed < counted < passed

@@ -41,6 +41,16 @@ def test_nodes_beyond_the_hospitals_stay_idle() -> None:
     assert len(exchange(roster)) == 4
 
 
+def test_hospitals_with_data_of_their_own_are_known() -> None:
+    app = fake_app(
+        lambda arrays, number: (arrays, {}),
+        says=lambda number: {"partition-id": number, **({"own-data": True} if number == 2 else {})},
+    )
+    roster = Roster(LocalGrid(app, 4), 4)
+    roster.enrol()
+    assert roster.own_data == {2}
+
+
 def test_two_nodes_of_one_hospital_are_refused() -> None:
     app = fake_app(lambda arrays, number: (arrays, {}), says=lambda number: {"partition-id": number // 2})
     with pytest.raises(UserError, match="two nodes claim to be hospital 0"):

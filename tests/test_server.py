@@ -1,7 +1,8 @@
-"""The server's handling of strategies' global generators and errors."""
+"""The server's handling of strategies' global generators and errors, and what it measures of them."""
 
 from __future__ import annotations
 
+import json
 import random
 from pathlib import Path
 
@@ -9,7 +10,7 @@ import numpy as np
 import pytest
 from federations import tiny
 
-from fedrobust import UserError
+from fedrobust import UserError, run
 from fedrobust.seeding import derive
 from fedrobust.server import _strategy_at_work
 
@@ -35,3 +36,24 @@ def test_what_a_strategy_raises_is_told_with_its_place(tmp_path: Path) -> None:
         _strategy_at_work(tiny(tmp_path), 3),
     ):
         1 / 0  # noqa: B018
+
+
+def test_a_defence_s_imports_are_not_counted_as_its_memory(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "strategies").mkdir()
+    (tmp_path / "strategies" / "loads_much.py").write_text(
+        "import numpy as np\nfrom fedrobust.federation import Defence\n\n"
+        "class LoadsMuch(Defence):\n    loaded = None\n    times = 0\n"
+        "    def preload(self):\n        self.times += 1\n        self.loaded = np.ones(40 << 17)\n"
+        "    def weigh(self, updates):\n        assert self.times == 1\n"
+        "        np.ones((20 if updates[0].round == 2 else 1) << 17)\n        return np.ones(len(updates))\n"
+    )
+    monkeypatch.syspath_prepend(str(tmp_path))
+    result = run(tiny(tmp_path, rounds=3, strategy="loads-much"))
+    lines = [json.loads(line) for line in (result.folder / "timings.jsonl").read_text().splitlines()]
+    assert "defence_mib" not in lines[0]
+    taken = [line["defence_mib"] for line in lines[1:]]
+    if None in taken:
+        pytest.skip("this system does not set its high-water mark back")
+    assert taken[0] < 35 and 15 < taken[1] < 35 and taken[2] < 15

@@ -13,7 +13,7 @@ import math
 import os
 import re
 import shutil
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import IO, Any
 
@@ -92,11 +92,26 @@ class RunFolder:
         self.write_text(name, "".join(lines))
         return [json.loads(line) for line in lines]
 
+    def keep_rounds(self, name: str, rounds: int) -> None:
+        """Cut a ``.jsonl`` file to the lines up to a round; it may lack rounds, or not exist."""
+        path = self.partial / name
+        if not path.exists():
+            return
+        kept = []
+        for line in path.read_text(encoding="utf-8").splitlines(keepends=True):
+            # What comes after a line that was cut off in the middle belongs to no whole round.
+            if not line.endswith("\n") or json.loads(line)["round"] > rounds:
+                break
+            kept.append(line)
+        self.write_text(name, "".join(kept))
+
     def write_model(self, tensors: Mapping[str, NDArray[np.float32]], about: Mapping[str, Any]) -> None:
         """Write model.safetensors with a JSON description in its metadata."""
         self.write_tensors("model.safetensors", tensors, about)
 
-    def write_tensors(self, name: str, tensors: Mapping[str, NDArray[Any]], about: Mapping[str, Any]) -> None:
+    def write_tensors(
+        self, name: str, tensors: Mapping[str, NDArray[Any]], about: Mapping[str, Any] | Sequence[Any]
+    ) -> None:
         """Write a whole safetensors file, the same bytes for the same content."""
         from safetensors.numpy import save_file
 

@@ -1,0 +1,125 @@
+"""Examples of poisoned images, beside what they were: the very images that malicious hospitals train on."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Collection, Iterator
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fedrobust.config import Settings
+from fedrobust.data.records import Records
+from fedrobust.data.sources import FederationData
+from fedrobust.federation import Attack, Client
+from fedrobust.parts import attackers, build_attacks, build_learner, threats
+from fedrobust.plugins import find
+
+__all__ = ["Example", "poisoned_examples"]
+
+#: How many images of each threat are shown.
+_SHOWN = 4
+#: The fact by which a poisoned image is found again among the hospital's own, whatever was left out or put in.
+_PLACE = "place among the hospital's images"
+
+
+@dataclass(frozen=True)
+class Example:
+    """One image before and after: pictures of shape (C, H, W), uint8, and the names of the classes it was given."""
+
+    hospital: int
+    attack: str
+    original: NDArray[np.uint8]
+    poisoned: NDArray[np.uint8]
+    before: str
+    after: str
+
+    @property
+    def about(self) -> dict[str, Any]:
+        """Return all but the pictures."""
+        named = {"hospital": self.hospital, "attack": self.attack}
+        return {**named, "before": self.before, "after": self.after}
+
+
+def poisoned_examples(
+    settings: Settings, data: FederationData, avoided: Collection[int] = ()
+) -> list[Example]:
+    """Return up to four images of each threat that changes pictures or labels, of one of its malicious hospitals.
+
+    The hospital is made anew as its ClientApp makes it, so its attacks draw what they drew there. They are an
+    illustration: where a plug-in fails at it, a warning says so.
+
+    Parameters
+    ----------
+    settings : Settings
+    data : FederationData
+    avoided : collection of int
+        Hospitals not to be made: with data of their own, which the server does not know, or such as never answered.
+    """
+    malicious = set(attackers(settings)) - set(avoided)
+    found: list[Example] = []
+    for chain, hospitals in threats(settings):
+        try:
+            examples = (_of_hospital(settings, data, chain, n) for n in hospitals if n in malicious)
+            found += next((some for some in examples if some), [])
+        except (Exception, SystemExit) as error:  # noqa: BLE001 - a plug-in may fail in any way
+            warnings.warn(
+                f"no examples of the images that '{chain}' poisons: {type(error).__name__}: {error}",
+                UserWarning,
+                stacklevel=2,
+            )
+    return found
+
+
+def _of_hospital(settings: Settings, data: FederationData, chain: str, number: int) -> list[Example]:
+    attacks = build_attacks(settings, number)
+    if all(type(attack).poison_records is Attack.poison_records for attack in attacks):
+        return []
+    records = data.of_hospital(number)
+    places = np.arange(len(records))
+    # A copy: an attack may change images in place.
+    given = replace(records.take(places), facts={**records.facts, _PLACE: places.astype(str)})
+    kind = find("hospital", "clients", (Client,), "client")
+    hospital = kind(number, given, build_learner(settings), attacks, settings.seed)
+    trained: Records = hospital.records
+    pairs = list(_spread(_changed(records, trained), records.labels))[:_SHOWN]
+    return [
+        Example(
+            number,
+            chain,
+            records.images[before],
+            trained.images[after],
+            records.classes[records.labels[before]],
+            records.classes[trained.labels[after]],
+        )
+        for before, after in pairs
+    ]
+
+
+def _changed(records: Records, trained: Records) -> list[tuple[int, int]]:
+    """Return the places of each changed image among the hospital's own and among those that it trains on."""
+    if _PLACE in trained.facts:
+        places = trained.facts[_PLACE].astype(np.int64)
+    elif len(trained) == len(records):
+        places = np.arange(len(records))
+    else:
+        return []
+    return [
+        (int(before), after)
+        for after, before in enumerate(places)
+        if records.labels[before] != trained.labels[after]
+        or not np.array_equal(records.images[before], trained.images[after])
+    ]
+
+
+def _spread(pairs: list[tuple[int, int]], labels: NDArray[np.int64]) -> Iterator[tuple[int, int]]:
+    """Give the pairs in such an order that the first ones are of as many classes as there are."""
+    turns: dict[int, int] = {}
+    order = []
+    for pair in pairs:
+        label = int(labels[pair[0]])
+        turns[label] = turns.get(label, 0) + 1
+        order.append((turns[label], label, pair))
+    return (pair for _, _, pair in sorted(order))

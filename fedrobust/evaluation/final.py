@@ -1,0 +1,101 @@
+"""What is known of a run at its end: the last model class by class, and whom and what it was trained on."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fedrobust.config import Settings
+from fedrobust.data.records import Records
+from fedrobust.data.sources import FederationData
+from fedrobust.evaluation.classification import (
+    calibration_bins,
+    confusion_matrix,
+    precision,
+    sensitivity,
+    specificity,
+)
+from fedrobust.parts import attackers, threats
+
+__all__ = ["final_evaluation"]
+
+#: The facts whose gaps are counted: those that subgroup figures would need.
+_FACTS = ("sex", "view")
+
+
+def final_evaluation(
+    settings: Settings,
+    data: FederationData,
+    labels: NDArray[np.int64],
+    probabilities: Mapping[str, NDArray[np.float64]],
+    hospital_accuracy: Sequence[float | None],
+    unknown: Collection[int] = (),
+) -> dict[str, Any]:
+    """Return the content of ``evaluation.json``.
+
+    Parameters
+    ----------
+    settings : Settings
+    data : FederationData
+    labels : ndarray of int64, shape (n,)
+        The test images' classes.
+    probabilities : mapping of str to ndarray, shape (n, K)
+        The last model's, on the ``"clean"`` and on the ``"noisy"`` test images.
+    hospital_accuracy : sequence of float or None
+        By hospital.
+    unknown : collection of int
+        Hospitals with data of their own, which the server does not know.
+    """
+    return {
+        "classes": data.records.classes,
+        **{part: _measured(probabilities[part], labels) for part in ("clean", "noisy")},
+        "hospitals": [
+            {
+                **_who(settings, number),
+                **_held(None if number in unknown else part, data.records),
+                "accuracy": hospital_accuracy[number],
+            }
+            for number, part in enumerate(data.hospitals)
+        ],
+        "splits": {
+            part: _known(getattr(data.split, part), data.records) for part in ("train", "val", "test")
+        },
+    }
+
+
+def _measured(probabilities: NDArray[np.float64], labels: NDArray[np.int64]) -> dict[str, Any]:
+    confusion = confusion_matrix(probabilities, labels)
+    return {
+        "confusion": confusion,
+        "sensitivity": sensitivity(confusion),
+        "specificity": specificity(confusion),
+        "precision": precision(confusion),
+        "calibration": calibration_bins(probabilities, labels),
+    }
+
+
+def _who(settings: Settings, number: int) -> dict[str, Any]:
+    """Return a hospital's number, its role and its attack."""
+    chain = next((chain for chain, hospitals in threats(settings) if number in hospitals), None)
+    role = "honest" if chain is None else "malicious" if number in attackers(settings) else "odd"
+    return {"number": number, "role": role, "attack": chain}
+
+
+def _held(part: NDArray[np.int64] | None, records: Records) -> dict[str, Any]:
+    """Return what a hospital holds; nothing but None where the server does not know."""
+    if part is None:
+        return {"images": None, "counts": None, "missing": None}
+    return {"images": len(part), **_known(part, records)}
+
+
+def _known(part: NDArray[np.int64], records: Records) -> dict[str, Any]:
+    """Return the images of each class, and for which share of the images a fact is missing."""
+    return {
+        "counts": np.bincount(records.labels[part], minlength=len(records.classes)),
+        "missing": {
+            name: np.mean(records.facts[name][part] == "") for name in _FACTS if name in records.facts
+        },
+    }

@@ -1,0 +1,84 @@
+"""What is written of a run at its end."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from federations import tiny
+from flwr.app import ConfigRecord, Context, Message
+
+from fedrobust import client, run
+from fedrobust.data.sources import prepare
+from fedrobust.evaluation.final import final_evaluation
+from fedrobust.parts import threats
+
+
+def test_a_run_s_evaluation_agrees_with_its_last_round(tmp_path: Path) -> None:
+    threat = ("label-flip:1", "other-scanner:1")
+    settings = tiny(tmp_path, clients=5, threat=threat)
+    result = run(settings)
+    said = json.loads((result.folder / "evaluation.json").read_text())
+    last = result.rounds[-1]
+    data = prepare(settings)
+    assert said["classes"] == list(data.records.classes)
+    for part in ("clean", "noisy"):
+        confusion = np.array(said[part]["confusion"])
+        np.testing.assert_array_equal(confusion.sum(1), data.part("test").counts())
+        assert confusion.trace() / confusion.sum() == last[part]["accuracy"]
+        assert said[part]["sensitivity"] == last[part]["sensitivity"]
+        bins = said[part]["calibration"]
+        gaps = [b["count"] * abs(b["accuracy"] - b["confidence"]) for b in bins if b["count"]]
+        assert np.isclose(sum(gaps) / confusion.sum(), last[part]["ece"])
+    roles = {hospital["number"]: (hospital["role"], hospital["attack"]) for hospital in said["hospitals"]}
+    assert list(roles) == list(range(5))
+    chains = {number: chain for chain, hospitals in threats(settings) for number in hospitals}
+    words = {"label-flip": "malicious", "other-scanner": "odd", None: "honest"}
+    assert roles == {n: (words[chains.get(n)], chains.get(n)) for n in range(5)}
+    for hospital, part, accuracy in zip(
+        said["hospitals"], data.hospitals, last["hospital_accuracy"], strict=True
+    ):
+        assert hospital["images"] == sum(hospital["counts"]) == len(part)
+        assert hospital["accuracy"] == accuracy
+
+
+def test_missing_facts_are_counted(tmp_path: Path) -> None:
+    settings = tiny(tmp_path)
+    data = prepare(settings)
+    labels = data.part("test").labels
+    every = {"clean": np.eye(6)[labels], "noisy": np.eye(6)[labels]}
+    said = final_evaluation(settings, data, labels, every, [1.0] * 4, unknown={2})
+    for name in ("train", "val", "test"):
+        facts = data.records.take(getattr(data.split, name)).facts
+        assert said["splits"][name]["missing"] == {
+            fact: (facts[fact] == "").mean() for fact in ("sex", "view")
+        }
+        assert sum(said["splits"][name]["counts"]) == len(getattr(data.split, name))
+    assert 0 < said["splits"]["train"]["missing"]["sex"] < 1
+    assert said["hospitals"][2]["images"] is said["hospitals"][2]["counts"] is None
+    assert said["hospitals"][1]["images"] == len(data.hospitals[1])
+    known = replace(data.records, facts={"view": data.records.facts["view"]})
+    said = final_evaluation(settings, replace(data, records=known), labels, every, [1.0] * 4)
+    assert set(said["splits"]["val"]["missing"]) == {"view"}
+
+
+def test_the_server_makes_no_guess_at_data_that_it_does_not_know(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    identity = client._identity
+
+    def owning(message: Message, context: Context) -> ConfigRecord:
+        record = identity(message, context)
+        if record["partition-id"] == 1:
+            record["own-data"] = True
+        return record
+
+    monkeypatch.setattr(client, "_identity", owning)
+    result = run(tiny(tmp_path))
+    assert [line["hospital_accuracy"][1] for line in result.rounds] == [None, None]
+    hospital = json.loads((result.folder / "evaluation.json").read_text())["hospitals"][1]
+    assert hospital["counts"] is hospital["accuracy"] is hospital["missing"] is None
+    assert result.rounds[-1]["worst_hospital"] is not None

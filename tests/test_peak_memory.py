@@ -1,0 +1,70 @@
+"""The extra memory of a piece of work."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from fedrobust import peak_memory
+from fedrobust.peak_memory import extra_memory
+
+_WORKS = peak_memory._set_back() is not None
+
+
+@pytest.mark.skipif(not _WORKS, reason="this system does not set its high-water mark back")
+@pytest.mark.parametrize("mib", [16, 64])
+def test_what_comes_and_goes_inside_the_block_counts(mib: int) -> None:
+    with extra_memory() as taken:
+        held = np.ones(mib << 17)
+        del held
+    assert taken.mib == pytest.approx(mib, abs=6)
+
+
+@pytest.mark.skipif(not _WORKS, reason="this system does not set its high-water mark back")
+def test_what_went_before_does_not() -> None:
+    held = np.ones(64 << 17)
+    del held
+    with extra_memory() as taken:
+        pass
+    assert taken.mib is not None and taken.mib < 6
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="of Linux")
+def test_linux_sets_it_back_where_proc_is_whole() -> None:
+    if not Path("/proc/self/clear_refs").exists():
+        pytest.skip("this kernel has no clear_refs")
+    with extra_memory() as taken:
+        pass
+    assert taken.mib is None or taken.mib >= 0
+
+
+@pytest.mark.parametrize("name", ["_CLEAR", "_STATUS"])
+def test_where_the_system_does_not_tell_there_is_no_figure(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    monkeypatch.setattr(peak_memory, name, tmp_path / "no" / "such")
+    with extra_memory() as taken:
+        pass
+    assert taken.mib is None
+
+
+def test_a_mark_that_stays_up_is_no_figure(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    # Some sandboxes take the write and do nothing.
+    (tmp_path / "status").write_text("Name:\tpython\nVmHWM:\t  900000 kB\nVmRSS:\t  100000 kB\n")
+    monkeypatch.setattr(peak_memory, "_CLEAR", tmp_path / "clear_refs")
+    monkeypatch.setattr(peak_memory, "_STATUS", tmp_path / "status")
+    with extra_memory() as taken:
+        pass
+    assert taken.mib is None
+    (tmp_path / "status").write_text("VmHWM:\t  100200 kB\nVmRSS:\t  100000 kB\n")
+    with extra_memory() as taken:
+        (tmp_path / "status").write_text("VmHWM:\t  102248 kB\nVmRSS:\t  100000 kB\n")
+    assert taken.mib == 2.0
+
+
+def test_an_error_in_the_block_comes_out() -> None:
+    with pytest.raises(ValueError, match="mine"), extra_memory():
+        raise ValueError("mine")
