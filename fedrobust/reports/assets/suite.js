@@ -72,7 +72,9 @@
 
   function runOf(run) {
     if (!run.href) return element("span", run.error ? `failed: ${run.error}` : "not run");
-    return Object.assign(element("a", "its page"), { href: run.href });
+    const link = Object.assign(element("a", "report"), { href: run.href });
+    link.setAttribute("aria-label", `report of seed ${run.seed}`);
+    return link;
   }
 
   function open(button) {
