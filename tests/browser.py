@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-__all__ = ["DESK", "PHONE", "Visit", "artefacts", "chromium", "visit"]
+__all__ = ["DESK", "PHONE", "Visit", "artefacts", "chromium", "launch", "visit"]
 
 #: Widths in pixels that pages are held to.
 PHONE, DESK = 390, 1440
@@ -69,15 +69,20 @@ def artefacts(tmp_path: Path) -> Path:
     return folder
 
 
+def launch(kind: Any, *more: str) -> Any:
+    """Start a browser with further arguments; the test is skipped where there is none."""
+    binary = shutil.which("chromium") or shutil.which("chromium-browser")
+    if binary is None:
+        pytest.skip("there is no chromium (Debian: apt-get install chromium)")
+    return kind.launch(executable_path=binary, args=[*_ARGUMENTS, *more])
+
+
 @pytest.fixture(scope="module")
 def chromium() -> Iterator[Any]:
     """Return a browser. It lives for a module: while it runs, nothing else in its thread may run an event loop."""
     api = pytest.importorskip("playwright.sync_api", reason="the playwright package is not installed")
-    binary = shutil.which("chromium") or shutil.which("chromium-browser")
-    if binary is None:
-        pytest.skip("there is no chromium (Debian: apt-get install chromium)")
     with api.sync_playwright() as driver:
-        browser = driver.chromium.launch(executable_path=binary, args=_ARGUMENTS)
+        browser = launch(driver.chromium)
         yield browser
         browser.close()
 
