@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import math
 from dataclasses import replace
 
 import numpy as np
@@ -8,6 +9,7 @@ from helpers import make_updates
 from references import differences, lbfgs_matrix
 
 from fedrobust.federation import Updates
+from fedrobust.seeding import generator
 from strategies.fldetector import FLDetector, _dispersions, _hessian_product, _higher_cluster
 
 
@@ -43,15 +45,51 @@ def training(rounds: int, liars: tuple[int, ...] = (), n: int = 8, d: int = 60):
         model = model + deltas.mean(axis=0)
 
 
-def test_scores_are_the_errors_of_the_predictions() -> None:
+def flagged_by_definition(scores: list[float], draw: np.random.Generator) -> list[bool]:
+    """Return Zhang et al.'s algorithm 3 as written: k-means into two where the gap statistic finds more than one."""
+
+    def spread(values: list[float]) -> float:
+        return sum((value - sum(values) / len(values)) ** 2 for value in values)
+
+    def within(values: list[float]) -> tuple[float, float, float]:
+        ordered = sorted(values)
+        cuts = [(spread(ordered[:k]) + spread(ordered[k:]), ordered[k]) for k in range(1, len(ordered))]
+        return spread(ordered), *min(cuts)
+
+    low, high = min(scores), max(scores)
+    scaled = [(score - low) / (high - low) for score in scores]
+    drawn = [within(draw.random(len(scores)).tolist()) for _ in range(20)]
+    logs = [[math.log(set_[k]) for set_ in drawn] for k in (0, 1)]
+    gaps = [sum(logs[k]) / 20 - math.log(within(scaled)[k]) for k in (0, 1)]
+    deviation = math.sqrt(sum((value - sum(logs[1]) / 20) ** 2 for value in logs[1]) / 20)
+    several = gaps[0] < gaps[1] - deviation * math.sqrt(1 + 1 / 20)
+    return [several and value >= within(scaled)[2] for value in scaled]
+
+
+@pytest.mark.parametrize(
+    ("n", "d", "liars"), [(4, 7, ()), (8, 60, (2, 5)), (15, 3000, (1,)), (40, 200, (0, 7, 30))]
+)
+def test_it_is_the_definition(n: int, d: int, liars: tuple[int, ...]) -> None:
     rule, seen = FLDetector(window=3), []
-    for updates in training(6):
-        verdict = rule.combine(updates)[1].checked(8)
-        seen.append((updates.global_parameters.astype(np.float64), differences(updates)))
+    for updates in training(6, liars, n, d):
+        found, given = rule.combine(updates)
+        verdict = given.checked(n)
+        flagged = np.asarray(verdict.flagged)
+        seen.append((updates.global_parameters.astype(np.float64), differences(updates), flagged))
+        if updates.round > 4:
+            wanted = flagged_by_definition(
+                np.asarray(verdict.score).tolist(), generator(updates.seed, "fldetector", updates.round)
+            )
+            assert flagged.tolist() == wanted
+        np.testing.assert_allclose(
+            found, seen[-1][0] + seen[-1][1][~flagged].mean(axis=0), rtol=1e-5, atol=1e-6
+        )
     errors = []
     for now in range(2, 6):
         steps = np.array([seen[k][0] - seen[k - 1][0] for k in range(1, now)])[-3:]
-        changes = np.array([(seen[k][1] - seen[k - 1][1]).mean(axis=0) for k in range(1, now)])[-3:]
+        # Whoever is flagged is not in the global model, so neither in the mean that it follows.
+        means = [row[1][~row[2]].mean(axis=0) for row in seen]
+        changes = np.array([means[k] - means[k - 1] for k in range(1, now)])[-3:]
         step = seen[now][0] - seen[now - 1][0]
         predicted = seen[now - 1][1] + _hessian_product(steps, changes, step)
         error = np.linalg.norm(predicted - seen[now][1], axis=1)
