@@ -92,6 +92,12 @@ def test_small_and_large_suites_fit(
         seen.page.wait_for_timeout(300)
         seen.shot(f"suite-{request.node.callspec.id}-{width}")
         seen.hold_whole()
+        if "dose" in seen.plots():
+            # The names of the lines stand above the lines, after a phone is turned as well.
+            legend, frame = (
+                seen.page.locator(f"#dose {part}").bounding_box() for part in (".legend", ".nsewdrag")
+            )
+            assert legend["y"] + legend["height"] <= frame["y"] + 2
 
 
 def test_the_chosen_metric_changes_the_map(made: Make, visit: Callable[..., Visit]) -> None:

@@ -8,7 +8,7 @@ from pathlib import Path
 from fedrobust.reports.page import render
 from fedrobust.reports.suite_figures import cost_figure, dose_figure
 from fedrobust.reports.suite_reading import reading, sense, side, test_limit
-from fedrobust.reports.suite_rows import SHOWN, differences, rows, script_data
+from fedrobust.reports.suite_rows import differences, rows, script_data, shown
 from fedrobust.reports.suite_tables import cost_table, dose_table, missing, ranking_table
 from fedrobust.reports.suite_view import BOUND, interval_text, load_suite, text
 from fedrobust.reports.suite_words import facts, headline
@@ -49,7 +49,7 @@ def suite_page(folder: Path) -> str:
         reading=reading(view),
         rows=made,
         by_place={(row["condition"], row["contender"]): number for number, row in enumerate(made)},
-        shown=[key for key in SHOWN if key in view.metrics] or list(view.metrics)[:6],
+        shown=shown(view),
         compared=compared,
         ranking=ranking_table(view),
         costs=cost_table(view),

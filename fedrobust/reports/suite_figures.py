@@ -51,6 +51,8 @@ def dose_figure(view: SuiteView) -> dict[str, Any]:
             traces,
             height=480,
             hovermode="x unified",
+            # Held to the drawing's edge: one above the axes is left behind among the lines when a phone is turned.
+            legend={"yref": "container", "y": 1, "yanchor": "top"},
             xaxis=axis(label(dose["axis"], 40), type="category"),
             yaxis=axis(
                 f"{label(metric['name'], 40)}{', points' if metric['unit'] == 'percent' else ''}",

@@ -8,13 +8,13 @@ from typing import Any
 from fedrobust.reports.suite_reading import sense, side
 from fedrobust.reports.suite_view import Labels, SuiteView, digits, is_bound, run_link, shade
 
-__all__ = ["SHOWN", "Row", "differences", "rows", "script_data"]
+__all__ = ["Row", "differences", "rows", "script_data", "shown"]
 
 #: What the script and the template read of one row.
 Row = dict[str, Any]
 
 #: The metrics of the table of all figures that are shown at first.
-SHOWN = (
+_SHOWN = (
     "accuracy",
     "worst_class",
     "worst_hospital",
@@ -30,6 +30,12 @@ SHOWN = (
 
 #: Paired differences that are shown at first.
 _AT_ONCE = 60
+
+
+def shown(view: SuiteView) -> list[str]:
+    """Return the metrics of the table of all figures that are shown at first: the usual ones, and the dose's."""
+    wanted = [*_SHOWN, (view.results["dose"] or {}).get("metric")]
+    return [key for key in view.metrics if key in wanted] or list(view.metrics)[:6]
 
 
 def rows(view: SuiteView) -> list[Row]:
