@@ -163,7 +163,7 @@ def serve(grid: Grid, settings: Settings, observer: Observer | None = None) -> R
 def keep_report(folder: Path) -> None:
     """Write the page of a finished run; whatever goes wrong there is said in a warning and costs the run nothing."""
     try:
-        from fedrobust.report import write_report
+        from fedrobust.reports.writing import write_report
 
         write_report(folder)
     except Exception as error:  # noqa: BLE001 - a page is never worth a run

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+import json
 import sys
 import webbrowser
 from pathlib import Path
 from typing import Any
 
 import pytest
+import suite_results
 from federations import tiny
 from run_folders import make_run
 
 from fedrobust import cli, run, runner
-from fedrobust.report import write_report
+from fedrobust.reports.writing import write_report
 
 
 def call(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> tuple[int, str, str]:
@@ -91,7 +93,7 @@ def test_a_page_that_fails_costs_the_run_nothing(tmp_path: Path, monkeypatch: py
     def fail(folder: Path) -> Path:
         raise RuntimeError("no ink")
 
-    monkeypatch.setattr("fedrobust.report.write_report", fail)
+    monkeypatch.setattr("fedrobust.reports.writing.write_report", fail)
     with pytest.warns(UserWarning, match="the run is whole, but its report .* RuntimeError: no ink"):
         result: Any = run(tiny(tmp_path))
     assert (result.folder / "summary.json").is_file()
@@ -122,3 +124,14 @@ def test_the_command_imports_no_torch(tmp_path: Path) -> None:
         [sys.executable, "-c", code, str(tmp_path)], capture_output=True, text=True, check=True
     )
     assert done.stdout.splitlines()[-1] == "[]"
+
+
+def test_a_suite_s_table_is_exported_and_its_page_written(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "suite.json").write_text(json.dumps(suite_results.results()), encoding="utf-8")
+    targets = {kind: tmp_path / f"table.{kind}" for kind in ("csv", "latex")}
+    flags = [word for kind, path in targets.items() for word in (f"--{kind}", str(path))]
+    code, out, _ = call([str(tmp_path), *flags], capsys)
+    assert (code, out.strip()) == (0, str(tmp_path / "report.html"))
+    assert "krum" in targets["csv"].read_text("utf-8") and "tabular" in targets["latex"].read_text("utf-8")

@@ -334,6 +334,14 @@ def test_data_that_the_server_does_not_know_are_not_shown(tmp_path: Path) -> Non
     assert bars["x"] == ["0 ○", "1 ○", "3 ○", "4 ○", "5 ○"]
 
 
+def test_the_share_of_missing_facts_is_said(tmp_path: Path) -> None:
+    text = words(run_page(make_run(tmp_path / "a")))
+    assert "train part: sex 25.0 % and view 0.0 %; val part: sex 25.0 %" in text
+    assert "sex missing" in text
+    text = words(run_page(make_run(tmp_path / "b", facts=False)))
+    assert "says neither the sex nor the view" in text and "sex missing" not in text
+
+
 def test_settings_and_the_command_can_be_copied(tmp_path: Path) -> None:
     folder = make_run(tmp_path / "a run")
     page = run_page(folder)

@@ -70,3 +70,9 @@ def test_what_the_defence_looked_at(
     text = said(result(tmp_path, server_images=302, server_share=share), capsys)
     assert f"The defence looked at 302 labelled images of the server ({words} validation part)." in text
     assert "labelled images" not in said(result(tmp_path), capsys)
+
+
+def test_the_page_is_named_where_there_is_one(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert "Report:" not in said(result(tmp_path, run=str(tmp_path)), capsys)
+    (tmp_path / "report.html").write_text("", encoding="utf-8")
+    assert f"Report: {tmp_path / 'report.html'}" in said(result(tmp_path, run=str(tmp_path)), capsys)

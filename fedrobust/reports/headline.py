@@ -8,7 +8,7 @@ from typing import Any
 from fedrobust.reports.record import Record
 from fedrobust.reports.tables import number
 
-__all__ = ["counted", "headline", "listed", "notes"]
+__all__ = ["headline", "missing", "notes"]
 
 _WORDS = (
     "no",
@@ -233,6 +233,18 @@ def _decline(record: Record) -> list[str]:
     return [
         f"Accuracy had been {number(best, 2)} in round {when} and fell to {number(found[-1][0], 2)} at the end."
     ]
+
+
+def missing(record: Record) -> str:
+    """Return for which shares of each part's images the source lacks a fact, in words; nothing where it has no facts."""
+    parts = []
+    for part, told in (record.evaluation.get("splits") or {}).items():
+        shares = [
+            f"{fact} {number(100 * lacks, 1, '%')}" for fact, lacks in (told.get("missing") or {}).items()
+        ]
+        if shares:
+            parts.append(f"{part} part: {listed(shares)}")
+    return f"Images without a known fact, {'; '.join(parts)}." if parts else ""
 
 
 def counted(count: int) -> str:

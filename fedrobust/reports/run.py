@@ -8,7 +8,7 @@ from typing import Any
 
 from fedrobust.reports import figures, final_figures, final_tables, round_tables
 from fedrobust.reports.examples import poisoned_examples
-from fedrobust.reports.headline import headline, notes
+from fedrobust.reports.headline import headline, missing, notes
 from fedrobust.reports.key_figures import key_figures
 from fedrobust.reports.page import render
 from fedrobust.reports.record import Record, read_run
@@ -49,13 +49,7 @@ def run_page(folder: Path) -> str:
         examples=poisoned_examples(folder),
         defence_mib=round_tables.defence_mib(record),
         command=f"python -m fedrobust.simulate --config {_quoted(folder / 'settings.toml')}",
-        facts=sorted(
-            {
-                fact
-                for part in record.evaluation.get("splits", {}).values()
-                for fact in part.get("missing") or ()
-            }
-        ),
+        missing=missing(record),
     )
 
 

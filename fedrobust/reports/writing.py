@@ -1,0 +1,76 @@
+"""The page of a folder, written into it: a run's or a suite's."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from fedrobust.errors import UserError
+
+__all__ = ["FILE", "suite_results", "write_report"]
+
+#: The page's name in its folder.
+FILE = "report.html"
+
+
+def write_report(folder: Path) -> Path:
+    """Write a folder's page into it, and return where it is.
+
+    Parameters
+    ----------
+    folder : Path
+        That of a finished run or, with a ``suite.json``, of a suite.
+
+    Raises
+    ------
+    UserError
+        If it is neither, or cannot be read or written.
+    """
+    text = _page(folder)
+    page, aside = folder / FILE, folder / f".{FILE}.aside"
+    try:
+        aside.write_text(text, encoding="utf-8")
+        os.replace(aside, page)
+    except OSError as error:
+        raise UserError(f"{page} cannot be written ({error.strerror})") from None
+    return page
+
+
+def _page(folder: Path) -> str:
+    if (folder / "suite.json").is_file():
+        from fedrobust.reports.suite import suite_page
+
+        suite_results(folder)
+        return suite_page(folder)
+    if (folder / "summary.json").is_file():
+        from fedrobust.reports.run import run_page
+
+        return run_page(folder)
+    if not folder.is_dir():
+        raise UserError(f"{folder}: there is no such folder; give that of a run or of a suite")
+    if folder.name.endswith(".partial"):
+        raise UserError(
+            f"{folder}: this run is not finished; go on with: fedrobust simulate --resume {folder}"
+        )
+    raise UserError(f"{folder}: neither a run's folder nor a suite's (no summary.json, no suite.json)")
+
+
+def suite_results(folder: Path) -> Mapping[str, Any]:
+    """Return what a suite's ``suite.json`` holds.
+
+    Raises
+    ------
+    UserError
+        If it cannot be read.
+    """
+    path = folder / "suite.json"
+    try:
+        found = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise UserError(f"{path} cannot be read ({error})") from None
+    if not isinstance(found, Mapping):
+        raise UserError(f"{path}: this is not a suite's results")
+    return found
