@@ -163,7 +163,9 @@ def figures(cell: Cell, twin: Cell | None) -> dict[str, float | None]:
 def costs(cell: Cell) -> dict[str, float | None]:
     """Return seconds of the whole run, of a later round's aggregation (median), and the most extra MiB it took."""
     later = sorted(line["aggregation"] for line in cell.timings if line["round"] and "aggregation" in line)
-    memory = [line["defence_mib"] for line in cell.timings if line.get("defence_mib") is not None]
+    # Round 1 also pays for what is allocated once.
+    rounds = [line for line in cell.timings if line["round"] > 1] or cell.timings
+    memory = [line["defence_mib"] for line in rounds if line.get("defence_mib") is not None]
     return {
         "seconds": cell.summary["seconds"],
         "aggregation_s": later[len(later) // 2] if later else None,

@@ -1,0 +1,177 @@
+"""Contenders of a suite side by side: paired differences, ranks, and the smallest dose that does stated damage."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Callable, Mapping, Sequence
+from statistics import fmean
+from typing import Any
+
+from fedrobust.evaluation.statistics import bootstrap_interval, holm, ranks, sign_flip_test
+from fedrobust.suites.figures import METRICS
+from fedrobust.suites.marks import is_bound
+from fedrobust.suites.plan import Planned
+from fedrobust.suites.suite import Suite
+
+__all__ = ["FEW", "comparisons", "dose_of", "ranking", "reference_of"]
+
+#: Metrics whose differences to the reference are tested; Holm's correction runs over the table of each.
+COMPARED = (
+    "accuracy",
+    "balanced_accuracy",
+    "macro_f1",
+    "auroc",
+    "worst_class",
+    "worst_hospital",
+    "drop",
+    "twin_loss",
+)
+#: Fewer seeds give no interval and no test.
+FEW = 3
+
+Figures = Mapping[str, float | None]
+
+
+def comparisons(
+    suite: Suite,
+    by_row: Mapping[tuple[str, ...], Sequence[Planned]],
+    measured: Mapping[Any, Figures],
+    reference: str | None,
+    rows: Sequence[Mapping[str, Any]],
+    keys: Sequence[str],
+) -> list[dict[str, Any]]:
+    """Return the differences to the reference, paired by seed; an oracle's is shown but not tested."""
+    if reference is None:
+        return []
+    found = []
+    for metric in (key for key in COMPARED if key in keys):
+        table = []
+        for row in rows:
+            labels = row["labels"]
+            if labels[suite.contender_axis] == reference:
+                continue
+            other = tuple({**labels, suite.contender_axis: reference}.values())
+            key = tuple(labels.values())
+            differences = [
+                ours - theirs
+                for cell in by_row[key]
+                if (ours := measured.get((key, cell.seed), {}).get(metric)) is not None
+                and (theirs := measured.get((other, cell.seed), {}).get(metric)) is not None
+            ]
+            if differences:
+                table.append(_difference(labels, metric, reference, differences, is_bound(row)))
+        for line, adjusted in zip(table, holm([line["p"] for line in table]), strict=True):
+            line["p_holm"] = adjusted
+        found += table
+    return found
+
+
+def _difference(
+    labels: Mapping[str, str], metric: str, against: str, differences: Sequence[float], bound: bool
+) -> dict[str, Any]:
+    enough = len(differences) >= FEW
+    low, high = (enough and bootstrap_interval(differences)) or (None, None)
+    return {
+        "labels": dict(labels),
+        "metric": metric,
+        "against": against,
+        "difference": fmean(differences),
+        "low": low,
+        "high": high,
+        "p": sign_flip_test(differences) if enough and not bound else None,
+        "p_holm": None,
+        "seeds": len(differences),
+    }
+
+
+def ranking(suite: Suite, rows: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """Return each contender's place by its worst condition and by the mean over them; bounds have no place."""
+    metric, axis = suite.metric, suite.contender_axis
+    if not axis:
+        return []
+    higher = METRICS.get(metric, ("", "higher"))[1] != "lower"
+    worst: Callable[..., Any] = min if higher else max
+    conditions = list(dict.fromkeys(_condition(suite, row["labels"]) for row in rows))
+    tables: dict[str, dict[tuple[str, ...], float | None]] = defaultdict(dict)
+    marks: dict[str, dict[str, None]] = defaultdict(dict)
+    for row in rows:
+        label = row["labels"][axis]
+        tables[label][_condition(suite, row["labels"])] = row["metrics"].get(metric, {}).get("mean")
+        marks[label] |= {mark: None for mark in row["marks"] if mark.startswith("oracle")}
+    lines = []
+    for label, table in tables.items():
+        values = {condition: value for condition in conditions if (value := table.get(condition)) is not None}
+        whole = len(values) == len(conditions) > 0
+        at = worst(values, key=lambda condition: values[condition]) if whole else None
+        lines.append(
+            {
+                "label": label,
+                "mean": fmean(values.values()) if whole else None,
+                "worst": values[at] if at is not None else None,
+                "worst_under": " · ".join(at) if at else None,
+                "marks": [*marks[label], *([] if whole else ["some conditions are missing"])],
+            }
+        )
+    _place(lines, tables, conditions, higher)
+    return lines
+
+
+def _place(
+    lines: list[dict[str, Any]],
+    tables: Mapping[str, Mapping[tuple[str, ...], float | None]],
+    conditions: Sequence[tuple[str, ...]],
+    higher: bool,
+) -> None:
+    """Give the contenders that have all conditions and are no bounds their ranks."""
+    racing = [line for line in lines if line["mean"] is not None and not line["marks"]]
+    places = {
+        condition: ranks([tables[line["label"]][condition] for line in racing], higher)
+        for condition in conditions
+    }
+    columns = {
+        "rank_by_mean": ranks([line["mean"] for line in racing], higher),
+        "rank_by_worst": ranks([line["worst"] for line in racing], higher),
+        "mean_rank": [_mean([column[i] for column in places.values()]) for i in range(len(racing))],
+    }
+    for line in lines:
+        line |= dict.fromkeys(columns)
+    for i, line in enumerate(racing):
+        line |= {key: values[i] for key, values in columns.items()}
+
+
+def dose_of(suite: Suite, rows: Sequence[Mapping[str, Any]]) -> dict[str, Any] | None:
+    """Return the smallest dose at which a configuration has lost the stated points against its clean twin."""
+    if not suite.dose:
+        return None
+    ladders: dict[tuple[tuple[str, str], ...], list[tuple[float, float | None]]] = defaultdict(list)
+    for row in rows:
+        rest = tuple((axis, label) for axis, label in row["labels"].items() if axis != suite.dose)
+        loss = row["metrics"].get("twin_loss", {}).get("mean")
+        ladders[rest].append((float(row["labels"][suite.dose]), loss))
+    smallest = []
+    for rest, ladder in ladders.items():
+        reached = [dose for dose, loss in sorted(ladder) if loss is not None and loss >= suite.drop]
+        smallest.append({"labels": dict(rest), "dose": reached[0] if reached else None})
+    return {"axis": suite.dose, "drop": suite.drop, "metric": "twin_loss", "smallest": smallest}
+
+
+def _condition(suite: Suite, labels: Mapping[str, str]) -> tuple[str, ...]:
+    return tuple(label for axis, label in labels.items() if axis != suite.contender_axis)
+
+
+def reference_of(suite: Suite, cells: Sequence[Planned]) -> str | None:
+    """Return the label to compare with: the file's, or the one that is plain FedAvg, or the first."""
+    axis = suite.contender_axis
+    if suite.reference or not axis:
+        return suite.reference or None
+    labels = list(dict.fromkeys(cell.labels[axis] for cell in cells))
+    plain_mean = [cell.labels[axis] for cell in cells if cell.settings.strategy == "fedavg"]
+    always = [
+        label for label in labels if plain_mean.count(label) == sum(c.labels[axis] == label for c in cells)
+    ]
+    return (always or labels)[0] if len(labels) > 1 else None
+
+
+def _mean(values: Sequence[float | None]) -> float | None:
+    known = [value for value in values if value is not None]
+    return fmean(known) if known else None
