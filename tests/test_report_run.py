@@ -185,7 +185,7 @@ def test_the_headline_of_a_success(tmp_path: Path) -> None:
             {"attacks": {0: "alie", 1: "alie"}, "flagged": [3, 4]},
             "found neither but accused two honest hospitals",
         ),
-        ({"attacks": {0: "backdoor(a=[1+1])+forge-loss"}}, "planted a backdoor and lied about their loss"),
+        ({"attacks": {0: "backdoor(a=[1+1])+forge-loss"}}, "planted a backdoor and lied about the loss"),
         ({"attacks": {0: "my-attack(x=1)"}}, "attacked with my-attack;"),
         (
             {"attacks": {}, "flagged": []},
@@ -245,6 +245,17 @@ def test_a_hospital_without_weight_is_named_though_it_is_not_flagged(tmp_path: P
     text = "\n".join(notes(read_run(tmp_path)))
     assert "hospital 3 was left with less than half of a fair share, though not flagged" in text
     assert "hospital 3 was flagged in some rounds, but not at the end" in text
+
+
+def test_a_small_hospital_that_is_weighed_by_its_images_is_not_wronged(tmp_path: Path) -> None:
+    make_run(tmp_path, attacks={}, flagged=[3], rounds=3)
+    lines = [json.loads(line) for line in (tmp_path / "verdicts.jsonl").read_text().splitlines()]
+    lines[-1]["flagged"] = []
+    (tmp_path / "verdicts.jsonl").write_text("\n".join(map(json.dumps, lines)), encoding="utf-8")
+    evaluation = json.loads((tmp_path / "evaluation.json").read_text())
+    evaluation["hospitals"][3]["counts"] = [1, 2, 1, 1]
+    change(tmp_path, "evaluation.json", hospitals=evaluation["hospitals"])
+    assert "less than half" not in "\n".join(notes(read_run(tmp_path)))
 
 
 def test_a_model_that_got_worse_is_said_to_have(tmp_path: Path) -> None:

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from fedrobust.reports.record import Record
-from fedrobust.reports.tables import number
+from fedrobust.reports.tables import fair, number
 
 __all__ = ["headline", "missing", "notes"]
 
@@ -31,16 +31,16 @@ _DEEDS: Mapping[str, str] = {
     "label-flip": "flipped labels",
     "random-labels": "gave images random labels",
     "label-noise": "got labels wrong",
-    "image-noise": "spoilt their images with noise",
+    "image-noise": "spoilt images with noise",
     "backdoor": "planted a backdoor",
     "dba": "planted a backdoor in parts",
     "edge-case": "gave rare images the attacker's class",
-    "sign-flip": "sent the opposite of what they had learned",
+    "sign-flip": "sent reversed updates",
     "gaussian": "sent random updates",
     "boost": "sent enlarged updates",
     "free-rider": "contributed nothing",
-    "forge-loss": "lied about their loss",
-    "forge-size": "claimed more images than they had",
+    "forge-loss": "lied about the loss",
+    "forge-size": "claimed too many images",
     "mimic": "copied one honest hospital",
     "neurotoxin": "hid a backdoor where others hardly write",
 }
@@ -105,7 +105,7 @@ def _verdict(record: Record) -> str:
         return f"{name} {said}, "
     if not ever:
         kept = [record.weights[one] for one in bad if one in record.weights]
-        weight = f", leaving the attackers {number(sum(kept) / len(kept), 2)} of a fair share" if kept else ""
+        weight = f", leaving the attackers {fair(sum(kept) / len(kept))}" if kept else ""
         return f"{name} flagged nobody{weight}, "
     said = f"{name} found {_found(len(bad & flagged), len(bad))}"
     return said + (
@@ -190,7 +190,7 @@ def _missed(record: Record) -> list[str]:
         return []
     names = [f"{n} ({record.attacks.get(n, 'an attack')})" for n in missed]
     kept = [record.weights[n] for n in missed if n in record.weights]
-    weight = f" and kept {number(sum(kept) / len(kept), 2)} of a fair share" if kept else ""
+    weight = f" and kept {fair(sum(kept) / len(kept))}" if kept else ""
     each = " each, on average" if weight and len(missed) > 1 else ""
     verb = "was" if len(missed) == 1 else "were"
     hospitals = _plural(len(missed), "hospital").capitalize()
@@ -200,7 +200,13 @@ def _missed(record: Record) -> list[str]:
 def _wronged(record: Record) -> list[str]:
     honest = {h.number for h in record.hospitals if h.role != "malicious"}
     wronged = sorted(record.flagged & honest)
-    lost = sorted(n for n, weight in record.weights.items() if n in honest and weight < _LOST)
+    sizes = _sizes(record)
+    # Rules that weigh by images leave a small hospital little, and wrong nobody.
+    lost = sorted(
+        n
+        for n, weight in record.weights.items()
+        if n in honest and weight < _LOST * min(1.0, sizes.get(n, 1.0))
+    )
     made = []
     if wronged:
         made.append(_named(record, wronged, "flagged at the end"))
@@ -210,6 +216,13 @@ def _wronged(record: Record) -> list[str]:
     if before:
         made.append(_named(record, before, "flagged in some rounds, but not at the end"))
     return made
+
+
+def _sizes(record: Record) -> dict[int, float]:
+    """Return how many images each hospital holds, as a multiple of the mean."""
+    images = {h.number: sum(h.counts) for h in record.hospitals if h.counts}
+    total = sum(images.values())
+    return {n: held * len(images) / total for n, held in images.items()} if total else {}
 
 
 def _named(record: Record, numbers: Sequence[int], what: str) -> str:

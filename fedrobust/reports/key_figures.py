@@ -78,7 +78,7 @@ def _detection(record: Record) -> list[KeyFigure]:
         )
         kept = [record.weights[one] for one in bad if one in record.weights]
         mean = statistics.fmean(kept) if kept else None
-        made.append(KeyFigure("Attackers' weight", number(mean, 2), "of a fair share, at the end"))
+        made.append(KeyFigure("Attackers' weight", number(mean, 2), "fair shares each, at the end"))
     rate = detection.get("false_flag_rate")
     of_rounds = f"{number(100 * rate, 1, '%')} of their rounds" if rate is not None else "at the end"
     made.append(KeyFigure("Honest flagged", str(len(flagged - bad)), of_rounds))

@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-__all__ = ["FILTERS", "Column", "Table", "number", "percent", "share"]
+__all__ = ["FILTERS", "Column", "Table", "fair", "number", "percent", "share"]
 
 #: What stands for a number that is not there.
 NOTHING = "–"
@@ -79,6 +79,11 @@ def share(value: float | None) -> str:
 def percent(value: float | None) -> str:
     """Return a percentage that is one already."""
     return number(value, 2, "%")
+
+
+def fair(weight: float | None) -> str:
+    """Return a weight, given in fair shares, in words."""
+    return f"{number(weight, 2)} {'of a fair share' if weight is None or weight < 1 else 'fair shares'}"
 
 
 def sort_value(value: Any) -> str:
