@@ -36,6 +36,7 @@ _METRICS = (
     ("drop", "combined drop", "lower", "percent", "Mean of the relative drops under noise."),
     ("drop_accuracy", "drop of accuracy", "lower", "percent", "Relative drop of accuracy under noise."),
     ("drop_macro_f1", "drop of macro F1", "lower", "percent", "Relative drop of macro F1 under noise."),
+    ("drop_macro_precision", "drop of precision", "lower", "percent", "Relative drop of macro precision."),
     ("attack_success_rate", "attack success", "lower", "share", "Triggered images taken for the target."),
     (
         "twin_loss",

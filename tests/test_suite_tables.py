@@ -263,6 +263,23 @@ def test_labels_are_text_not_markup() -> None:
     assert "[bold]krum" in text
 
 
-def test_a_suite_of_a_dozen_rows_takes_two_screens() -> None:
+def test_a_suite_of_a_dozen_rows_stays_short() -> None:
     suite = results(("none", "label-flip", "ipm"), ("fedavg", "krum", "nnm | krum", "isolation-forest"), (0,))
-    assert len(show(suite).splitlines()) <= 2 * 24
+    assert len(show(suite).splitlines()) <= 60
+
+
+def test_the_drop_stands_beside_its_components() -> None:
+    suite = results(("none", "ipm"), DEFENCES[:2])
+    lines = section(show(suite), "Drop from clean").splitlines()
+    row = suite["rows"][0]
+    (line,) = [line for line in lines if line.startswith("none")]
+    values = [
+        row["metrics"][key]["mean"]
+        for key in ("drop", "drop_accuracy", "drop_macro_f1", "drop_macro_precision")
+    ]
+    combined, *parts = (f"{value:.1f}" for value in values)
+    assert f"{combined} ({' '.join(parts)})" in line
+    for row in suite["rows"]:
+        del row["metrics"]["drop"]
+    suite["metrics"] = [metric for metric in suite["metrics"] if metric["key"] != "drop"]
+    assert "Drop from" not in show(suite)

@@ -74,6 +74,7 @@ def results(
         "axes": [{"name": name, "labels": list(axis)} for name, axis in axes.items()],
         "contenders": suite.contender_axis,
         "reference": reference,
+        "metric": suite.metric,
         "metrics": [_metric(key) for key in keys],
         "rows": rows,
         "comparisons": comparisons(suite, by_row, measured, reference, rows, keys),

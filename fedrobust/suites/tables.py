@@ -32,6 +32,10 @@ _DETECTION = {
 }
 
 
+#: The combined drop and its components.
+_DROPS = ("drop", "drop_accuracy", "drop_macro_f1", "drop_macro_precision")
+
+
 def print_suite(
     results: Results,
     costs: Mapping[str, Any] | None = None,
@@ -41,7 +45,7 @@ def print_suite(
     """Print what came out of a suite.
 
     In this order: what a reader must know first, the metric of each contender under each condition, ranks, differences
-    to the reference, detection, doses, costs, what is missing. What the suite does not have is left out.
+    to the reference, the drop on noisy images, detection, doses, costs, what is missing. What the suite does not have is left out.
 
     Parameters
     ----------
@@ -52,7 +56,7 @@ def print_suite(
     console : rich.console.Console, optional
         Else standard output.
     metric : str
-        Key of the metric that is shown and that the suite ranks by. If the suite lacks it, its first one is shown.
+        Key of the metric that is shown first. If the suite lacks it, its first one is shown. Ranks are by the suite's own.
     """
     console = console or Console()
     reading = Reading(results)
@@ -61,8 +65,9 @@ def print_suite(
     for note in results["notes"]:
         console.print(Text(f"Note: {note}"))
     _performance(console, results, reading, key)
-    _ranking(console, results, reading, key)
+    _ranking(console, results, reading, results.get("metric", key))
     _differences(console, results, reading, key)
+    _drop(console, reading)
     _detection(console, reading)
     _dose(console, results, reading)
     _costs(console, costs, reading)
@@ -110,7 +115,7 @@ def _ranking(console: Console, results: Results, reading: Reading, key: str) -> 
         for entry in entries
     ]
     if len(reading.conditions) > 1:
-        _heading(console, "Ranks by worst case and by mean over the conditions")
+        _heading(console, f"Ranks of {_name(reading, key)} by worst case and by mean over the conditions")
         print_lines(console, header, lines)
     else:
         _heading(console, "Ranks")
@@ -146,6 +151,21 @@ def _differences(console: Console, results: Results, reading: Reading, key: str)
     _heading(console, f"Difference to {results['reference']}, {_name(reading, key)}", about)
     compared = [name for name in reading.contenders if name in {contender for _, contender in by_place}]
     _print_grid(console, reading, cell, key, compared)
+
+
+def _drop(console: Console, reading: Reading) -> None:
+    """Print the combined drop beside its components: a mean of three says nothing of them."""
+    if not all(key in reading.metrics for key in _DROPS):
+        return
+
+    def cell(condition: Condition, contender: str) -> Text:
+        combined, *parts = (
+            digits(reading.spread(condition, contender, key)["mean"], "percent") for key in _DROPS
+        )
+        return Text(f"{combined} ({' '.join(parts)})")
+
+    _heading(console, "Drop from clean to noisy images, %", "of accuracy, macro F1, macro precision")
+    _print_grid(console, reading, cell, _DROPS[0])
 
 
 def _detection(console: Console, reading: Reading) -> None:
