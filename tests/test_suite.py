@@ -137,6 +137,8 @@ def test_the_oracle_is_told(tmp_path: Path) -> None:
         (("[3, 1]", '[1]\ndose = "threat"'), ["'none', which is no number"]),
         (("[threats]", "[axes.model]\na = {depth = 3}\n[threats]"), ["[axes.model] a", "'depth'"]),
         (("[3, 1]", "[3, 1"), ["not valid TOML"]),
+        (("[3, 1]", "3"), ["seeds must be a list"]),
+        (("[threats]", "[axes]\nthreats = 3\n[threats]"), ["'threats'"]),
     ],
 )
 def test_mistakes_are_said_before_anything_runs(
@@ -161,6 +163,9 @@ def test_overrides(tmp_path: Path) -> None:
     assert list(suite.every_axis()) == ["threat", "defence"]
     with pytest.raises(UserError, match="--set rouns.*'rounds'"):
         load_suite(written(tmp_path, SMALL), {"rouns": 5})
+    # It would be without effect, as each defence is a strategy.
+    with pytest.raises(UserError, match="--set strategy: the axis 'defence'"):
+        load_suite(written(tmp_path, SMALL), {"strategy": "krum"})
     with pytest.raises(UserError, match="--seeds"):
         load_suite(written(tmp_path, SMALL), {"seed": 5})
 

@@ -67,7 +67,9 @@ class Request:
     @property
     def command(self) -> str:
         """Return the command that makes the same results, without what does not bear on them."""
-        words = ["python", "-m", "fedrobust.benchmark", Path(self.name).stem]
+        # No folder of this machine in what others read.
+        name = Path(self.name).name if Path(self.name).is_absolute() else self.name
+        words = ["python", "-m", "fedrobust.benchmark", name]
         words += [f"--set={key}={value}" for key, value in self.overrides.items()]
         if self.seeds:
             words += [f"--seeds={','.join(map(str, self.seeds))}"]
@@ -236,7 +238,8 @@ def saying(
     lines += [f"  {name}: {', '.join(axis)}" for name, axis in suite.every_axis().items()]
     lines.append(f"  seeds: {', '.join(map(str, suite.seeds))}")
     beside = f" and {twins} clean twins" if twins else ""
-    lines.append(f"{len(asked)} cells{beside}; {done} of {len(runs)} runs are finished")
+    cells = "1 cell" if len(asked) == 1 else f"{len(asked)} cells"
+    lines.append(f"{cells}{beside}; {done} of {len(runs)} runs finished")
     if done < len(runs):
         lines.append(f"about {span(seconds)} for the others, {jobs} side by side")
     return "\n".join(lines)

@@ -208,9 +208,11 @@ def load_suite(
     if seeds:
         values["seeds"] = seeds
     try:
-        return Suite(**{**values, "name": file.stem})
+        suite = Suite(**{**values, "name": file.stem})
     except ValidationError as error:
         raise UserError(f"{file}: {_sentence(error)}") from None
+    _refuse_lost(suite, overrides or {})
+    return suite
 
 
 def suite_names() -> dict[str, Path]:
@@ -240,6 +242,11 @@ def _check_keys(file: Path, values: Mapping[str, Any]) -> None:
     for key in values:
         if key not in known:
             raise UserError(f"{file}: a suite has no key '{key}'; {nearest(key, known)}")
+    for key in ("threats", "defences"):
+        if not isinstance(values.get(key, []), dict | list):
+            raise UserError(f"{file}: {key} must be a table of named configurations, or a list of texts")
+    if not isinstance(values.get("seeds", []), list | tuple):
+        raise UserError(f"{file}: seeds must be a list of numbers, such as [0, 1, 2]")
     tables = {f"[{key}]": values.get(key, {}) for key in ("base", "axes")}
     for axis, labelled in (values.get("axes") or {}).items():
         if isinstance(labelled, dict):
@@ -264,6 +271,17 @@ def _check_overrides(given: Mapping[str, Any], axes: Mapping[str, Any]) -> None:
             raise UserError(f"--set cannot set '{key}'; use {_FLAGS[key.replace('-', '_')]}")
         if key not in settings and key not in axes:
             raise UserError(f"--set {key}: there is no such setting; {nearest(key, [*settings, *axes])}")
+
+
+def _refuse_lost(suite: Suite, overrides: Mapping[str, Any]) -> None:
+    """Refuse an override that an axis of named configurations would override in turn."""
+    for key in (name.replace("-", "_") for name in overrides):
+        for axis, labels in suite.every_axis().items():
+            if axis.replace("-", "_") != key and any(key in settings for settings in labels.values()):
+                raise UserError(
+                    f"--set {key.replace('_', '-')}: the axis '{axis}' of suite {suite.name} decides it; use --only to choose, "
+                    f"or a suite file of your own"
+                )
 
 
 def _check_setting(file: Path, place: str, key: str, value: Any, settings: set[str], text: str) -> None:
