@@ -35,7 +35,7 @@ from fedrobust.errors import UserError
 from fedrobust.results.folder import final_folder
 from fedrobust.suites.progress import Lines, Watcher
 
-__all__ = ["Cell", "default_jobs", "failure", "finished", "note_failure", "run_cells", "run_one"]
+__all__ = ["Cell", "default_jobs", "failure", "finished", "laid_out", "note_failure", "run_cells", "run_one"]
 
 Key = TypeVar("Key", bound=Hashable)
 
@@ -130,15 +130,22 @@ def run_cells(
     """
     if jobs < 1:
         raise UserError(f"jobs is {jobs}, but must be at least 1")
+    placed, waiting = laid_out(cells, out, watcher := watcher or Lines())
+    errors = _work_off(waiting, jobs, watcher, report, seconds)
+    return {name: Cell(settings, errors.get(settings.digest(), "")) for name, settings in placed.items()}
+
+
+def laid_out(
+    cells: Mapping[Key, Settings], out: Path, watcher: Watcher
+) -> tuple[dict[Key, Settings], dict[str, Settings]]:
+    """Return the cells' settings with their place and one worker, and by hash those that have yet to run, each once."""
     placed = {
         name: settings.model_copy(update={"out": str(out), "workers": 1}) for name, settings in cells.items()
     }
     distinct = {settings.digest(): settings for settings in placed.values()}
     waiting = {digest: settings for digest, settings in distinct.items() if not finished(settings)}
-    watcher = watcher or Lines()
     watcher.planned(len(distinct), len(waiting))
-    errors = _work_off(waiting, jobs, watcher, report, seconds)
-    return {name: Cell(settings, errors.get(settings.digest(), "")) for name, settings in placed.items()}
+    return placed, waiting
 
 
 def finished(settings: Settings) -> bool:

@@ -16,7 +16,7 @@ from typing import Any, TypeVar
 
 from fedrobust.config import Settings
 from fedrobust.results.folder import final_folder
-from fedrobust.suites.cells import Cell, finished, note_failure, run_one
+from fedrobust.suites.cells import Cell, laid_out, note_failure, run_one
 from fedrobust.suites.progress import Lines, Watcher
 
 __all__ = ["run_cells_on_ray"]
@@ -53,13 +53,7 @@ def run_cells_on_ray(
     """
     from fedrobust.engines.flower import join_cluster, leave_cluster
 
-    placed = {
-        name: settings.model_copy(update={"out": str(out), "workers": 1}) for name, settings in cells.items()
-    }
-    distinct = {settings.digest(): settings for settings in placed.values()}
-    waiting = {digest: settings for digest, settings in distinct.items() if not finished(settings)}
-    watcher = watcher or Lines()
-    watcher.planned(len(distinct), len(waiting))
+    placed, waiting = laid_out(cells, out, watcher := watcher or Lines())
     errors: dict[str, str] = {}
     if waiting:
         cpus = join_cluster(address)
