@@ -86,7 +86,7 @@ def test_a_metric_can_be_chosen(desk: Visit) -> None:
     choice = made.page.get_by_label("Metric")
     assert choice.locator("option").all_text_contents()[:2] == ["accuracy", "balanced accuracy"]
     choice.select_option("AUROC")
-    made.page.locator("#curves .ytitle", has_text="AUROC").wait_for(timeout=10_000)
+    made.page.locator("#curves .ytitle", has_text="AUROC").wait_for()
     made.hold_whole()
 
 
@@ -116,7 +116,7 @@ def test_the_theme_can_be_changed_and_plots_follow(page: Path, visit: Open) -> N
     ink = "getComputedStyle(document.querySelector('#curves .xtick text')).fill"
     before = made.page.evaluate(ink)
     made.page.get_by_role("button", name="Light colours").click()
-    made.page.wait_for_function("document.getElementById('curves').dataset.drawn === 'light'", timeout=10_000)
+    made.page.wait_for_function("document.getElementById('curves').dataset.drawn === 'light'")
     assert made.page.evaluate(ink) != before
     # Nothing is remembered: neither cookies nor storage.
     assert made.page.evaluate("document.documentElement.dataset.theme") == "light"
@@ -187,7 +187,7 @@ def test_text_stands_out_from_its_ground(desk: Visit) -> None:
 def test_settings_can_be_copied(page: Path, visit: Open) -> None:
     made = visit(page, permissions=["clipboard-read", "clipboard-write"])
     made.page.get_by_role("button", name="Copy the settings").click()
-    made.page.get_by_role("button", name="Copied").wait_for(timeout=5_000)
+    made.page.get_by_role("button", name="Copied").wait_for()
     assert 'strategy = "isolation-forest"' in made.page.evaluate("navigator.clipboard.readText()")
 
 
