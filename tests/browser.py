@@ -96,6 +96,8 @@ def visit(chromium: Any, artefacts: Path) -> Iterator[Callable[..., Visit]]:
         context = chromium.new_context(
             viewport={"width": width, "height": 900}, color_scheme=scheme, offline=True, **options
         )
+        # A busy machine takes its time.
+        context.set_default_timeout(120_000)
         opened.append(context)
         made = Visit(context.new_page(), artefacts)
         made.page.on("pageerror", lambda error: made.errors.append(str(error)))
