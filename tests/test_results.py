@@ -85,7 +85,7 @@ def made_up(settings: Settings, accuracy: float, **changes: Any) -> Cell:
         "faults": 0,
         "synthetic": True,
         "seconds": 2.0,
-        **{k: v for k, v in changes.items() if k in ("idle_attacks", "faults")},
+        **{k: v for k, v in changes.items() if k in ("idle_attacks", "idle_defences", "faults")},
     }
     (folder / "summary.json").write_text(json.dumps(summary))
     manifest = {
@@ -217,10 +217,14 @@ def test_what_does_not_compare_is_marked(tmp_path: Path) -> None:
     runs: dict[str, Cell | None] = {}
     for cell in cells:
         odd: dict[str, Any] = {}
+        if cell.key == ("none", "median"):
+            odd = {"idle_defences": ["median"]}
         if cell.key == ("flip", "median"):
-            odd = [{"sha256": "other"}, {"torch": "1"}, {"idle_attacks": ["label-flip"], "faults": 2}][
-                cell.seed
-            ]
+            odd = [
+                {"sha256": "other"},
+                {"torch": "1"},
+                {"idle_attacks": ["label-flip"], "idle_defences": ["median"], "faults": 2},
+            ][cell.seed]
         runs[cell.settings.digest()] = made_up(cell.settings, 0.5, **odd)
     gone = next(cell for cell in cells if cell.key == ("flip", "fedavg"))
     runs[gone.settings.digest()] = None
@@ -232,9 +236,11 @@ def test_what_does_not_compare_is_marked(tmp_path: Path) -> None:
         "other data than most: the hash differs",
         "made with torch 1",
         "label-flip changed nothing (seed 2)",
+        "median changed nothing (seed 2)",
         "2 lost rounds (seed 2)",
     ]
     assert row(content, "flip", "fedavg")["marks"] == ["2 of 3 seeds"]
+    assert row(content, "none", "median")["marks"] == []
     # Two seeds are left: a mean and no interval.
     left = row(content, "flip", "fedavg")["metrics"]["accuracy"]
     assert left["mean"] == pytest.approx(0.5) and left["low"] is None
