@@ -53,7 +53,7 @@ def test_what_is_not_said_is_null_and_who_failed_is_left_out() -> None:
 
 @pytest.mark.parametrize("strategy", ["fedavg", "flwr.serverapp.strategy:FedMedian"])
 def test_every_strategy_s_rounds_have_them(tmp_path: Path, strategy: str) -> None:
-    settings = tiny(tmp_path, malicious=1, strategy=strategy, attack="forge-loss + forge-size")
+    settings = tiny(tmp_path, malicious=1, strategy=strategy, attack="label-flip + forge-size")
     result, honest = run(settings), run(settings.model_copy(update={"malicious": 0}))
     truth = json.loads((honest.folder / "reports.jsonl").read_text().splitlines()[0])
     lines = [json.loads(line) for line in (result.folder / "reports.jsonl").read_text().splitlines()]
@@ -66,7 +66,7 @@ def test_every_strategy_s_rounds_have_them(tmp_path: Path, strategy: str) -> Non
             n != bad for n in range(4)
         ]
         assert all(line["received_loss"])
-    # Claims, not truths: in round 1 only the forger says another loss than without an attack.
+    # In round 1 only the poisoned hospital says another loss than without an attack.
     assert [a == b for a, b in zip(lines[0]["loss"], truth["loss"], strict=True)] == [
         n != bad for n in range(4)
     ]

@@ -43,11 +43,13 @@ def test_a_defence_s_imports_are_not_counted_as_its_memory(
 ) -> None:
     (tmp_path / "strategies").mkdir()
     (tmp_path / "strategies" / "loads_much.py").write_text(
-        "import numpy as np\nfrom fedrobust.federation import Defence\n\n"
+        "import mmap\nimport numpy as np\nfrom fedrobust.federation import Defence\n\n"
+        # From the system itself: of what the process holds free nothing would show.
+        "def fresh(mib):\n    held = np.frombuffer(mmap.mmap(-1, mib << 20), np.uint8)\n    held[:] = 1\n    return held\n\n"
         "class LoadsMuch(Defence):\n    loaded = None\n    times = 0\n"
-        "    def preload(self):\n        self.times += 1\n        self.loaded = np.ones(40 << 17)\n"
+        "    def preload(self):\n        self.times += 1\n        self.loaded = fresh(40)\n"
         "    def weigh(self, updates):\n        assert self.times == 1\n"
-        "        np.ones((20 if updates[0].round == 2 else 1) << 17)\n        return np.ones(len(updates))\n"
+        "        fresh(20 if updates[0].round == 2 else 1)\n        return np.ones(len(updates))\n"
     )
     monkeypatch.syspath_prepend(str(tmp_path))
     result = run(tiny(tmp_path, rounds=3, strategy="loads-much"))

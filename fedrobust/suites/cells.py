@@ -63,7 +63,9 @@ class Cell:
     @property
     def malicious(self) -> tuple[int, ...]:
         """Return the numbers of the poisoned hospitals."""
-        return tuple(self.manifest["malicious"])
+        from fedrobust.parts import attackers
+
+        return attackers(self.settings)
 
     @cached_property
     def manifest(self) -> dict[str, Any]:
