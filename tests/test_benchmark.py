@@ -205,6 +205,7 @@ def test_a_dry_run_leaves_nothing(tmp_path: Path) -> None:
         (["mine.toml", "--data", "medmnist:lost", "--data-root", "."], ["lost.npz"]),
         (["mine.toml", "--ray-address", "127.0.0.1:1"], ["--ray-address 127.0.0.1:1", "no Ray cluster"]),
         (["mine.toml", "--metric", "acuracy"], ["'acuracy'", "'accuracy'"]),
+        (["cells.toml"], ["cannot be called 'cells'"]),
         (["mine.toml", "--resum"], ["--resum", "--resume"]),
     ],
 )
@@ -215,7 +216,8 @@ def test_mistakes(
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    (tmp_path / "mine.toml").write_text(SUITE)
+    for name in ("mine", "cells"):
+        (tmp_path / f"{name}.toml").write_text(SUITE)
     monkeypatch.chdir(tmp_path)
     monkeypatch.delenv("FEDROBUST_DATA_ROOT", raising=False)
     with pytest.raises(SystemExit) as left:

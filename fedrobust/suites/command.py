@@ -19,7 +19,7 @@ from fedrobust.suites.plan import Planned, chosen, distinct, plan
 from fedrobust.suites.progress import Bar, Lines, Silent, Watcher, span
 from fedrobust.suites.suite import Suite, load_suite
 
-__all__ = ["Outcome", "benchmark", "describe"]
+__all__ = ["Outcome", "Request", "benchmark", "check_metric", "describe", "saying"]
 
 #: Where the runs of all suites stand, beside the suites' own folders: what two suites share is run once.
 CELLS = "cells"
@@ -85,13 +85,13 @@ def benchmark(request: Request) -> Outcome:
         If the suite does not say what a suite says; nothing has been run then.
     """
     suite, cells = _planned(request)
-    asked = _asked(request, cells)
+    asked = chosen(cells, request.only)
     _check_data(asked)
     folder = _folder(request, suite)
     if request.fresh:
         _forget(asked)
     ran = _ran(request, suite, asked)
-    return write(request, suite, cells, ran, folder)
+    return _write(request, suite, cells, ran, folder)
 
 
 def describe(request: Request) -> tuple[Suite, list[Planned], dict[str, Settings], float]:
@@ -99,26 +99,15 @@ def describe(request: Request) -> tuple[Suite, list[Planned], dict[str, Settings
     from fedrobust.suites.estimate import estimate
 
     suite, cells = _planned(request)
-    asked = _asked(request, cells)
+    asked = chosen(cells, request.only)
     runs = distinct(asked)
     return suite, asked, runs, estimate(runs, request.jobs or default_jobs())
 
 
-def write(
+def _write(
     request: Request, suite: Suite, cells: Sequence[Planned], ran: Mapping[str, Cell], folder: Path
 ) -> Outcome:
-    """Write results, costs, table and page of all finished runs of a suite.
-
-    Parameters
-    ----------
-    request : Request
-    suite : Suite
-    cells : sequence of Planned
-        All of the suite's.
-    ran : mapping of str to Cell
-        What this command ran or found, by the hash of the settings.
-    folder : Path
-    """
+    """Write results, costs, table and page of all finished runs of a suite, whether this command ran them or not."""
     from fedrobust.suites.export import write_csv
     from fedrobust.suites.results import cost_table, results, write_whole
 
@@ -149,10 +138,6 @@ def _planned(request: Request) -> tuple[Suite, list[Planned]]:
     return suite, plan(suite, {**request.carriers, "out": str(request.out / CELLS), "workers": 1})
 
 
-def _asked(request: Request, cells: Sequence[Planned]) -> list[Planned]:
-    return chosen(cells, request.only)
-
-
 def _check_data(asked: Sequence[Planned]) -> None:
     """Read what is left to be run on, once for each source: a wrong folder shall not fail one cell after another."""
     from fedrobust.data.sources import load_records
@@ -166,6 +151,10 @@ def _check_data(asked: Sequence[Planned]) -> None:
 
 
 def _folder(request: Request, suite: Suite) -> Path:
+    if suite.name == CELLS:
+        raise UserError(
+            f"a suite cannot be called '{CELLS}': the runs of all suites stand in a folder of that name"
+        )
     folder = request.out / suite.name
     try:
         folder.mkdir(parents=True, exist_ok=True)

@@ -8,7 +8,7 @@ from statistics import fmean
 from typing import Any
 
 from fedrobust.evaluation.statistics import bootstrap_interval, holm, ranks, sign_flip_test
-from fedrobust.suites.figures import METRICS
+from fedrobust.suites.figures import METRICS, mean_known
 from fedrobust.suites.marks import is_bound
 from fedrobust.suites.plan import Planned
 from fedrobust.suites.suite import Suite
@@ -131,7 +131,7 @@ def _place(
     columns = {
         "rank_by_mean": ranks([line["mean"] for line in racing], higher),
         "rank_by_worst": ranks([line["worst"] for line in racing], higher),
-        "mean_rank": [_mean([column[i] for column in places.values()]) for i in range(len(racing))],
+        "mean_rank": [mean_known(column[i] for column in places.values()) for i in range(len(racing))],
     }
     for line in lines:
         line |= dict.fromkeys(columns)
@@ -170,8 +170,3 @@ def reference_of(suite: Suite, cells: Sequence[Planned]) -> str | None:
         label for label in labels if plain_mean.count(label) == sum(c.labels[axis] == label for c in cells)
     ]
     return (always or labels)[0] if len(labels) > 1 else None
-
-
-def _mean(values: Sequence[float | None]) -> float | None:
-    known = [value for value in values if value is not None]
-    return fmean(known) if known else None

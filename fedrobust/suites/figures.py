@@ -9,7 +9,7 @@ from typing import Any
 from fedrobust.evaluation.drop import combined_drop
 from fedrobust.suites.cells import Cell
 
-__all__ = ["LAST", "METRICS", "costs", "figures"]
+__all__ = ["LAST", "METRICS", "costs", "figures", "mean_known"]
 
 #: Figures that each round has are means over so many last rounds: one round alone moves by several points.
 LAST = 3
@@ -144,16 +144,16 @@ def figures(cell: Cell, twin: Cell | None) -> dict[str, float | None]:
         The finished clean twin; None where nobody attacks, or it is missing.
     """
     last = cell.rounds[-LAST:]
-    clean = {key: _mean(line["clean"].get(key) for line in last) for key in _CLEAN}
-    noisy = {key: _mean(line["noisy"].get(key) for line in last) for key in _NOISY}
+    clean = {key: mean_known(line["clean"].get(key) for line in last) for key in _CLEAN}
+    noisy = {key: mean_known(line["noisy"].get(key) for line in last) for key in _NOISY}
     found: dict[str, float | None] = dict(clean)
-    found["worst_hospital"] = _mean(line.get("worst_hospital") for line in last)
+    found["worst_hospital"] = mean_known(line.get("worst_hospital") for line in last)
     found |= {f"noisy_{key}": value for key, value in noisy.items()}
     if None not in (*noisy.values(), *(clean[key] for key in _NOISY)):
         drops = combined_drop(clean, noisy)  # type: ignore[arg-type]
         found["drop"] = drops["combined"]
         found |= {f"drop_{key}": drops[key] for key in _NOISY}
-    found["attack_success_rate"] = _mean(line["attack_success_rate"] for line in last)
+    found["attack_success_rate"] = mean_known(line["attack_success_rate"] for line in last)
     found |= _detection(cell, twin)
     found |= _against_twin(cell, twin, clean["accuracy"])
     found |= {f"sensitivity:{name}": value for name, value in _sensitivities(cell, last).items()}
@@ -173,7 +173,8 @@ def costs(cell: Cell) -> dict[str, float | None]:
     }
 
 
-def _mean(values: Iterable[float | None]) -> float | None:
+def mean_known(values: Iterable[float | None]) -> float | None:
+    """Return the mean of the values that are defined; None if none is."""
     known = [value for value in values if value is not None]
     return fmean(known) if known else None
 
@@ -198,7 +199,7 @@ def _against_twin(cell: Cell, twin: Cell | None, accuracy: float | None) -> dict
     return {
         "twin_loss": _points(_accuracy(twin), accuracy),
         "honest_lost": float(len(lost)) if weights else None,
-        "honest_lost_accuracy": _mean(
+        "honest_lost_accuracy": mean_known(
             _points(_of_hospital(twin, number), _of_hospital(cell, number)) for number in lost
         ),
         "attacker_weight": sum(weights.get(number, 0.0) for number in bad) if weights and bad else None,
@@ -216,14 +217,14 @@ def _lost(cell: Cell, weights: Mapping[int, float], bad: set[int]) -> list[int]:
 
 
 def _accuracy(cell: Cell | None) -> float | None:
-    return None if cell is None else _mean(line["clean"]["accuracy"] for line in cell.rounds[-LAST:])
+    return None if cell is None else mean_known(line["clean"]["accuracy"] for line in cell.rounds[-LAST:])
 
 
 def _of_hospital(cell: Cell | None, number: int) -> float | None:
     if cell is None:
         return None
     lists = [line.get("hospital_accuracy") for line in cell.rounds[-LAST:]]
-    return _mean(values[number] for values in lists if values)
+    return mean_known(values[number] for values in lists if values)
 
 
 def _points(before: float | None, after: float | None) -> float | None:
@@ -233,4 +234,4 @@ def _points(before: float | None, after: float | None) -> float | None:
 def _sensitivities(cell: Cell, last: Sequence[Mapping[str, Any]]) -> dict[str, float | None]:
     tables = [line["clean"]["sensitivity"] for line in last if "sensitivity" in line["clean"]]
     names = cell.manifest["data"]["classes"]
-    return {name: _mean(table[k] for table in tables) for k, name in enumerate(names)} if tables else {}
+    return {name: mean_known(table[k] for table in tables) for k, name in enumerate(names)} if tables else {}

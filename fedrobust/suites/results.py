@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import math
 import os
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from statistics import fmean
 from typing import Any
 
 from fedrobust.config import CARRIERS
@@ -15,7 +13,7 @@ from fedrobust.evaluation.statistics import bootstrap_interval
 from fedrobust.results.folder import plain
 from fedrobust.suites.cells import Cell
 from fedrobust.suites.compare import FEW, comparisons, dose_of, ranking, reference_of
-from fedrobust.suites.figures import METRICS, costs, figures
+from fedrobust.suites.figures import METRICS, costs, figures, mean_known
 from fedrobust.suites.marks import is_bound, marks_of, usual
 from fedrobust.suites.plan import Planned
 from fedrobust.suites.suite import Suite
@@ -105,7 +103,7 @@ def cost_table(cells: Sequence[Planned], runs: Runs) -> dict[str, Any]:
         rows.append(
             {
                 "labels": dict(group[0].labels),
-                **{key: _mean(cost[key] for cost in known) for key in ("seconds", "aggregation_s")},
+                **{key: mean_known(cost[key] for cost in known) for key in ("seconds", "aggregation_s")},
                 "defence_mib": max(memory, default=None),
             }
         )
@@ -155,7 +153,7 @@ def _row(
 def _summed(values: Sequence[float | None]) -> dict[str, Any]:
     known = [value for value in values if value is not None]
     low, high = (len(known) >= FEW and bootstrap_interval(known)) or (None, None)
-    return {"mean": fmean(known) if known else None, "low": low, "high": high, "values": list(values)}
+    return {"mean": mean_known(known), "low": low, "high": high, "values": list(values)}
 
 
 def _metric_order(rows: Sequence[Mapping[str, Any]]) -> list[str]:
@@ -218,8 +216,3 @@ def _relative(run: Cell, out: Path) -> str:
 
 def _short(error: str | None) -> str | None:
     return error.strip().splitlines()[-1] if error else None
-
-
-def _mean(values: Iterable[float | None]) -> float | None:
-    known = [value for value in values if value is not None and math.isfinite(value)]
-    return fmean(known) if known else None
