@@ -6,8 +6,8 @@ from dataclasses import replace
 from typing import ClassVar
 
 import numpy as np
-from numpy.typing import NDArray
 
+from fedrobust.data.corruption import other_scanner
 from fedrobust.data.records import Records
 from fedrobust.errors import UserError
 from fedrobust.federation import Attack
@@ -23,9 +23,8 @@ _AT_ONCE = 256
 class OtherScanner(Attack):
     """Trains on its images as another scanner would give them: honest, and unlike the others.
 
-    What tells machines apart most simply: sharpness and the curve from dose to brightness. A picture x with levels in
-    [0, 1] becomes offset + gain y^gamma, clipped to [0, 1] and stored in 256 levels, where y is x under a Gaussian
-    blur. All its images get the same, in every round. It tests whether a defence takes a domain shift for an attack;
+    What tells machines apart most simply: sharpness and the curve from dose to brightness; see
+    `fedrobust.data.corruption.other_scanner`. All its images get the same, in every round. It tests whether a defence takes a domain shift for an attack;
     figures count the hospital as honest.
 
     Parameters
@@ -59,28 +58,5 @@ class OtherScanner(Attack):
         images = np.empty_like(records.images)
         for start in range(0, len(records), _AT_ONCE):
             part = slice(start, start + _AT_ONCE)
-            images[part] = self._taken(records.images[part])
+            images[part] = other_scanner(records.images[part], self.gamma, self.gain, self.offset, self.blur)
         return replace(records, images=images)
-
-    def _taken(self, images: NDArray[np.uint8]) -> NDArray[np.uint8]:
-        seen = images.astype(np.float32) / np.float32(255)
-        if self.blur:
-            seen = _blurred(_blurred(seen, self.blur, 2), self.blur, 3)
-        bright = self.offset + self.gain * seen**self.gamma
-        taken: NDArray[np.uint8] = np.rint(255 * np.clip(bright, 0, 1)).astype(np.uint8)
-        return taken
-
-
-def _blurred(images: NDArray[np.float32], std: float, axis: int) -> NDArray[np.float32]:
-    """Return images blurred along one axis by a Gaussian cut at four standard deviations, mirrored at the edges."""
-    reach = int(4 * std + 0.5)
-    kernel = np.exp(-0.5 * (np.arange(-reach, reach + 1) / std) ** 2)
-    kernel /= kernel.sum()
-    padding = [(0, 0)] * images.ndim
-    padding[axis] = (reach, reach)
-    wide = np.pad(images, padding, mode="symmetric")
-    size = images.shape[axis]
-    blurred = np.zeros_like(images)
-    for place, weight in enumerate(kernel.astype(np.float32)):
-        blurred += weight * np.take(wide, np.arange(place, place + size), axis=axis)
-    return blurred

@@ -9,7 +9,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar, Literal, Protocol
+from typing import Any, ClassVar, Literal, Protocol, runtime_checkable
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -31,6 +31,7 @@ __all__ = [
     "Updates",
     "Vector",
     "Verdict",
+    "ViewedServerData",
 ]
 
 #: How an attack bends its hospital's training: the parameters at an optimiser step and the gradient of the task's loss
@@ -57,6 +58,15 @@ class ServerData(Protocol):
 
     def trained(self, parameters: Vector, buffers: Vector, round: int) -> Update:
         """Return the update of a hospital that holds just these images."""
+        ...
+
+
+@runtime_checkable
+class ViewedServerData(ServerData, Protocol):
+    """Images of the server's own that it can also show as scanners of other makes would give them."""
+
+    def views(self) -> Sequence[ServerData]:
+        """Return the same images, in the same order, once for each other scanner."""
         ...
 
 

@@ -8,7 +8,7 @@ from typing import Any, ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
-from fedrobust.aggregation.audit import audited
+from fedrobust.aggregation.audit import audited, loss_elsewhere
 from fedrobust.aggregation.claims import (
     CEILING,
     believable,
@@ -27,7 +27,7 @@ __all__ = ["IsolationForestWeighting"]
 
 Floats = NDArray[np.float64]
 
-#: What is looked at, in the words of a verdict. Without images of the server's own, those in the middle stay 0.
+#: What is looked at, in the words of a verdict. Without images of the server's own, the four that need some stay 0.
 FEATURES = (
     *("loss of the received model", "training loss"),
     *(
@@ -36,10 +36,14 @@ FEATURES = (
         "turn from the others",
     ),
     *("lack of direction", "length"),
+    "another scanner",
 )
 #: The spread between hospitals counts as no smaller than this: a share of the typical loss for losses, outright for
 #: cosines and for logarithms of lengths.
 RECEIVED, EPOCH, OWN, HARM, ANGLE, LENGTH = 0.1, 0.15, 0.15, 0.01, 0.1, 0.25
+#: Whose records are so many spreads odd is looked at through other scanners. He is taken to have one of them where his
+#: model's loss falls to less than a share of that on the server's own images: beyond doubt from the second share on.
+ODD, ELSEWHERE = 1.5, (0.8, 0.6)
 #: Updates longer than so many times the median are shortened to that.
 CLIP = 3.0
 #: Evidence counts in full from about so many rounds on.
@@ -129,14 +133,20 @@ class IsolationForestWeighting(Defence):
         gram = updates.gram()
         noise = undirected(gram, updates.dimension, CEILING)
         length = spreads(excess_length(updates.norms(), believable(updates)), LENGTH)
-        seen = self._audited(updates, gram)
-        return np.column_stack([*claims, *seen, noise, length])
+        own, harm, turn, scanner = self._audited(updates, gram, claims)
+        return np.column_stack([*claims, own, harm, turn, noise, length, scanner])
 
-    def _audited(self, updates: Updates, gram: Floats) -> tuple[Floats, Floats, Floats]:
-        """Return what the server sees: each model's loss, the others' loss by it, how far it turns from them."""
+    def _audited(
+        self, updates: Updates, gram: Floats, claims: tuple[Floats, Floats]
+    ) -> tuple[Floats, Floats, Floats, Floats]:
+        """Return what the server sees.
+
+        Each model's loss, what the others' mean loses by it, how far it turns from them, and how surely those whose records
+        are odd have another scanner, in [0, 1].
+        """
         if self.server is None or not self.server_share:
             none = np.zeros(len(updates))
-            return none, none, none
+            return none, none, none, none
         counts = class_counts(updates)
         known = int(self.server.labels.max()) + 1
         # A hospital that does not say what it holds is looked at on everything.
@@ -149,7 +159,10 @@ class IsolationForestWeighting(Defence):
         harm = spreads(np.nan_to_num(images_mean(seen.harm, held)), HARM * seen.level)
         # Without the server's look at whom it helps, a hospital that alone knows a class would turn the most.
         turn = spreads(-towards_others(gram, trust * factor), ANGLE)
-        return own, harm, turn
+        odd = np.maximum(np.minimum(*claims), _unexplained(own, claims[0])) > ODD
+        ratio = loss_elsewhere(updates, self.server, seen.own, held, odd)
+        least, most = ELSEWHERE
+        return own, harm, turn, np.clip((least - ratio) / (least - most), 0.0, 1.0)
 
     def _trusted(self, updates: Updates) -> Floats:
         """Return the last judgement of each hospital, shape (n,): 1 for one that is not flagged or new."""
@@ -181,20 +194,26 @@ class IsolationForestWeighting(Defence):
 
 def _evidence(average: Floats) -> Floats:
     """Return the evidence against each hospital's records and conduct, shape (n, 2)."""
-    received, epoch, own, harm, turn, noise, length = average.T
+    received, epoch, own, harm, turn, noise, length, scanner = average.T
     doubt = np.maximum(received, 0.0)
     # Another scanner makes a hospital's records fit the received model badly and its model fit the server's images
-    # badly. But it learns them within the epoch, and its update goes with the others'.
+    # badly. But it learns them within the epoch, its update goes with the others', and its model fits the server's images
+    # better as another scanner would give them, which wrong labels or noise do not bring about.
     claims = np.maximum(np.minimum(received, epoch), 0.0)
     claims += 0.5 * np.maximum(received - 3.0, 0.0) * np.clip(turn / 2, 0.0, 1.0) ** 2
     # A contradiction is what such records do not explain.
-    records = claims + np.maximum(own - 2 * doubt, 0.0)
+    records = (claims + _unexplained(own, received)) * (1 - scanner)
     # Help, the opposite of harm, counts for a hospital, the less the more its records are in doubt. It explains why one
     # turns from the others that knows what they do not, and there it counts twice more.
     help = np.minimum(harm, 0.0) * np.clip(1 - doubt / 5, 0.0, 1.0)
     turned = np.where(turn > 0, np.maximum(turn + 2 * help, 0.0), turn)
     conduct = np.maximum(harm - doubt, 0.0) + help + turned + noise + np.maximum(length, 0.0)
     return np.column_stack([records, conduct])
+
+
+def _unexplained(own: Floats, received: Floats) -> Floats:
+    """Return what a high loss of the received model does not explain of a model's loss on the server's images."""
+    return np.asarray(np.maximum(own - 2 * np.maximum(received, 0.0), 0.0))
 
 
 def _shortened(updates: Updates) -> Floats:

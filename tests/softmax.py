@@ -82,6 +82,13 @@ def trained(own: Site, start: Vector, node: int, round: int) -> Update:
     return update if own.poison is None else own.poison(update, draw)
 
 
+def elsewhere(given: Site) -> Site:
+    """Return a hospital whose scanner swaps pixels in pairs: the pictures are others, the labels are right."""
+    images = given.images.copy()
+    images[:, :PIXELS] = images[:, :PIXELS].reshape(-1, PIXELS // 2, 2)[:, :, ::-1].reshape(-1, PIXELS)
+    return Site(images, given.labels, given.poison)
+
+
 class Images:
     """A `ServerData` of a site's images."""
 
@@ -97,6 +104,14 @@ class Images:
 
     def trained(self, parameters: Vector, buffers: Vector, round: int) -> Update:
         return trained(Site(self._images, self.labels), parameters, -1, round)
+
+
+class Views(Images):
+    """A `ViewedServerData` that knows the plain scanner and the one of `elsewhere`."""
+
+    def views(self) -> list[Images]:
+        own = Site(self._images, self.labels)
+        return [Images(own), Images(elsewhere(own))]
 
 
 def play(

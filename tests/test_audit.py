@@ -7,7 +7,7 @@ import pytest
 from helpers import make_updates
 from lent import Lent
 
-from fedrobust.aggregation.audit import audited
+from fedrobust.aggregation.audit import audited, loss_elsewhere
 from fedrobust.aggregation.mixing import Mixed
 from fedrobust.federation import Updates
 
@@ -100,6 +100,49 @@ def test_nobody_trusted_but_one_counts_as_all_trusted() -> None:
     alone = audited(updates, server, np.eye(5)[2], np.ones(5), 3)
     everyone = audited(updates, server, np.ones(5), np.ones(5), 3)
     np.testing.assert_array_equal(alone.harm, everyone.harm)
+
+
+class Viewed(Lent):
+    """Images on which other models do best through other scanners."""
+
+    def __init__(self, target: np.ndarray, others: list[Lent]) -> None:
+        super().__init__(target)
+        self._others = others
+
+    def views(self) -> list[Lent]:
+        return self._others
+
+
+def test_the_loss_through_another_scanner() -> None:
+    updates = make_updates(6, seed=3, buffers=2)
+    draw = np.random.default_rng(3)
+    here = draw.standard_normal(40)
+    views = [Lent(here + 3), Lent(updates[2].parameters + 0.1), Lent(here + 0.1 * draw.standard_normal(40))]
+    server = Viewed(here, views)
+    held = draw.integers(0, 5, (6, 4)).astype(float)
+    held[4] = [0, 0, 0, 7]  # a class that the server has no image of
+    held[5] = 0
+    own = audited(updates, server, np.ones(6), np.ones(6), 4).own
+    who = np.array([True, False, True, True, True, True])
+    ratio = loss_elsewhere(updates, server, own, held, who)
+
+    def loss(lent: Lent, i: int) -> float:
+        values = lent.losses(updates[i].parameters, updates[i].buffers)
+        known = [k for k in range(3) if held[i, k]]
+        means = [values[lent.labels == k].mean() for k in known]
+        return float(np.average(means, weights=held[i, known]))
+
+    for i in (0, 2, 3):
+        expected = min(1.0, min(loss(view, i) for view in views) / loss(server, i))
+        assert ratio[i] == pytest.approx(expected, rel=1e-5)
+    assert ratio[2] < 0.1 and ratio[1] == 1
+    assert ratio[4:].tolist() == [1, 1]
+    # Nobody else is looked at, and a server without such views says nothing.
+    for view in views:
+        view.asked.clear()
+    loss_elsewhere(updates, server, own, held, np.zeros(6, bool))
+    assert not any(view.asked for view in views)
+    assert loss_elsewhere(updates, Lent(here), own, held, who).tolist() == [1] * 6
 
 
 def test_mixed_updates_are_looked_at_like_plain_ones() -> None:

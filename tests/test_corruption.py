@@ -3,11 +3,21 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from fedrobust.data.corruption import gaussian_noise
+from fedrobust.data.corruption import gaussian_noise, other_scanner
 from fedrobust.errors import UserError
 
 GREY = np.full((40, 1, 28, 28), 128, dtype=np.uint8)
 ALL = np.arange(2 * 3 * 8 * 8, dtype=np.int64).reshape(2, 3, 8, 8).astype(np.uint8)
+
+
+def test_another_scanner_with_nothing_to_change_gives_the_image() -> None:
+    np.testing.assert_array_equal(other_scanner(ALL, 1.0), ALL)
+
+
+def test_another_scanner_s_curve() -> None:
+    levels = np.arange(256, dtype=np.uint8).reshape(1, 1, 16, 16)
+    seen = other_scanner(levels, 2.0, gain=0.5, offset=0.25)
+    np.testing.assert_array_equal(seen, np.rint(255 * (0.25 + 0.5 * (levels / 255.0) ** 2)))
 
 
 def test_no_noise_is_the_image() -> None:

@@ -9,7 +9,8 @@ from typing import Any
 import numpy as np
 import pytest
 from helpers import make_updates
-from softmax import CLASSES, Images, Poison, Site, flipped, play, site, trained
+from lent import Lent
+from softmax import CLASSES, Images, Poison, Site, Views, flipped, play, site, trained
 
 from fedrobust.errors import UserError
 from fedrobust.federation import Report, Update, Updates, Verdict
@@ -74,6 +75,46 @@ def test_persistent_high_losses_lose_their_weight_and_nobody_else_does() -> None
     assert last.why is not None and last.why[0] == ""
     assert FEATURES[0] in last.why[2] and FEATURES[1] in last.why[2] and "spreads high" in last.why[2]
     assert np.asarray(last.score)[[2, 7]].min() > np.delete(np.asarray(last.score), [2, 7]).max()
+
+
+class Scanners(Lent):
+    """The server's images, and what another scanner makes of them."""
+
+    def __init__(self, target: np.ndarray, other: np.ndarray) -> None:
+        super().__init__(target)
+        self._other = Lent(other)
+
+    def views(self) -> list[Lent]:
+        return [self._other]
+
+
+@pytest.mark.parametrize(
+    ("known", "factor", "found"), [(False, 1.0, True), (True, 1.0, False), (True, -1.0, True)]
+)
+def test_another_scanner_explains_odd_records_but_no_odd_conduct(
+    known: bool, factor: float, found: bool
+) -> None:
+    """All learn the same but for one, which learns what another scanner shows as well, or sends the opposite."""
+    draw = np.random.default_rng(0)
+    common, its_own = draw.standard_normal(400), 0.3 * draw.standard_normal(400)
+    other = 0.5 * common + its_own
+    defence = IsolationForestWeighting()
+    defence.server = Scanners(common, other) if known else Lent(common)
+    for number in range(1, 9):
+        received, epoch = draw.normal(1.0, 0.15, (10, 3)), draw.normal(0.8, 0.1, (10, 3))
+        received[BAD] *= 3
+        epoch[BAD] *= 3
+        deltas = 0.5 * common + 0.05 * draw.standard_normal((10, 400))
+        deltas[BAD] += its_own
+        deltas[BAD] *= factor
+        said = [update.report for update in losses_of(received, epoch, number)]
+        start = np.zeros(400, np.float32)
+        updates = [
+            Update(node, delta.astype(np.float32), report, start, round=number)
+            for node, (delta, report) in enumerate(zip(deltas, said, strict=True))
+        ]
+        last = defence.weigh(Updates(updates)).checked(10)
+    assert flagged(last) == ([BAD] if found else [])
 
 
 @pytest.mark.parametrize("n", [4, 5, 10, 20])
@@ -211,18 +252,22 @@ def test_fewer_than_four_hospitals_are_not_judged(n: int) -> None:
 
 def judged(**row: float) -> tuple[float, float]:
     """Return the evidence against the records and the conduct of one row of averages, 0 where not given."""
-    names = ("received", "epoch", "own", "harm", "turn", "noise", "length")
+    names = ("received", "epoch", "own", "harm", "turn", "noise", "length", "scanner")
     records, conduct = _evidence(np.array([[row.get(name, 0.0) for name in names]]))[0].tolist()
     return records, conduct
 
 
 def test_what_is_evidence_and_what_is_not() -> None:
-    assert len(FEATURES) == 7 and judged() == (0, 0)
+    assert len(FEATURES) == 8 and judged() == (0, 0)
     # Low losses and short updates are no offence, nor is a high training loss by itself.
     assert judged(received=-5, epoch=-5, own=-5, length=-5) == (0, 0) == judged(epoch=5)
     assert judged(received=2, epoch=2)[0] == judged(received=2, epoch=9)[0] == 2
     assert judged(own=4) == (4, 0) and judged(received=4, own=4)[0] < judged(own=4)[0]
     assert judged(harm=2, turn=3, noise=4, length=5) == (0, 14)
+    # Another scanner explains odd records, but no conduct.
+    assert judged(received=8, epoch=4, own=5, scanner=1) == (0, 0)
+    assert judged(received=4, epoch=4, scanner=0.25)[0] == 3 and judged(own=4, scanner=0.25)[0] == 3
+    assert judged(harm=2, turn=3, noise=4, length=5, scanner=1) == (0, 14)
     # Help explains a turn, and counts for itself.
     assert judged(turn=6, harm=-1)[1] == 3 and judged(turn=6, harm=-4)[1] == -4
     assert judged(turn=-2, harm=-1)[1] == -3
@@ -314,6 +359,14 @@ def test_a_persistent_attacker_is_found_and_loses_its_weight(attack: str, server
     assert share(last)[BAD] < 0.03 and np.delete(share(last), BAD).min() > 0.05
     assert last.why is not None and NAMED[attack] in last.why[BAD]
     assert "" in last.why
+
+
+@pytest.mark.parametrize("attack", ATTACKS)
+def test_no_attacker_passes_for_a_hospital_with_another_scanner(attack: str) -> None:
+    seeing = rule(True)
+    seeing.server = Views(site((20, 20, 20, 20), 999))
+    last = play(seeing, with_bad(ATTACKS[attack]))[0][-1]
+    assert BAD in flagged(last) and share(last)[BAD] < 0.03
 
 
 def test_two_attackers_of_ten_are_found() -> None:

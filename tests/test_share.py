@@ -11,9 +11,10 @@ from federations import tiny
 from helpers import make_records
 
 from fedrobust import run
+from fedrobust.data.corruption import other_scanner
 from fedrobust.data.records import Records
 from fedrobust.data.sources import prepare
-from fedrobust.evaluation.share import ServerShare, _part
+from fedrobust.evaluation.share import VIEWS, ServerShare, _part
 from fedrobust.learners.base import State
 from fedrobust.parts import build_learner
 
@@ -77,6 +78,21 @@ def test_the_draw_follows_from_the_seed() -> None:
     first, again, other = (share(UNEVEN, 0.5, seed)[1] for seed in (0, 0, 1))
     np.testing.assert_array_equal(first, again)
     assert not np.array_equal(first, other)
+
+
+def test_other_scanners_see_the_same_images(tmp_path: Path) -> None:
+    lent, images = share(UNEVEN, 0.5)
+    views = lent.views()
+    assert lent.views() is views and len(views) == len(VIEWS)
+    for view, (gamma, blur) in zip(views, VIEWS, strict=True):
+        np.testing.assert_array_equal(view.labels, lent.labels)
+        view.losses(np.zeros(1, np.float32), np.zeros(0, np.float32))
+        seen = lent._learner.seen[-1]  # type: ignore[attr-defined]
+        size = min(images.shape[2:])
+        np.testing.assert_array_equal(seen, other_scanner(images, gamma, blur=blur * size))
+        assert (seen != images).any((1, 2, 3)).all()
+    lent.losses(np.zeros(1, np.float32), np.zeros(0, np.float32))
+    np.testing.assert_array_equal(lent._learner.seen[-1], images)  # type: ignore[attr-defined]
 
 
 def test_losses_and_training_are_the_learner_s_own(tmp_path: Path) -> None:

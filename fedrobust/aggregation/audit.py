@@ -7,9 +7,10 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from fedrobust.federation import ServerData, Updates, Vector
+from fedrobust.aggregation.claims import images_mean
+from fedrobust.federation import ServerData, Updates, Vector, ViewedServerData
 
-__all__ = ["Audit", "audited"]
+__all__ = ["Audit", "audited", "loss_elsewhere"]
 
 Floats = NDArray[np.float64]
 
@@ -74,6 +75,40 @@ def audited(updates: Updates, server: ServerData, trust: Floats, factor: Floats,
             joined = _by_class(server, base + (others + step) / np.float32(weight + 1), buffers, classes)
         harm[i] = joined - without
     return Audit(own, harm, float(np.nanmean(level)))
+
+
+def loss_elsewhere(
+    updates: Updates, server: ServerData, own: Floats, held: Floats, who: NDArray[np.bool_]
+) -> Floats:
+    """Return the loss of hospitals' models through the best of other scanners, over that on the server's own images.
+
+    Parameters
+    ----------
+    updates : Updates
+    server : ServerData
+    own : ndarray, shape (n, K)
+        As of `Audit`.
+    held : ndarray, shape (n, K)
+        Images of each class that each hospital says it holds.
+    who : ndarray of bool, shape (n,)
+        Whom to look at.
+
+    Returns
+    -------
+    ndarray, shape (n,)
+        1 for those who are not looked at, and where the server cannot show its images so.
+    """
+    ratio = np.ones(len(updates))
+    if not isinstance(server, ViewedServerData):
+        return ratio
+    here = images_mean(own, held)
+    # Of classes that the server has no image of it cannot say anything.
+    for i in np.flatnonzero(who & (here > 0)):
+        parameters, buffers = updates[i].parameters, updates[i].buffers
+        seen = np.array([_by_class(view, parameters, buffers, held.shape[1]) for view in server.views()])
+        there = images_mean(seen, np.tile(held[i], (len(seen), 1)))
+        ratio[i] = min(1.0, float(there.min()) / here[i])
+    return ratio
 
 
 def _by_class(server: ServerData, parameters: Vector, buffers: Vector, classes: int) -> Floats:

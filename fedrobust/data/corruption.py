@@ -1,4 +1,4 @@
-"""Corrupts test images the way a worse scanner would."""
+"""Images as a worse scanner would give them, or one of another make."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from fedrobust.errors import UserError
 from fedrobust.seeding import generator
 
-__all__ = ["gaussian_noise"]
+__all__ = ["gaussian_noise", "other_scanner"]
 
 
 def gaussian_noise(
@@ -54,3 +54,48 @@ def gaussian_noise(
     noise += np.float32(mean)
     noisy += noise
     return np.clip(noisy, 0, 1, out=noisy)
+
+
+def other_scanner(
+    images: NDArray[np.uint8], gamma: float, gain: float = 1.0, offset: float = 0.0, blur: float = 0.0
+) -> NDArray[np.uint8]:
+    """Return images as a scanner of another sharpness and another curve from dose to brightness would give them.
+
+    A picture x with levels in [0, 1] becomes offset + gain y^gamma, clipped to [0, 1] and stored in 256 levels, where
+    y is x under a Gaussian blur.
+
+    Parameters
+    ----------
+    images : ndarray of uint8, shape (n, channels, height, width)
+    gamma : float
+        Exponent of the brightness curve, positive; above 1 it is darker.
+    gain, offset : float
+        Contrast, and added brightness in the full range.
+    blur : float
+        Standard deviation of the blur in pixels; 0 is none.
+
+    Returns
+    -------
+    ndarray of uint8, shape (n, channels, height, width)
+    """
+    seen = images.astype(np.float32) / np.float32(255)
+    if blur:
+        seen = _blurred(_blurred(seen, blur, 2), blur, 3)
+    bright = offset + gain * seen**gamma
+    taken: NDArray[np.uint8] = np.rint(255 * np.clip(bright, 0, 1)).astype(np.uint8)
+    return taken
+
+
+def _blurred(images: NDArray[np.float32], std: float, axis: int) -> NDArray[np.float32]:
+    """Return images blurred along one axis by a Gaussian cut at four standard deviations, mirrored at the edges."""
+    reach = int(4 * std + 0.5)
+    kernel = np.exp(-0.5 * (np.arange(-reach, reach + 1) / std) ** 2)
+    kernel /= kernel.sum()
+    padding = [(0, 0)] * images.ndim
+    padding[axis] = (reach, reach)
+    wide = np.pad(images, padding, mode="symmetric")
+    size = images.shape[axis]
+    blurred = np.zeros_like(images)
+    for place, weight in enumerate(kernel.astype(np.float32)):
+        blurred += weight * np.take(wide, np.arange(place, place + size), axis=axis)
+    return blurred

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import copy
 import math
+from dataclasses import replace
 from fractions import Fraction
 
 import numpy as np
 from numpy.typing import NDArray
 
+from fedrobust.data.corruption import other_scanner
 from fedrobust.data.records import Records
 from fedrobust.federation import Update, Vector
 from fedrobust.learners.base import Learner, State
@@ -17,6 +20,9 @@ __all__ = ["ServerShare"]
 
 #: The number under which the server trains, where it does: no hospital has it.
 _SERVER = -1
+
+#: Other scanners: exponent of the brightness curve, and blur as a share of the image's shorter side.
+VIEWS = ((1.7, 0.0), (0.6, 0.0), (1.0, 0.04))
 
 
 class ServerShare:
@@ -52,6 +58,7 @@ class ServerShare:
         self.labels: NDArray[np.int64] = self._records.labels
         self.share = share
         self.lr = lr
+        self._views: tuple[ServerShare, ...] = ()
 
     def losses(
         self, parameters: Vector, buffers: Vector, images: NDArray[np.int64] | None = None
@@ -59,6 +66,20 @@ class ServerShare:
         """Return each image's supervised loss under a model, shape (m,); of some only, if their places are given."""
         seen = self._records if images is None else self._records.take(images)
         return self._learner.predict(State(parameters, buffers), seen.images, seen.labels).losses
+
+    def views(self) -> tuple[ServerShare, ...]:
+        """Return the same images as scanners of other makes would give them, made once."""
+        if not self._views:
+            made = []
+            for gamma, blurred in VIEWS:
+                seen = copy.copy(self)
+                pixels = blurred * min(self._records.images.shape[2:])
+                seen._records = replace(
+                    self._records, images=other_scanner(self._records.images, gamma, blur=pixels)
+                )
+                made.append(seen)
+            self._views = tuple(made)
+        return self._views
 
     def trained(self, parameters: Vector, buffers: Vector, round: int) -> Update:
         """Return the update of a hospital that holds just these images and trains as all do."""
