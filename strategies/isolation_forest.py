@@ -56,7 +56,8 @@ class IsolationForestWeighting(Defence):
     Each round, features of each hospital are put in robust spreads above the others. Two kinds of evidence are sums of
     their moving averages over rounds. *Records*: the losses that it reports of the received model and of its last
     epoch, compared class by class, mainly the lower of the two; and the loss of its own model on the server's images of
-    the classes that it claims to hold, as far as the reported loss does not explain it. *Conduct*: what the others' mean
+    the classes that it claims to hold, as far as the reported loss does not explain it; neither counts as far as another
+    scanner explains it, through which its model fits the server's images better. *Conduct*: what the others' mean
     loses on those classes when the hospital joins, how far its update turns from theirs, whether it has no more
     direction than noise, and whether it is longer than its number of images explains. An isolation forest (Liu et
     al., ICDM 2008), fitted on a drawn reference of honest hospitals some of which are odd for good, scores both
@@ -65,8 +66,8 @@ class IsolationForestWeighting(Defence):
     until its evidence fades. The share is half a fair one, half by claimed images, those bounded. The reasoning and
     the measurements are in docs/detection.md.
 
-    Complexity O(n^2 d) and 2n + 1 looks at the server's images or a few more; no history but the evidence. Works for 4 hospitals
-    or more; with fewer there is no spread to compare with and nobody is judged.
+    Complexity O(n^2 d) and 2n + 1 looks at the server's images, with one to four more for each hospital that is odd; no history
+    but the evidence. Works for 4 hospitals or more; with fewer there is no spread to compare with and nobody is judged.
 
     Parameters
     ----------
@@ -76,7 +77,7 @@ class IsolationForestWeighting(Defence):
         Weight of the past in the moving average, in [0, 1).
     audit : float
         Share of the server's validation part that the rule looks at, in [0, 1]. With 0, as with a server without
-        images, the three features that need some are left out.
+        images, the four features that need some are left out.
     """
 
     trusts: ClassVar[frozenset[str]] = frozenset({"loss", "num_examples"})
