@@ -72,9 +72,7 @@ class Settings(BaseModel):
     noise_std: float = Field(0.01, ge=0, description="Gaussian noise on the noisy test set, in [0, 1] units")
     engine: Literal["local", "flower"] = Field("local", description="what carries the messages")
     workers: int | Literal["auto"] = Field("auto", description="processes that train hospitals side by side")
-    client_timeout: float = Field(
-        3600.0, gt=0, description="seconds until a hospital loses its round (pool, flower)"
-    )
+    client_timeout: float = Field(3600.0, gt=0, description="seconds until a hospital loses its round")
     ray_address: str | None = Field(
         None, description="host:port of a running Ray cluster that --engine flower joins, or 'auto'"
     )

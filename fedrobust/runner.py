@@ -135,7 +135,7 @@ def _run(settings: Settings, watcher: Observer, resume: bool, profile: Profile) 
 
         run_on_flower(client_app, settings, main)
     elif workers == 1:
-        main(LocalGrid(client_app, settings.clients, watcher.replied))
+        main(LocalGrid(client_app, settings.clients, watcher.replied, settings.client_timeout))
     else:
         grid = pool_of_hospitals(client_app, settings, server.data, workers, watcher.replied)
         try:

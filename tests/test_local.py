@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from typing import Any
 
 import numpy as np
@@ -36,6 +37,18 @@ def test_a_hospital_that_raises_is_an_error_reply() -> None:
     replies = list(grid.send_and_receive(messages(grid)))
     assert [r.has_error() for r in replies] == [False, True, False]
     assert "no images today" in (replies[1].error.reason or "")
+
+
+def test_a_hospital_that_hangs_loses_its_round_alone() -> None:
+    def behaviour(arrays: Any, number: int) -> Any:
+        if number == 1:
+            time.sleep(60)
+        return arrays, {}
+
+    grid = LocalGrid(fake_app(behaviour), 3, limit_s=0.3)
+    replies = list(grid.send_and_receive(messages(grid)))
+    assert [r.has_error() for r in replies] == [False, True, False]
+    assert replies[1].error.reason == "no answer within 0.3 s"
 
 
 def test_push_and_pull() -> None:

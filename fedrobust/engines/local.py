@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 import traceback
 from collections.abc import Callable, Iterable
@@ -12,9 +13,17 @@ from flwr.clientapp import ClientApp
 from flwr.serverapp import Grid
 from flwr.supercore.task_identity import TaskIdentity
 
-__all__ = ["LocalGrid"]
+from fedrobust.engines.overdue import Overdue, time_limit
+
+__all__ = ["LocalGrid", "no_answer"]
 
 _ERROR_CLIENT_RAISED = 1
+_ERROR_OVERDUE = 2
+
+
+def no_answer(seconds: float) -> str:
+    """Return the reason of a hospital's fault that did not answer in time."""
+    return f"no answer within {seconds:g} s"
 
 
 class LocalGrid(Grid):
@@ -27,6 +36,8 @@ class LocalGrid(Grid):
         Node ``i + 1`` is the hospital with partition id ``i``.
     on_reply : callable, optional
         Called without arguments after each reply to a training message, for progress.
+    limit_s : float
+        Seconds until a hospital loses its round, as far as `time_limit` can tell.
 
     Attributes
     ----------
@@ -35,13 +46,18 @@ class LocalGrid(Grid):
     """
 
     def __init__(
-        self, client_app: ClientApp, hospitals: int, on_reply: Callable[[], None] | None = None
+        self,
+        client_app: ClientApp,
+        hospitals: int,
+        on_reply: Callable[[], None] | None = None,
+        limit_s: float = math.inf,
     ) -> None:
         """Give each node a context of its own."""
         # Outside Flower's own runtimes nobody has said who sends the messages.
         TaskIdentity.task_id, TaskIdentity.run_id, TaskIdentity.node_id = 1, 1, 0
         self._client_app = client_app
         self._on_reply = on_reply
+        self._limit_s = limit_s
         self.busy_s = 0.0
         self._answers: dict[str, Message] = {}
         self._contexts = {
@@ -70,7 +86,10 @@ class LocalGrid(Grid):
 
     def _reply(self, message: Message) -> Message:
         try:
-            reply = self._client_app(message, self._contexts[message.metadata.dst_node_id])
+            with time_limit(self._limit_s):
+                reply = self._client_app(message, self._contexts[message.metadata.dst_node_id])
+        except Overdue:
+            reply = Message(Error(_ERROR_OVERDUE, no_answer(self._limit_s)), reply_to=message)
         except (Exception, SystemExit):  # noqa: BLE001 - whatever a hospital does costs it its round, never the run
             reply = Message(Error(_ERROR_CLIENT_RAISED, traceback.format_exc()), reply_to=message)
         if self._on_reply is not None and message.metadata.message_type == "train":

@@ -25,7 +25,7 @@ from flwr.app import ArrayRecord, Error, Message
 from flwr.clientapp import ClientApp
 
 from fedrobust.arrays import records_in
-from fedrobust.engines.local import LocalGrid
+from fedrobust.engines.local import LocalGrid, no_answer
 from fedrobust.engines.memory import SharedFolder
 from fedrobust.engines.shared import broadcast, dumps, loads
 from fedrobust.engines.slots import Place, Slots
@@ -86,10 +86,9 @@ class PoolGrid(LocalGrid):
         on_reply: Callable[[], None] | None = None,
     ) -> None:
         """Start the workers."""
-        super().__init__(client_app, hospitals, on_reply)
+        super().__init__(client_app, hospitals, on_reply, limit_s)
         self._make_app = make_app
         self._folder = folder
-        self._limit_s = limit_s
         self._slots = Slots(folder.path)
         self._states: dict[int, bytes] = {}
         self._started = 0
@@ -205,7 +204,7 @@ class PoolGrid(LocalGrid):
                 return self._received(worker, message, places, done)
             if time.monotonic() < self._deadline(worker):
                 return None
-            reason = f"no answer within {self._limit_s:g} s"
+            reason = no_answer(self._limit_s)
         except (EOFError, OSError):
             reason = "its worker process died"
         return Message(Error(_ERROR_WORKER_LOST, reason), reply_to=message)

@@ -1,0 +1,46 @@
+"""A time limit for work in this very process, where no worker can be ended."""
+
+from __future__ import annotations
+
+import contextlib
+import math
+import signal
+import threading
+from collections.abc import Iterator
+from typing import NoReturn
+
+__all__ = ["Overdue", "time_limit"]
+
+
+class Overdue(BaseException):
+    """The time is over. No `Exception`, so that a plug-in which catches those does not catch this."""
+
+
+@contextlib.contextmanager
+def time_limit(seconds: float) -> Iterator[None]:
+    """Raise `Overdue` where the block is, once it has taken so long.
+
+    The system's alarm does it, so only in the main thread, where the system has such a thing and nobody else uses it;
+    anywhere else there is no limit. Python sees the alarm between two of its own instructions: it ends a sleep, a wait or a
+    loop, but no computation within a library.
+    """
+    if seconds == math.inf or not _alarm_is_free():
+        yield
+        return
+    before = signal.signal(signal.SIGALRM, _overdue)
+    signal.setitimer(signal.ITIMER_REAL, seconds)
+    try:
+        yield
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, before)
+
+
+def _alarm_is_free() -> bool:
+    if threading.current_thread() is not threading.main_thread() or not hasattr(signal, "setitimer"):
+        return False
+    return signal.getsignal(signal.SIGALRM) == signal.SIG_DFL and signal.getitimer(signal.ITIMER_REAL)[0] == 0
+
+
+def _overdue(number: int, frame: object) -> NoReturn:
+    raise Overdue
