@@ -34,7 +34,8 @@ __all__ = ["MutualLearner", "mutual_kl"]
 #: Dimension of the features that meet the frame; more only where the classes need it.
 FEATURES = 64
 
-_EVALUATION_BATCH = 256
+#: Images that are predicted at a time, at most: as many as a core's caches hold well, or keep a GPU busy.
+_AT_ONCE = {"cpu": 128, "cuda": 1024}
 
 
 def mutual_kl(own_logits: Tensor, peer_logits: Tensor) -> Tensor:
@@ -139,20 +140,19 @@ class MutualLearner:
         self._flat.load(state.parameters, state.buffers)
         self._networks.eval()
 
-        def predicted(start: int) -> tuple[Tensor, Tensor]:
-            part = slice(start, start + _EVALUATION_BATCH)
+        def predicted(part: slice) -> tuple[Tensor, Tensor]:
             with torch.no_grad():
                 answers = torch.from_numpy(np.ascontiguousarray(labels[part])).to(self._device)
                 scores = self._scores(self._pixels(images[part]))
                 probabilities = torch.stack([self._logits(s).softmax(1) for s in scores]).mean(0)
                 return probabilities, torch.stack([self._supervised(s, answers) for s in scores]).mean(0)
 
-        starts = range(0, len(labels), _EVALUATION_BATCH)
+        chunks = self._chunks(len(labels))
         with (
             _one_thread(),
             ThreadPoolExecutor(threads, initializer=torch.set_num_threads, initargs=(1,)) as pool,
         ):
-            parts = list(pool.map(predicted, starts) if threads > 1 else map(predicted, starts))
+            parts = list(pool.map(predicted, chunks) if threads > 1 else map(predicted, chunks))
         probabilities, losses = (torch.cat(tensors) for tensors in zip(*parts, strict=True))
         each = losses.double().cpu()
         return Prediction(probabilities.double().cpu().numpy(), each.numpy(), float(each.mean().item()))
@@ -165,6 +165,15 @@ class MutualLearner:
         if self.frame is not None:
             named["frame"] = self.frame.cpu().numpy()
         return named
+
+    def _chunks(self, n: int) -> list[slice]:
+        """Return where n images are cut into chunks of about one size, so that threads have as much to do.
+
+        Sizes are multiples of 16 but for the last: with others an image's last bits depend on its place in the chunk.
+        """
+        count = -(-n // _AT_ONCE.get(self._device.type, 256))
+        size = -(-n // (16 * max(count, 1))) * 16
+        return [slice(start, start + size) for start in range(0, n, size)] if n else []
 
     def _pixels(self, images: NDArray[np.uint8] | NDArray[np.float32]) -> Tensor:
         """Move images to the device, centred to about [-2, 2]."""
@@ -219,8 +228,7 @@ class MutualLearner:
         """Return each record's supervised loss under the loaded state, mean over networks, shape (n,)."""
         self._networks.eval()
         parts = []
-        for start in range(0, len(labels), _EVALUATION_BATCH):
-            part = slice(start, start + _EVALUATION_BATCH)
+        for part in self._chunks(len(labels)):
             scores = self._scores(images[part])
             parts.append(torch.stack([self._supervised(s, labels[part]) for s in scores]).mean(0))
         return torch.cat(parts).double().cpu().numpy()
