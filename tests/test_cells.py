@@ -122,21 +122,25 @@ def test_a_failed_cell_is_kept_and_tried_afresh(tmp_path: Path, mended: Path) ->
     assert again["odd"].error
 
 
-def test_a_hospital_that_hangs_costs_its_round_and_not_its_cell(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize(
+    ("deed", "reason"),
+    [("time.sleep(600)", "no answer within 2 s"), ("os._exit(3)", "its worker process died")],
+)
+def test_a_hospital_that_hangs_or_dies_costs_its_round_and_not_its_cell(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, deed: str, reason: str
 ) -> None:
     monkeypatch.syspath_prepend(str(tmp_path))
     (tmp_path / "clients").mkdir()
-    (tmp_path / "clients" / "drowsy_in_class.py").write_text(
-        "import time\nfrom fedrobust.federation import Attack\n\nclass Drowsy(Attack):\n"
-        "    def poison_update(self, update):\n        time.sleep(600)\n"
+    (tmp_path / "clients" / "faulty_in_class.py").write_text(
+        "import os\nimport time\nfrom fedrobust.federation import Attack\n\nclass Faulty(Attack):\n"
+        f"    def poison_update(self, update):\n        {deed}\n"
     )
-    drowsy = cell(tmp_path / "out", malicious=1, attack="drowsy-in-class", client_timeout=2.0)
-    done = run_cells({0: drowsy}, 1, tmp_path / "out")[0]
+    faulty = cell(tmp_path / "out", malicious=1, attack="faulty-in-class", client_timeout=2.0)
+    done = run_cells({0: faulty}, 1, tmp_path / "out", watcher=Silent())[0]
     assert not done.error
     for line in done.rounds:
         assert [(fault["hospital"], fault["reason"]) for fault in line["faults"]] == [
-            (done.malicious[0], "no answer within 2 s")
+            (done.malicious[0], reason)
         ]
 
 

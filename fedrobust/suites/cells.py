@@ -189,9 +189,10 @@ def _work_off(
                 worker = at_work.pop(cast(Connection, pipe))
                 error, died = worker.answer()
                 if died and worker.digest not in again:
-                    # Another process may have had the memory, or somebody killed the wrong one.
+                    # Another process may have had the memory, somebody may have killed the wrong one, or a hospital's code
+                    # ended it: with a process of its own that hospital loses its round alone, and the bits are the same.
                     again.add(worker.digest)
-                    queue.append((worker.digest, worker.settings))
+                    queue.append((worker.digest, worker.settings.model_copy(update={"workers": 2})))
                     watcher.ended(worker.settings, None, time.monotonic() - worker.since)
                 else:
                     note_failure(worker.settings, error)
@@ -240,9 +241,8 @@ class _Worker:
         warm_up(Settings(workers=2))
         context = multiprocessing.get_context("forkserver")
         self.pipe, theirs = context.Pipe()
-        self.process = context.Process(
-            target=_serve, args=(theirs, list(sys.path), self._report), daemon=True
-        )
+        # Not a daemon, as those may not have processes of their own; it ends with its parent all the same.
+        self.process = context.Process(target=_serve, args=(theirs, list(sys.path), self._report))
         self.process.start()
         theirs.close()
 
