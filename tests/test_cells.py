@@ -6,6 +6,8 @@ import fcntl
 import json
 import multiprocessing
 import os
+import subprocess
+import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -142,6 +144,17 @@ def test_a_hospital_that_hangs_or_dies_costs_its_round_and_not_its_cell(
         assert [(fault["hospital"], fault["reason"]) for fault in line["faults"]] == [
             (done.malicious[0], reason)
         ]
+
+
+def test_a_script_needs_no_main_guard(tmp_path: Path) -> None:
+    script = tmp_path / "script.py"
+    script.write_text(
+        "from pathlib import Path\nfrom fedrobust import Settings\nfrom fedrobust.suites.cells import run_cells\n\n"
+        f"print('begun')\ncells = {{0: Settings(**{cell(tmp_path).model_dump(exclude={'malicious'})!r})}}\n"
+        f"print('error', repr(run_cells(cells, 1, Path({str(tmp_path)!r}))[0].error))\n"
+    )
+    done = subprocess.run([sys.executable, str(script)], capture_output=True, text=True, check=True)
+    assert done.stdout.split("\n") == ["begun", "error ''", ""], done.stderr
 
 
 def start(cells: dict[int, Settings], out: Path) -> None:

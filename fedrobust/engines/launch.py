@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import os
+import sys
+from collections.abc import Iterator
+from types import ModuleType
 
 from fedrobust.config import Settings
 
-__all__ = ["keep_freed_memory", "warm_up", "worker_count"]
+__all__ = ["keep_freed_memory", "main_left_alone", "warm_up", "worker_count"]
 
 # From glibc's malloc.h.
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3
@@ -34,6 +38,21 @@ def warm_up(settings: Settings) -> None:
 
     multiprocessing.get_context("forkserver").set_forkserver_preload(["fedrobust.engines.preload"])
     multiprocessing.forkserver.ensure_running()
+
+
+@contextlib.contextmanager
+def main_left_alone() -> Iterator[None]:
+    """Keep processes that start meanwhile from importing the main module again.
+
+    They need nothing of it, and a script that calls `fedrobust.run` without an ``if __name__ == "__main__"`` would
+    otherwise start a federation in every worker.
+    """
+    main = sys.modules["__main__"]
+    sys.modules["__main__"] = ModuleType("__main__")
+    try:
+        yield
+    finally:
+        sys.modules["__main__"] = main
 
 
 def keep_freed_memory() -> bool:

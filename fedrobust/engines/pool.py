@@ -15,16 +15,16 @@ import selectors
 import sys
 import time
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from multiprocessing.connection import Connection
-from types import ModuleType
 from typing import Any
 
 from flwr.app import ArrayRecord, Error, Message
 from flwr.clientapp import ClientApp
 
 from fedrobust.arrays import records_in
+from fedrobust.engines.launch import main_left_alone
 from fedrobust.engines.local import LocalGrid, no_answer
 from fedrobust.engines.memory import SharedFolder
 from fedrobust.engines.shared import broadcast, dumps, loads
@@ -233,7 +233,7 @@ class PoolGrid(LocalGrid):
         ours, theirs = context.Pipe()
         arguments = (theirs, self._make_app, list(sys.path))
         process = context.Process(target=serve, args=arguments, daemon=True)
-        with _main_left_alone():
+        with main_left_alone():
             process.start()
         theirs.close()
         self._started += 1
@@ -265,18 +265,3 @@ class PoolGrid(LocalGrid):
         self._workers = []
         self._selector.close()
         self._folder.remove()
-
-
-@contextlib.contextmanager
-def _main_left_alone() -> Iterator[None]:
-    """Keep new processes from importing the main module again.
-
-    They need nothing of it, and a script that calls `fedrobust.run` without an ``if __name__ == "__main__"`` would
-    otherwise start a federation in every worker.
-    """
-    main = sys.modules["__main__"]
-    sys.modules["__main__"] = ModuleType("__main__")
-    try:
-        yield
-    finally:
-        sys.modules["__main__"] = main

@@ -30,7 +30,7 @@ from pathlib import Path
 from typing import Any, TypeVar, cast
 
 from fedrobust.config import Settings
-from fedrobust.engines.launch import warm_up
+from fedrobust.engines.launch import main_left_alone, warm_up
 from fedrobust.errors import UserError
 from fedrobust.results.folder import final_folder
 from fedrobust.suites.progress import Lines, Watcher
@@ -243,7 +243,8 @@ class _Worker:
         self.pipe, theirs = context.Pipe()
         # Not a daemon, as those may not have processes of their own; it ends with its parent all the same.
         self.process = context.Process(target=_serve, args=(theirs, list(sys.path), self._report))
-        self.process.start()
+        with main_left_alone():
+            self.process.start()
         theirs.close()
 
     def take(self, digest: str, settings: Settings) -> None:
