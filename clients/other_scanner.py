@@ -5,8 +5,6 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import ClassVar
 
-import numpy as np
-
 from fedrobust.data.corruption import other_scanner
 from fedrobust.data.records import Records
 from fedrobust.errors import UserError
@@ -16,8 +14,6 @@ __all__ = ["OtherScanner"]
 
 #: Each option with the smallest and the largest value that a scanner might have.
 _RANGES = {"gamma": (0.2, 5.0), "gain": (0.1, 4.0), "offset": (-0.5, 0.5), "blur": (0.0, 10.0)}
-#: Images turned into floats at a time.
-_AT_ONCE = 256
 
 
 class OtherScanner(Attack):
@@ -55,8 +51,5 @@ class OtherScanner(Attack):
 
     def poison_records(self, records: Records) -> Records:
         """Return the records as the other scanner takes them; labels stay."""
-        images = np.empty_like(records.images)
-        for start in range(0, len(records), _AT_ONCE):
-            part = slice(start, start + _AT_ONCE)
-            images[part] = other_scanner(records.images[part], self.gamma, self.gain, self.offset, self.blur)
+        images = other_scanner(records.images, self.gamma, self.gain, self.offset, self.blur)
         return replace(records, images=images)

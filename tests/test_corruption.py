@@ -20,6 +20,15 @@ def test_another_scanner_s_curve() -> None:
     np.testing.assert_array_equal(seen, np.rint(255 * (0.25 + 0.5 * (levels / 255.0) ** 2)))
 
 
+def test_another_scanner_takes_many_images_in_parts(monkeypatch: pytest.MonkeyPatch) -> None:
+    images = np.random.default_rng(0).integers(0, 256, (7, 3, 8, 8)).astype(np.uint8)
+    whole = other_scanner(images, 1.6, 0.85, 0.05, 0.7)
+    for pixels in (1, 3 * 8 * 8 * 2):
+        monkeypatch.setattr("fedrobust.data.corruption._PIXELS", pixels)
+        np.testing.assert_array_equal(other_scanner(images, 1.6, 0.85, 0.05, 0.7), whole)
+    assert other_scanner(images[:0], 1.6).shape == (0, 3, 8, 8)
+
+
 def test_no_noise_is_the_image() -> None:
     clean = gaussian_noise(ALL, std=0.0, seed=3)
     assert clean.dtype == np.float32 and clean.shape == ALL.shape

@@ -47,7 +47,7 @@ def test_each_option_does_what_it_says() -> None:
 
 
 def test_labels_and_facts_are_right_and_inputs_stay() -> None:
-    records = make_records(600)  # more than are turned into floats at a time
+    records = make_records(600)
     before = records.images.copy()
     made, again = taken(records), taken(records)
     np.testing.assert_array_equal(made.labels, records.labels)

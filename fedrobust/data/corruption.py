@@ -12,6 +12,9 @@ from fedrobust.seeding import generator
 
 __all__ = ["gaussian_noise", "other_scanner"]
 
+#: So many pixels of many images are floats at a time.
+_PIXELS = 1 << 22
+
 
 def gaussian_noise(
     images: NDArray[np.uint8], std: float, seed: int, mean: float = 0.0
@@ -78,11 +81,14 @@ def other_scanner(
     -------
     ndarray of uint8, shape (n, channels, height, width)
     """
-    seen = images.astype(np.float32) / np.float32(255)
-    if blur:
-        seen = _blurred(_blurred(seen, blur, 2), blur, 3)
-    bright = offset + gain * seen**gamma
-    taken: NDArray[np.uint8] = np.rint(255 * np.clip(bright, 0, 1)).astype(np.uint8)
+    taken = np.empty_like(images)
+    at_once = max(1, _PIXELS // max(1, math.prod(images.shape[1:])))
+    for start in range(0, len(images), at_once):
+        seen = images[start : start + at_once].astype(np.float32) / np.float32(255)
+        if blur:
+            seen = _blurred(_blurred(seen, blur, 2), blur, 3)
+        bright = offset + gain * seen**gamma
+        taken[start : start + at_once] = np.rint(255 * np.clip(bright, 0, 1))
     return taken
 
 
