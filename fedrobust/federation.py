@@ -66,7 +66,7 @@ class ViewedServerData(ServerData, Protocol):
     """Images of the server's own that it can also show as scanners of other makes would give them."""
 
     def views(self) -> Sequence[ServerData]:
-        """Return the same images, in the same order, once for each other scanner."""
+        """Return some of the images: as they are, then the same ones once for each other scanner."""
         ...
 
 

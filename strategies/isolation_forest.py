@@ -66,7 +66,7 @@ class IsolationForestWeighting(Defence):
     until its evidence fades. The share is half a fair one, half by claimed images, those bounded. The reasoning and
     the measurements are in docs/detection.md.
 
-    Complexity O(n^2 d) and 2n + 1 looks at the server's images, with one to four more for each hospital that is odd; no history
+    Complexity O(n^2 d) and 2n + 1 looks at the server's images, with one to three more for each hospital that is odd; no history
     but the evidence. Works for 4 hospitals or more; with fewer there is no spread to compare with and nobody is judged.
 
     Parameters
@@ -161,7 +161,7 @@ class IsolationForestWeighting(Defence):
         # Without the server's look at whom it helps, a hospital that alone knows a class would turn the most.
         turn = spreads(-towards_others(gram, trust * factor), ANGLE)
         odd = np.maximum(np.minimum(*claims), _unexplained(own, claims[0])) > ODD
-        ratio = loss_elsewhere(updates, self.server, seen.own, held, odd)
+        ratio = loss_elsewhere(updates, self.server, held, odd)
         least, most = ELSEWHERE
         return own, harm, turn, np.clip((least - ratio) / (least - most), 0.0, 1.0)
 

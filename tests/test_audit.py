@@ -105,26 +105,29 @@ def test_nobody_trusted_but_one_counts_as_all_trusted() -> None:
 class Viewed(Lent):
     """Images on which other models do best through other scanners."""
 
-    def __init__(self, target: np.ndarray, others: list[Lent]) -> None:
+    def __init__(self, target: np.ndarray, shown: list[Lent]) -> None:
         super().__init__(target)
-        self._others = others
+        self._shown = shown
 
     def views(self) -> list[Lent]:
-        return self._others
+        return self._shown
 
 
 def test_the_loss_through_another_scanner() -> None:
     updates = make_updates(6, seed=3, buffers=2)
     draw = np.random.default_rng(3)
     here = draw.standard_normal(40)
-    views = [Lent(here + 3), Lent(updates[2].parameters + 0.1), Lent(here + 0.1 * draw.standard_normal(40))]
-    server = Viewed(here, views)
+    plain, *others = shown = [
+        Lent(here, m=12),
+        Lent(here + 3, m=12),
+        Lent(updates[2].parameters + 0.1, m=12),
+        Lent(here + 0.1 * draw.standard_normal(40), m=12),
+    ]
+    server = Viewed(here, shown)
     held = draw.integers(0, 5, (6, 4)).astype(float)
     held[4] = [0, 0, 0, 7]  # a class that the server has no image of
     held[5] = 0
-    own = audited(updates, server, np.ones(6), np.ones(6), 4).own
-    who = np.array([True, False, True, True, True, True])
-    ratio = loss_elsewhere(updates, server, own, held, who)
+    ratio = loss_elsewhere(updates, server, held, np.array([True, False, True, True, True, True]))
 
     def loss(lent: Lent, i: int) -> float:
         values = lent.losses(updates[i].parameters, updates[i].buffers)
@@ -133,16 +136,16 @@ def test_the_loss_through_another_scanner() -> None:
         return float(np.average(means, weights=held[i, known]))
 
     for i in (0, 2, 3):
-        expected = min(1.0, min(loss(view, i) for view in views) / loss(server, i))
+        expected = min(1.0, min(loss(view, i) for view in others) / loss(plain, i))
         assert ratio[i] == pytest.approx(expected, rel=1e-5)
     assert ratio[2] < 0.1 and ratio[1] == 1
     assert ratio[4:].tolist() == [1, 1]
     # Nobody else is looked at, and a server without such views says nothing.
-    for view in views:
+    for view in shown:
         view.asked.clear()
-    loss_elsewhere(updates, server, own, held, np.zeros(6, bool))
-    assert not any(view.asked for view in views)
-    assert loss_elsewhere(updates, Lent(here), own, held, who).tolist() == [1] * 6
+    loss_elsewhere(updates, server, held, np.zeros(6, bool))
+    assert not any(view.asked for view in shown)
+    assert loss_elsewhere(updates, Lent(here), held, np.ones(6, bool)).tolist() == [1] * 6
 
 
 def test_mixed_updates_are_looked_at_like_plain_ones() -> None:

@@ -85,7 +85,7 @@ class Scanners(Lent):
         self._other = Lent(other)
 
     def views(self) -> list[Lent]:
-        return [self._other]
+        return [Lent(self.target), self._other]
 
 
 @pytest.mark.parametrize(

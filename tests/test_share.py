@@ -14,7 +14,7 @@ from fedrobust import run
 from fedrobust.data.corruption import other_scanner
 from fedrobust.data.records import Records
 from fedrobust.data.sources import prepare
-from fedrobust.evaluation.share import VIEWS, ServerShare, _part
+from fedrobust.evaluation.share import SCANNERS, ServerShare, _part
 from fedrobust.learners.base import State
 from fedrobust.parts import build_learner
 
@@ -80,18 +80,27 @@ def test_the_draw_follows_from_the_seed() -> None:
     assert not np.array_equal(first, other)
 
 
-def test_other_scanners_see_the_same_images(tmp_path: Path) -> None:
-    lent, images = share(UNEVEN, 0.5)
+def test_other_scanners_see_the_same_images() -> None:
+    validation = make_records(labels=np.repeat([2, 0, 3, 1], [300, 60, 3, 1]).tolist())
+    lent, images = share(validation, 1.0)
+    nothing = np.zeros(1, np.float32), np.zeros(0, np.float32)
     views = lent.views()
-    assert lent.views() is views and len(views) == len(VIEWS)
-    for view, (gamma, blur) in zip(views, VIEWS, strict=True):
-        np.testing.assert_array_equal(view.labels, lent.labels)
-        view.losses(np.zeros(1, np.float32), np.zeros(0, np.float32))
-        seen = lent._learner.seen[-1]  # type: ignore[attr-defined]
-        size = min(images.shape[2:])
-        np.testing.assert_array_equal(seen, other_scanner(images, gamma, blur=blur * size))
-        assert (seen != images).any((1, 2, 3)).all()
-    lent.losses(np.zeros(1, np.float32), np.zeros(0, np.float32))
+    assert lent.views() is views and len(views) == len(SCANNERS) + 1
+    seen = []
+    for view in views:
+        view.losses(*nothing)
+        seen.append(lent._learner.seen[-1])  # type: ignore[attr-defined]
+        np.testing.assert_array_equal(view.labels, views[0].labels)
+    plain, *others = seen
+    # Some of each class, and all of a class with few.
+    assert np.bincount(views[0].labels).tolist() == [32, 1, 32, 3]
+    drawn = places(plain, validation)
+    assert len(set(drawn)) == len(drawn)
+    np.testing.assert_array_equal(validation.labels[drawn], views[0].labels)
+    for (gamma, blur), other in zip(SCANNERS, others, strict=True):
+        np.testing.assert_array_equal(other, other_scanner(plain, gamma, blur=blur * min(images.shape[2:])))
+        assert (other != plain).any((1, 2, 3)).all()
+    lent.losses(*nothing)
     np.testing.assert_array_equal(lent._learner.seen[-1], images)  # type: ignore[attr-defined]
 
 

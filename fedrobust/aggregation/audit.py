@@ -77,17 +77,13 @@ def audited(updates: Updates, server: ServerData, trust: Floats, factor: Floats,
     return Audit(own, harm, float(np.nanmean(level)))
 
 
-def loss_elsewhere(
-    updates: Updates, server: ServerData, own: Floats, held: Floats, who: NDArray[np.bool_]
-) -> Floats:
-    """Return the loss of hospitals' models through the best of other scanners, over that on the server's own images.
+def loss_elsewhere(updates: Updates, server: ServerData, held: Floats, who: NDArray[np.bool_]) -> Floats:
+    """Return the loss of hospitals' models through the best of other scanners, over that through the server's own.
 
     Parameters
     ----------
     updates : Updates
     server : ServerData
-    own : ndarray, shape (n, K)
-        As of `Audit`.
     held : ndarray, shape (n, K)
         Images of each class that each hospital says it holds.
     who : ndarray of bool, shape (n,)
@@ -96,18 +92,19 @@ def loss_elsewhere(
     Returns
     -------
     ndarray, shape (n,)
-        1 for those who are not looked at, and where the server cannot show its images so.
+        1 for those who are not looked at, for whom no other scanner is better, and where the server cannot show its
+        images so.
     """
     ratio = np.ones(len(updates))
     if not isinstance(server, ViewedServerData):
         return ratio
-    here = images_mean(own, held)
-    # Of classes that the server has no image of it cannot say anything.
-    for i in np.flatnonzero(who & (here > 0)):
+    for i in np.flatnonzero(who):
         parameters, buffers = updates[i].parameters, updates[i].buffers
         seen = np.array([_by_class(view, parameters, buffers, held.shape[1]) for view in server.views()])
-        there = images_mean(seen, np.tile(held[i], (len(seen), 1)))
-        ratio[i] = min(1.0, float(there.min()) / here[i])
+        here, *there = images_mean(seen, np.tile(held[i], (len(seen), 1)))
+        # Of classes that the server has no image of it cannot say anything.
+        if here > 0:
+            ratio[i] = min(1.0, *(value / here for value in there))
     return ratio
 
 

@@ -22,7 +22,9 @@ __all__ = ["ServerShare"]
 _SERVER = -1
 
 #: Other scanners: exponent of the brightness curve, and blur as a share of the image's shorter side.
-VIEWS = ((1.7, 0.0), (0.6, 0.0), (1.0, 0.04))
+SCANNERS = ((0.4, 0.0), (0.6, 0.0), (1.7, 0.0), (2.5, 0.0), (1.0, 0.04))
+#: Images that are shown so, of all classes together: enough to tell one scanner from another.
+VIEWED = 128
 
 
 class ServerShare:
@@ -68,18 +70,26 @@ class ServerShare:
         return self._learner.predict(State(parameters, buffers), seen.images, seen.labels).losses
 
     def views(self) -> tuple[ServerShare, ...]:
-        """Return the same images as scanners of other makes would give them, made once."""
+        """Return some of the images, as they are and as scanners of other makes would give them, made once."""
         if not self._views:
-            made = []
-            for gamma, blurred in VIEWS:
-                seen = copy.copy(self)
-                pixels = blurred * min(self._records.images.shape[2:])
-                seen._records = replace(
-                    self._records, images=other_scanner(self._records.images, gamma, blur=pixels)
-                )
-                made.append(seen)
-            self._views = tuple(made)
+            classes, counts = np.unique(self.labels, return_counts=True)
+            most = max(1, VIEWED // len(classes))
+            chosen = [
+                np.flatnonzero(self.labels == k)[np.arange(min(n, most)) * n // min(n, most)]
+                for k, n in zip(classes, counts, strict=True)
+            ]
+            some = self._records.take(np.sort(np.concatenate(chosen)))
+            pixels = min(some.images.shape[2:])
+            images = [some.images]
+            images += [other_scanner(some.images, gamma, blur=blur * pixels) for gamma, blur in SCANNERS]
+            self._views = tuple(self._showing(replace(some, images=seen)) for seen in images)
         return self._views
+
+    def _showing(self, records: Records) -> ServerShare:
+        """Return a share of the same server that holds these records."""
+        made = copy.copy(self)
+        made._records, made.labels = records, records.labels
+        return made
 
     def trained(self, parameters: Vector, buffers: Vector, round: int) -> Update:
         """Return the update of a hospital that holds just these images and trains as all do."""
