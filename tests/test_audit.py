@@ -145,7 +145,8 @@ def test_the_loss_through_another_scanner() -> None:
         view.asked.clear()
     loss_elsewhere(updates, server, held, np.zeros(6, bool))
     assert not any(view.asked for view in shown)
-    assert loss_elsewhere(updates, Lent(here), held, np.ones(6, bool)).tolist() == [1] * 6
+    for silent in (Lent(here), Viewed(here, []), Viewed(here, [plain])):
+        assert loss_elsewhere(updates, silent, held, np.ones(6, bool)).tolist() == [1] * 6
 
 
 def test_mixed_updates_are_looked_at_like_plain_ones() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import warnings
 from pathlib import Path
 from typing import Any
@@ -98,3 +99,24 @@ def test_the_defence_finds_label_flippers_and_saves_accuracy(data_root: Path, tm
     late = [float(r.history["clean.accuracy"].tail(3).mean()) for r in (defended, plain)]
     assert late[0] > late[1] + 0.01
     assert late[0] > 0.6
+
+
+@pytest.mark.slow
+def test_an_honest_hospital_with_another_scanner_keeps_its_share(data_root: Path, tmp_path: Path) -> None:
+    """With this seed it lost its weight while the server knew one scanner only."""
+    result = run(
+        Settings(
+            clients=10,
+            threat=("other-scanner:1",),
+            networks=1,
+            local_epochs=1,
+            rounds=12,
+            data="medmnist:brain_mri4_28",
+            data_root=str(data_root),
+            out=str(tmp_path),
+            workers=1,
+        )
+    )
+    verdicts = [json.loads(line) for line in (result.folder / "verdicts.jsonl").read_text().splitlines()]
+    assert len(verdicts) == 12 and not any(verdict["flagged"] for verdict in verdicts)
+    assert min(verdicts[-1]["weights"]) > 0.05

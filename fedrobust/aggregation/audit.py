@@ -100,7 +100,9 @@ def loss_elsewhere(updates: Updates, server: ServerData, held: Floats, who: NDAr
         return ratio
     for i in np.flatnonzero(who):
         parameters, buffers = updates[i].parameters, updates[i].buffers
-        seen = np.array([_by_class(view, parameters, buffers, held.shape[1]) for view in server.views()])
+        if len(views := server.views()) < 2:
+            break
+        seen = np.array([_by_class(view, parameters, buffers, held.shape[1]) for view in views])
         here, *there = images_mean(seen, np.tile(held[i], (len(seen), 1)))
         # Of classes that the server has no image of it cannot say anything.
         if here > 0:
