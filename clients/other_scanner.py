@@ -20,8 +20,8 @@ class OtherScanner(Attack):
     """Trains on its images as another scanner would give them: honest, and unlike the others.
 
     What tells machines apart most simply: sharpness and the curve from dose to brightness; see
-    `fedrobust.data.corruption.other_scanner`. All its images get the same, in every round. It tests whether a defence takes a domain shift for an attack;
-    figures count the hospital as honest.
+    `fedrobust.data.corruption.other_scanner`. All its images get the same, in every round. It tests whether a defence
+    takes a domain shift for an attack; figures count the hospital as honest.
 
     Parameters
     ----------

@@ -66,8 +66,9 @@ class IsolationForestWeighting(Defence):
     until its evidence fades. The share is half a fair one, half by claimed images, those bounded. The reasoning and
     the measurements are in docs/detection.md.
 
-    Complexity O(n^2 d) and 2n + 1 looks at the server's images, with one to three more for each hospital that is odd; no history
-    but the evidence. Works for 4 hospitals or more; with fewer there is no spread to compare with and nobody is judged.
+    Complexity O(n^2 d) and 2n + 1 looks at the server's images, one more for each hospital that is not fully trusted, and
+    six at some of them for each one whose records are odd; no history but the evidence. Works for 4 hospitals or more;
+    with fewer there is no spread to compare with and nobody is judged.
 
     Parameters
     ----------

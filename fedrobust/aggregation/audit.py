@@ -96,12 +96,11 @@ def loss_elsewhere(updates: Updates, server: ServerData, held: Floats, who: NDAr
         images so.
     """
     ratio = np.ones(len(updates))
-    if not isinstance(server, ViewedServerData):
+    # The views are made when they are first asked for: not before somebody is odd.
+    if not who.any() or not isinstance(server, ViewedServerData) or len(views := server.views()) < 2:
         return ratio
     for i in np.flatnonzero(who):
         parameters, buffers = updates[i].parameters, updates[i].buffers
-        if len(views := server.views()) < 2:
-            break
         seen = np.array([_by_class(view, parameters, buffers, held.shape[1]) for view in views])
         here, *there = images_mean(seen, np.tile(held[i], (len(seen), 1)))
         # Of classes that the server has no image of it cannot say anything.
