@@ -3,13 +3,26 @@
 from __future__ import annotations
 
 import contextlib
+import faulthandler
 import math
+import os
 import signal
 import threading
 from collections.abc import Iterator
 from typing import NoReturn
 
-__all__ = ["Overdue", "time_limit"]
+__all__ = ["GRACE_S", "Overdue", "may_end_this_process", "time_limit"]
+
+#: Seconds past the limit until a process that may be ended is.
+GRACE_S = 5.0
+
+_expendable = False
+
+
+def may_end_this_process() -> None:
+    """Let `time_limit` end this whole process where the alarm does not end the block within `GRACE_S` seconds."""
+    global _expendable
+    _expendable = True
 
 
 class Overdue(BaseException):
@@ -22,18 +35,36 @@ def time_limit(seconds: float) -> Iterator[None]:
 
     The system's alarm does it, so only in the main thread, where the system has such a thing and nobody else uses it;
     anywhere else there is no limit. Python sees the alarm between two of its own instructions: it ends a sleep, a wait or a
-    loop, but no computation within a library.
+    loop, but no computation within a library. Such a one ends the process, after `may_end_this_process`.
     """
-    if seconds == math.inf or not _alarm_is_free():
+    if seconds == math.inf:
         yield
         return
-    before = signal.signal(signal.SIGALRM, _overdue)
-    signal.setitimer(signal.ITIMER_REAL, seconds)
-    try:
+    with _process_limit(seconds + GRACE_S):
+        if not _alarm_is_free():
+            yield
+            return
+        before = signal.signal(signal.SIGALRM, _overdue)
+        signal.setitimer(signal.ITIMER_REAL, seconds)
+        try:
+            yield
+        finally:
+            signal.setitimer(signal.ITIMER_REAL, 0)
+            signal.signal(signal.SIGALRM, before)
+
+
+@contextlib.contextmanager
+def _process_limit(seconds: float) -> Iterator[None]:
+    """End the process after so long, if it may be ended: from a thread that needs nothing of Python's."""
+    if not _expendable:
         yield
-    finally:
-        signal.setitimer(signal.ITIMER_REAL, 0)
-        signal.signal(signal.SIGALRM, before)
+        return
+    with open(os.devnull, "w") as nowhere:
+        faulthandler.dump_traceback_later(seconds, exit=True, file=nowhere)
+        try:
+            yield
+        finally:
+            faulthandler.cancel_dump_traceback_later()
 
 
 def _alarm_is_free() -> bool:

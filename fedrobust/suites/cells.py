@@ -31,6 +31,7 @@ from typing import Any, TypeVar, cast
 
 from fedrobust.config import Settings
 from fedrobust.engines.launch import main_left_alone, warm_up
+from fedrobust.engines.overdue import may_end_this_process
 from fedrobust.errors import UserError
 from fedrobust.results.folder import final_folder
 from fedrobust.suites.progress import Lines, Watcher
@@ -271,6 +272,8 @@ def _serve(pipe: Connection, path: list[str], report: bool) -> None:
     # For what is loaded later, scikit-learn above all: its threads would wait for those of the other cells.
     os.environ.setdefault("OMP_NUM_THREADS", "1")
     threading.Thread(target=_end_with_parent, daemon=True).start()
+    # A hospital that hangs where no alarm reaches it: the cell is tried again, its hospitals in processes of their own.
+    may_end_this_process()
     while True:
         try:
             settings: Settings = pipe.recv()
