@@ -66,7 +66,7 @@ def free_port() -> int:
         return int(taken.getsockname()[1])
 
 
-#: One cell a strategy; told apart by the node that ran it.
+#: Cells that tell the node that ran them, and cells whose process dies, which are tried again with workers.
 SUITE = """
 [base]
 clients = 4
@@ -74,7 +74,7 @@ rounds = 2
 local-epochs = 1
 networks = 1
 data = "phantom(images=240, size=16)"
-threat = "tell:1"
+threat = ["tell:1", "dies:1"]
 
 [defences]
 fedavg = "fedavg"
@@ -205,7 +205,7 @@ def test_a_suite_s_cells_are_tasks_of_the_cluster(cluster: str, folder: Path) ->
     before = living_nodes(cluster)
     far = command(folder, "benchmark", "mine.toml", "--ray-address", cluster, "--out", "far")
     assert far.returncode == 0, far.stderr
-    assert "6 of 6 done, 0 failed" in far.stderr
+    assert "9 of 9 done, 0 failed" in far.stderr
     assert living_nodes(cluster) == before
     # Whole cells: each told of one node, which the others overwrote.
     assert {path.read_text() for path in (folder / "nodes").iterdir()} <= before
@@ -214,7 +214,7 @@ def test_a_suite_s_cells_are_tasks_of_the_cluster(cluster: str, folder: Path) ->
     for name in ("mine/table.csv", "mine/suite.json"):
         assert (folder / "far" / name).read_bytes() == (folder / "near" / name).read_bytes()
     again = command(folder, "benchmark", "mine.toml", "--ray-address", cluster, "--out", "far")
-    assert again.returncode == 0 and "6 of 6 cells are finished already" in again.stderr
+    assert again.returncode == 0 and "9 of 9 cells are finished already" in again.stderr
 
 
 @pytest.mark.slow

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from fedrobust.config import Settings
+from fedrobust.engines.overdue import may_end_this_process
 from fedrobust.results.folder import final_folder
 from fedrobust.suites.cells import Cell, laid_out, note_failure, run_one
 from fedrobust.suites.progress import Lines, Watcher
@@ -70,8 +71,8 @@ def _work_off(
 ) -> dict[str, str]:
     import ray
 
-    task = ray.remote(num_cpus=1, max_retries=1)(_whole_run)
-    queue, errors = deque(waiting.items()), dict[str, str]()
+    task = ray.remote(num_cpus=1, max_retries=0)(_whole_run)
+    queue, errors, again = deque(waiting.items()), dict[str, str](), set[str]()
     ends = None if seconds is None else time.monotonic() + seconds
     at_work: dict[Any, tuple[str, Settings, float]] = {}
     while queue or at_work:
@@ -85,7 +86,13 @@ def _work_off(
             break
         (ready, *_), _ = ray.wait(list(at_work), num_returns=1)
         digest, settings, since = at_work.pop(ready)
-        error = _kept(settings, ready)
+        error, lost = _kept(settings, ready)
+        if lost and digest not in again:
+            # The node may have gone, or a hospital's code ended the process: as in `run_cells`, a second try tells them apart.
+            again.add(digest)
+            queue.append((digest, settings.model_copy(update={"workers": 2})))
+            watcher.ended(settings, None, time.monotonic() - since)
+            continue
         note_failure(settings, error)
         if error:
             errors[digest] = error
@@ -102,6 +109,7 @@ def _whole_run(values: dict[str, Any], report: bool) -> tuple[str, dict[str, byt
 
     # One CPU is what the cell was given.
     torch.set_num_threads(1)
+    may_end_this_process()
     with tempfile.TemporaryDirectory() as folder:
         settings = Settings(**values, out=folder)
         error = run_one(settings, report=report)
@@ -111,16 +119,16 @@ def _whole_run(values: dict[str, Any], report: bool) -> tuple[str, dict[str, byt
         return "", {file.name: file.read_bytes() for file in sorted(final.iterdir()) if file.is_file()}
 
 
-def _kept(settings: Settings, reference: Any) -> str:
-    """Put a cell's files in their place; return what went wrong, or nothing."""
+def _kept(settings: Settings, reference: Any) -> tuple[str, bool]:
+    """Put a cell's files in their place; return what went wrong, or nothing, and whether the process or node was lost."""
     import ray
 
     try:
         error, files = ray.get(reference)
     except Exception as lost:  # noqa: BLE001 - whatever the cluster does costs nobody but this cell
-        return f"the cell was lost on the cluster: {str(lost).strip().splitlines()[0]}"
+        return f"the cell was lost on the cluster: {str(lost).strip().splitlines()[0]}", True
     if error:
-        return str(error)
+        return str(error), False
     final = final_folder(settings)
     aside = final.with_name(final.name + ".partial")
     shutil.rmtree(aside, ignore_errors=True)
@@ -130,4 +138,4 @@ def _kept(settings: Settings, reference: Any) -> str:
         (aside / Path(name).name).write_bytes(content)
     shutil.rmtree(final, ignore_errors=True)
     os.replace(aside, final)
-    return ""
+    return "", False
