@@ -10,7 +10,7 @@ from typing import Literal
 import numpy as np
 
 from fedrobust.budget import check_strength
-from fedrobust.colluding import alike, positive, seen, sees
+from fedrobust.colluding import alike, positive, seen, sees, warn_alone
 from fedrobust.data.records import Records
 from fedrobust.errors import UserError
 from fedrobust.federation import Attack, Update, Vector
@@ -77,9 +77,7 @@ class Alie(Attack):
                 stacklevel=2,
             )
         if m == 1 and self.knowledge == "colluders":
-            warnings.warn(
-                "alie: a single colluder knows no spread and changes nothing; use knowledge=all", stacklevel=2
-            )
+            warn_alone("alie")
 
     def collude(self, colluders: Sequence[Update], honest: Sequence[Update]) -> Sequence[Update]:
         """Return the shifted mean for each colluder."""
@@ -95,8 +93,12 @@ class Alie(Attack):
 
         if self.search:
             return self.search.worst(shifted, honest, self.role, self.rng) if honest else colluders
-        n = self.role.hospitals or len(colluders) + len(honest)
-        return shifted(largest_z(n, len(colluders)) if self.z is None else self.z)
+        if self.z is not None:
+            return shifted(self.z)
+        if self.role.hospitals is None:
+            return shifted(largest_z(len(colluders) + len(honest), len(colluders)))
+        # A colluder whose reply was lost is one still; it is no honest hospital to win over.
+        return shifted(largest_z(self.role.hospitals, self.role.members))
 
 
 def largest_z(n: int, m: int) -> float:

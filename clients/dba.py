@@ -54,17 +54,20 @@ class DistributedBackdoor(Backdoor):
     def check(self, records: Records) -> None:
         """Refuse a target that is no class of the data, and a mark that cannot be cut so often."""
         super().check(records)
-        part, parts = self._own()
-        if part >= parts:
-            raise UserError(f"dba: part is {part}, but the mark has {parts} parts; give parts as well")
-        # Drawing on an empty batch checks that the mark can be cut.
-        self._stamped(records.images[:0])
+        parts = self._parts()
+        if self.part is not None and self.part >= parts:
+            raise UserError(f"dba: part is {self.part}, but the mark has {parts} parts; give parts as well")
+        # Drawing on an empty batch checks that the mark can be cut: for all attackers, before any of them starts.
+        for part in sorted({self._part(member) for member in range(self.role.members)}):
+            self.mark.stamped(records.images[:0], self.rng, part, parts)
 
-    def _own(self) -> tuple[int, int]:
-        """Return which part is this hospital's, and of how many."""
-        parts = self.role.members if self.parts is None else self.parts
-        return self.role.member % parts if self.part is None else self.part, parts
+    def _parts(self) -> int:
+        """Return how many parts the mark is cut into."""
+        return self.role.members if self.parts is None else self.parts
+
+    def _part(self, member: int) -> int:
+        """Return which part is that of an attacker."""
+        return member % self._parts() if self.part is None else self.part
 
     def _stamped(self, images: NDArray[np.uint8]) -> NDArray[np.uint8]:
-        part, parts = self._own()
-        return self.mark.stamped(images, self.rng, part, parts)
+        return self.mark.stamped(images, self.rng, self._part(self.role.member), self._parts())

@@ -11,7 +11,8 @@ from numpy.typing import NDArray
 from fedrobust.aggregation.columns import one_blas_thread
 from fedrobust.aggregation.geometry import krum_scores
 from fedrobust.budget import check_strength
-from fedrobust.colluding import alike, choice, seen, sees
+from fedrobust.colluding import alike, choice, seen, sees, warn_alone
+from fedrobust.data.records import Records
 from fedrobust.federation import Attack, Update, Updates, Vector
 
 __all__ = ["Fang"]
@@ -25,8 +26,9 @@ class Fang(Attack):
     Fang et al., "Local Model Poisoning Attacks to Byzantine-Robust Federated Learning", USENIX Security 2020. Against
     ``krum`` (section 4.2): the global model minus lambda s, the same from all colluders, with the largest lambda, halved
     from Theorem 1's bound, for which Krum chooses it. With partial knowledge the colluders' own updates stand in for
-    the honest ones and as many copies are added as that takes. Against ``trimmed-mean`` and ``median`` (section 4.3),
-    in each parameter a number drawn beyond all honest ones (full) or at 3 to 4 standard deviations (partial).
+    the honest ones and as many copies are added as that takes; Krum then reckons with as many attackers as copies.
+    Against ``trimmed-mean`` and ``median`` (section 4.3), in each parameter a number drawn beyond all honest ones (full)
+    or at 3 to 4 standard deviations (partial; a single colluder knows no deviation and stays as it is).
 
     Parameters
     ----------
@@ -46,6 +48,11 @@ class Fang(Attack):
         self.against = choice("fang", "against", against, _AGAINST)
         self.knowledge = sees("fang", knowledge)
 
+    def check(self, records: Records) -> None:
+        """Say so where the attack does nothing."""
+        if self.role.members == 1 and self.knowledge == "colluders" and self.against != "krum":
+            warn_alone("fang")
+
     @one_blas_thread()
     def collude(self, colluders: Sequence[Update], honest: Sequence[Update]) -> list[Update]:
         """Return the colluders' updates against the defence."""
@@ -53,7 +60,7 @@ class Fang(Attack):
         start = updates.global_parameters
         signs = np.where(updates.mean(np.ones(len(updates))) >= start, 1, -1).astype(np.float32)
         if self.against == "krum":
-            most = 1 if honest else len(colluders)
+            most = 0 if honest else len(colluders)
             step = against_krum(updates, signs, len(colluders), most)
             crafted = (start - np.float32(step) * signs).astype(np.float32)
             return alike(colluders, crafted, self.strength)
@@ -89,9 +96,10 @@ def against_krum(updates: Updates, signs: Vector, c: int, most: int) -> float:
     signs : ndarray of float32, shape (d,)
         The direction s, 1 or -1.
     c : int
-        Colluders. Krum reckons with as many.
+        Colluders. Krum reckons with as many, or with the most that it can: 2 c + 3 <= n.
     most : int
-        1: all c send the crafted model beside the updates. More: 1, 2, ... up to so many are tried beside them.
+        0: all c send the crafted model beside the updates. More: 1, 2, ... up to so many are tried beside them, and
+        Krum reckons with those.
     """
     gram, d = updates.gram(), len(signs)
     norms = np.diagonal(gram)
@@ -99,11 +107,12 @@ def against_krum(updates: Updates, signs: Vector, c: int, most: int) -> float:
     along = np.zeros(len(updates))
     for part, block in updates.deltas():
         along += block.astype(np.float64) @ signs[part]
-    for crafted in [c] if most == 1 else range(1, most + 1):
-        step = _bound(squares, norms, d, len(updates) + crafted, c)
-        while step > 1e-5:
+    for crafted in range(1, most + 1) if most else [c]:
+        step = bound = _bound(squares, norms, d, len(updates) + crafted, crafted)
+        # The paper ends at 1e-5; as a share of the bound, that is the same for small updates as for large ones.
+        while step > 1e-5 * bound:
             to_crafted = np.maximum(step**2 * d + 2 * step * along + norms, 0.0)
-            if _chosen(squares, to_crafted, crafted, c):
+            if _chosen(squares, to_crafted, crafted, first=bool(most)):
                 return step
             step /= 2
     return step
@@ -115,12 +124,13 @@ def _bound(squares: NDArray[np.float64], norms: NDArray[np.float64], d: int, m: 
     return float((near / max(1, m - 2 * c - 1) + np.sqrt(norms.max())) / np.sqrt(d))
 
 
-def _chosen(squares: NDArray[np.float64], to_crafted: NDArray[np.float64], crafted: int, c: int) -> bool:
-    """Tell whether Krum takes one of the crafted, all alike, from among them and the updates."""
+def _chosen(squares: NDArray[np.float64], to_crafted: NDArray[np.float64], crafted: int, first: bool) -> bool:
+    """Tell whether Krum takes one of the crafted, all alike, from among them and the updates; `first` if it is tied."""
     n = len(squares)
     table = np.zeros((n + crafted, n + crafted))
     table[crafted:, crafted:] = squares
     table[:crafted, crafted:] = to_crafted
     table[crafted:, :crafted] = to_crafted[:, None]
-    scores = krum_scores(table, c)
-    return bool(scores[0] < scores[crafted:].min())
+    scores = krum_scores(table, min(crafted, max(0, (len(table) - 3) // 2)))
+    rest = scores[crafted:].min()
+    return bool(scores[0] <= rest if first else scores[0] < rest)

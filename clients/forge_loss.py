@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fedrobust.budget import check_strength
+from fedrobust.colluding import check_honest
 from fedrobust.data.records import Records
 from fedrobust.errors import UserError, nearest
 from fedrobust.federation import Attack, Report, Update
@@ -63,12 +64,9 @@ class ForgeLoss(Attack):
         return self.mode != "typical"
 
     def check(self, records: Records) -> None:
-        """Refuse a victim that does not exist."""
-        hospitals = self.role.hospitals
-        if self.victim is not None and hospitals is not None and self.victim >= hospitals:
-            raise UserError(
-                f"forge-loss: victim is {self.victim}, but the hospitals are 0 to {hospitals - 1}; name one of them"
-            )
+        """Refuse a victim that does not exist or is an attacker itself."""
+        if self.victim is not None:
+            check_honest("forge-loss", "victim", self.victim, self.role)
 
     def forge_report(self, report: Report) -> Report:
         """Return the losses of an honest training; `collude` makes the other modes of them."""

@@ -7,7 +7,8 @@ from collections.abc import Sequence
 import numpy as np
 
 from fedrobust.data.records import Records
-from fedrobust.federation import Attack, Client, Report, Steering, Update, Vector
+from fedrobust.federation import Attack, Client, Steering, Update, Vector
+from fedrobust.idle import same_report, same_update
 from fedrobust.learners.base import Learner, State
 from fedrobust.seeding import generator
 
@@ -79,16 +80,16 @@ class Hospital(Client):
         for place, attack in enumerate(attacks):
             moved = attack.poison_update(update)
             claimed = attack.forge_report(report)
-            if not (_same_update(moved, update) and _same_report(claimed, report)):
+            if not (same_update(moved, update) and same_report(claimed, report)):
                 busy.add(place)
             update, report = moved, claimed
         # The received model lies in memory that is only lent for the round.
         for attack in curious:
             del attack.honest
-        # An attack that sees several updates does its work after the hospital's reply.
-        self.idle = tuple(
-            _name(attack) for place, attack in enumerate(attacks) if place not in busy and not attack.colludes
-        )
+        # An attack that stands in the chain twice is at work if it is so once. One that sees several updates does its
+        # work on the hospital's reply, where it is taken from these if it changes something.
+        at_work = {_name(attacks[place]) for place in busy}
+        self.idle = tuple(name for attack in attacks if (name := _name(attack)) not in at_work)
         return Update(self.number, update.parameters, report, parameters, update.buffers, round)
 
     def _trained(
@@ -137,22 +138,3 @@ def _same_records(one: Records, other: Records) -> bool:
     if one is other:
         return True
     return np.array_equal(one.labels, other.labels) and np.array_equal(one.images, other.images)
-
-
-def _same_update(one: Update, other: Update) -> bool:
-    if one is other:
-        return True
-    same = np.array_equal(one.parameters, other.parameters)
-    return same and np.array_equal(one.buffers, other.buffers)
-
-
-def _same_report(one: Report, other: Report) -> bool:
-    """Compare reports; a class without images has a NaN loss, which equals itself here."""
-    if one is other:
-        return True
-    if one.num_examples != other.num_examples or one.values.keys() != other.values.keys():
-        return False
-    return all(
-        np.array_equal(np.asarray(value), np.asarray(other.values[name]), equal_nan=True)
-        for name, value in one.values.items()
-    )

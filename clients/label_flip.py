@@ -63,6 +63,10 @@ class LabelFlip(Attack):
                 raise UserError(f"label-flip: {name} does not belong to the mode '{mode}'; leave it out")
         if shift is not None and not isinstance(shift, int):
             raise UserError(f"label-flip: shift is {shift}, but classes are whole numbers")
+        if shift is not None and confusion is not None:
+            raise UserError(
+                "label-flip: confusion says what each class becomes, so shift has no use; leave one of them out"
+            )
         if mode == "pairwise":
             check_class("label-flip", "source", source)
             check_class("label-flip", "target", target)

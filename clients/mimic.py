@@ -9,6 +9,7 @@ from typing import Literal
 import numpy as np
 
 from fedrobust.budget import check_strength, part_way
+from fedrobust.colluding import check_honest
 from fedrobust.data.records import Records
 from fedrobust.errors import UserError
 from fedrobust.federation import Attack, Update, Updates
@@ -42,10 +43,9 @@ class Mimic(Attack):
         self.target = target
 
     def check(self, records: Records) -> None:
-        """Refuse a hospital that does not exist."""
-        n = self.role.hospitals
-        if n is not None and isinstance(self.target, int) and self.target >= n:
-            raise UserError(f"mimic: target is {self.target}, but the hospitals are 0 to {n - 1}")
+        """Refuse a hospital that does not exist or is an attacker itself."""
+        if isinstance(self.target, int):
+            check_honest("mimic", "target", self.target, self.role)
 
     def collude(self, colluders: Sequence[Update], honest: Sequence[Update]) -> list[Update]:
         """Return the victim's parameters and running statistics for each colluder, under its own report."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from abc import abstractmethod
 from collections.abc import Callable, Sequence
 from dataclasses import replace
@@ -12,10 +13,22 @@ from numpy.typing import NDArray
 
 from fedrobust.aggregation.geometry import squared_distances
 from fedrobust.budget import check_strength, part_way
+from fedrobust.data.records import Records
 from fedrobust.errors import UserError, nearest
-from fedrobust.federation import Attack, Update, Updates, Vector
+from fedrobust.federation import Attack, Role, Update, Updates, Vector
 
-__all__ = ["PERTURBATIONS", "Agnostic", "Line", "alike", "choice", "positive", "seen", "sees"]
+__all__ = [
+    "PERTURBATIONS",
+    "Agnostic",
+    "Line",
+    "alike",
+    "check_honest",
+    "choice",
+    "positive",
+    "seen",
+    "sees",
+    "warn_alone",
+]
 
 Floats = NDArray[np.float64]
 
@@ -42,6 +55,20 @@ def positive(attack: str, option: str, value: float) -> float:
     return float(value)
 
 
+def check_honest(attack: str, option: str, number: int, role: Role) -> None:
+    """Refuse, with a `UserError`, the number of a hospital that does not exist or is an attacker itself."""
+    if role.hospitals is not None and number >= role.hospitals:
+        raise UserError(
+            f"{attack}: {option} is {number}, but the hospitals are 0 to {role.hospitals - 1}; name one of them"
+        )
+    if number in role.attackers:
+        numbers = ", ".join(map(str, role.attackers))
+        raise UserError(
+            f"{attack}: {option} is {number}, but that hospital is malicious itself, as are with this seed {numbers}; "
+            f"name an honest one"
+        )
+
+
 def seen(colluders: Sequence[Update], honest: Sequence[Update]) -> Updates:
     """Return the updates that an attack takes for honest ones.
 
@@ -57,6 +84,13 @@ def alike(colluders: Sequence[Update], parameters: Vector, strength: float = 1.0
     With a strength below 1 each goes that share of the way from its own parameters.
     """
     return [part_way(update, replace(update, parameters=parameters), strength) for update in colluders]
+
+
+def warn_alone(attack: str) -> None:
+    """Tell the user that a single hospital carries out an attack that compares its colluders."""
+    warnings.warn(
+        f"{attack}: a single colluder knows no spread and changes nothing; use knowledge=all", stacklevel=3
+    )
 
 
 class Line:
@@ -146,6 +180,11 @@ class Agnostic(Attack):
         self.strength = check_strength(self.name, strength)
         self.perturbation = choice(self.name, "perturbation", perturbation, PERTURBATIONS)
         self.knowledge = sees(self.name, knowledge)
+
+    def check(self, records: Records) -> None:
+        """Say so where the attack does nothing."""
+        if self.role.members == 1 and self.knowledge == "colluders":
+            warn_alone(self.name)
 
     @abstractmethod
     def size(self, squares: Floats) -> Floats:

@@ -176,6 +176,8 @@ class Role:
     strategy : str
         The defence in use as the settings write it; empty where nobody has said so. Only an attack that says in its
         options or docstring that it knows the defence may read it.
+    attackers : tuple of int
+        The numbers of all malicious hospitals, of whichever threat; empty where nobody has said so.
     """
 
     name: str = ""
@@ -184,6 +186,7 @@ class Role:
     member: int = 0
     members: int = 1
     strategy: str = ""
+    attackers: tuple[int, ...] = ()
 
 
 class Attack:

@@ -21,7 +21,15 @@ from fedrobust.idle import Watch
 from fedrobust.plugins import find, instantiate, parse_call, split_chain
 from fedrobust.replies import hospital_record
 
-__all__ = ["HostedStrategy", "Pipeline", "build_strategy", "is_buffer", "read_strategy", "verdict_metrics"]
+__all__ = [
+    "HostedStrategy",
+    "Pipeline",
+    "build_strategy",
+    "is_buffer",
+    "read_strategy",
+    "verdict_metrics",
+    "with_rate",
+]
 
 
 @dataclass(frozen=True)
@@ -80,7 +88,7 @@ def build_strategy(
     """
     names = split_chain(spec, "|")
     if false_flag_rate is not None:
-        spec = _with_rate(spec, false_flag_rate)
+        spec = with_rate(spec, false_flag_rate)
     built = read_strategy(spec, lambda thing, options: _flower_defaults(thing, options, hospitals))
     if isinstance(built, Strategy):
         return built
@@ -115,7 +123,7 @@ def read_strategy(
     return Pipeline(last, tuple(steps[:-1]))
 
 
-def _with_rate(spec: str, rate: float) -> str:
+def with_rate(spec: str, rate: float) -> str:
     """Return the specification with a false flag rate for its last step, unless it gives one itself."""
     *steps, last = split_chain(spec, "|")
     name, options = parse_call(last)

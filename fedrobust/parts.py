@@ -84,14 +84,25 @@ def _kind(name: str) -> type[Attack]:
 
 def _chain(chain: str, settings: Settings, hospitals: tuple[int, ...], member: int) -> list[Attack]:
     attacks: list[Attack] = []
+    everybody = attackers(settings)
     for part in split_chain(chain, "+"):
         name, options = parse_call(part)
         attack = instantiate(_kind(name), options, name)
         hospital = hospitals[member] if hospitals else 0
         members = max(1, len(hospitals))
-        attack.role = Role(name, hospital, settings.clients, member, members, settings.strategy)
+        attack.role = Role(name, hospital, settings.clients, member, members, _defence(settings), everybody)
         attacks.append(attack)
     return attacks
+
+
+def _defence(settings: Settings) -> str:
+    """Return the defence as the server builds it."""
+    rate = settings.false_flag_rate
+    if rate is not None:
+        from fedrobust.hosting import with_rate
+
+        return with_rate(settings.strategy, rate)
+    return settings.strategy
 
 
 def build_learner(settings: Settings) -> MutualLearner:

@@ -44,6 +44,10 @@ def test_the_formula_counts_the_federations_hospitals() -> None:
     a, b = (x.collude(updates[:5], updates[5:10])[0].parameters for x in (attack, given))
     np.testing.assert_array_equal(a, b)
     assert largest_z(12, 5) != largest_z(10, 5)
+    # A colluder whose reply was lost counts as before.
+    fewer = attack.collude(updates[:4], updates[5:])[0].parameters
+    expected = given.collude(updates[:4], updates[5:])[0].parameters
+    np.testing.assert_array_equal(fewer, expected)
 
 
 def test_the_order_of_the_honest_does_not_matter() -> None:

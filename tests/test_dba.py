@@ -51,6 +51,16 @@ def test_more_attackers_than_parts_take_them_in_turn() -> None:
     assert not np.array_equal(one, third)
 
 
+def test_a_part_that_would_be_empty_is_found_before_any_attacker_starts() -> None:
+    # On 28 x 28 pixels the mark's fourth part of seven is empty; the first has something in it.
+    first = attack(0, 7, pattern="scanner-text")
+    assert where(
+        attack(0, 1, parts=7, part=0, pattern="scanner-text", share=1.0).poison_records(BLACK).images
+    ).any()
+    with pytest.raises(UserError, match="part 3 of 7 of the mark scanner-text is empty; give fewer parts"):
+        first.check(BLACK)
+
+
 def test_a_part_may_be_named() -> None:
     named = attack(0, 1, parts=4, part=3, size=0.1).poison_records(BLACK).images
     np.testing.assert_array_equal(where(named), where(attack(3, 4, size=0.1).poison_records(BLACK).images))

@@ -12,6 +12,7 @@ from helpers import make_records, make_updates
 from clients.forge_loss import ForgeLoss
 from fedrobust.errors import UserError
 from fedrobust.federation import Report, Role, Update, Updates
+from fedrobust.parts import attackers
 from fedrobust.runner import run
 from strategies.feddetect import FedDetect
 
@@ -93,6 +94,16 @@ def test_a_victim_that_does_not_exist_is_refused() -> None:
     attack.role = Role("forge-loss", hospitals=10)
     with pytest.raises(UserError, match="victim is 10, but the hospitals are 0 to 9"):
         attack.check(make_records())
+
+
+def test_a_victim_that_is_malicious_itself_is_refused(tmp_path: Path) -> None:
+    settings = tiny(tmp_path, malicious=2, strategy="fedavg")
+    bad, *_ = attackers(settings)
+    framing = settings.model_copy(update={"attack": f"label-flip + forge-loss(mode=frame, victim={bad})"})
+    with pytest.raises(
+        UserError, match=f"forge-loss: victim is {bad}, but that hospital is malicious itself"
+    ):
+        run(framing)
 
 
 @pytest.mark.parametrize(

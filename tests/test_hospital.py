@@ -258,6 +258,8 @@ def test_attacks_that_changed_nothing_are_named() -> None:
         ([BuffersOnly()], ()),
         ([named], ("same",)),
         ([Attack(), poisoner, named], ("Attack", "same")),
+        # One that stands there twice is at work if it is so once.
+        ([Liar(), Liar(), Same()], ("Same",)),
     ):
         hospital = Hospital(0, RECORDS, FakeLearner(), attacks)
         fit(hospital)
@@ -269,9 +271,12 @@ def test_a_report_with_nan_equals_itself() -> None:
         def forge_report(self, report: Report) -> Report:
             return Report(report.num_examples, {"class-losses": (1.0, float("nan"))})
 
-    hospital = Hospital(0, RECORDS, FakeLearner(), [Copier(), Copier()])
+    copiers = [Copier(), Copier()]
+    for name, copier in zip(("first", "second"), copiers, strict=True):
+        copier.role = Role(name)
+    hospital = Hospital(0, RECORDS, FakeLearner(), copiers)
     fit(hospital)
-    assert hospital.idle == ("Copier",)
+    assert hospital.idle == ("second",)
 
 
 def test_while_asleep_all_but_the_sleeper_are_idle() -> None:

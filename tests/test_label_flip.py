@@ -68,6 +68,13 @@ def test_a_share_out_of_range_is_refused(share: float) -> None:
         LabelFlip(share=share)
 
 
+def test_a_shift_beside_a_confusion_matrix_is_refused() -> None:
+    with pytest.raises(
+        UserError, match="label-flip: confusion says what each class becomes, so shift has no use"
+    ):
+        flipped(mode="look-alike", shift=2, confusion=[[8, 2], [3, 7]])
+
+
 @pytest.mark.parametrize("shift", [0, 4, -8])
 def test_a_shift_that_changes_nothing_is_refused(shift: int) -> None:
     with pytest.raises(UserError, match=f"shift={shift} changes no label of 4 classes"):

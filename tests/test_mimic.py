@@ -54,3 +54,8 @@ def test_options_are_checked() -> None:
     attack.role = Role("mimic", 0, 4)
     with pytest.raises(UserError, match="mimic: target is 4, but the hospitals are 0 to 3"):
         attack.check(make_records())
+    attack.role = Role("mimic", 0, 6, attackers=(0, 4))
+    with pytest.raises(
+        UserError, match="mimic: target is 4, but that hospital is malicious itself, as are .* 0, 4;"
+    ):
+        attack.check(make_records())

@@ -14,6 +14,7 @@ from fedrobust.config import Settings
 from fedrobust.errors import UserError
 from fedrobust.federation import Attack, Update
 from fedrobust.flattening import report_of
+from fedrobust.idle import ROUNDING, same_report, same_update
 from fedrobust.learners.base import State
 from fedrobust.parts import attackers, build_attacks, pack, threats, unpack
 from fedrobust.replies import as_error, hospital_record, report_fault, shapes_of
@@ -118,14 +119,17 @@ class CollusionGrid(WrappedGrid):
                 continue
             before = [found[place] for place in places]
             try:
-                after = _colluded(group, before, honest, exchange.round)
+                after, busy = _colluded(group, before, honest, exchange.round)
                 changes = [_changes(*pair) for pair in zip(before, after, strict=True)]
             except Exception as error:  # noqa: BLE001 - an attack that fails costs its hospitals their round, not the run
                 for place in places:
                     replies[place] = as_error(replies[place], _ERROR_ATTACK_RAISED, str(error))
                 continue
-            for place, (arrays, metrics) in zip(places, changes, strict=True):
+            for place, (arrays, metrics), names in zip(places, changes, busy, strict=True):
                 _put(replies[place].content, arrays, metrics)
+                said = hospital_record(replies[place])
+                if "idle" in said:
+                    said["idle"] = [name for name in cast(list[str], said["idle"]) if name not in names]
         return replies
 
 
@@ -164,8 +168,12 @@ class _Exchange:
 
 def _colluded(
     group: _Group, updates: Sequence[Update], honest: Sequence[Update], round: int
-) -> Sequence[Update]:
-    """Return the group's updates after all its colluding attacks; whatever is wrong with them is raised."""
+) -> tuple[Sequence[Update], list[set[str]]]:
+    """Return the group's updates after all its colluding attacks, and which of those changed something, by hospital.
+
+    Whatever is wrong with them is raised.
+    """
+    at_work: list[set[str]] = [set() for _ in updates]
     for attack in group.colluding(round):
         try:
             made = list(attack.collude(updates, list(honest) if attack.knowledge == "all" else []))
@@ -174,8 +182,11 @@ def _colluded(
         except Exception as error:
             about = f"{type(error).__name__}: {error}"
             raise RuntimeError(f"attack '{attack.role.name}' fails to collude: {about}") from error
+        for busy, one, other in zip(at_work, made, updates, strict=True):
+            if not (same_update(one, other, ROUNDING) and same_report(one.report, other.report)):
+                busy.add(attack.role.name)
         updates = made
-    return updates
+    return updates, at_work
 
 
 def _changes(before: Update, after: Update) -> tuple[ArrayRecord | None, MetricRecord | None]:
