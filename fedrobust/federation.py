@@ -126,6 +126,14 @@ class Defence:
             return updates.global_parameters.copy(), verdict
         return updates.mean(verdict.weight), verdict
 
+    def combine_buffers(self, updates: Updates) -> Vector | None:
+        """Return the new running statistics, shape (b,); None for their mean with the verdict's weights.
+
+        For a rule that gives weight to all and yet withstands some of them. Called where there are running statistics,
+        with the updates as they came: steps before the defence do not reach it.
+        """
+        return None
+
     def state(self) -> dict[str, Any]:
         """Return what must survive a restart, as plain JSON values."""
         return {}

@@ -59,9 +59,17 @@ class Pipeline:
         if watch is not None:
             watch.rule(self.defence, updates, parameters, verdict)
         traced = updates.trace(verdict).checked(len(given))
+        return parameters, self._buffers(given, traced), traced
+
+    def _buffers(self, given: Updates, traced: Verdict) -> Vector:
         weight = cast("np.ndarray[Any, Any]", traced.weight)
-        buffers = given.mean_buffers(weight) if weight.any() else given[0].global_buffers
-        return parameters, buffers, traced
+        if not weight.any():
+            return cast(Vector, given[0].global_buffers)
+        # The hospitals' own: a step that mixes updates does not look at these, and would mix a forged one into all.
+        own = self.defence.combine_buffers(given) if len(given[0].buffers) else None
+        if own is None:
+            return given.mean_buffers(weight)
+        return cast(Vector, np.asarray(own, np.float32))
 
 
 def build_strategy(
@@ -211,7 +219,11 @@ class HostedStrategy(Strategy):
         parameters, buffers, self.verdict = pipeline.aggregate(given, self.watch)
         self.nodes = given.nodes
         metrics = verdict_metrics(self.verdict, self.nodes)
-        metrics["loss"] = float(np.mean(given.reported("loss")))
+        losses = given.reported("loss")
+        # One hospital that claims no number leaves the others' mean.
+        metrics["loss"] = (
+            float(np.mean(losses[np.isfinite(losses)])) if np.isfinite(losses).any() else float("nan")
+        )
         return to_arrays(parameters, buffers, self._global), metrics
 
     def configure_evaluate(
@@ -252,6 +264,6 @@ def _to_updates(replies: Sequence[Message], base: ArrayRecord, server_round: int
         arrays = next(iter(records_in(reply.content, ArrayRecord).values()))
         metrics = next(iter(records_in(reply.content, MetricRecord).values()))
         node = int(cast(int, hospital_record(reply).get("partition-id", position)))
-        trained, buffers = flat(arrays, buffers=False), flat(arrays, buffers=True)
+        trained, buffers = (flat(arrays, buffers=kind, like=base) for kind in (False, True))
         updates.append(Update(node, trained, report_of(metrics), start, buffers, server_round, statistics))
     return updates

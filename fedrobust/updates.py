@@ -27,6 +27,9 @@ CHUNK = 1 << 16
 #: Columns where one row at a time is in use: fewer, longer calls.
 ROWS = 1 << 17
 
+#: From this coefficient on a combination is summed from the differences.
+LARGE = 1e3
+
 
 @dataclass(frozen=True)
 class Report:
@@ -294,10 +297,24 @@ class Updates(Sequence[Update]):
             Need not sum to 1: what is missing keeps the global parameters.
         """
         c = np.asarray(coefficients, np.float64)
+        if np.abs(c).max() > LARGE:
+            return self._moved(c)
         rest = 1.0 - c.sum()
         # Rounding of a sum of 1 is no share of the global parameters.
         vectors = [self.global_parameters, *(update.parameters for update in self._updates)]
         return self._sum(vectors, [rest if abs(rest) > 1e-12 else 0.0, *c])
+
+    def _moved(self, c: NDArray[np.float64]) -> Vector:
+        """Return the same from the differences: sum_i c_i p_i and the rest's share of the model would cancel to noise."""
+        result = np.empty(self.dimension, np.float32)
+        used = np.flatnonzero(c)
+
+        def work(part: slice) -> None:
+            base = self.global_parameters[part].astype(np.float64)
+            result[part] = base + sum(c[i] * (self._updates[i].parameters[part] - base) for i in used)
+
+        each_part(self.dimension, CHUNK, work)
+        return result
 
     def mean_buffers(self, weight: ArrayLike) -> Vector:
         """Return the weighted mean of the buffers, shape (b,)."""

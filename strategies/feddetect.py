@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from typing import Any, ClassVar
 
 import numpy as np
 
+from fedrobust.aggregation.geometry import whole
 from fedrobust.errors import UserError
 from fedrobust.federation import Defence, Updates, Verdict
 
@@ -37,10 +39,8 @@ class FedDetect(Defence):
         """Check the options."""
         if not 0 < decay <= 1:
             raise UserError(f"feddetect: decay is {decay}, but must lie in (0, 1]")
-        if warm_up < 0:
-            raise UserError(f"feddetect: warm_up is {warm_up}, but a number of rounds is not negative")
         self.decay = decay
-        self.warm_up = warm_up
+        self.warm_up = whole("feddetect", "warm_up", warm_up)
         self._factors: dict[int, float] = {}
         self._counts: dict[int, int] = {}
 
@@ -62,7 +62,11 @@ class FedDetect(Defence):
             for node in np.array(updates.nodes)[flagged].tolist():
                 self._counts[node] += 1
                 self._factors[node] *= self.decay ** self._counts[node]
-        # Scaling each round, as the authors do, or once on use is the same.
+        # Scaling to a sum of 1 in each round, as the authors do, or once on use is the same; only that none may vanish.
+        # A power of two changes no bits.
+        if largest := max(self._factors.values()):
+            halvings = 1 - math.frexp(largest)[1]
+            self._factors = {node: math.ldexp(factor, halvings) for node, factor in self._factors.items()}
         factors = np.array([self._factors[node] for node in updates.nodes])
         weight = factors / factors.sum() if factors.any() else np.full(len(factors), 1 / len(factors))
         why = [

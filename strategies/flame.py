@@ -42,7 +42,8 @@ class Flame(Defence):
         norms = np.sqrt(np.maximum(np.diagonal(gram), 0.0))
         distances = 1.0 - cosines(gram)
         np.fill_diagonal(distances, 0.0)
-        admitted = _majority(distances)
+        # Rounded, so that equal updates are equally far apart.
+        admitted = _majority(np.round(distances, 9))
         median = float(np.median(norms))
         factor = np.minimum(1.0, np.divide(median, norms, out=np.ones(n), where=norms > 0)) * admitted
         result = updates.combination(factor / admitted.sum())

@@ -27,11 +27,11 @@ class FLDetector(Defence):
 
     Equation 2 and algorithms 1 to 3: an update is predicted as the hospital's last one plus an L-BFGS
     estimate of the integrated Hessian times the global model's last step; the score is the distance to the
-    prediction, scaled to sum to 1 over the hospitals, averaged over `window` rounds. If the gap statistic
-    finds more than one cluster of scores, the higher of two is flagged and weighs nothing. The paper then
-    starts training anew without them; here it goes on, and each round judges afresh. Nobody is flagged before
-    `window` rounds are scored; scoring begins in round 3. Updates are remembered as sketches
-    (`fedrobust.aggregation.sketch`), exact up to 16384 parameters. O(n d).
+    prediction, scaled to mean 1 over the hospitals that replied (in the paper to sum 1, which is the same where
+    all do), averaged over `window` rounds. If the gap statistic finds more than one cluster of scores, the higher
+    of two is flagged and weighs nothing. The paper then starts training anew without them; here it goes on, and
+    each round judges afresh. Nobody is flagged before `window` rounds are scored; scoring begins in round 3. Updates
+    are remembered as sketches (`fedrobust.aggregation.sketch`), exact up to 16384 parameters. O(n d).
 
     Parameters
     ----------
@@ -71,9 +71,10 @@ class FLDetector(Defence):
         known = [place for place, node in enumerate(nodes) if node in self._last]
         change = _hessian_product(np.array(self._steps), np.array(self._changes), step)
         errors = np.array([np.linalg.norm(self._last[nodes[k]] + change - now[k]) for k in known])
-        total = errors.sum() or 1.0
+        # Mean 1 in place of sum 1, so that a round in which few replied weighs no more on those than any other.
+        usual = errors.mean() or 1.0
         for k, error in zip(known, errors, strict=True):
-            self._scores[nodes[k]] = [*self._scores.get(nodes[k], []), float(error / total)][-self.window :]
+            self._scores[nodes[k]] = [*self._scores.get(nodes[k], []), float(error / usual)][-self.window :]
 
     def _remember(self, nodes: tuple[int, ...], now: Floats, model: Floats, mean: Floats) -> None:
         if self._model is not None and self._mean is not None and np.any(model != self._model):

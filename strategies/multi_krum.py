@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from fedrobust.aggregation.geometry import Assumed, krum_scores, squared_distances, whole
+from fedrobust.errors import UserError
 from fedrobust.federation import Defence, Updates, Verdict
 
 __all__ = ["MultiKrum"]
@@ -31,8 +32,12 @@ class MultiKrum(Defence):
         self.m = None if m is None else whole("multi-krum", "m", m, 1)
 
     def check(self, hospitals: int) -> None:
-        """Refuse an f for which the rule has no neighbours to go by."""
+        """Refuse an f for which the rule has no neighbours to go by, and an m that leaves nobody out."""
         self._f.check(hospitals)
+        if self.m is not None and self.m > hospitals:
+            raise UserError(
+                f"multi-krum: m={self.m} updates cannot be kept of {hospitals} hospitals; give m={hospitals} or less"
+            )
 
     def weigh(self, updates: Updates) -> Verdict:
         """Return weight 1 for the chosen updates, 0 for the others."""

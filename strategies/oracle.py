@@ -33,6 +33,11 @@ class Oracle(Defence):
             )
         self.malicious = frozenset(malicious)
 
+    def check(self, hospitals: int) -> None:
+        """Refuse a hospital that does not exist."""
+        if lost := sorted(number for number in self.malicious if not 0 <= number < hospitals):
+            raise UserError(f"oracle: there is no hospital {lost[0]}; they are 0 to {hospitals - 1}")
+
     def weigh(self, updates: Updates) -> Verdict:
         """Return the claimed numbers of images as weights, 0 for the malicious."""
         out = np.array([node in self.malicious for node in updates.nodes])

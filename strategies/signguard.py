@@ -78,6 +78,9 @@ class SignGuard(Defence):
             )
             for u, a, k in zip(usual, alike, kept, strict=True)
         ]
+        if len(kept) < 4:
+            # Mean shift's bandwidth is the distance to the nearer half, which of so few is each itself.
+            why = [words or f"only {len(kept)} replied: too few to compare signs" for words in why]
         return updates.combination(factor / max(1, kept.sum())), Verdict(factor, score, ~kept, why)
 
     def _features(self, updates: Updates, gram: Floats, median: float) -> Floats:

@@ -14,8 +14,8 @@ __all__ = ["TrimmedMean"]
 class TrimmedMean(Defence):
     """Averages every parameter without its f largest and f smallest values (Yin et al., ICML 2018).
 
-    Algorithm 1, option II, of the paper, with f for beta times n. O(n log^2 n) a parameter; judges no
-    hospital.
+    Algorithm 1, option II, of the paper, with f for beta times n; so of running statistics. O(n log^2 n) a parameter;
+    judges no hospital.
 
     Parameters
     ----------
@@ -44,3 +44,10 @@ class TrimmedMean(Defence):
             return np.asarray(total / len(kept), np.float32)
 
         return updates.by_coordinate(rule), Verdict(np.ones(n), why=note)
+
+    def combine_buffers(self, updates: Updates) -> Vector:
+        """Return the coordinate-wise trimmed mean of the running statistics."""
+        n = len(updates)
+        f, _ = self._f.at(n)
+        rows = np.sort([update.buffers for update in updates], axis=0)[f : n - f]
+        return np.asarray(np.mean(rows, axis=0, dtype=np.float64))

@@ -3,15 +3,21 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from federations import tiny
+from flwr.app import Array, ArrayRecord
 
 from fedrobust import Settings, UserError, run
 from fedrobust.cli import main
-from fedrobust.results.folder import final_folder
+from fedrobust.federation import Defence
+from fedrobust.hosting import HostedStrategy
+from fedrobust.results.checkpoint import load_checkpoint, save_checkpoint
+from fedrobust.results.folder import RunFolder, final_folder
 
 NAMES = ("rounds.jsonl", "verdicts.jsonl", "reports.jsonl", "evaluation.json", "model.safetensors")
 
@@ -129,3 +135,39 @@ def test_changed_data_are_noticed(tmp_path: Path) -> None:
     manifest.write_text(manifest.read_text().replace(digest, "0" * 64))
     with pytest.raises(UserError, match="data have changed"):
         run(settings, resume=True)
+
+
+class Large(Defence):
+    """Keeps more than the head of a safetensors file may hold."""
+
+    kept = ""
+
+    def state(self) -> dict[str, Any]:
+        return {"text": self.kept}
+
+    def load_state(self, state: Mapping[str, Any]) -> None:
+        self.kept = state["text"]
+
+
+@pytest.mark.parametrize("size", [3, 101 << 20])
+def test_a_defence_may_keep_as_much_as_it_likes(tmp_path: Path, size: int) -> None:
+    folder, arrays = RunFolder(tiny(tmp_path)), ArrayRecord({"a": Array(np.ones(3, np.float32))})
+    saved, loaded = Large(), Large()
+    saved.kept = "a" * size
+    for name in ("rounds.jsonl", "verdicts.jsonl"):
+        folder.append(name, {"round": 1})
+    save_checkpoint(folder, 1, arrays, HostedStrategy(saved))
+    checkpoint = load_checkpoint(folder, HostedStrategy(loaded))
+    assert checkpoint is not None and len(checkpoint.rounds) == 1
+    assert loaded.kept == saved.kept
+    assert list(checkpoint.arrays) == ["a"]
+
+
+def test_a_state_in_its_old_place_is_found(tmp_path: Path) -> None:
+    folder, loaded = RunFolder(tiny(tmp_path)), Large()
+    for name in ("rounds.jsonl", "verdicts.jsonl"):
+        folder.append(name, {"round": 1})
+    said = {"round": 1, "defence": {"text": "old"}}
+    folder.write_tensors("checkpoint.safetensors", {"model/a": np.ones(3, np.float32)}, said)
+    assert load_checkpoint(folder, HostedStrategy(loaded)) is not None
+    assert loaded.kept == "old"

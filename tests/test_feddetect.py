@@ -11,6 +11,7 @@ from sklearn.ensemble import IsolationForest
 
 from fedrobust.errors import UserError
 from fedrobust.federation import Verdict
+from strategies import feddetect
 from strategies.feddetect import FedDetect
 
 #: Two losses that the forest singles out, and two between them: as many outliers as half of the hospitals.
@@ -248,6 +249,24 @@ def test_weights_that_decay_to_nothing_do_not_end_the_run() -> None:
         assert np.isfinite(weight).all() and (weight >= 0).all()
 
 
+def test_after_hundreds_of_flags_the_weights_are_still_the_authors(monkeypatch: pytest.MonkeyPatch) -> None:
+    # In place of the forest, which takes its time: the highest loss.
+    monkeypatch.setattr(feddetect, "_outliers", lambda losses: (losses, losses == losses.max()))
+    # One hospital at a time is flagged, with every power of the decay; in the authors' rule each round scales to a sum of 1.
+    rng = np.random.default_rng(0)
+    defence, wanted, counts = FedDetect(decay=0.5, warm_up=0), np.full(5, 0.2), np.zeros(5, int)
+    for number in range(1, 401):
+        losses = [1.0, 1.01, 0.99, 1.02, 1.0]
+        losses[rng.integers(5)] = 9.0
+        verdict = defence.weigh(reporting(losses, number))
+        out = np.asarray(verdict.flagged)
+        counts += out
+        wanted[out] *= 0.5 ** counts[out]
+        wanted /= wanted.sum()
+        np.testing.assert_allclose(verdict.weight, wanted, rtol=1e-9, atol=1e-300)
+    assert counts.min() > 45 and np.asarray(verdict.weight).max() > 0.5
+
+
 @pytest.mark.parametrize(
     ("options", "words"),
     [
@@ -255,6 +274,7 @@ def test_weights_that_decay_to_nothing_do_not_end_the_run() -> None:
         ({"decay": 1.1}, "decay"),
         ({"decay": float("nan")}, "decay"),
         ({"warm_up": -1}, "warm_up"),
+        ({"warm_up": 1.5}, "warm_up"),
     ],
 )
 def test_options_out_of_range_are_refused(options: dict[str, float], words: str) -> None:

@@ -58,3 +58,11 @@ def test_noise_follows_the_median_length() -> None:
 def test_equal_heights_join_together() -> None:
     distances = np.ones((4, 4)) - np.eye(4)
     assert _majority(distances).all()
+
+
+@pytest.mark.parametrize("n", [5, 11, 12, 20])
+@pytest.mark.parametrize("d", [5000, 70_000])
+def test_of_equal_updates_none_is_flagged(n: int, d: int) -> None:
+    (first, *_) = updates = make_updates(n, d)
+    same = Updates([u.with_delta(first.delta) for u in updates])
+    assert not np.any(Flame().combine(same)[1].flagged)

@@ -122,3 +122,22 @@ def test_a_senseless_share_is_refused(share: object) -> None:
 def test_without_images_it_says_what_it_needs() -> None:
     with pytest.raises(UserError, match="FLTrust needs labelled images"):
         FLTrust().combine(make_updates())
+
+
+@pytest.mark.parametrize("size", [1e-3, 1e-8, 1e-12, 1e-25, 1e-40])
+def test_a_tiny_update_counts_by_its_direction_and_harms_no_parameter(size: float) -> None:
+    updates = make_updates(9, 300, seed=4)
+    target = np.random.default_rng(103).standard_normal(300)
+    # A parameter that is 0, so that a difference as small as that can be sent at all.
+    base = updates.global_parameters.copy()
+    base[7] = 0
+    updates = Updates([replace(u, parameters=base + u.delta, global_parameters=base) for u in updates])
+    own = own_update(updates, target)
+    tiny = base.copy()
+    tiny[7] = np.float32(size) * np.sign(own[7])
+    updates = Updates([replace(updates[0], parameters=tiny), *updates[1:]])
+    found = rule(target).combine(updates)[0].astype(np.float64) - base
+    x = differences(updates)
+    # The definition is scale-free in each update.
+    x[0] = np.sign(own[7]) * (np.arange(300) == 7)
+    np.testing.assert_allclose(found, fltrust(x, own), atol=2e-6)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
@@ -25,10 +26,17 @@ MODEL = {
 }
 
 
-def one_round(strategy: Strategy, hospitals: int = 5) -> dict[str, np.ndarray]:
+Behaviour = Callable[[dict[str, np.ndarray], int], Any]
+
+
+def one_round(
+    strategy: Strategy, hospitals: int = 5, instead: Mapping[int, Behaviour] | None = None
+) -> dict[str, np.ndarray]:
     """Run one round in which every hospital adds noise of its own and claims 10 * (1 + number) images."""
 
     def behaviour(arrays: dict[str, np.ndarray], number: int) -> Any:
+        if instead and number in instead:
+            return instead[number](arrays, number)
         draw = np.random.default_rng(number)
         moved = {
             name: value + draw.standard_normal(value.shape).astype(np.float32)
@@ -85,6 +93,63 @@ def test_running_statistics_follow_the_weights() -> None:
     got = one_round(HostedStrategy(OnlyTwo()))
     for name, value in expected.items():
         np.testing.assert_allclose(got[name], value, rtol=1e-6)
+
+
+def at_minus_1000(arrays: dict[str, np.ndarray], number: int) -> Any:
+    """Leave the parameters, and forge the running statistics."""
+    return {n: v - np.float32(1000) if "running" in n else v for n, v in arrays.items()}, {}
+
+
+@pytest.mark.parametrize("spec", ["median", "trimmed-mean(f=1)", "nnm(f=1) | median"])
+def test_one_hospital_s_running_statistics_do_not_carry_a_rule_that_takes_each_number_by_itself(
+    spec: str,
+) -> None:
+    honest = one_round(build_strategy(spec, 5))["norm.running_mean"]
+    forged = one_round(build_strategy(spec, 5), instead={3: at_minus_1000})["norm.running_mean"]
+    assert np.abs(forged - honest).max() < 5
+    carried = one_round(HostedStrategy(FedAvg()), instead={3: at_minus_1000})["norm.running_mean"]
+    assert np.abs(carried).min() > 50
+
+
+def test_the_median_of_running_statistics_is_that_of_each() -> None:
+    drawn = [np.random.default_rng(number) for number in range(5)]
+    rows = [{n: d.standard_normal(v.shape) for n, v in MODEL.items() if v.dtype.kind == "f"} for d in drawn]
+    sent = np.array([row["norm.running_mean"] for row in rows])
+    for spec, wanted in (
+        ("median", np.median(sent, axis=0)),
+        ("trimmed-mean(f=1)", np.sort(sent, axis=0)[1:4].mean(axis=0)),
+    ):
+        np.testing.assert_allclose(one_round(build_strategy(spec, 5))["norm.running_mean"], wanted, rtol=1e-5)
+
+
+def test_numbers_of_another_type_are_numbers() -> None:
+    def whole(arrays: dict[str, np.ndarray], number: int) -> Any:
+        return {n: np.asarray(v + 1).astype(np.int64) for n, v in arrays.items()}, {"num-examples": 20}
+
+    seen: list[Updates] = []
+
+    class Look(Defence):
+        def weigh(self, updates: Updates) -> Verdict:
+            seen.append(updates)
+            return Verdict(np.ones(len(updates)))
+
+    one_round(HostedStrategy(Look()), instead={1: whole})
+    np.testing.assert_array_equal(seen[0][1].parameters, [1, 2, 3, 4, 5, 6, 1, 1])
+    np.testing.assert_array_equal(seen[0][1].buffers, [1, 1, 1])
+
+
+def test_a_claimed_loss_that_is_no_number_leaves_the_others_mean() -> None:
+    strategy = HostedStrategy(FedAvg())
+    said: list[Any] = []
+    aggregate = strategy.aggregate_train
+
+    def keep(number: int, replies: Any) -> Any:
+        said.append(aggregate(number, replies))
+        return said[-1]
+
+    strategy.aggregate_train = keep  # type: ignore[method-assign]
+    one_round(strategy, instead={0: lambda arrays, number: (arrays, {"loss": float("nan")})})
+    assert said[0][1]["loss"] == 1.0
 
 
 def test_no_weight_at_all_keeps_the_model() -> None:

@@ -7,6 +7,7 @@ import pytest
 from helpers import make_updates
 from references import krum_scores, stacked
 
+from fedrobust.errors import UserError
 from fedrobust.federation import Updates
 from strategies.krum import Krum
 from strategies.multi_krum import MultiKrum
@@ -39,3 +40,9 @@ def test_of_equal_scores_the_lower_numbers_stay() -> None:
     update = make_updates(1, 50)[0]
     updates = Updates([replace(update, node=node) for node in range(9)])
     assert list(np.flatnonzero(MultiKrum(f=3).combine(updates)[1].weight)) == [0, 1, 2, 3, 4, 5]
+
+
+def test_no_more_updates_can_be_kept_than_there_are() -> None:
+    with pytest.raises(UserError, match="multi-krum: m=50 updates cannot be kept of 10 hospitals"):
+        MultiKrum(m=50).check(10)
+    MultiKrum(m=10).check(10)

@@ -23,3 +23,9 @@ def test_it_is_fedavg_over_the_others() -> None:
 def test_numbers_only() -> None:
     with pytest.raises(UserError, match="malicious"):
         Oracle(malicious=["a"])  # type: ignore[list-item]
+
+
+def test_a_hospital_that_does_not_exist_is_refused() -> None:
+    with pytest.raises(UserError, match="oracle: there is no hospital 10; they are 0 to 9"):
+        Oracle(malicious=[3, 10]).check(10)
+    Oracle(malicious=[0, 9]).check(10)

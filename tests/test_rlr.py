@@ -5,6 +5,7 @@ import pytest
 from helpers import make_updates
 from references import differences
 
+from fedrobust.errors import UserError
 from fedrobust.federation import Updates
 from strategies.rlr import RobustLearningRate
 
@@ -35,3 +36,17 @@ def test_a_zero_has_no_sign() -> None:
     agreed = RobustLearningRate(threshold=2).combine(updates)[0] - base.global_parameters
     turned = RobustLearningRate(threshold=3).combine(updates)[0] - base.global_parameters
     np.testing.assert_allclose([agreed[0], turned[0]], [1 / 3, -1 / 3], atol=1e-6)
+
+
+def test_a_threshold_beyond_the_hospitals_is_refused() -> None:
+    with pytest.raises(UserError, match="rlr: threshold=11 is more than the 10 hospitals"):
+        RobustLearningRate(threshold=11).check(10)
+    RobustLearningRate(threshold=10).check(10)
+
+
+def test_where_few_reply_all_of_them_have_to_agree() -> None:
+    base = make_updates(3, 2)
+    updates = Updates([u.with_delta([0.5, 0.5 if u.node else -0.1]) for u in base])
+    found, verdict = RobustLearningRate(threshold=4).combine(updates)
+    np.testing.assert_allclose(found - base.global_parameters, [0.5, -0.3], atol=1e-6)
+    assert verdict.why == ["only 3 replied: threshold=3 instead of 4"] * 3

@@ -21,7 +21,7 @@ __all__ = ["Checkpoint", "load_checkpoint", "save_checkpoint", "settings_of"]
 
 FILE = "checkpoint.safetensors"
 
-_MODEL, _STRATEGY = "model/", "strategy/"
+_MODEL, _STRATEGY, _DEFENCE = "model/", "strategy/", "defence"
 
 
 @dataclass(frozen=True)
@@ -44,16 +44,17 @@ class Checkpoint:
 def save_checkpoint(folder: RunFolder, number: int, arrays: ArrayRecord, strategy: Strategy) -> None:
     """Write the state after a whole round, in one file, so that it is never half of one round and half of another."""
     tensors = {_MODEL + name: array.numpy() for name, array in arrays.items()}
-    said: dict[str, Any] = {"round": number}
     if isinstance(strategy, HostedStrategy):
-        said["defence"] = strategy.defence.state()
+        # Not beside the round's number: the file's head is bounded, and a rule may keep a vector as long as the model.
+        text = json.dumps(strategy.defence.state()).encode()
+        tensors[_DEFENCE] = np.frombuffer(text, np.uint8)
     else:
         tensors |= {
             f"{_STRATEGY}{attribute}/{name}": value
             for attribute, table in _tables(strategy).items()
             for name, value in table.items()
         }
-    folder.write_tensors(FILE, tensors, said)
+    folder.write_tensors(FILE, tensors, {"round": number})
 
 
 def load_checkpoint(folder: RunFolder, strategy: Strategy) -> Checkpoint | None:
@@ -84,7 +85,9 @@ def load_checkpoint(folder: RunFolder, strategy: Strategy) -> Checkpoint | None:
     except (SafetensorError, OSError, KeyError, ValueError) as error:
         raise UserError(f"{path}: the checkpoint cannot be read ({error}); run without --resume") from None
     if isinstance(strategy, HostedStrategy):
-        strategy.defence.load_state(said.get("defence", {}))
+        # Runs begun before it had a place of its own have it beside the round's number.
+        kept = json.loads(tensors[_DEFENCE].tobytes()) if _DEFENCE in tensors else said.get("defence", {})
+        strategy.defence.load_state(kept)
     else:
         _load_tables(strategy, tensors)
     model = {n.removeprefix(_MODEL): Array(np.array(v)) for n, v in tensors.items() if n.startswith(_MODEL)}
