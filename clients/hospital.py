@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 
 from fedrobust.data.records import Records
 from fedrobust.federation import Attack, Client, Steering, Update, Vector
-from fedrobust.idle import same_report, same_update
+from fedrobust.idle import same_report, same_update, to_change
 from fedrobust.learners.base import Learner, State
 from fedrobust.seeding import generator
 
@@ -51,7 +52,7 @@ class Hospital(Client):
         self._clean = records
         self._poisoners: set[int] = set()
         for place, attack in enumerate(self._armed(0)):
-            poisoned = attack.poison_records(records)
+            poisoned = attack.poison_records(_to_change(records))
             if not _same_records(poisoned, records):
                 self._poisoners.add(place)
             records = poisoned
@@ -69,7 +70,7 @@ class Hospital(Client):
         if curious:
             honest = self._trained(received, self._clean, round, lr)
             for attack in curious:
-                attack.honest = honest
+                attack.honest = to_change(honest)
         steering = {place: how for place, attack in enumerate(attacks) if (how := attack.steer(parameters))}
         if curious and not apart:
             update = honest
@@ -78,8 +79,9 @@ class Hospital(Client):
         report = update.report
         busy = self._poisoners | set(steering)
         for place, attack in enumerate(attacks):
-            moved = attack.poison_update(update)
-            claimed = attack.forge_report(report)
+            # An attack may work in place: it gets what is its own.
+            moved = attack.poison_update(to_change(update)) if _moves(attack) else update
+            claimed = attack.forge_report(replace(report, values=dict(report.values)))
             if not (same_update(moved, update) and same_report(claimed, report)):
                 busy.add(place)
             update, report = moved, claimed
@@ -132,6 +134,15 @@ def _in_turn(steering: Sequence[Steering]) -> Steering | None:
 
 def _name(attack: Attack) -> str:
     return attack.role.name or type(attack).__name__
+
+
+def _moves(attack: Attack) -> bool:
+    return type(attack).poison_update is not Attack.poison_update
+
+
+def _to_change(records: Records) -> Records:
+    """Return records whose images and labels an attack may change in place; sleeping hospitals need the true ones."""
+    return replace(records, images=records.images.copy(), labels=records.labels.copy())
 
 
 def _same_records(one: Records, other: Records) -> bool:

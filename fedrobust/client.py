@@ -85,7 +85,10 @@ def make_client_app(settings: Settings | None = None) -> ClientApp:
             identity["idle"] = idle
         reply = RecordDict(
             {
-                "arrays": pack(State(update.parameters, update.buffers)),
+                # Whatever array an attack made of them, Flower's records hold NumPy's.
+                "arrays": pack(
+                    State(*(np.asarray(v, np.float32) for v in (update.parameters, update.buffers)))
+                ),
                 "metrics": MetricRecord({**metrics, **reported}),
                 "hospital": identity,
             }

@@ -135,11 +135,11 @@ class Defence:
         return None
 
     def state(self) -> dict[str, Any]:
-        """Return what must survive a restart, as plain JSON values."""
+        """Return what must survive a restart: mappings, lists, numbers, texts and NumPy arrays, of whatever keys."""
         return {}
 
     def load_state(self, state: Mapping[str, Any]) -> None:
-        """Take back what `state` returned."""
+        """Take back what `state` returned, the same values."""
 
 
 class PreAggregation(ABC):
@@ -155,6 +155,13 @@ class PreAggregation(ABC):
     def check(self, hospitals: int) -> int:
         """Return how many updates the next step gets of so many hospitals; `UserError` if the options do not fit."""
         return hospitals
+
+    def state(self) -> dict[str, Any]:
+        """Return what must survive a restart; see `Defence.state`."""
+        return {}
+
+    def load_state(self, state: Mapping[str, Any]) -> None:  # noqa: B027 - most steps keep nothing
+        """Take back what `state` returned."""
 
 
 @dataclass(frozen=True)

@@ -11,12 +11,20 @@ from flwr.app import Array, ArrayRecord, MetricRecord
 from fedrobust.arrays import LazyArray, record_of
 from fedrobust.updates import Report, Vector
 
-__all__ = ["flat", "is_buffer", "report_of", "to_arrays"]
+__all__ = ["fixed", "flat", "is_buffer", "is_float", "report_of", "to_arrays"]
+
+
+def is_float(dtype: str) -> bool:
+    """Tell whether an array's type, as Flower writes it, is a floating one: ``float32`` as well as ``>f4``."""
+    try:
+        return np.dtype(dtype).kind == "f"
+    except TypeError:
+        return False
 
 
 def is_buffer(name: str, dtype: str) -> bool:
     """Tell running statistics and counters from trainable parameters, by an array's name and type."""
-    return not dtype.startswith("float") or name.rpartition(".")[2] in (
+    return not is_float(dtype) or name.rpartition(".")[2] in (
         "buffers",
         "running_mean",
         "running_var",
@@ -39,11 +47,18 @@ def flat(arrays: Mapping[str, Array], *, buffers: bool, like: Mapping[str, Array
     chosen = [
         arrays[name].numpy().reshape(-1)
         for name, array in (arrays if like is None else like).items()
-        if is_buffer(name, array.dtype) == buffers and array.dtype.startswith("float")
+        if is_float(array.dtype) and is_buffer(name, array.dtype) == buffers
     ]
     if len(chosen) == 1:
         return chosen[0].astype(np.float32, copy=False)
     return np.concatenate(chosen).astype(np.float32) if chosen else np.zeros(0, np.float32)
+
+
+def fixed(vector: Vector) -> Vector:
+    """Return a view that nobody can write to: the numbers are those that a node sent, or the server's own."""
+    view = vector.view()
+    view.flags.writeable = False
+    return view
 
 
 def to_arrays(parameters: Vector, buffers: Vector, like: ArrayRecord) -> ArrayRecord:
@@ -55,7 +70,7 @@ def to_arrays(parameters: Vector, buffers: Vector, like: ArrayRecord) -> ArrayRe
     made: dict[str, Array] = {}
     for name, array in like.items():
         kind = is_buffer(name, array.dtype)
-        if not array.dtype.startswith("float"):
+        if not is_float(array.dtype):
             made[name] = array
             continue
         count = int(np.prod(array.shape))

@@ -13,12 +13,13 @@ from flwr.serverapp import Grid
 from flwr.serverapp.strategy import FedAvg as FlowerFedAvg
 from flwr.serverapp.strategy import Strategy
 
+from fedrobust.aggregation.mixing import Mixed
 from fedrobust.arrays import records_in
 from fedrobust.errors import UserError
 from fedrobust.federation import Defence, PreAggregation, Update, Updates, Vector, Verdict
-from fedrobust.flattening import flat, is_buffer, report_of, to_arrays
+from fedrobust.flattening import fixed, flat, is_buffer, report_of, to_arrays
 from fedrobust.idle import Watch
-from fedrobust.plugins import find, instantiate, parse_call, split_chain
+from fedrobust.plugins import blamed, find, instantiate, parse_call, split_chain
 from fedrobust.replies import hospital_record
 
 __all__ = [
@@ -42,8 +43,12 @@ class Pipeline:
     def check(self, hospitals: int) -> None:
         """Raise `UserError` if the options of a step or of the defence do not fit so many hospitals."""
         for step in self.steps:
-            hospitals = step.check(hospitals)
-        self.defence.check(hospitals)
+            with blamed(f"{_called(step)}: check fails"):
+                left = step.check(hospitals)
+            # One that only looks leaves them all.
+            hospitals = hospitals if left is None else left
+        with blamed(f"{_called(self.defence)}: check fails"):
+            self.defence.check(hospitals)
 
     def aggregate(self, given: Updates, watch: Watch | None = None) -> tuple[Vector, Vector, Verdict]:
         """Return the next parameters and running statistics, and the verdict on the given updates' hospitals.
@@ -52,10 +57,10 @@ class Pipeline:
         """
         updates = given
         for place, step in enumerate(self.steps):
-            before, updates = updates, step.transform(updates)
+            before, updates = updates, _transformed(step, updates)
             if watch is not None:
                 watch.step(place, before, updates)
-        parameters, verdict = self.defence.combine(updates)
+        parameters, verdict = _combined(self.defence, updates)
         if watch is not None:
             watch.rule(self.defence, updates, parameters, verdict)
         traced = updates.trace(verdict).checked(len(given))
@@ -70,6 +75,37 @@ class Pipeline:
         if own is None:
             return given.mean_buffers(weight)
         return cast(Vector, np.asarray(own, np.float32))
+
+
+def _called(part: object) -> str:
+    return type(part).__name__
+
+
+def _transformed(step: PreAggregation, updates: Updates) -> Updates:
+    """Return what a step makes of the updates, held against what it may."""
+    made = step.transform(updates)
+    if not isinstance(made, Updates):
+        raise UserError(f"{_called(step)}: transform must return Updates, not {_called(made)}")
+    if made.nodes != updates.nodes and not isinstance(made, Mixed):
+        raise UserError(
+            f"{_called(step)}: transform returned the updates of the hospitals {list(made.nodes)} for those of "
+            f"{list(updates.nodes)}; it must return one for each, or a fedrobust.aggregation.mixing.Mixed"
+        )
+    return made
+
+
+def _combined(defence: Defence, updates: Updates) -> tuple[Vector, Verdict]:
+    """Return what a defence makes of the updates, held against what it may."""
+    made = defence.combine(updates)
+    if not (isinstance(made, tuple) and len(made) == 2 and isinstance(made[1], Verdict)):
+        raise UserError(f"{_called(defence)}: combine must return the new parameters and a Verdict")
+    parameters = np.asarray(made[0])
+    if parameters.shape != (updates.dimension,) or parameters.dtype.kind not in "iuf":
+        raise UserError(
+            f"{_called(defence)}: combine returned parameters of shape {parameters.shape} and type {parameters.dtype}, "
+            f"but the model has {updates.dimension} real numbers"
+        )
+    return parameters.astype(np.float32, copy=False), made[1]
 
 
 def build_strategy(
@@ -258,12 +294,12 @@ def verdict_metrics(verdict: Verdict, nodes: Sequence[int]) -> MetricRecord:
 
 
 def _to_updates(replies: Sequence[Message], base: ArrayRecord, server_round: int) -> list[Update]:
-    start, statistics = flat(base, buffers=False), flat(base, buffers=True)
+    start, statistics = (fixed(flat(base, buffers=kind)) for kind in (False, True))
     updates = []
     for position, reply in enumerate(replies):
         arrays = next(iter(records_in(reply.content, ArrayRecord).values()))
         metrics = next(iter(records_in(reply.content, MetricRecord).values()))
         node = int(cast(int, hospital_record(reply).get("partition-id", position)))
-        trained, buffers = (flat(arrays, buffers=kind, like=base) for kind in (False, True))
+        trained, buffers = (fixed(flat(arrays, buffers=kind, like=base)) for kind in (False, True))
         updates.append(Update(node, trained, report_of(metrics), start, buffers, server_round, statistics))
     return updates

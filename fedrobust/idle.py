@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -11,7 +12,7 @@ from numpy.typing import NDArray
 from fedrobust.aggregation.mixing import Mixed
 from fedrobust.federation import Defence, Report, Update, Updates, Vector, Verdict
 
-__all__ = ["Watch", "same_report", "same_update"]
+__all__ = ["Watch", "same_report", "same_update", "to_change"]
 
 Floats = NDArray[np.float64]
 
@@ -124,6 +125,11 @@ def _squares(updates: Updates, apart: Callable[[slice], Floats], enough: Callabl
         return np.asarray(found)
 
     return np.sum(np.broadcast_arrays(*updates.by_part(work)), axis=0)
+
+
+def to_change(update: Update) -> Update:
+    """Return an update with the same numbers, which an attack may change in place."""
+    return replace(update, parameters=update.parameters.copy(), buffers=update.buffers.copy())
 
 
 def same_update(one: Update, other: Update, rounding: float = 0.0) -> bool:

@@ -14,14 +14,24 @@ import pkgutil
 import re
 import sys
 import traceback
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from types import ModuleType
-from typing import Any
+from typing import Any, get_type_hints
 
 from fedrobust.errors import UserError, nearest
 
-__all__ = ["add_working_folder", "available", "describe", "find", "instantiate", "parse_call", "split_chain"]
+__all__ = [
+    "add_working_folder",
+    "available",
+    "blamed",
+    "describe",
+    "find",
+    "instantiate",
+    "parse_call",
+    "split_chain",
+]
 
 #: A quoted text, or a bare word with dashes behind an equals sign.
 _DASHED = re.compile(r"""'[^']*'|"[^"]*"|(?<==)(\s*)([A-Za-z_]\w*(?:-\w+)+)(?=\s*(?:,|$))""")
@@ -159,6 +169,10 @@ def find(name: str, package: str, bases: tuple[type, ...], kind: str) -> type:
     module_name = name.replace("-", "_")
     names = _module_names(package)
     if module_name not in names:
+        if name in names:
+            raise UserError(
+                f"{kind} '{name}': a plug-in's file needs a name that Python can import; rename {name}.py to {module_name}.py"
+            )
         known = [other.replace("_", "-") for other in names if _offers(package, other, bases)]
         raise UserError(f"unknown {kind} '{name}'; {nearest(name, known)}")
     module = _import(f"{package}.{module_name}")
@@ -176,7 +190,7 @@ def find(name: str, package: str, bases: tuple[type, ...], kind: str) -> type:
 
 
 def instantiate(thing: Callable[..., Any], options: dict[str, Any], label: str) -> Any:
-    """Call a plug-in's class or function, its options checked against the signature.
+    """Call a plug-in's class or function, its options checked against the signature and its annotations.
 
     Raises
     ------
@@ -196,12 +210,70 @@ def instantiate(thing: Callable[..., Any], options: dict[str, Any], label: str) 
         signature.bind(**options)
     except TypeError as error:
         raise UserError(f"{label}: {error}; give it as {label}(option=value)") from None
+    fitting = {option: _fitting(value, option, thing, label) for option, value in options.items()}
     try:
-        return thing(**options)
+        return thing(**fitting)
     except UserError:
         raise
     except (TypeError, ValueError) as error:
         raise UserError(f"{label}: {error}") from error
+    except (Exception, SystemExit) as error:
+        raise UserError(f"{label} cannot be built: {_last_words(error)}") from error
+
+
+def _fitting(value: Any, option: str, thing: Callable[..., Any], label: str) -> Any:
+    """Return an option's value as the type that the plug-in declares for it; as it is where it declares none."""
+    from pydantic import ConfigDict, TypeAdapter, ValidationError
+
+    declared = _declared(thing)
+    if option not in declared:
+        return value
+    try:
+        adapter: TypeAdapter[Any] = TypeAdapter(
+            declared[option], config=ConfigDict(arbitrary_types_allowed=True)
+        )
+    except Exception:  # noqa: BLE001 - what pydantic cannot check is the plug-in's own business
+        return value
+    try:
+        return adapter.validate_python(value)
+    except ValidationError as error:
+        wrong = list(dict.fromkeys(one["msg"].removeprefix("Input ") for one in error.errors()))
+    if value in ("none", "None"):
+        try:
+            return adapter.validate_python(None)
+        except ValidationError:
+            pass
+    raise UserError(f"{label}: {option} is {value!r}, but {' or '.join(wrong)}")
+
+
+def _declared(thing: Callable[..., Any]) -> Mapping[str, Any]:
+    """Return the options' types, of those without one that of a default that is true or false."""
+    called = thing.__init__ if inspect.isclass(thing) else thing
+    try:
+        hints = get_type_hints(called)
+    except Exception:  # noqa: BLE001 - a name that is there for type checkers only
+        hints = {}
+    parameters = inspect.signature(thing).parameters.values()
+    switches = {p.name: bool for p in parameters if isinstance(p.default, bool) and p.annotation is p.empty}
+    return {**switches, **hints}
+
+
+@contextmanager
+def blamed(what: str) -> Iterator[None]:
+    """Turn whatever a plug-in raises into a `UserError`: what failed, as given, then why and where."""
+    try:
+        yield
+    except UserError:
+        raise
+    except (Exception, SystemExit) as error:
+        raise UserError(f"{what}: {_last_words(error)}") from error
+
+
+def _last_words(error: BaseException) -> str:
+    frame = traceback.extract_tb(error.__traceback__)[-1]
+    words = " ".join(str(error).split())
+    text = f": {words}" if words else ""
+    return f"{type(error).__name__}{text} ({frame.filename}, line {frame.lineno})"
 
 
 def _names(bases: Iterable[type]) -> str:
@@ -252,7 +324,8 @@ def _import(module_name: str) -> ModuleType:
                 f"there is no module '{error.name}' to import; check the spelling and the folder"
             ) from None
         raise UserError(_broken(module_name, error)) from error
-    except Exception as error:
+    except (Exception, SystemExit) as error:
+        # A script that ends itself when imported is no plug-in.
         raise UserError(_broken(module_name, error)) from error
 
 

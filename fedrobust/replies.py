@@ -102,6 +102,8 @@ def values_fault(name: str, array: Array, bound: float) -> str | None:
         values = array.numpy()
     except Exception as error:  # noqa: BLE001 - the bytes are whatever the sender wrote
         return f"'{name}' cannot be read: {last_line(str(error))}"
+    if not isinstance(values, np.ndarray):
+        return f"'{name}' holds {type(values).__name__}, no array"
     if values.shape != tuple(array.shape):
         return f"'{name}' says shape {tuple(array.shape)}, but holds {values.shape}"
     if values.dtype.kind not in "iuf":

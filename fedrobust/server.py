@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import time
-import traceback
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -26,6 +25,7 @@ from fedrobust.hosting import HostedStrategy, build_strategy
 from fedrobust.learners.base import State
 from fedrobust.parts import attackers, build_attacks, build_learner, odd_hospitals, pack, threats, unpack
 from fedrobust.peak_memory import extra_memory
+from fedrobust.plugins import blamed
 from fedrobust.profiling import Profile
 from fedrobust.results.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
 from fedrobust.results.folder import RunFolder, plain
@@ -329,14 +329,6 @@ class Server:
 @contextmanager
 def _strategy_at_work(settings: Settings, number: int) -> Iterator[None]:
     """Seed the global generators that Flower's own strategies sample with, and say who failed if one fails."""
-    try:
-        with globally_seeded(settings.seed, number, kinds=("sampling", "numpy-sampling")):
-            yield
-    except UserError:
-        raise
-    except Exception as error:
-        frame = traceback.extract_tb(error.__traceback__)[-1]
-        raise UserError(
-            f"strategy '{settings.strategy}' fails in round {number}: {type(error).__name__}: {error} "
-            f"({frame.filename}, line {frame.lineno})"
-        ) from error
+    seeded = globally_seeded(settings.seed, number, kinds=("sampling", "numpy-sampling"))
+    with blamed(f"strategy '{settings.strategy}' fails in round {number}"), seeded:
+        yield

@@ -21,7 +21,7 @@ import fedrobust
 from fedrobust.apps.guarding import AppStrategy
 from fedrobust.engines.local import LocalGrid
 from fedrobust.errors import UserError
-from fedrobust.federation import Attack, Steering
+from fedrobust.federation import Attack, Report, Steering, Update
 
 #: What a node's reply becomes: gets the honest content and the node's partition id, may raise.
 Twist = Callable[[RecordDict, int], RecordDict]
@@ -163,6 +163,32 @@ def test_a_list_of_arrays_has_numbers_for_names() -> None:
     assert list(result.arrays) == ["0", "1"]
     expected = np.median([trained(arrays, number)["1"].numpy() for number in range(6)], axis=0)
     np.testing.assert_allclose(result.arrays["1"].numpy(), expected, rtol=1e-6)
+
+
+def test_whole_numbers_cannot_be_aggregated_and_the_app_is_told() -> None:
+    arrays = ArrayRecord([np.array([[0, 0, 0]]), np.array([0])])
+    with pytest.raises(UserError, match="no floating-point numbers, so there is nothing to aggregate"):
+        run(fedrobust.strategy("fedavg"), arrays=arrays)
+
+
+def test_an_array_that_stays_because_it_holds_whole_numbers_is_named_once(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    arrays = ArrayRecord([np.zeros((1, 3)), np.array([0])])
+    client = app(lambda content, _: _changed(content, "1", np.array([0.5])))
+    with caplog.at_level(logging.WARNING):
+        result = run(fedrobust.strategy("fedavg"), client, arrays=arrays, rounds=2)
+    told = [line for line in caplog.messages if "'1' holds integers" in line]
+    assert len(told) == 1 and "give initial_arrays of floats" in told[0]
+    assert result.arrays["1"].numpy() == [0] and result.arrays["0"].numpy().all()
+
+
+def test_arrays_of_the_other_byte_order_are_trained() -> None:
+    arrays = ArrayRecord({"a": Array(np.zeros(3, ">f4"))})
+    result = run(fedrobust.strategy("median"), arrays=arrays)
+    expected = np.median([trained(arrays, number)["a"].numpy() for number in range(6)], axis=0)
+    np.testing.assert_allclose(result.arrays["a"].numpy(), expected, rtol=1e-6)
+    assert result.arrays["a"].dtype == ">f4"
 
 
 def _changed(content: RecordDict, name: str, values: np.ndarray) -> RecordDict:
@@ -533,6 +559,37 @@ def test_boost_forge_size_and_free_rider() -> None:
     received, idle = sent(fedrobust.attack("free-rider"))
     np.testing.assert_allclose(difference(received, idle, "1.running_mean"), 0)
     np.testing.assert_allclose(difference(received, idle, "2.weight"), 0, atol=1e-7)
+
+
+class WorksInPlace(Attack):
+    def poison_update(self, update: Update) -> Update:
+        update.parameters[:] = update.global_parameters
+        return update
+
+    def forge_report(self, report: Report) -> Report:
+        report.values["loss"] = 0.25  # type: ignore[index]
+        return report
+
+
+def test_an_attack_that_works_in_place_is_sent() -> None:
+    received, attacked = sent(fedrobust.attack("test_apps:WorksInPlace"))
+    np.testing.assert_allclose(difference(received, attacked, "2.weight"), 0, atol=1e-7)
+    assert attacked["metrics"]["train_loss"] == 0.25
+
+
+def test_forge_size_needs_the_key_that_the_app_weighs_by() -> None:
+    def renamed(content: RecordDict, number: int) -> RecordDict:
+        content["metrics"]["n"] = content["metrics"].pop("num-examples")
+        return content
+
+    def weights(**options: Any) -> list[float]:
+        mod = fedrobust.attack("forge-size(factor=100)", nodes=[0], **options)
+        result = run(fedrobust.strategy("fedavg", weighted_by_key="n"), app(renamed, mods=[mod]))
+        return result.train_metrics_clientapp[1]["weights"]  # type: ignore[return-value]
+
+    assert len(weights(weighted_by_key="n")) == 6 and weights(weighted_by_key="n")[0] > 0.8
+    # Without it the node loses its round, and is told why.
+    assert len(weights()) == 5
 
 
 def test_only_the_chosen_nodes_attack_and_only_in_training() -> None:

@@ -14,7 +14,7 @@ from flwr.app import Array, ArrayRecord
 
 from fedrobust import Settings, UserError, run
 from fedrobust.cli import main
-from fedrobust.federation import Defence
+from fedrobust.federation import Defence, PreAggregation, Updates
 from fedrobust.hosting import HostedStrategy
 from fedrobust.results.checkpoint import load_checkpoint, save_checkpoint
 from fedrobust.results.folder import RunFolder, final_folder
@@ -171,3 +171,71 @@ def test_a_state_in_its_old_place_is_found(tmp_path: Path) -> None:
     folder.write_tensors("checkpoint.safetensors", {"model/a": np.ones(3, np.float32)}, said)
     assert load_checkpoint(folder, HostedStrategy(loaded)) is not None
     assert loaded.kept == "old"
+
+
+class Remembers(PreAggregation):
+    """A step that adds what it saw in the last round."""
+
+    def __init__(self) -> None:
+        self.last: dict[int, Any] = {}
+
+    def transform(self, updates: Updates) -> Updates:
+        moved = [u.with_delta(u.delta + 0.5 * self.last.get(u.node, 0.0)) for u in updates]
+        self.last = {u.node: u.delta for u in updates}
+        return Updates(moved, updates.seed)
+
+    def state(self) -> dict[str, Any]:
+        return {"last": self.last}
+
+    def load_state(self, state: Mapping[str, Any]) -> None:
+        self.last = dict(state["last"])
+
+
+class Counts(Defence):
+    """Weighs hospitals by how often they replied, which it keeps by number."""
+
+    def __init__(self, breaks: bool = False) -> None:
+        self.count: dict[int, int] = {}
+        self.breaks = breaks
+
+    def weigh(self, updates: Updates) -> list[float]:
+        for node in updates.nodes:
+            self.count[node] = self.count.get(node, 0) + 1 + node
+        return [1.0 / self.count[node] ** 2 for node in updates.nodes]
+
+    def state(self) -> dict[str, Any]:
+        return {"count": self.count}
+
+    def load_state(self, state: Mapping[str, Any]) -> None:
+        self.count = dict(state["counts" if self.breaks else "count"])
+
+
+def test_what_a_plug_in_keeps_survives_with_its_keys_and_arrays(tmp_path: Path) -> None:
+    both = {"rounds": 4, "strategy": "test_checkpoint:Remembers | test_checkpoint:Counts"}
+    whole = run(tiny(tmp_path / "whole", **both))
+    settings = tiny(tmp_path / "cut", **both)
+    interrupted(settings, 2)
+    resumed = run(settings, resume=True)
+    for name in NAMES:
+        assert (whole.folder / name).read_bytes() == (resumed.folder / name).read_bytes(), name
+
+
+def test_a_state_that_is_not_taken_back_is_one_sentence(tmp_path: Path) -> None:
+    settings = tiny(tmp_path, rounds=3, strategy="test_checkpoint:Counts(breaks=true)")
+    interrupted(settings, 1)
+    with pytest.raises(
+        UserError, match="Counts cannot go on, run without --resume; load_state fails: KeyError: 'counts'"
+    ):
+        run(settings, resume=True)
+
+
+def test_a_state_that_cannot_be_kept_is_one_sentence(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"Odd: state\(\) holds a object"):
+        run(tiny(tmp_path, strategy="test_checkpoint:Odd"))
+
+
+class Odd(Counts):
+    """Keeps what nobody can write."""
+
+    def state(self) -> dict[str, Any]:
+        return {"what": object()}

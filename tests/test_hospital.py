@@ -220,6 +220,48 @@ class Same(Attack):
         return Report(report.num_examples, dict(report.values))
 
 
+class InPlace(Attack):
+    """Changes what it is given, and returns it."""
+
+    def poison_records(self, records: Records) -> Records:
+        records.labels[:] = (records.labels + 1) % len(records.classes)
+        return records
+
+    def poison_update(self, update: Update) -> Update:
+        update.parameters[:] *= -1
+        return update
+
+    def forge_report(self, report: Report) -> Report:
+        report.values["loss"] = 0.5  # type: ignore[index]
+        return report
+
+
+def test_an_attack_that_works_in_place_does_what_one_that_copies_does() -> None:
+    class Copies(InPlace):
+        def poison_records(self, records: Records) -> Records:
+            return replace(records, labels=(records.labels + 1) % len(records.classes))
+
+        def poison_update(self, update: Update) -> Update:
+            return replace(update, parameters=-update.parameters)
+
+        def forge_report(self, report: Report) -> Report:
+            return replace(report, values={**report.values, "loss": 0.5})
+
+    class Late(Attack):
+        def awake(self, round: int) -> bool:
+            return round > 1
+
+    labels = RECORDS.labels.copy()
+    in_place, copies = (Hospital(0, RECORDS, Parity(), [Late(), one]) for one in (InPlace(), Copies()))
+    honest = Hospital(0, RECORDS, Parity())
+    for round in (1, 2):
+        one, other = fit(in_place, round), fit(copies, round)
+        np.testing.assert_array_equal(one.parameters, other.parameters)
+        assert one.report == other.report
+        assert (one.report == fit(honest, round).report) == (round == 1)
+    np.testing.assert_array_equal(RECORDS.labels, labels)
+
+
 class BuffersOnly(Attack):
     def poison_update(self, update: Update) -> Update:
         return replace(update, buffers=update.buffers + 1)
@@ -260,6 +302,7 @@ def test_attacks_that_changed_nothing_are_named() -> None:
         ([Attack(), poisoner, named], ("Attack", "same")),
         # One that stands there twice is at work if it is so once.
         ([Liar(), Liar(), Same()], ("Same",)),
+        ([InPlace()], ()),
     ):
         hospital = Hospital(0, RECORDS, FakeLearner(), attacks)
         fit(hospital)

@@ -276,3 +276,99 @@ def test_the_default_strategy_takes_a_false_flag_rate() -> None:
     strategy = build_strategy("isolation-forest", 5, false_flag_rate=0.2)
     assert isinstance(strategy, HostedStrategy)
     assert strategy.defence.false_flag_rate == 0.2  # type: ignore[attr-defined]
+
+
+@pytest.mark.parametrize("spec", ["test_hosting:WritesHere", "test_hosting:ShrinksHere | median"])
+def test_a_rule_cannot_write_to_what_the_hospitals_sent(spec: str) -> None:
+    with pytest.raises(ValueError, match="read-only"):
+        one_round(build_strategy(spec, 5))
+
+
+class WritesHere(Defence):
+    def weigh(self, updates: Updates) -> Verdict:
+        for update in updates:
+            update.parameters[:] *= 0.5
+        return Verdict(np.ones(len(updates)))
+
+
+class ShrinksHere(PreAggregation):
+    def transform(self, updates: Updates) -> Updates:
+        for update in updates:
+            update.parameters[:] = update.global_parameters
+        return updates
+
+
+class Returns(Defence):
+    """Returns what a test wants."""
+
+    def __init__(self, what: str = "") -> None:
+        self.what = what
+
+    def combine(self, updates: Updates) -> Any:
+        mean, verdict = updates.mean(np.ones(len(updates))), Verdict(np.ones(len(updates)))
+        return {
+            "long": (np.concatenate([mean, np.zeros(7)]), verdict),
+            "short": (mean[:-1], verdict),
+            "stacked": (np.stack([mean]), verdict),
+            "complex": (mean + 1j, verdict),
+            "texts": (["a"] * len(mean), verdict),
+            "bare": mean,
+            "weights": (mean, np.ones(len(updates))),
+            "list": (mean.tolist(), verdict),
+        }[self.what]
+
+
+class Drops(PreAggregation):
+    """Leaves out a hospital."""
+
+    def transform(self, updates: Updates) -> Updates:
+        return Updates(list(updates)[1:])
+
+
+class Looks(PreAggregation):
+    """Checks and says nothing."""
+
+    def check(self, hospitals: int) -> Any:
+        assert hospitals > 3, "too few"
+
+    def transform(self, updates: Updates) -> Updates:
+        return updates
+
+
+@pytest.mark.parametrize(
+    ("spec", "words"),
+    [
+        (
+            "Returns(what=long)",
+            r"Returns: combine returned parameters of shape \(15,\).*but the model has 8 real numbers",
+        ),
+        ("Returns(what=short)", r"Returns: combine returned parameters of shape \(7,\)"),
+        ("Returns(what=stacked)", r"Returns: combine returned parameters of shape \(1, 8\)"),
+        ("Returns(what=complex)", "type complex"),
+        ("Returns(what=texts)", "type <U1"),
+        ("Returns(what=bare)", "Returns: combine must return the new parameters and a Verdict"),
+        ("Returns(what=weights)", "Returns: combine must return the new parameters and a Verdict"),
+        (
+            "Drops | median",
+            r"Drops: transform returned the updates of the hospitals \[1, 2, 3, 4\] for those of \[0, 1",
+        ),
+    ],
+)
+def test_what_a_part_returns_is_held_against_what_it_may(spec: str, words: str) -> None:
+    with pytest.raises(UserError, match=words):
+        one_round(build_strategy(f"test_hosting:{spec}", 5))
+
+
+def test_a_list_of_numbers_will_do() -> None:
+    listed = one_round(build_strategy("test_hosting:Returns(what=list)", 5))
+    for name, value in one_round(build_strategy("multi-krum(f=0)", 5)).items():
+        np.testing.assert_array_equal(listed[name], value)
+
+
+@pytest.mark.parametrize("rest", ["krum", "nnm | multi-krum", "median"])
+def test_a_step_whose_check_only_looks_leaves_the_number_of_hospitals(rest: str) -> None:
+    one_round(build_strategy(f"test_hosting:Looks | {rest}", 5))
+    with pytest.raises(
+        UserError, match=r"Looks: check fails: AssertionError: too few .*test_hosting.py, line \d+"
+    ):
+        build_strategy(f"test_hosting:Looks | {rest}", 3)

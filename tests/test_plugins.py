@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Literal
 
 import pytest
 
@@ -163,3 +164,98 @@ def test_describe_takes_a_class_s_own_first_line() -> None:
 
     assert describe(Base) == "Base line."
     assert describe(Undocumented) == "(no description)"
+
+
+class Declares:
+    """Says what its options are."""
+
+    def __init__(
+        self,
+        on: bool = False,
+        times: float = 1.0,
+        n: int = 1,
+        mode: Literal["a", "b"] = "a",
+        most: int | None = None,
+        place: int | str = "auto",
+        rows: Sequence[Sequence[float]] = (),
+        loose=True,
+        free=None,
+    ) -> None:
+        self.given = (on, times, n, mode, most, place, rows, loose, free)
+
+
+@pytest.mark.parametrize(
+    ("options", "place", "value"),
+    [
+        ("on=false", 0, False),
+        ("on=true", 0, True),
+        ("on=True", 0, True),
+        ("times='2'", 1, 2.0),
+        ("n='2'", 2, 2),
+        ("n=2.0", 2, 2),
+        ("mode=b", 3, "b"),
+        ("most=none", 4, None),
+        ("most=3", 4, 3),
+        ("place=none", 5, "none"),
+        ("place=3", 5, 3),
+        ("rows=[[1, 2], [3, 4.5]]", 6, [[1, 2], [3, 4.5]]),
+        ("loose=false", 7, False),
+        ("free=anything", 8, "anything"),
+    ],
+)
+def test_options_become_what_the_plug_in_declares(options: str, place: int, value: object) -> None:
+    made = instantiate(Declares, parse_call(f"declares({options})")[1], "declares")
+    assert made.given[place] == value and type(made.given[place]) is type(value)
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ("on=maybe", "declares: on is 'maybe', but should be a valid boolean"),
+        ("times=x", "declares: times is 'x', but should be a valid number"),
+        ("n=2.5", "declares: n is 2.5, but should be a valid integer"),
+        ("mode=c", "declares: mode is 'c', but should be 'a' or 'b'"),
+        ("most=few", "declares: most is 'few', but should be a valid integer"),
+        ("place=[1]", "declares: place is .*, but should be a valid integer or should be a valid string"),
+        ("loose=[]", "declares: loose is .*, but should be a valid boolean"),
+    ],
+)
+def test_options_that_are_not_what_the_plug_in_declares_are_named(options: str, words: str) -> None:
+    with pytest.raises(UserError, match=words):
+        instantiate(Declares, parse_call(f"declares({options})")[1], "declares")
+
+
+@pytest.mark.parametrize(
+    "spec", ["sign-flip(scale=x)", "label-flip(mode=3)", "backdoor(size=[])", "zeno(rho=big)"]
+)
+def test_a_built_in_option_of_the_wrong_type_is_named(spec: str) -> None:
+    name, options = parse_call(spec)
+    package, base = ("strategies", Defence) if name == "zeno" else ("clients", Attack)
+    with pytest.raises(UserError, match=f"{name}: {next(iter(options))} is "):
+        instantiate(find(name, package, (base,), "plug-in"), options, name)
+
+
+def test_what_a_constructor_raises_is_one_sentence() -> None:
+    class Picky(Defence):
+        def __init__(self, mode: str = "a") -> None:
+            self.mode = {"a": 1}[mode]
+
+    with pytest.raises(
+        UserError, match=r"picky cannot be built: KeyError: 'b' \(.*test_plugins.py, line \d+\)"
+    ):
+        instantiate(Picky, {"mode": "b"}, "picky")
+
+
+def test_a_script_that_ends_itself_is_no_plug_in_and_ends_nothing(folder: Path) -> None:
+    (folder / "strategies" / "old_script.py").write_text("import sys\n\nsys.exit(0)\n")
+    assert "does not load" in available("strategies", (Defence,))["old-script"]
+    with pytest.raises(UserError, match="unknown strategy 'mediann'; did you mean 'median'"):
+        find("mediann", "strategies", (Defence,), "strategy")
+    with pytest.raises(UserError, match="old_script fails when imported .*line 3.: SystemExit"):
+        find("old-script", "strategies", (Defence,), "strategy")
+
+
+def test_a_file_with_a_dash_says_how_to_call_it(folder: Path) -> None:
+    (folder / "strategies" / "with-dash.py").write_text(MEAN.format(name="WithDash", line="Means."))
+    with pytest.raises(UserError, match=r"rename with-dash.py to with_dash.py"):
+        find("with-dash", "strategies", (Defence,), "strategy")

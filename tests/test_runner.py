@@ -204,7 +204,10 @@ def test_a_strategy_that_returns_no_model_is_named(
     monkeypatch.syspath_prepend(str(tmp_path))
     for name in [n for n in sys.modules if n == "strategies.odd_return"]:
         monkeypatch.delitem(sys.modules, name)
-    with pytest.raises(UserError, match="'odd-return' fails in round 1"):
+    with pytest.raises(
+        UserError,
+        match="OddReturn: combine (must return the new parameters and a Verdict|returned parameters of shape)",
+    ):
         run(tiny(tmp_path, strategy="odd-return"))
 
 

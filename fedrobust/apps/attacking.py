@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from dataclasses import replace
 from logging import WARNING
 from typing import Any, cast
 
@@ -16,7 +17,8 @@ from fedrobust.arrays import records_in
 from fedrobust.data.records import Records
 from fedrobust.errors import UserError
 from fedrobust.federation import Attack, Role, Update
-from fedrobust.flattening import flat, to_arrays
+from fedrobust.flattening import flat, is_float, to_arrays
+from fedrobust.idle import to_change
 from fedrobust.plugins import add_working_folder, find, instantiate, parse_call, split_chain
 from fedrobust.replies import shapes_of
 from fedrobust.seeding import generator
@@ -25,7 +27,12 @@ __all__ = ["AttackMod", "attack"]
 
 
 def attack(
-    spec: str, *, seed: int = 0, nodes: Iterable[int] | None = None, hospitals: int | None = None
+    spec: str,
+    *,
+    seed: int = 0,
+    nodes: Iterable[int] | None = None,
+    hospitals: int | None = None,
+    weighted_by_key: str = "num-examples",
 ) -> AttackMod:
     """Return a Flower client modifier that attacks what a client sends: ``ClientApp(mods=[fedrobust.attack("boost")])``.
 
@@ -39,6 +46,8 @@ def attack(
         The partition ids (of the node config) that attack; the others stay honest. Not given: all that run the app.
     hospitals : int, optional
         How many nodes the federation has, for attacks that want to know.
+    weighted_by_key : str
+        Under which the client's metrics say the number of its images, as for Flower's strategies.
 
     Raises
     ------
@@ -51,7 +60,7 @@ def attack(
         raise UserError(
             f"attack: hospitals is {hospitals}, which is too few for the nodes; give how many there are"
         )
-    mod = AttackMod(spec, seed, chosen, hospitals)
+    mod = AttackMod(spec, seed, chosen, hospitals, weighted_by_key)
     chain = mod.chain(0)
     for one in chain:
         _check(one)
@@ -106,11 +115,20 @@ class AttackMod:
         The partition ids that attack; None for all.
     hospitals : int or None
         How many nodes the federation has.
+    key : str
+        Under which metrics say the number of images.
     """
 
-    def __init__(self, spec: str, seed: int, nodes: tuple[int, ...] | None, hospitals: int | None) -> None:
+    def __init__(
+        self,
+        spec: str,
+        seed: int,
+        nodes: tuple[int, ...] | None,
+        hospitals: int | None,
+        key: str = "num-examples",
+    ) -> None:
         """Keep what the attacks are made of; each message makes them anew, as they keep nothing between rounds."""
-        self.spec, self.seed, self.nodes, self.hospitals = spec, seed, nodes, hospitals
+        self.spec, self.seed, self.nodes, self.hospitals, self.key = spec, seed, nodes, hospitals, key
 
     def chain(self, number: int) -> list[Attack]:
         """Return fresh attacks for a node."""
@@ -152,7 +170,7 @@ class AttackMod:
         update = Update(
             node=number,
             parameters=flat(trained, buffers=False, like=received),
-            report=read_report(metrics),
+            report=read_report(metrics, self.key),
             global_parameters=flat(received, buffers=False),
             buffers=flat(trained, buffers=True, like=received),
             round=_round(message, self.spec),
@@ -164,9 +182,15 @@ class AttackMod:
         moved, report = update, update.report
         for position, one in enumerate(attacks):
             one.rng = generator(self.seed, "attack", position, update.round, number)
-            moved, report = one.poison_update(moved), one.forge_report(report)
+            moved = one.poison_update(to_change(moved))
+            report = one.forge_report(replace(report, values=dict(report.values)))
         same = _same(moved, update)
-        said = write_report(report, metrics)
+        if self.key not in metrics and report.num_examples != update.report.num_examples:
+            raise UserError(
+                f"attack '{self.spec}' forges the number of images, and the client's metrics have no '{self.key}'; say "
+                f"under which key it stands with fedrobust.attack(..., weighted_by_key=...)"
+            )
+        said = write_report(report, metrics, self.key)
         if not same:
             # Counters and the order of the names are the client's own.
             made = to_arrays(moved.parameters, moved.buffers, _like(trained, received))
@@ -189,7 +213,7 @@ def _like(trained: ArrayRecord, received: ArrayRecord) -> ArrayRecord:
     """Return the client's arrays in the order in which the model came, each of the kind that it had there."""
     like = ArrayRecord()
     for name, array in received.items():
-        same_kind = trained[name].dtype.startswith("float") == array.dtype.startswith("float")
+        same_kind = is_float(trained[name].dtype) == is_float(array.dtype)
         like[name] = trained[name] if same_kind else array
     return like
 

@@ -18,7 +18,7 @@ from fedrobust.apps.reports import read_report
 from fedrobust.arrays import records_in
 from fedrobust.errors import UserError
 from fedrobust.federation import ServerData, Update, Updates
-from fedrobust.flattening import flat, to_arrays
+from fedrobust.flattening import fixed, flat, is_float, to_arrays
 from fedrobust.hosting import Pipeline, read_strategy, verdict_metrics
 from fedrobust.idle import Watch
 from fedrobust.plugins import add_working_folder, split_chain
@@ -128,6 +128,7 @@ class HostedAppStrategy(AppStrategy):
         super().__init__(fedavg, fedavg.weighted_by_key, seed)
         self._spec, self._pipeline, self._fedavg = spec, pipeline, fedavg
         self._checked = False
+        self._frozen: set[str] = set()
         self._base = ArrayRecord()
         self._watch: Watch | None = None
         self._watched = False
@@ -159,6 +160,11 @@ class HostedAppStrategy(AppStrategy):
         self, server_round: int, arrays: ArrayRecord, config: ConfigRecord, grid: Grid
     ) -> Iterable[Message]:
         """Draw the nodes; in the first round, check that the options fit so many."""
+        if not any(is_float(array.dtype) for array in arrays.values()):
+            raise UserError(
+                "the arrays of the model hold no floating-point numbers, so there is nothing to aggregate; give "
+                "initial_arrays of floats, such as np.zeros(3) in place of np.array([0, 0, 0])"
+            )
         messages = list(super().configure_train(server_round, arrays, config, grid))
         if messages and not self._checked:
             try:
@@ -178,6 +184,7 @@ class HostedAppStrategy(AppStrategy):
         if not usable:
             log(WARNING, "fedrobust: nobody's reply of round %s can be used; the model stays", server_round)
             return None, None
+        self._look_for_frozen(usable)
         given = Updates(self._updates(usable, server_round), self._seed)
         self._look_for_losses(given)
         parameters, buffers, self.verdict = self._pipeline.aggregate(given, self._watch)
@@ -188,19 +195,34 @@ class HostedAppStrategy(AppStrategy):
         return ArrayRecord(dict(to_arrays(parameters, buffers, self._base))), metrics
 
     def _updates(self, usable: Sequence[Reply], server_round: int) -> list[Update]:
-        start, statistics = flat(self._base, buffers=False), flat(self._base, buffers=True)
+        start, statistics = (fixed(flat(self._base, buffers=kind)) for kind in (False, True))
         return [
             Update(
                 node=reply.number,
-                parameters=reply.parameters,
+                parameters=fixed(reply.parameters),
                 report=read_report(_record(reply), self._fedavg.weighted_by_key),
                 global_parameters=start,
-                buffers=reply.buffers,
+                buffers=fixed(reply.buffers),
                 round=server_round,
                 global_buffers=statistics,
             )
             for reply in usable
         ]
+
+    def _look_for_frozen(self, usable: Sequence[Reply]) -> None:
+        """Say so once where nodes train what the server's model has as integers, which stay as they are."""
+        sent = [_arrays(reply) for reply in usable]
+        for name, array in self._base.items():
+            trained = sum(is_float(arrays[name].dtype) for arrays in sent)
+            if name not in self._frozen and not is_float(array.dtype) and trained > len(sent) / 2:
+                self._frozen.add(name)
+                log(
+                    WARNING,
+                    "fedrobust: the model's array '%s' holds integers (%s) and stays as it is, though nodes send floats for "
+                    "it; give initial_arrays of floats",
+                    name,
+                    array.dtype,
+                )
 
     def _look_for_losses(self, given: Updates) -> None:
         """Say so where a rule goes by losses and nobody reports any."""
@@ -234,6 +256,10 @@ class HostedAppStrategy(AppStrategy):
         """Log the pipeline and FedAvg's settings."""
         log(INFO, "\t├──> fedrobust: %s", self._spec)
         super().summary()
+
+
+def _arrays(reply: Reply) -> ArrayRecord:
+    return next(iter(records_in(reply.message.content, ArrayRecord).values()))
 
 
 def _record(reply: Reply) -> MetricRecord:

@@ -13,7 +13,7 @@ from flwr.serverapp import Grid
 from flwr.supercore import log
 
 from fedrobust.arrays import records_in
-from fedrobust.flattening import flat
+from fedrobust.flattening import flat, is_float
 from fedrobust.replies import (
     ABSURD,
     brief,
@@ -188,9 +188,7 @@ class _Model:
             return f"wrong names or shapes: {brief(shapes)} instead of {brief(self._shapes)}"
         for name, array in self._base.items():
             # Counters stay the server's own.
-            fault = (
-                values_fault(name, arrays[name], float("inf")) if array.dtype.startswith("float") else None
-            )
+            fault = values_fault(name, arrays[name], float("inf")) if is_float(array.dtype) else None
             if fault:
                 return fault
         # What float64 holds and float32 does not becomes infinite.

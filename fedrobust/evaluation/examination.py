@@ -16,6 +16,7 @@ from fedrobust.evaluation.classification import classification_metrics
 from fedrobust.evaluation.hospitals import HospitalAccuracy
 from fedrobust.federation import Attack, Trigger
 from fedrobust.learners.base import Learner, State
+from fedrobust.plugins import blamed
 from fedrobust.seeding import generator
 
 __all__ = ["Examination"]
@@ -55,8 +56,10 @@ class Examination:
         self._triggers: list[Trigger] = []
         for attack in attacks:
             attack.rng = generator(settings.seed, "trigger")
-            attack.check(self._test)
-            trigger = attack.trigger(self._test)
+            name = attack.role.name or type(attack).__name__
+            with blamed(f"attack '{name}' fails on the test images"):
+                attack.check(self._test)
+                trigger = attack.trigger(self._test)
             if trigger is not None and len(trigger.records):
                 self._triggers.append(trigger)
         self.hospitals = HospitalAccuracy(settings, data, self._test)

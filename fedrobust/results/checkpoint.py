@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,14 +14,19 @@ from flwr.serverapp.strategy import Strategy
 from numpy.typing import NDArray
 
 from fedrobust.errors import UserError
+from fedrobust.federation import Defence, PreAggregation
 from fedrobust.hosting import HostedStrategy
+from fedrobust.plugins import blamed
 from fedrobust.results.folder import RunFolder
+from fedrobust.results.state import state_from_json, state_to_json
 
 __all__ = ["Checkpoint", "load_checkpoint", "save_checkpoint", "settings_of"]
 
 FILE = "checkpoint.safetensors"
 
-_MODEL, _STRATEGY, _DEFENCE = "model/", "strategy/", "defence"
+Part = Defence | PreAggregation
+
+_MODEL, _STRATEGY, _STATE = "model/", "strategy/", "state/"
 
 
 @dataclass(frozen=True)
@@ -46,8 +51,11 @@ def save_checkpoint(folder: RunFolder, number: int, arrays: ArrayRecord, strateg
     tensors = {_MODEL + name: array.numpy() for name, array in arrays.items()}
     if isinstance(strategy, HostedStrategy):
         # Not beside the round's number: the file's head is bounded, and a rule may keep a vector as long as the model.
-        text = json.dumps(strategy.defence.state()).encode()
-        tensors[_DEFENCE] = np.frombuffer(text, np.uint8)
+        parts: tuple[Part, ...] = (*strategy.steps, strategy.defence)
+        for place, part in enumerate(parts):
+            with blamed(f"{type(part).__name__}: state() fails"):
+                text = state_to_json(part.state(), type(part).__name__)
+            tensors[f"{_STATE}{place}"] = np.frombuffer(text.encode(), np.uint8)
     else:
         tensors |= {
             f"{_STRATEGY}{attribute}/{name}": value
@@ -85,9 +93,7 @@ def load_checkpoint(folder: RunFolder, strategy: Strategy) -> Checkpoint | None:
     except (SafetensorError, OSError, KeyError, ValueError) as error:
         raise UserError(f"{path}: the checkpoint cannot be read ({error}); run without --resume") from None
     if isinstance(strategy, HostedStrategy):
-        # Runs begun before it had a place of its own have it beside the round's number.
-        kept = json.loads(tensors[_DEFENCE].tobytes()) if _DEFENCE in tensors else said.get("defence", {})
-        strategy.defence.load_state(kept)
+        _load_states(path, (*strategy.steps, strategy.defence), tensors, said)
     else:
         _load_tables(strategy, tensors)
     model = {n.removeprefix(_MODEL): Array(np.array(v)) for n, v in tensors.items() if n.startswith(_MODEL)}
@@ -103,6 +109,20 @@ def _tables(strategy: Strategy) -> dict[str, Mapping[str, NDArray[Any]]]:
         and value
         and all(isinstance(array, np.ndarray) for array in value.values())
     }
+
+
+def _load_states(
+    path: Path, parts: Sequence[Part], tensors: Mapping[str, NDArray[Any]], said: Mapping[str, Any]
+) -> None:
+    """Give a pipeline's parts what they kept."""
+    for place, part in enumerate(parts):
+        kept = tensors.get(f"{_STATE}{place}")
+        with blamed(f"{path}: {type(part).__name__} cannot go on, run without --resume; load_state fails"):
+            if kept is not None:
+                part.load_state(state_from_json(kept.tobytes().decode()))
+            elif part is parts[-1] and "defence" in said:
+                # Runs begun before there were states of all parts have the defence's beside the round's number.
+                part.load_state(said["defence"])
 
 
 def _load_tables(strategy: Strategy, tensors: Mapping[str, NDArray[Any]]) -> None:

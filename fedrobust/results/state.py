@@ -1,0 +1,88 @@
+"""What a plug-in keeps between rounds, as JSON and back: the same values, whatever their keys and types."""
+
+from __future__ import annotations
+
+import base64
+import json
+from typing import Any
+
+import numpy as np
+
+from fedrobust.errors import UserError
+
+__all__ = ["state_from_json", "state_to_json"]
+
+#: Under this key a JSON object says what it stands for.
+_KIND = "__kind__"
+
+
+def state_to_json(state: Any, whose: str) -> str:
+    """Return a state as JSON text.
+
+    Parameters
+    ----------
+    state : object
+        Made of mappings with any keys, lists, tuples, sets, texts, bytes, numbers, None, and NumPy's arrays and numbers.
+    whose : str
+        For the message.
+
+    Raises
+    ------
+    UserError
+        If there is anything else in it.
+    """
+    return json.dumps(_simple(state, whose))
+
+
+def state_from_json(text: str) -> Any:
+    """Return the state that a text stands for."""
+    return _restored(json.loads(text))
+
+
+def _simple(value: Any, whose: str) -> Any:
+    # First of all by type: a subclass, such as NumPy's float64, comes back as what JSON makes of it otherwise.
+    if type(value) in (str, int, float, bool, type(None)):
+        return value
+    if isinstance(value, np.ndarray | np.generic) and value.dtype.kind in "biufc":
+        row = np.ascontiguousarray(value)
+        text = base64.b64encode(row.tobytes()).decode()
+        kind = "array" if isinstance(value, np.ndarray) else "number"
+        return {_KIND: kind, "type": value.dtype.str, "shape": list(value.shape), "bytes": text}
+    if isinstance(value, bytes):
+        return {_KIND: "bytes", "bytes": base64.b64encode(value).decode()}
+    if isinstance(value, dict):
+        if _KIND not in value and all(type(key) is str for key in value):
+            return {key: _simple(item, whose) for key, item in value.items()}
+        return {_KIND: "items", "items": [[_simple(k, whose), _simple(v, whose)] for k, v in value.items()]}
+    if isinstance(value, list):
+        return [_simple(item, whose) for item in value]
+    if isinstance(value, tuple | set | frozenset):
+        kind = next(name for name, known in _GROUPS.items() if isinstance(value, known))
+        items = sorted(value, key=repr) if kind != "tuple" else value
+        return {_KIND: kind, "items": [_simple(item, whose) for item in items]}
+    raise UserError(
+        f"{whose}: state() holds a {type(value).__name__}, which cannot be written to a checkpoint; return numbers, texts, "
+        f"NumPy arrays, and lists and mappings of those"
+    )
+
+
+_GROUPS = {"tuple": tuple, "set": set, "frozenset": frozenset}
+
+
+def _restored(value: Any) -> Any:
+    if isinstance(value, list):
+        return [_restored(item) for item in value]
+    if not isinstance(value, dict):
+        return value
+    kind = value.get(_KIND)
+    if kind is None:
+        return {key: _restored(item) for key, item in value.items()}
+    if kind == "items":
+        return {_restored(key): _restored(item) for key, item in value["items"]}
+    if kind in _GROUPS:
+        return _GROUPS[kind](_restored(item) for item in value["items"])
+    held = base64.b64decode(value["bytes"])
+    if kind == "bytes":
+        return held
+    array = np.frombuffer(held, np.dtype(value["type"])).reshape(value["shape"]).copy()
+    return array if kind == "array" else array[()]
