@@ -9,9 +9,9 @@ import numpy as np
 
 from fedrobust.data.records import Records
 from fedrobust.federation import Attack, Client, Steering, Update, Vector
-from fedrobust.idle import same_report, same_update, to_change
 from fedrobust.learners.base import Learner, State
 from fedrobust.seeding import generator
+from fedrobust.tampering import same_report, same_update, to_change
 
 __all__ = ["Hospital"]
 

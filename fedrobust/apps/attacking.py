@@ -18,10 +18,10 @@ from fedrobust.data.records import Records
 from fedrobust.errors import UserError
 from fedrobust.federation import Attack, Role, Update
 from fedrobust.flattening import flat, is_float, to_arrays
-from fedrobust.idle import to_change
 from fedrobust.plugins import add_working_folder, find, instantiate, parse_call, split_chain
 from fedrobust.replies import shapes_of
 from fedrobust.seeding import generator
+from fedrobust.tampering import to_change
 
 __all__ = ["AttackMod", "attack"]
 

@@ -14,11 +14,12 @@ from fedrobust.config import Settings
 from fedrobust.errors import UserError
 from fedrobust.federation import Attack, Update
 from fedrobust.flattening import report_of
-from fedrobust.idle import ROUNDING, same_report, same_update
+from fedrobust.idle import ROUNDING
 from fedrobust.learners.base import State
 from fedrobust.parts import attackers, build_attacks, pack, threats, unpack
 from fedrobust.replies import as_error, hospital_record, report_fault, shapes_of
 from fedrobust.seeding import generator
+from fedrobust.tampering import same_report, same_update
 from fedrobust.wrapped import WrappedGrid
 
 __all__ = ["CollusionGrid", "with_collusion"]
