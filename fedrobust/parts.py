@@ -20,7 +20,16 @@ from fedrobust.seeding import generator
 if TYPE_CHECKING:
     from fedrobust.learners.mutual import MutualLearner
 
-__all__ = ["attackers", "build_attacks", "build_learner", "odd_hospitals", "pack", "threats", "unpack"]
+__all__ = [
+    "attackers",
+    "build_attacks",
+    "build_learner",
+    "is_odd",
+    "odd_hospitals",
+    "pack",
+    "threats",
+    "unpack",
+]
 
 #: The settings that a learner depends on, its data's among them.
 _LEARNER_SETTINGS = (
@@ -35,17 +44,18 @@ def attackers(settings: Settings) -> tuple[int, ...]:
 
     Those with a threat that is an honest peculiarity are not among them.
     """
-    groups = [hospitals for chain, hospitals in threats(settings) if not _is_odd(chain)]
+    groups = [hospitals for chain, hospitals in threats(settings) if not is_odd(chain)]
     return tuple(sorted(number for hospitals in groups for number in hospitals))
 
 
 def odd_hospitals(settings: Settings) -> tuple[int, ...]:
     """Return the numbers of the hospitals that are odd and honest, ascending."""
-    groups = [hospitals for chain, hospitals in threats(settings) if _is_odd(chain)]
+    groups = [hospitals for chain, hospitals in threats(settings) if is_odd(chain)]
     return tuple(sorted(number for hospitals in groups for number in hospitals))
 
 
-def _is_odd(chain: str) -> bool:
+def is_odd(chain: str) -> bool:
+    """Tell whether a threat is an honest peculiarity: whether all its attacks are."""
     return all(_kind(parse_call(part)[0]).odd for part in split_chain(chain, "+"))
 
 

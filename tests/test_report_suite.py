@@ -390,6 +390,15 @@ def test_a_dose_has_a_line_for_each_contender_and_the_smallest_harmful_one_in_a_
     assert len(dose_table(view).rows) == len(suite_results.DEFENCES)
 
 
+def test_where_no_damage_can_be_drawn_the_page_goes_without(made: Callable[..., Page]) -> None:
+    nothing = suite_results.results(threats=("label-flip",), doses=("0", "1"))
+    nothing["dose"]["metric"] = "unmeasured"
+    assert 'id="doses"' not in made(nothing).source
+    contenders = suite_results.results(threats=("label-flip",), doses=("0", "1"))
+    contenders["dose"]["axis"] = SuiteView(contenders).contender_axis
+    assert 'id="doses"' not in made(contenders).source
+
+
 def test_a_dose_that_nobody_reached_is_not_a_number() -> None:
     content = suite_results.results(threats=("label-flip",), doses=("0", "1"))
     for entry in content["dose"]["smallest"]:

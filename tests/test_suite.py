@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from fedrobust.errors import UserError
+from fedrobust.parts import attackers, odd_hospitals
 from fedrobust.suites.plan import chosen, distinct, plan
 from fedrobust.suites.suite import load_suite, suite_names
 
@@ -72,6 +73,25 @@ def test_clean_twins_are_shared(tmp_path: Path) -> None:
     assert len(distinct(cells)) == len(cells) + len(by_threat["both"])
 
 
+def test_the_odd_hospital_is_the_same_one_in_the_clean_twin(tmp_path: Path) -> None:
+    for seed in range(3):
+        text = f"""
+seeds = [{seed}]
+[base]
+clients = 10
+data = "phantom"
+[threats]
+both = ["label-flip:2", "other-scanner:1"]
+[defences]
+fedavg = "fedavg"
+"""
+        (tmp_path / "mine.toml").write_text(text)
+        (cell,) = plan(load_suite(str(tmp_path / "mine.toml")), {})
+        assert cell.twin is not None
+        assert odd_hospitals(cell.twin) == odd_hospitals(cell.settings) != ()
+        assert len(attackers(cell.settings)) == 2 and attackers(cell.twin) == ()
+
+
 def test_a_variable_stands_for_its_value(tmp_path: Path) -> None:
     text = """
     dose = "share"
@@ -130,6 +150,11 @@ def test_the_oracle_is_told(tmp_path: Path) -> None:
         (('["label-flip:1"]', '["label-flip:6"]'), ["'flip'", "malicious = 6"]),
         (("clients = 5", "clients = 0"), ["clients", "greater than or equal to 1"]),
         (("clients = 5", "seed = 4"), ["[base]", "'seed'", "seeds = [...]"]),
+        (("[threats]", "[[axes]]\n[threats]"), ["[axes] must be a table"]),
+        (
+            ("rounds = [2, 3]", 'threat = ["label-flip:1"]'),
+            ["[base] gives 'threat' several values and [threats] does"],
+        ),
         (("[3, 1]", "[]"), ["seeds"]),
         (("[3, 1]", "[1, 1]"), ["distinct"]),
         (("[3, 1]", '[1]\ncontenders = "defense"'), ["'defense' is no axis", "'defence'"]),

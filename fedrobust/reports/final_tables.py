@@ -125,7 +125,7 @@ def calibration_table(parts: Mapping[str, Sequence[Mapping[str, Any]]]) -> Table
     rows = [
         [
             part,
-            f"{b.get('low', 0):.1f} to {b.get('high', 1):.1f}",
+            f"{b.get('low', 0):.3f} to {b.get('high', 1):.3f}",
             b.get("count"),
             b.get("confidence"),
             b.get("accuracy"),

@@ -10,7 +10,7 @@ from fedrobust.reports.suite_figures import cost_figure, dose_figure
 from fedrobust.reports.suite_reading import reading, sense, side, test_limit
 from fedrobust.reports.suite_rows import differences, rows, script_data, shown
 from fedrobust.reports.suite_tables import cost_table, dose_table, missing, ranking_table
-from fedrobust.reports.suite_view import BOUND, interval_text, load_suite, text
+from fedrobust.reports.suite_view import BOUND, SuiteView, interval_text, load_suite, text
 from fedrobust.reports.suite_words import facts, headline
 
 __all__ = ["suite_page"]
@@ -33,7 +33,8 @@ def suite_page(folder: Path) -> str:
     made, compared = rows(view), differences(view)
     cost = cost_figure(view)
     figures = {"cost": cost} if cost else {}
-    if view.results["dose"] is not None:
+    dosed = _has_doses(view)
+    if dosed:
         figures["dose"] = dose_figure(view)
     return render(
         "suite.html.j2",
@@ -53,7 +54,7 @@ def suite_page(folder: Path) -> str:
         compared=compared,
         ranking=ranking_table(view),
         costs=cost_table(view),
-        doses=dose_table(view) if view.results["dose"] is not None else None,
+        doses=dose_table(view) if dosed else None,
         missing=missing(view),
         settings=json.dumps(view.results["settings"], indent=2, ensure_ascii=False),
         sense={key: sense(metric) for key, metric in view.metrics.items()},
@@ -65,3 +66,9 @@ def suite_page(folder: Path) -> str:
             interval_text({"low": found[1], "high": found[2]}, unit) if found else "–"
         ),
     )
+
+
+def _has_doses(view: SuiteView) -> bool:
+    """Tell whether damage can be drawn against a dose: some run has a figure for it, and the contenders are not the doses."""
+    dose = view.results["dose"]
+    return dose is not None and dose["metric"] in view.metrics and dose["axis"] != view.contender_axis

@@ -148,11 +148,22 @@ def _planned(suite: Suite, labels: dict[str, str], values: dict[str, Any], seed:
     if given.get("threat") in _NO_THREAT:
         given["threat"] = ()
     try:
-        settings = load_settings(given, where="settings")
+        settings = _odd_first(load_settings(given, where="settings"))
         return Planned(labels, seed, _told(settings), _twin(settings))
     except UserError as error:
         where = ", ".join(f"{axis} '{label}'" for axis, label in labels.items())
         raise UserError(f"suite {suite.name}{', ' + where if where else ''}: {error}") from None
+
+
+def _odd_first(settings: Settings) -> Settings:
+    """Name the odd hospitals before the attackers: they are dealt in that order, and the twin has the same ones then."""
+    from fedrobust.parts import is_odd
+
+    chains = [chain for chain, _ in settings.threats()]
+    if len(settings.threat) < 2:
+        return settings
+    order = sorted(range(len(chains)), key=lambda place: not is_odd(chains[place]))
+    return settings.model_copy(update={"threat": tuple(settings.threat[place] for place in order)})
 
 
 def _told(settings: Settings) -> Settings:

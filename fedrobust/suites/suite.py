@@ -247,6 +247,18 @@ def _check_keys(file: Path, values: Mapping[str, Any]) -> None:
             raise UserError(f"{file}: {key} must be a table of named configurations, or a list of texts")
     if not isinstance(values.get("seeds", []), list | tuple):
         raise UserError(f"{file}: seeds must be a list of numbers, such as [0, 1, 2]")
+    if not isinstance(values.get("axes", {}), dict):
+        raise UserError(f"{file}: [axes] must be a table of settings, each with a list")
+    for key, axis in (("threats", THREAT), ("defences", DEFENCE)):
+        also = [
+            place
+            for place in ("base", "axes")
+            if isinstance(values.get(place), dict) and axis in values[place]
+        ]
+        if key in values and also and (also[0] == "axes" or isinstance(values["base"][axis], list)):
+            raise UserError(
+                f"{file}: [{also[0]}] gives '{axis}' several values and [{key}] does, too; keep one of the two"
+            )
     tables = {f"[{key}]": values.get(key, {}) for key in ("base", "axes")}
     for axis, labelled in (values.get("axes") or {}).items():
         if isinstance(labelled, dict):
