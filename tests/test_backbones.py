@@ -5,7 +5,7 @@ import torch
 from torch import Tensor, nn
 
 from fedrobust.errors import UserError
-from fedrobust.learners.backbones import SmallCNN, backbone_names, build_backbone
+from fedrobust.learners.backbones import SmallCNN, _cells, backbone_names, build_backbone
 
 
 def output(network: nn.Module, n: int, channels: int, *size: int) -> Tensor:
@@ -178,3 +178,10 @@ def test_weights_follow_from_torchs_seed(spec: str) -> None:
         network = build_backbone(spec, 1, 4, (28, 28))
         made.append(torch.cat([p.detach().reshape(-1) for p in network.parameters()]))
     assert torch.equal(made[0], made[1]) and not torch.equal(made[0], made[2])
+
+
+@pytest.mark.parametrize(("height", "width"), [(7, 7), (4, 4), (16, 5), (1, 3), (33, 18)])
+def test_the_grid_averages_what_adaptive_pooling_does(height: int, width: int) -> None:
+    images = torch.randn(2, 3, height, width, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
+    high, wide = (_cells(length, 4, images.device).double() for length in (height, width))
+    torch.testing.assert_close(high @ images @ wide.T, nn.AdaptiveAvgPool2d(4)(images), atol=1e-6, rtol=1e-6)

@@ -48,13 +48,38 @@ class SmallCNN(nn.Module):
                 nn.GroupNorm(4, after),
                 nn.ReLU(inplace=True),
             ]
-        self.features = nn.Sequential(*layers, nn.AdaptiveAvgPool2d(4), nn.Flatten())
+        self.features = nn.Sequential(*layers, GridPool(4), nn.Flatten())
         self.project = nn.Linear(16 * widths[-1], outputs)
 
     def forward(self, images: Tensor) -> Tensor:
         """Map images (n, channels, height, width) to vectors (n, outputs)."""
         vectors: Tensor = self.project(self.features(images))
         return vectors
+
+
+class GridPool(nn.AdaptiveAvgPool2d):
+    """Adaptive average pooling, on CUDA as two matrix products.
+
+    Where the cells of the grid overlap, torch's own gradient on CUDA adds them up in no fixed order, and two runs differ.
+    """
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Average each cell: (n, channels, height, width) to (n, channels, side, side)."""
+        if images.device.type == "cpu":
+            return super().forward(images)
+        assert isinstance(self.output_size, int)
+        high, wide = (_cells(length, self.output_size, images.device) for length in images.shape[-2:])
+        return high @ images @ wide.T
+
+
+@functools.cache
+def _cells(length: int, cells: int, device: torch.device) -> Tensor:
+    """Return the matrix, shape (cells, length), whose row i averages what adaptive pooling puts into cell i."""
+    matrix = torch.zeros(cells, length)
+    for i in range(cells):
+        start, stop = i * length // cells, -(-(i + 1) * length // cells)
+        matrix[i, start:stop] = 1 / (stop - start)
+    return matrix.to(device)
 
 
 def torchvision_models() -> ModuleType:

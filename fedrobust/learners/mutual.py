@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 
 import numpy as np
 import torch
@@ -100,7 +100,7 @@ class MutualLearner:
         The optimiser starts anew in every round, so a hospital keeps nothing between rounds.
         """
         settings = self._settings
-        with _one_thread(), torch_seeded(settings.seed, "layers", round, client):
+        with _repeatable(self._device), torch_seeded(settings.seed, "layers", round, client):
             self._flat.load(state.parameters, state.buffers)
             images = self._pixels(records.images)
             labels = torch.from_numpy(np.ascontiguousarray(records.labels)).to(self._device)
@@ -108,20 +108,24 @@ class MutualLearner:
             shuffle = torch_generator(settings.seed, "batches", round, client)
             optimiser = Adam(self._flat.parameters, lr, settings.weight_decay)
             self._networks.train()
-            total, last = 0.0, float("nan")
+            means: list[Tensor] = []
+            sizes: list[int] = []
             met = torch.zeros(len(labels), device=self._device)
             for _ in range(settings.local_epochs):
-                total = 0.0
-                for batch in _batches(len(labels), settings.batch_size, shuffle):
+                means, sizes = [], []
+                for batch in _batches(len(labels), settings.batch_size, shuffle, self._device):
                     # One value has no variance: BatchNorm falls back on its running statistics.
                     for norm in self._norms:
                         norm.train(len(batch) > 1)
-                    last, met[batch] = self._step(images[batch], labels[batch], optimiser, steer)
-                    total += last * len(batch)
+                    mean, met[batch] = self._step(images[batch], labels[batch], optimiser, steer)
+                    means.append(mean)
+                    sizes.append(len(batch))
+            # Read at the end of an epoch: on a GPU each reading would wait for the step.
+            losses = torch.stack(means).tolist()
             parameters, buffers = self._flat.save()
         values: dict[str, float | tuple[float, ...]] = {
-            "loss": total / len(labels),
-            "last-loss": last,
+            "loss": sum(loss * size for loss, size in zip(losses, sizes, strict=True)) / len(labels),
+            "last-loss": losses[-1],
             "received-loss": float(received.mean()),
             "class-losses": _by_class(received, records),
             "class-epoch-losses": _by_class(met.double().cpu().numpy(), records),
@@ -149,7 +153,7 @@ class MutualLearner:
 
         chunks = self._chunks(len(labels))
         with (
-            _one_thread(),
+            _repeatable(self._device),
             ThreadPoolExecutor(threads, initializer=torch.set_num_threads, initargs=(1,)) as pool,
         ):
             parts = list(pool.map(predicted, chunks) if threads > 1 else map(predicted, chunks))
@@ -200,11 +204,11 @@ class MutualLearner:
 
     def _step(
         self, images: Tensor, labels: Tensor, optimiser: Adam, steer: Steering | None
-    ) -> tuple[float, Tensor]:
+    ) -> tuple[Tensor, Tensor]:
         """Make one optimiser step for all networks.
 
-        Returns their mean supervised loss on the batch, and that of each record before the step without Rect's
-        weights, shape (n,).
+        Returns their mean supervised loss on the batch, shape (), and that of each record before the step without
+        Rect's weights, shape (n,).
         """
         lengths = rect_lengths(labels, self._classes) if self._settings.head == "etf-rect" else None
         scores = self._scores(images)
@@ -221,7 +225,7 @@ class MutualLearner:
         optimiser.step()
         with torch.no_grad():
             each = torch.stack([self._supervised(s, labels) for s in scores]).mean(0)
-        return float(supervised.mean().item()), each
+        return supervised.detach().mean(), each
 
     @torch.no_grad()
     def _losses(self, images: Tensor, labels: Tensor) -> NDArray[np.float64]:
@@ -242,9 +246,9 @@ def _by_class(losses: NDArray[np.float64], records: Records) -> tuple[float, ...
     return tuple(means.tolist())
 
 
-def _batches(n: int, size: int, shuffle: torch.Generator) -> Iterator[Tensor]:
+def _batches(n: int, size: int, shuffle: torch.Generator, device: torch.device) -> Iterator[Tensor]:
     """Yield shuffled index batches; a last batch of one joins the one before, as BatchNorm needs two values."""
-    batches = list(torch.split(torch.randperm(n, generator=shuffle), size))
+    batches = list(torch.split(torch.randperm(n, generator=shuffle).to(device), size))
     if len(batches) > 1 and len(batches[-1]) == 1:
         batches[-2:] = [torch.cat(batches[-2:])]
     yield from batches
@@ -259,6 +263,19 @@ def _one_thread() -> Iterator[None]:
         yield
     finally:
         torch.set_num_threads(before)
+
+
+@contextmanager
+def _repeatable(device: torch.device) -> Iterator[None]:
+    """Leave nothing that the bits depend on to the machine: one thread, and on CUDA no race and no short floats."""
+    with ExitStack() as stack:
+        stack.enter_context(_one_thread())
+        if device.type == "cuda":
+            exact = torch.backends.cudnn.flags(
+                enabled=True, benchmark=False, deterministic=True, allow_tf32=False
+            )
+            stack.enter_context(exact)
+        yield
 
 
 def _device(name: str) -> torch.device:
