@@ -8,7 +8,7 @@ from typing import Any, ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
-from fedrobust.aggregation.audit import audited, loss_elsewhere
+from fedrobust.aggregation.audit import Audit, audited, balanced_loss, loss_elsewhere
 from fedrobust.aggregation.claims import (
     CEILING,
     believable,
@@ -20,8 +20,9 @@ from fedrobust.aggregation.claims import (
 )
 from fedrobust.aggregation.conduct import excess_length, towards_others, undirected
 from fedrobust.aggregation.oddness import tails
+from fedrobust.aggregation.shares import best_shares
 from fedrobust.errors import UserError
-from fedrobust.federation import Defence, Updates, Vector, Verdict
+from fedrobust.federation import Defence, ServerData, Updates, Vector, Verdict
 
 __all__ = ["IsolationForestWeighting"]
 
@@ -46,6 +47,9 @@ RECEIVED, EPOCH, OWN, HARM, ANGLE, LENGTH = 0.1, 0.15, 0.15, 0.01, 0.1, 0.25
 ODD, ELSEWHERE = 1.5, (0.8, 0.6)
 #: Updates longer than so many times the median are shortened to that.
 CLIP = 3.0
+#: Shares that the server's images choose lie between these, in fair ones; the trust that is left lowers both. The first is a
+#: hair more than a half, so that rounding leaves nobody less.
+LEAST, MOST = 0.5 + 1e-9, 3.0
 #: Evidence counts in full from about so many rounds on.
 ROUNDS = 4.0
 
@@ -63,12 +67,14 @@ class IsolationForestWeighting(Defence):
     al., ICDM 2008), fitted on a drawn reference of honest hospitals some of which are odd for good, scores both
     kinds and their sum, each held against its own spread between the hospitals; p is the share of the reference that
     scores as high. A hospital is flagged where p < false_flag_rate and then weighs (p / false_flag_rate)^2 of its share,
-    until its evidence fades. The share is half a fair one, half by claimed images, those bounded. The reasoning and
-    the measurements are in docs/detection.md.
+    until its evidence fades. The share is half a fair one, half by claimed images, those bounded. From there a search
+    for a lower class-balanced loss on the server's images makes it larger or smaller, between half a fair share and three,
+    as FedLAW (Li et al., ICML 2023) learns weights on a proxy data set, though by looks and not by gradients. The reasoning
+    and the measurements are in docs/detection.md.
 
-    Complexity O(n^2 d) and 2n + 1 looks at the server's images, one more for each hospital that is not fully trusted, and
+    Complexity O(n^2 d) and at most 3n + 3 looks at the server's images, one more for each hospital that is not fully trusted, and
     six at some of them for each one whose records are odd; no history but the evidence. Works for 4 hospitals or more;
-    with fewer there is no spread to compare with and nobody is judged.
+    with fewer there is no spread to compare with, nobody is judged and shares stay as they are.
 
     Parameters
     ----------
@@ -78,7 +84,7 @@ class IsolationForestWeighting(Defence):
         Weight of the past in the moving average, in [0, 1).
     audit : float
         Share of the server's validation part that the rule looks at, in [0, 1]. With 0, as with a server without
-        images, the four features that need some are left out.
+        images, the four features that need some are left out and shares stay as they are.
     """
 
     trusts: ClassVar[frozenset[str]] = frozenset({"loss", "num_examples"})
@@ -115,15 +121,36 @@ class IsolationForestWeighting(Defence):
         share = _sizes(updates)
         if len(updates) < 4:
             return Verdict(share * self._trusted(updates))
-        average = self._remembered(updates, self._features(updates))
+        seen = self._look(updates)
+        average = self._remembered(updates, self._features(updates, seen))
         p = tails(_evidence(average))
         flagged = p < self.false_flag_rate
         trust = np.minimum(1.0, p / self.false_flag_rate) ** 2
         self._trust.update(zip(updates.nodes, trust.tolist(), strict=True))
         why = [_words(row) if flag else "" for row, flag in zip(average, flagged, strict=True)]
-        return Verdict(share * trust, np.abs(np.log10(p)), flagged, why)
+        weight = share * trust if seen is None else self._chosen(updates, seen, share * trust, trust)
+        return Verdict(weight, np.abs(np.log10(p)), flagged, why)
 
-    def _features(self, updates: Updates) -> Floats:
+    def _look(self, updates: Updates) -> Audit | None:
+        """Return what the server sees of each update; None without images."""
+        if self.server is None or not self.server_share:
+            return None
+        classes = _held(updates, self.server).shape[1]
+        return audited(updates, self.server, self._trusted(updates), _shortened(updates), classes)
+
+    def _chosen(self, updates: Updates, seen: Audit, share: Floats, trust: Floats) -> Floats:
+        """Return the shares within bounds that the server's images choose, from those given or from equal ones."""
+        server, factor, classes = self.server, _shortened(updates), seen.own.shape[1]
+        assert server is not None
+
+        def loss(weight: Floats) -> float:
+            found = updates.combination(weight * factor)
+            return balanced_loss(server, found, updates.mean_buffers(weight), classes)
+
+        least, most = LEAST * trust / len(trust), MOST * trust / trust.sum()
+        return best_shares(loss, (share, trust), least, most, np.nanmean(seen.harm, axis=1))
+
+    def _features(self, updates: Updates, seen: Audit | None) -> Floats:
         """Return this round's features in spreads above the others, shape (n, len(FEATURES)), in [-CEILING, CEILING]."""
         received, level = reported_excess(updates, "class-losses", "received-loss")
         epoch, epoch_level = reported_excess(updates, "class-epoch-losses", "loss")
@@ -135,32 +162,26 @@ class IsolationForestWeighting(Defence):
         gram = updates.gram()
         noise = undirected(gram, updates.dimension, CEILING)
         length = spreads(excess_length(updates.norms(), believable(updates)), LENGTH)
-        own, harm, turn, scanner = self._audited(updates, gram, claims)
+        own, harm, turn, scanner = self._checked(updates, seen, gram, claims)
         return np.column_stack([*claims, own, harm, turn, noise, length, scanner])
 
-    def _audited(
-        self, updates: Updates, gram: Floats, claims: tuple[Floats, Floats]
+    def _checked(
+        self, updates: Updates, seen: Audit | None, gram: Floats, claims: tuple[Floats, Floats]
     ) -> tuple[Floats, Floats, Floats, Floats]:
-        """Return what the server sees.
+        """Return what the server's look says of each hospital, shape (n,) each.
 
-        Each model's loss, what the others' mean loses by it, how far it turns from them, and how surely those whose records
-        are odd have another scanner, in [0, 1].
+        Its model's loss, what the others' mean loses by it, how far it turns from them, and, where its records are odd, how
+        surely it has another scanner, in [0, 1].
         """
-        if self.server is None or not self.server_share:
+        if seen is None or self.server is None:
             none = np.zeros(len(updates))
             return none, none, none, none
-        counts = class_counts(updates)
-        known = int(self.server.labels.max()) + 1
-        # A hospital that does not say what it holds is looked at on everything.
-        held = np.zeros((len(updates), known)) if counts is None else counts
-        held = np.where(held.sum(axis=1, keepdims=True) > 0, held, 1.0)
-        trust, factor = self._trusted(updates), _shortened(updates)
-        seen = audited(updates, self.server, trust, factor, held.shape[1])
+        held = _held(updates, self.server)
         # What the server holds no image of, it cannot judge.
         own = spreads(np.nan_to_num(class_excess(seen.own, held)), OWN * seen.level)
         harm = spreads(np.nan_to_num(images_mean(seen.harm, held)), HARM * seen.level)
         # Without the server's look at whom it helps, a hospital that alone knows a class would turn the most.
-        turn = spreads(-towards_others(gram, trust * factor), ANGLE)
+        turn = spreads(-towards_others(gram, self._trusted(updates) * _shortened(updates)), ANGLE)
         odd = np.maximum(np.minimum(*claims), _unexplained(own, claims[0])) > ODD
         ratio = loss_elsewhere(updates, self.server, held, odd)
         least, most = ELSEWHERE
@@ -192,6 +213,14 @@ class IsolationForestWeighting(Defence):
         """Take back the evidence and the trust by hospital."""
         self._sums = {int(node): list(row) for node, row in state["sums"].items()}
         self._trust = {int(node): float(value) for node, value in state["trust"].items()}
+
+
+def _held(updates: Updates, server: ServerData) -> Floats:
+    """Return how many images of each class each hospital says it holds, shape (n, K)."""
+    counts = class_counts(updates)
+    # A hospital that does not say what it holds is looked at on everything.
+    held = np.zeros((len(updates), int(server.labels.max()) + 1)) if counts is None else counts
+    return np.where(held.sum(axis=1, keepdims=True) > 0, held, 1.0)
 
 
 def _evidence(average: Floats) -> Floats:

@@ -7,7 +7,7 @@ import pytest
 from helpers import make_updates
 from lent import Lent
 
-from fedrobust.aggregation.audit import audited, loss_elsewhere
+from fedrobust.aggregation.audit import audited, balanced_loss, loss_elsewhere
 from fedrobust.aggregation.mixing import Mixed
 from fedrobust.federation import Updates
 
@@ -73,6 +73,16 @@ def test_the_number_of_looks() -> None:
     # Whoever has lost trust joins with a full part, which is one look more.
     audited(updates, server, np.array([1, 1, 1, 1, 0.5, 0.0]), np.ones(6), 3)
     assert len(server.asked) == 2 * 6 + 1 + 2
+
+
+def test_the_balanced_loss_counts_classes_alike_and_only_those_that_the_server_has() -> None:
+    updates = make_updates(1)
+    server = Lent(np.zeros(40), m=20)
+    server.labels = np.repeat([0, 1, 2], [15, 4, 1])
+    values = server.losses(updates[0].parameters, updates[0].buffers)
+    wanted = np.mean([values[server.labels == k].mean() for k in range(3)])
+    assert balanced_loss(server, updates[0].parameters, updates[0].buffers, 5) == pytest.approx(wanted)
+    assert wanted != pytest.approx(values.mean(), rel=1e-3)
 
 
 def test_harm_and_help() -> None:

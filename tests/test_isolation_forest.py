@@ -447,6 +447,47 @@ def test_updates_that_are_far_too_long_are_shortened() -> None:
     assert norms[0] > 10 * bound
 
 
+def skewed() -> list[Site]:
+    """Return honest hospitals of which six hold one class only, and most of its images."""
+    return [
+        *(site([80, 0, 0, 0], seed) for seed in range(6)),
+        *(site([4, 20, 20, 20], seed) for seed in range(6, 10)),
+    ]
+
+
+def test_shares_go_to_whom_the_servers_images_say() -> None:
+    given = Updates(
+        [trained(own, play(rule(False), skewed(), 2)[1], node, 3) for node, own in enumerate(skewed())]
+    )
+    seeing = rule(True)
+    (model, verdict), (plain, before) = seeing.combine(given), rule(False).combine(given)
+    assert not any(flagged(one.checked(10)) for one in (verdict, before))
+    weight, images = np.asarray(verdict.weight), seeing.server
+    assert isinstance(images, Images)
+    assert weight[:6].max() < np.asarray(before.weight)[:6].min() / 10 and weight[6:].max() > 0.1
+    assert weight.sum() == pytest.approx(1) and weight.min() >= 0.5 / 10 and weight.max() <= 3 / 10
+    assert images.losses(model, ZERO).mean() < 0.97 * images.losses(plain, ZERO).mean()
+    # The verdict's weights are those of the mean.
+    norms = np.array([np.linalg.norm(u.delta.astype(np.float64)) for u in given])
+    factor = np.minimum(1, CLIP * np.median(norms) / norms)
+    moved = sum(w * f * u.delta.astype(np.float64) for w, f, u in zip(weight, factor, given, strict=True))
+    np.testing.assert_allclose(model, given.global_parameters + moved, atol=1e-5)
+
+
+def test_chosen_shares_make_a_better_model_of_a_skewed_federation() -> None:
+    images = Images(site((50, 50, 50, 50), 1234))
+    chosen, plain = (play(rule(server), skewed())[1] for server in (True, False))
+    assert images.losses(chosen, ZERO).mean() < 0.95 * images.losses(plain, ZERO).mean()
+
+
+def test_a_trusted_hospital_keeps_half_a_fair_share_and_a_distrusted_one_gains_none() -> None:
+    sites = with_bad(ATTACKS["sign flip"])
+    for verdict in play(rule(True), sites)[0]:
+        weight, spared = share(verdict), ~np.asarray(verdict.flagged)
+        assert weight[spared].min() >= 0.5 / 10
+    assert BAD in flagged(verdict) and weight[BAD] < 0.01
+
+
 # --- as part of a run -----------------------------------------------------------------------------------------------
 
 

@@ -252,6 +252,16 @@ def test_a_small_hospital_that_is_weighed_by_its_images_is_not_wronged(tmp_path:
     lines = [json.loads(line) for line in (tmp_path / "verdicts.jsonl").read_text().splitlines()]
     lines[-1]["flagged"] = []
     (tmp_path / "verdicts.jsonl").write_text("\n".join(map(json.dumps, lines)), encoding="utf-8")
+    # What it says that it trains on counts, if it says so; else what was dealt to it.
+    reports = [json.loads(line) for line in (tmp_path / "reports.jsonl").read_text().splitlines()]
+    kept = (tmp_path / "reports.jsonl").read_text()
+    for line in reports:
+        line["num_examples"] = [5 if n == 3 else 1000 for n in line["hospitals"]]
+    (tmp_path / "reports.jsonl").write_text("\n".join(map(json.dumps, reports)), encoding="utf-8")
+    assert "less than half" not in "\n".join(notes(read_run(tmp_path)))
+    (tmp_path / "reports.jsonl").write_text(kept, encoding="utf-8")
+    assert "less than half" in "\n".join(notes(read_run(tmp_path)))
+    (tmp_path / "reports.jsonl").unlink()
     evaluation = json.loads((tmp_path / "evaluation.json").read_text())
     evaluation["hospitals"][3]["counts"] = [1, 2, 1, 1]
     change(tmp_path, "evaluation.json", hospitals=evaluation["hospitals"])

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 from statistics import fmean
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -12,6 +13,7 @@ import pytest
 from fedrobust.config import Settings
 from fedrobust.results.folder import final_folder
 from fedrobust.suites.cells import Cell
+from fedrobust.suites.compare import dose_of
 from fedrobust.suites.figures import figures
 from fedrobust.suites.plan import Planned, distinct, plan
 from fedrobust.suites.results import cost_table, results
@@ -212,6 +214,62 @@ def test_hospitals_that_lost_their_weight(tmp_path: Path) -> None:
     assert made["attacker_weight"] == pytest.approx(sum(weights[str(number)] for number in bad))
 
 
+def test_a_small_weight_is_no_loss_to_who_trains_on_few(tmp_path: Path) -> None:
+    """Of what is dealt to it an honest but odd hospital may take a part; an attacker's word changes nothing."""
+    _, cells = a_suite(tmp_path)
+    (attacked,) = [cell for cell in cells if cell.key == ("flip", "median") and cell.seed == 0]
+    cell = made_up(attacked.settings, 0.6, weights=dict.fromkeys("0123", 0.05))
+    (bad,) = cell.malicious
+
+    def lost(images: int) -> float | None:
+        """Return how many honest ones lost their weight, of whom each says that it trains on so many images."""
+        told = [images if n != bad else 10**6 for n in range(4)]
+        write(
+            cell.folder / "reports.jsonl",
+            [
+                {"round": 1, "hospitals": [0, 1, 2, 3], "num_examples": IMAGES},
+                {"round": 2, "hospitals": [0, 1, 2, 3], "num_examples": told},
+            ],
+        )
+        return figures(Cell(cell.settings), None)["honest_lost"]
+
+    assert figures(Cell(cell.settings), None)["honest_lost"] == 3.0
+    # One of 4 images has a share of 4 / (12 + what was dealt to the attacker): less than twice .05.
+    assert lost(4) == 0.0
+    assert lost(40) == 3.0
+
+
+def test_a_missing_clean_twin_is_named(tmp_path: Path) -> None:
+    suite, cells = a_suite(tmp_path, SUITE.replace('none = "none"\n', ""))
+    runs: dict[str, Cell | None] = {c.settings.digest(): made_up(c.settings, 0.5) for c in cells}
+    twin = next(cell.twin for cell in cells if cell.key == ("flip", "median") and cell.seed == 1)
+    assert twin is not None
+    runs |= {c.twin.digest(): made_up(c.twin, 0.7) for c in cells if c.twin not in (None, twin)}  # type: ignore[union-attr]
+    content = results(suite, cells, runs, {twin.digest(): "Traceback\nOSError: full\n"}, "", tmp_path)
+    assert content["missing"] == []
+    assert content["missing_twins"] == [
+        {"labels": {"threat": "flip", "defence": "median"}, "seed": 1, "error": "OSError: full"}
+    ]
+    assert row(content, "flip", "median")["marks"] == ["no clean twin (seed 1)"]
+    assert row(content, "flip", "fedavg")["marks"] == []
+    assert any("1 cell without a clean twin" in note for note in content["notes"])
+
+
+def test_where_nobody_attacks_detectors_are_not_ranked(tmp_path: Path) -> None:
+    suite, cells = a_suite(tmp_path, 'metric = "detection_auroc"\n' + SUITE)
+    runs: dict[str, Cell | None] = {c.settings.digest(): made_up(c.settings, 0.5) for c in cells}
+    lines = {line["label"]: line for line in results(suite, cells, runs, {}, "", tmp_path)["ranking"]}
+    assert lines["fedavg"]["rank_by_mean"] == lines["median"]["rank_by_mean"] == 1.5
+    assert lines["fedavg"]["mean"] == 0.75 and lines["fedavg"]["worst_under"] == "flip"
+    # A condition that was not run is another matter.
+    for cell in cells:
+        if cell.key[0] == "none":
+            runs[cell.settings.digest()] = None
+    lines = {line["label"]: line for line in results(suite, cells, runs, {}, "", tmp_path)["ranking"]}
+    assert lines["fedavg"]["rank_by_mean"] is None
+    assert lines["fedavg"]["marks"] == ["some conditions are missing"]
+
+
 def test_what_does_not_compare_is_marked(tmp_path: Path) -> None:
     suite, cells = a_suite(tmp_path)
     runs: dict[str, Cell | None] = {}
@@ -294,10 +352,36 @@ def test_the_smallest_dose(tmp_path: Path) -> None:
         "fedavg": 2.0,
         "median": None,
     }
+    assert all(line["unknown"] == [] for line in dose["smallest"])
     table = cost_table(cells, runs)["rows"]
     assert table[0] == {
         "labels": {"threat": "flip", "hospitals": "1", "defence": "fedavg"},
         "seconds": 2.0,
         "aggregation_s": pytest.approx(0.3),
         "defence_mib": 10.0,
+    }
+
+
+def test_a_dose_below_which_runs_are_missing_is_no_smallest_one() -> None:
+    rows = [
+        {"labels": {"dose": dose, "defence": name}, "metrics": {"twin_loss": {"mean": loss}}}
+        for name, losses in {
+            # Equal to the drop but for rounding.
+            "reached": [100 * (0.8 - 0.7 - 0.1) + 4.999999999999997, 9.0, 9.0],
+            "gap below": [None, 9.0, 9.0],
+            "gap above": [1.0, 9.0, None],
+            "gap, not reached": [1.0, None, 2.0],
+            "not reached": [1.0, 2.0, 3.0],
+        }.items()
+        for dose, loss in zip(("0.1", "0.2", "0.3"), losses, strict=True)
+    ]
+    suite = SimpleNamespace(dose="dose", drop=5.0, contender_axis="defence")
+    found = dose_of(suite, rows)  # type: ignore[arg-type]
+    assert found is not None
+    assert {line["labels"]["defence"]: (line["dose"], line["unknown"]) for line in found["smallest"]} == {
+        "reached": (0.1, []),
+        "gap below": (0.2, [0.1]),
+        "gap above": (0.2, []),
+        "gap, not reached": (None, [0.2]),
+        "not reached": (None, []),
     }

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from fedrobust.aggregation.claims import images_mean
 from fedrobust.federation import ServerData, Updates, Vector, ViewedServerData
 
-__all__ = ["Audit", "audited", "loss_elsewhere"]
+__all__ = ["Audit", "audited", "balanced_loss", "loss_elsewhere"]
 
 Floats = NDArray[np.float64]
 
@@ -107,6 +107,11 @@ def loss_elsewhere(updates: Updates, server: ServerData, held: Floats, who: NDAr
         if here > 0:
             ratio[i] = min(1.0, *(value / here for value in there))
     return ratio
+
+
+def balanced_loss(server: ServerData, parameters: Vector, buffers: Vector, classes: int) -> float:
+    """Return a model's loss on the server's images, the mean over the classes that it holds images of."""
+    return float(np.nanmean(_by_class(server, parameters, buffers, classes)))
 
 
 def _by_class(server: ServerData, parameters: Vector, buffers: Vector, classes: int) -> Floats:

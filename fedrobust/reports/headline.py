@@ -7,6 +7,7 @@ from typing import Any
 
 from fedrobust.reports.record import Record
 from fedrobust.reports.tables import fair, number
+from fedrobust.results.told import told_images
 
 __all__ = ["headline", "missing", "notes"]
 
@@ -219,8 +220,9 @@ def _wronged(record: Record) -> list[str]:
 
 
 def _sizes(record: Record) -> dict[int, float]:
-    """Return how many images each hospital holds, as a multiple of the mean."""
-    images = {h.number: sum(h.counts) for h in record.hospitals if h.counts}
+    """Return how many images each hospital trains on, as a multiple of the mean: what the honest say, else what was dealt."""
+    images: dict[int, float] = {h.number: sum(h.counts) for h in record.hospitals if h.counts}
+    images |= {n: told for n, told in told_images(record.reports).items() if n not in record.malicious}
     total = sum(images.values())
     return {n: held * len(images) / total for n, held in images.items()} if total else {}
 

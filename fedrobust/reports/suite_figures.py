@@ -55,7 +55,7 @@ def dose_figure(view: SuiteView) -> dict[str, Any]:
             legend={"yref": "container", "y": 1, "yanchor": "top"},
             xaxis=axis(label(dose["axis"], 40), type="category"),
             yaxis=axis(
-                f"{label(metric['name'], 40)}{', points' if metric['unit'] == 'percent' else ''}",
+                f"{label(metric['name'], 40)}{', points' if metric['unit'] == 'points' else ''}",
                 zeroline=False,
             ),
         )

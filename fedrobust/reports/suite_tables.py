@@ -67,7 +67,7 @@ def dose_table(view: SuiteView) -> Table:
     found: dict[str, dict[str, Any]] = {}
     for entry in dose["smallest"]:
         other = " · ".join(str(entry["labels"][name]) for name in others if name in entry["labels"])
-        found.setdefault(other, {})[view.contender(entry["labels"])] = entry["dose"]
+        found.setdefault(other, {})[view.contender(entry["labels"])] = entry
     table = [
         [contender, *(_dose(doses, contender) for doses in found.values())]
         for contender in view.contenders
@@ -86,9 +86,10 @@ def missing(view: SuiteView) -> Table:
         [
             *(str(entry["labels"].get(name, "")) for name in names),
             entry["seed"],
-            entry.get("error") or "not run yet",
+            whose + (entry.get("error") or "not run yet"),
         ]
-        for entry in view.results["missing"]
+        for whose, gaps in (("", "missing"), ("clean twin: ", "missing_twins"))
+        for entry in view.results.get(gaps, ())
     ]
     return Table("Cells without a finished run.", [*names, "seed", "error"], table)
 
@@ -106,4 +107,7 @@ def _rank(entry: Mapping[str, Any], bounds: Sequence[Mapping[str, Any]], key: st
 def _dose(doses: Mapping[str, Any], contender: str) -> Any:
     if contender not in doses:
         return None
-    return "none tried" if doses[contender] is None else doses[contender]
+    dose, unknown = doses[contender]["dose"], doses[contender].get("unknown")
+    if dose is None:
+        return "not known" if unknown else "none tried"
+    return f"≤ {dose:g}" if unknown else dose

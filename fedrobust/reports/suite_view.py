@@ -35,7 +35,7 @@ _SIGNS = "†‡§¶"
 BOUND = ("oracle", "other data")
 
 #: Narrowest range of a metric that the heat map's colours span: what lies closer together shall look alike.
-_NARROWEST = {"share": 0.05, "percent": 5.0, "count": 1.0}
+_NARROWEST = {"share": 0.05, "percent": 5.0, "points": 5.0, "count": 1.0}
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,7 @@ from typing import Any
 
 from fedrobust.reports.suite_reading import ENOUGH, LEVEL, smallest_p
 from fedrobust.reports.suite_view import SuiteView, interval_text, join, text
-from fedrobust.reports.tables import number
+from fedrobust.reports.tables import number, probability
 
 __all__ = ["facts", "headline"]
 
@@ -149,7 +149,7 @@ def _compared(view: SuiteView, contender: str, under: str) -> Mapping[str, Any] 
 
 
 def _test(pair: Mapping[str, Any]) -> str:
-    held = number(float(pair["p_holm"]), 3)
+    held = probability(float(pair["p_holm"]))
     if smallest_p(pair["seeds"]) > LEVEL:
         least = number(smallest_p(pair["seeds"]))
         return f"Holm p {held}, but with {pair['seeds']} seeds no p falls below {least}: the test cannot decide it."

@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-__all__ = ["FILTERS", "Column", "Table", "fair", "number", "percent", "share"]
+__all__ = ["FILTERS", "Column", "Table", "fair", "number", "percent", "probability", "share"]
 
 #: What stands for a number that is not there.
 NOTHING = "–"
@@ -81,6 +81,11 @@ def percent(value: float | None) -> str:
     return number(value, 2, "%")
 
 
+def probability(value: float | None) -> str:
+    """Return a p value; one that three digits would write as 0 is said to be below them."""
+    return "< 0.001" if value is not None and value < 0.0005 else number(value, 3)
+
+
 def fair(weight: float | None) -> str:
     """Return a weight, given in fair shares, in words."""
     return f"{number(weight, 2)} {'of a fair share' if weight is None or weight < 1 else 'fair shares'}"
@@ -103,6 +108,7 @@ FILTERS: dict[str, Callable[..., Any]] = {
     "number": number,
     "share": share,
     "percent": percent,
+    "probability": probability,
     "sort_value": sort_value,
     "is_number": is_number,
 }

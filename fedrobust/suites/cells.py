@@ -89,6 +89,12 @@ class Cell:
         return _lines(self.folder / "verdicts.jsonl")
 
     @cached_property
+    def reports(self) -> list[dict[str, Any]]:
+        """Return the lines of ``reports.jsonl``; none of a run that has no such file."""
+        path = self.folder / "reports.jsonl"
+        return _lines(path) if path.is_file() else []
+
+    @cached_property
     def timings(self) -> list[dict[str, Any]]:
         """Return the lines of ``timings.jsonl``."""
         return _lines(self.folder / "timings.jsonl")

@@ -91,7 +91,7 @@ def ranking(suite: Suite, rows: Sequence[Mapping[str, Any]]) -> list[dict[str, A
         return []
     higher = METRICS.get(metric, ("", "higher"))[1] != "lower"
     worst: Callable[..., Any] = min if higher else max
-    conditions = list(dict.fromkeys(_condition(suite, row["labels"]) for row in rows))
+    conditions = _ranked_in(suite, rows)
     tables: dict[str, dict[tuple[str, ...], float | None]] = defaultdict(dict)
     marks: dict[str, dict[str, None]] = defaultdict(dict)
     for row in rows:
@@ -114,6 +114,19 @@ def ranking(suite: Suite, rows: Sequence[Mapping[str, Any]]) -> list[dict[str, A
         )
     _place(lines, tables, conditions, higher)
     return lines
+
+
+def _ranked_in(suite: Suite, rows: Sequence[Mapping[str, Any]]) -> list[tuple[str, ...]]:
+    """Return the conditions in which the metric has a meaning: all but those whose finished runs all lack it.
+
+    Nobody can find attackers where nobody attacks.
+    """
+    meant: dict[tuple[str, ...], bool] = {}
+    for row in rows:
+        known = row["metrics"].get(suite.metric, {}).get("mean") is not None
+        condition = _condition(suite, row["labels"])
+        meant[condition] = meant.get(condition, False) or known or not row["seeds"]
+    return [condition for condition, so in meant.items() if so]
 
 
 def _place(
@@ -140,7 +153,10 @@ def _place(
 
 
 def dose_of(suite: Suite, rows: Sequence[Mapping[str, Any]]) -> dict[str, Any] | None:
-    """Return the smallest dose at which a configuration has lost the stated points against its clean twin."""
+    """Return the smallest dose at which a configuration has lost the stated points against its clean twin.
+
+    Smaller doses of which nothing is known, as a run or its twin is missing, are named beside it.
+    """
     if not suite.dose:
         return None
     ladders: dict[tuple[tuple[str, str], ...], list[tuple[float, float | None]]] = defaultdict(list)
@@ -150,8 +166,11 @@ def dose_of(suite: Suite, rows: Sequence[Mapping[str, Any]]) -> dict[str, Any] |
         ladders[rest].append((float(row["labels"][suite.dose]), loss))
     smallest = []
     for rest, ladder in ladders.items():
-        reached = [dose for dose, loss in sorted(ladder) if loss is not None and loss >= suite.drop]
-        smallest.append({"labels": dict(rest), "dose": reached[0] if reached else None})
+        # A mean that equals the drop but for rounding has reached it.
+        reached = [dose for dose, loss in ladder if loss is not None and loss >= suite.drop - 1e-9]
+        first = min(reached, default=None)
+        unknown = sorted(dose for dose, loss in ladder if loss is None and (first is None or dose < first))
+        smallest.append({"labels": dict(rest), "dose": first, "unknown": unknown})
     return {"axis": suite.dose, "drop": suite.drop, "metric": "twin_loss", "smallest": smallest}
 
 

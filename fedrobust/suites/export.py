@@ -187,7 +187,9 @@ def _figure(spread: Mapping[str, Any], unit: str, bold: bool) -> str:
 
 def _heading(metric: Mapping[str, Any]) -> str:
     arrow = {"higher": r" $\uparrow$", "lower": r" $\downarrow$", None: ""}[metric["better"]]
-    return _escape(metric["name"]) + (r" (\%)" if metric["unit"] == "percent" else "") + arrow
+    return (
+        _escape(metric["name"]) + {"percent": r" (\%)", "points": " (points)"}.get(metric["unit"], "") + arrow
+    )
 
 
 def _footnotes(

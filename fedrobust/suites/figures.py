@@ -7,6 +7,7 @@ from statistics import fmean
 from typing import Any
 
 from fedrobust.evaluation.drop import combined_drop
+from fedrobust.results.told import told_images
 from fedrobust.suites.cells import Cell
 
 __all__ = ["LAST", "METRICS", "costs", "figures", "mean_known"]
@@ -74,7 +75,7 @@ METRICS: dict[str, tuple[str, str | None, str, str]] = {
     "twin_loss": (
         "lost to the attack",
         "lower",
-        "percent",
+        "points",
         "Points of accuracy below the clean twin: the same federation, defence and seed without attackers.",
     ),
     "detection_precision": (
@@ -116,7 +117,7 @@ METRICS: dict[str, tuple[str, str | None, str, str]] = {
     "honest_lost_accuracy": (
         "what those lose",
         "lower",
-        "percent",
+        "points",
         "Points of accuracy on images mixed as their own that those hospitals lose against the clean twin, averaged.",
     ),
     "attacker_weight": (
@@ -208,6 +209,8 @@ def _against_twin(cell: Cell, twin: Cell | None, accuracy: float | None) -> dict
 
 def _lost(cell: Cell, weights: Mapping[int, float], bad: set[int]) -> list[int]:
     images = {int(number): sum(counts) for number, counts in cell.manifest["data"]["hospitals"].items()}
+    # An odd hospital may train on fewer than were dealt to it, and says so; what attackers say counts for nothing.
+    images |= {n: told for n, told in told_images(cell.reports).items() if n not in bad}
     total, equal = sum(images.values()), 1 / len(images)
     return [
         number

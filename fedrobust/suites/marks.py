@@ -48,6 +48,8 @@ def marks_of(
         marks |= {f"{name} changed nothing (seed {cell.seed})": None for name in idle}
         if run.summary["faults"]:
             marks[f"{run.summary['faults']} lost rounds (seed {cell.seed})"] = None
+        if cell.twin is not None and runs.get(cell.twin.digest()) is None:
+            marks[f"no clean twin (seed {cell.seed})"] = None
         if run.summary["synthetic"] and not common["synthetic"]:
             marks["synthetic images"] = None
     if done and len(done) < len(group):

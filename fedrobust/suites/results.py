@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from fedrobust.config import CARRIERS
+from fedrobust.config import CARRIERS, Settings
 from fedrobust.evaluation.statistics import bootstrap_interval
 from fedrobust.results.folder import plain
 from fedrobust.suites.cells import Cell
@@ -78,14 +78,11 @@ def results(
         "comparisons": comparisons(suite, by_row, measured, reference, rows, keys),
         "ranking": ranking(suite, rows),
         "dose": dose_of(suite, rows),
-        "missing": [
-            {
-                "labels": dict(cell.labels),
-                "seed": cell.seed,
-                "error": _short(errors.get(cell.settings.digest())),
-            }
+        "missing": [_gap(cell, cell.settings, errors) for cell in cells if _run(runs, cell.settings) is None],
+        "missing_twins": [
+            _gap(cell, cell.twin, errors)
             for cell in cells
-            if _run(runs, cell.settings) is None
+            if cell.twin is not None and _run(runs, cell.twin) is None
         ],
     }
     return dict(plain({**content, "notes": _notes(suite, content, common)}))
@@ -119,6 +116,12 @@ def write_whole(path: Path, text: str) -> None:
 
 def _run(runs: Runs, settings: Any) -> Cell | None:
     return None if settings is None else runs.get(settings.digest())
+
+
+def _gap(cell: Planned, settings: Settings, errors: Mapping[str, str]) -> dict[str, Any]:
+    """Return which run is missing, and why."""
+    error = _short(errors.get(settings.digest()))
+    return {"labels": dict(cell.labels), "seed": cell.seed, "error": error}
 
 
 def _row(
@@ -187,6 +190,10 @@ def _notes(suite: Suite, content: Mapping[str, Any], common: Mapping[str, Any]) 
         failed = sum(line["error"] is not None for line in missing)
         notes.append(
             f"{_many(len(missing), 'cell')} missing, {failed} of them failed; the same command tries them."
+        )
+    if content["missing_twins"]:
+        notes.append(
+            f"{_many(len(content['missing_twins']), 'cell')} without a clean twin: what the attack costs there is not known."
         )
     if any(is_bound(row) for row in content["rows"]):
         notes.append(

@@ -191,15 +191,29 @@ def _dose(console: Console, results: Results, reading: Reading) -> None:
     dose = results["dose"]
     if not dose:
         return
-    found = {reading.place(line["labels"]): line["dose"] for line in dose["smallest"]}
+    found = {reading.place(line["labels"]): line for line in dose["smallest"]}
     about = f"{_name(reading, dose['metric'])}; – where none does"
+    about += (
+        "; ≤ where smaller ones, ? where all others are missing" if any(map(_unknown, found.values())) else ""
+    )
     _heading(console, f"Smallest '{dose['axis']}' that costs {dose['drop']:g} points", about)
     rows = list(dict.fromkeys(condition for condition, _ in found))
     columns = list(dict.fromkeys(contender for _, contender in found))
-    cells = {place: Text("–" if value is None else f"{value:g}") for place, value in found.items()}
+    cells = {place: Text(_smallest(line)) for place, line in found.items()}
     names = {name: _contender(reading, name) or dose["axis"] for name in columns}
     others = [axis for axis in reading.axes if axis != dose["axis"]]
     print_grid(console, (" · ".join(others), reading.axis), _said(rows), names, cells)
+
+
+def _unknown(line: Mapping[str, Any]) -> bool:
+    """Tell whether a smaller dose, or a larger one where none has done it, is missing."""
+    return bool(line.get("unknown"))
+
+
+def _smallest(line: Mapping[str, Any]) -> str:
+    if line["dose"] is None:
+        return "?" if _unknown(line) else "–"
+    return ("≤ " if _unknown(line) else "") + f"{line['dose']:g}"
 
 
 def _costs(console: Console, costs: Mapping[str, Any] | None, reading: Reading) -> None:
@@ -233,16 +247,17 @@ def _costs(console: Console, costs: Mapping[str, Any] | None, reading: Reading) 
 def _missing(console: Console, results: Results, reading: Reading) -> None:
     """Say which cells are missing, those of a row with the same fate in one sentence."""
     sentences = []
-    for (labels, error), cells in groupby(
-        results["missing"], key=lambda cell: (cell["labels"], cell["error"])
-    ):
-        seeds = [str(cell["seed"]) for cell in cells]
-        condition, contender = reading.place(labels)
-        where = " · ".join([*condition, *filter(None, [contender])])
-        fate = "not run yet." if error is None else f"failed: {error}"
-        sentences.append(f"{where}, seed{'s' if len(seeds) > 1 else ''} {listed(seeds)}: {fate}")
+    for whose, gaps in (("", results["missing"]), ("clean twin of ", results.get("missing_twins", ()))):
+        for (labels, error), cells in groupby(gaps, key=lambda cell: (cell["labels"], cell["error"])):
+            seeds = [str(cell["seed"]) for cell in cells]
+            condition, contender = reading.place(labels)
+            where = " · ".join([*condition, *filter(None, [contender])])
+            fate = "not run yet." if error is None else f"failed: {error}"
+            sentences.append(f"{whose}{where}, seed{'s' if len(seeds) > 1 else ''} {listed(seeds)}: {fate}")
     if sentences:
-        _heading(console, f"Missing: {several(len(results['missing']), 'cell')}")
+        gone = results["missing"]
+        what = several(len(gone), "cell") if gone else several(len(results["missing_twins"]), "clean twin")
+        _heading(console, f"Missing: {what}")
     for sentence in sentences[:_MISSING]:
         console.print(Text(sentence))
     if len(sentences) > _MISSING:
@@ -288,7 +303,7 @@ def _name(reading: Reading, key: str) -> str:
     if key not in reading.metrics:
         return key
     metric = reading.metrics[key]
-    return str(metric["name"]) + (" (%)" if metric["unit"] == "percent" else "")
+    return str(metric["name"]) + {"percent": " (%)", "points": " (points)"}.get(metric["unit"], "")
 
 
 def _unit(reading: Reading, key: str) -> str:

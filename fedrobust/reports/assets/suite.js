@@ -5,6 +5,7 @@
   const find = (id) => document.getElementById(id);
   const signed = (text) => (Number(text) ? text.replace("-", "−") : text.replace("-", ""));
   const write = (value, digits) => (value == null ? "–" : signed(value.toFixed(digits)));
+  const probability = (p) => (p != null && p < 0.0005 ? "< 0.001" : write(p, 3));
   const range = (low, high, digits) => (low == null ? "" : `${write(low, digits)} to ${write(high, digits)}`);
   const listen = (id, event, act) => find(id)?.addEventListener(event, act);
 
@@ -144,9 +145,9 @@
       track.dataset.value = difference.dataset.value = found?.[0] ?? "";
       difference.textContent = write(found?.[0], digits);
       interval.textContent = found ? range(found[1], found[2], digits) || "–" : "–";
-      p.textContent = write(found?.[3], 3);
+      p.textContent = probability(found?.[3]);
       p.dataset.value = found?.[3] ?? "";
-      held.textContent = write(found?.[4], 3);
+      held.textContent = probability(found?.[4]);
       held.dataset.value = found?.[4] ?? "";
       seeds.textContent = found?.[5] ?? "–";
     }
