@@ -367,8 +367,31 @@ def test_settings_and_the_command_can_be_copied(tmp_path: Path) -> None:
     folder = make_run(tmp_path / "a run")
     page = run_page(folder)
     assert 'strategy = "isolation-forest"' in words(page)
-    assert f"python -m fedrobust.simulate --config '{folder}/settings.toml'" in words(page)
+    assert "python -m fedrobust.simulate --config 'a run/settings.toml'" in words(page)
     assert page.count("data-copy=") == 2
+
+
+@pytest.mark.parametrize(
+    ("given", "shown"),
+    [
+        ("/home/someone/images", 'data-root = "images" # a folder of the machine that ran this'),
+        ("../images", 'data-root = "../images"'),
+        ("C:\\\\Users\\\\someone\\\\images", 'data-root = "images" # a folder of the machine that ran this'),
+    ],
+)
+def test_the_page_names_no_folder_of_the_machine(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, given: str, shown: str
+) -> None:
+    folder = make_run(tmp_path / "run")
+    file = folder / "settings.toml"
+    file.write_text(
+        f'data-root = "{given}"\nout = "{tmp_path}"\n{file.read_text(encoding="utf-8")}', encoding="utf-8"
+    )
+    page = run_page(folder)
+    assert shown in words(page)
+    assert str(tmp_path) not in page and "someone" not in page
+    monkeypatch.chdir(tmp_path)
+    assert "--config run/settings.toml" in words(run_page(Path("run")))
 
 
 def test_tables_of_many_rounds_stay_small(tmp_path: Path) -> None:

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import json
+import shlex
+import tomllib
 from collections.abc import Mapping, Sequence
-from pathlib import Path
+from pathlib import Path, PurePosixPath, PureWindowsPath
 from typing import Any
 
 from fedrobust.reports import figures, final_figures, final_tables, round_tables
@@ -15,6 +18,9 @@ from fedrobust.reports.record import Record, read_run
 from fedrobust.reports.tables import Table
 
 __all__ = ["run_page"]
+
+#: Settings that name folders.
+PATHS = ("data-root", "out")
 
 Figures = dict[str, Mapping[str, Any]]
 
@@ -42,13 +48,14 @@ def run_page(folder: Path) -> str:
         "run.html.j2",
         figures=plots,
         run=record,
+        settings=_shareable(record.settings),
         headline=headline(record),
         notes=notes(record),
         key_figures=key_figures(record),
         tables=tables,
         examples=poisoned_examples(folder),
         defence_mib=round_tables.defence_mib(record),
-        command=f"python -m fedrobust.simulate --config {_quoted(folder / 'settings.toml')}",
+        command=f"python -m fedrobust.simulate --config {_settings_file(folder)}",
         missing=missing(record),
     )
 
@@ -117,7 +124,23 @@ def _add_test(record: Record, plots: Figures, tables: dict[str, Table]) -> None:
     tables["provenance"] = final_tables.provenance_table(record)
 
 
-def _quoted(path: Path) -> str:
-    import shlex
+def _settings_file(folder: Path) -> str:
+    """Return the settings' path as a shell takes it, without what comes before the run's folder on this machine."""
+    file = folder / "settings.toml"
+    return shlex.quote(str(file.relative_to(folder.parent) if file.is_absolute() else file))
 
-    return shlex.quote(str(path))
+
+def _shareable(settings: str) -> str:
+    """Return a run's TOML with only the last part of absolute paths: a page is passed on, the rest is the machine's own."""
+
+    def shortened(line: str) -> str:
+        key, _, value = line.partition(" = ")
+        if key not in PATHS or not value:
+            return line
+        path = str(tomllib.loads(line)[key])
+        for flavour in (PurePosixPath, PureWindowsPath):
+            if flavour(path).is_absolute():
+                return f"{key} = {json.dumps(flavour(path).name)}  # a folder of the machine that ran this"
+        return line
+
+    return "\n".join(map(shortened, settings.splitlines()))
