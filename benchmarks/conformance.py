@@ -231,7 +231,7 @@ def krum_rows() -> list[Row]:
             "fedrobust: differences from the global model, float64 sums; Flower: whole weights, in their own float32",
             (
                 f"weights of length {np.linalg.norm(far):.0f}, updates of length {np.linalg.norm(small[0]):.2f}: Flower's "
-                f"squared distances are off by up to {100 * off.max():.0f} %"
+                f"squared distances are off by up to {100 * off.max():.0f} % (another processor, another error)"
             ),
         ),
     ]
