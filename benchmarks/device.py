@@ -50,9 +50,11 @@ def loose() -> Iterator[None]:
     """Train without what keeps the bits the same on a device."""
     kept = mutual._repeatable
     mutual._repeatable = lambda device: contextlib.nullcontext()  # type: ignore[assignment,return-value]
-    with torch.backends.cudnn.flags(enabled=True, benchmark=True, deterministic=False, allow_tf32=True):
-        yield
-    mutual._repeatable = kept
+    try:
+        with torch.backends.cudnn.flags(enabled=True, benchmark=True, deterministic=False, allow_tf32=True):
+            yield
+    finally:
+        mutual._repeatable = kept
 
 
 def epoch(device: str, backbone: str, networks: int, side: int, n: int, repeat: int) -> float:

@@ -193,9 +193,8 @@ def _dose(console: Console, results: Results, reading: Reading) -> None:
         return
     found = {reading.place(line["labels"]): line for line in dose["smallest"]}
     about = f"{_name(reading, dose['metric'])}; – where none does"
-    about += (
-        "; ≤ where smaller ones, ? where all others are missing" if any(map(_unknown, found.values())) else ""
-    )
+    if any(map(_unknown, found.values())):
+        about += "; ≤ or ? where other doses have no run or no clean twin"
     _heading(console, f"Smallest '{dose['axis']}' that costs {dose['drop']:g} points", about)
     rows = list(dict.fromkeys(condition for condition, _ in found))
     columns = list(dict.fromkeys(contender for _, contender in found))
@@ -206,7 +205,7 @@ def _dose(console: Console, results: Results, reading: Reading) -> None:
 
 
 def _unknown(line: Mapping[str, Any]) -> bool:
-    """Tell whether a smaller dose, or a larger one where none has done it, is missing."""
+    """Tell whether a dose that may do it, and is smaller than the one that does, has no figure."""
     return bool(line.get("unknown"))
 
 
