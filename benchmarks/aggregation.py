@@ -21,7 +21,7 @@ from typing import Any
 
 import numpy as np
 
-from fedrobust.federation import Defence, PreAggregation, Report, Update, Updates
+from fedrobust.federation import ClientMetrics, Defence, PreAggregation, Update, Updates
 from fedrobust.learners.backbones import torchvision_models
 from fedrobust.plugins import find, instantiate, parse_call
 
@@ -43,7 +43,7 @@ def make(d: int) -> tuple[Updates, Any]:
         delta = deltas[node].numpy()
         draw.standard_normal(out=delta, dtype=np.float32)
         delta *= 0.01
-        updates.append(Update(node, base + delta, Report(100), base))
+        updates.append(Update(node, base + delta, ClientMetrics(100), base))
     return Updates(updates), deltas
 
 

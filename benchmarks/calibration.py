@@ -19,8 +19,8 @@ from typing import Any, NamedTuple
 from benchmarks.calibration_page import Figures, page
 from fedrobust import Settings
 from fedrobust.evaluation.detection import detection_summary
-from fedrobust.parts import attackers
-from fedrobust.runner import existing
+from fedrobust.runtime.runner import existing
+from fedrobust.scenario import attackers
 from fedrobust.suites.cells import Cell, default_jobs, run_cells
 
 DATA = ("medmnist:brain_mri4_28", "medmnist:pneumoniamnist")

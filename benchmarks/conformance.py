@@ -18,7 +18,7 @@ from flwr.serverapp.strategy import FedMedian, FedTrimmedAvg, Strategy, multikru
 from flwr.serverapp.strategy import bulyan as flower_bulyan
 
 from fedrobust.engines.local import LocalGrid
-from fedrobust.federation import Report, Update, Updates
+from fedrobust.federation import ClientMetrics, Update, Updates
 from fedrobust.learners.backbones import torchvision_models
 from strategies.arc import ARC
 from strategies.bulyan import Bulyan
@@ -48,7 +48,7 @@ def draw(seed: int, n: int = 10, d: int = 200) -> Floats:
 def updates(x: Floats, base: Floats | None = None) -> Updates:
     """Return rows as differences from a global model, zero unless given."""
     start = np.zeros(x.shape[1], np.float32) if base is None else base
-    return Updates([Update(node, start + row, Report(10), start) for node, row in enumerate(x)])
+    return Updates([Update(node, start + row, ClientMetrics(10), start) for node, row in enumerate(x)])
 
 
 def records(x: Floats, **more: Floats) -> list[RecordDict]:

@@ -15,8 +15,8 @@ from pathlib import Path
 from typing import Any
 
 from fedrobust import Settings, run
-from fedrobust.parts import attackers
-from fedrobust.runner import existing
+from fedrobust.runtime.runner import existing
+from fedrobust.scenario import attackers
 
 STRATEGIES = ("isolation-forest", "feddetect", "fedavg", "oracle")
 

@@ -30,7 +30,7 @@ from fedrobust import Settings
 from fedrobust.data.records import Records
 from fedrobust.learners import mutual
 from fedrobust.learners.mutual import MutualLearner
-from fedrobust.profiling import PHASES
+from fedrobust.runtime.profiling import PHASES
 
 #: Backbone, networks, side, images: the main job's hospital, a larger image, a common network.
 TRAINED = (("cnn", 2, 28, 512), ("cnn", 2, 64, 512), ("resnet18", 1, 64, 256), ("resnet50", 1, 64, 256))

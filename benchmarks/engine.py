@@ -25,8 +25,8 @@ from typing import Any
 
 from fedrobust import Settings
 from fedrobust.data.sources import prepare
-from fedrobust.parts import build_learner
-from fedrobust.profiling import PHASES
+from fedrobust.learners.factory import build_learner
+from fedrobust.runtime.profiling import PHASES
 
 WORKERS = len(os.sched_getaffinity(0))
 

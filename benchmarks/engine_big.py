@@ -26,14 +26,14 @@ from flwr.clientapp import ClientApp
 from flwr.serverapp import Grid, ServerApp
 from flwr.serverapp.strategy import FedAvg, FedMedian, Krum, Strategy
 
-from fedrobust.config import Settings
 from fedrobust.engines.launch import warm_up
-from fedrobust.engines.memory import SharedFolder
 from fedrobust.engines.pool import PoolGrid
-from fedrobust.hosting import build_strategy
+from fedrobust.engines.shared_folder import SharedFolder
+from fedrobust.flower.client_grid import ClientGrid
+from fedrobust.flower.codec import pack
+from fedrobust.flower.hosted_strategy import build_strategy
 from fedrobust.learners.base import State
-from fedrobust.parts import pack
-from fedrobust.roster import Roster
+from fedrobust.settings import Settings
 
 HOSPITALS = 10
 PARAMETERS = 47_000_000
@@ -69,7 +69,7 @@ def rounds(grid: Grid, strategy: Strategy, count: int) -> list[float]:
     """Run some rounds and return the seconds of each."""
     values = np.random.default_rng(0).standard_normal(PARAMETERS, np.float32)
     arrays = pack(State(values, np.zeros(0, np.float32)))
-    if isinstance(grid, Roster):
+    if isinstance(grid, ClientGrid):
         grid.expect(arrays)
     seconds = []
     for number in range(1, count + 1):
@@ -92,10 +92,10 @@ def ours(rule: str, count: int) -> float:
     app = engine_big.only_returns
     pool = PoolGrid(app(), app, HOSPITALS, WORKERS, SharedFolder(4 * PARAMETERS * (HOSPITALS + 1)))
     try:
-        roster = Roster(pool, HOSPITALS)
-        roster.enrol()
+        client_grid = ClientGrid(pool, HOSPITALS)
+        client_grid.discover()
         strategy = build_strategy(rule if rule != "krum" else "krum(f=2)", HOSPITALS)
-        return statistics.median(rounds(roster, strategy, count)[1:])
+        return statistics.median(rounds(client_grid, strategy, count)[1:])
     finally:
         pool.close()
 

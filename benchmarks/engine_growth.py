@@ -22,7 +22,7 @@ WORKERS = 2
 IMAGES = 4
 
 
-class Watch:
+class MemoryMonitor:
     """Notes the memory of all processes after some rounds."""
 
     def __init__(self, *rounds: int) -> None:
@@ -60,7 +60,7 @@ def settings(hospitals: int, rounds: int, out: str) -> Settings:
 
 def seconds(hospitals: int, rounds: int) -> float:
     """Return the seconds of a later round, evaluation left out, by hospital."""
-    from fedrobust.profiling import Profile
+    from fedrobust.runtime.profiling import Profile
 
     profile = Profile()
     with tempfile.TemporaryDirectory() as out:
@@ -82,7 +82,7 @@ def cost() -> float:
 
 def memory() -> float:
     """Return the memory after 200 rounds over that after 20."""
-    watch = Watch(20, 200)
+    watch = MemoryMonitor(20, 200)
     with tempfile.TemporaryDirectory() as out:
         run(settings(100, 200, out), watch)
     print(f"after round 20: {watch.bytes[0] / 1e6:.1f} MB, after round 200: {watch.bytes[1] / 1e6:.1f} MB")

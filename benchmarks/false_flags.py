@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from fedrobust.federation import Defence, Report, Update, Updates
+from fedrobust.federation import ClientMetrics, Defence, Update, Updates
 from strategies.feddetect import FedDetect
 from strategies.isolation_forest import IsolationForestWeighting
 
@@ -30,7 +30,7 @@ def share_flagged(
                 Update(
                     node,
                     delta.astype(np.float32),
-                    Report(10, {"loss": row[0], "last-loss": row[0], "received-loss": row[1]}),
+                    ClientMetrics(10, {"loss": row[0], "last-loss": row[0], "received-loss": row[1]}),
                     ZERO,
                     round=number,
                 )

@@ -19,7 +19,7 @@ from typing import Any
 from benchmarks.orderings import GAUSSIAN, NONE, ORDERINGS, Figures, Pair, unexplained
 from fedrobust import Settings
 from fedrobust.data.sources import prepare
-from fedrobust.parts import attackers
+from fedrobust.scenario import attackers
 from fedrobust.suites.cells import Cell, default_jobs, run_cells
 
 CLIENTS, MALICIOUS = 10, 2

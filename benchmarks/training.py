@@ -107,7 +107,7 @@ def trained(keep: bool) -> float:
     from fedrobust import Settings
     from fedrobust.data.sources import prepare
     from fedrobust.engines.launch import keep_freed_memory
-    from fedrobust.parts import build_learner
+    from fedrobust.learners.factory import build_learner
 
     if keep:
         keep_freed_memory()

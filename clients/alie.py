@@ -9,12 +9,12 @@ from typing import Literal
 
 import numpy as np
 
-from fedrobust.budget import check_strength
-from fedrobust.colluding import alike, positive, seen, sees, warn_alone
+from fedrobust.attacks.collusion import alike, positive, seen, sees, warn_alone
+from fedrobust.attacks.line_search import LineSearch
+from fedrobust.attacks.strength import check_strength
 from fedrobust.data.records import Records
 from fedrobust.errors import UserError
 from fedrobust.federation import Attack, Update, Vector
-from fedrobust.line_search import LineSearch
 
 __all__ = ["Alie"]
 
@@ -27,7 +27,7 @@ class Alie(Attack):
     floor(n/2 + 1) - m honest ones to win over, z is the largest shift that so many honest hospitals lie beyond: the
     normal quantile of (n - m - s) / (n - m). That is 0, a harmless mean, for few attackers; the attack then says so.
     With ``optimal`` the attackers know the defence and try it out, 17 times a round; see
-    `fedrobust.line_search.LineSearch`.
+    `fedrobust.attacks.line_search.LineSearch`.
 
     Parameters
     ----------

@@ -8,9 +8,9 @@ from typing import ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
-from fedrobust.aggregation.columns import one_blas_thread
 from fedrobust.errors import UserError, nearest
-from fedrobust.federation import Attack, Steering, Update, Vector
+from fedrobust.federation import Attack, GradientHook, Update, Vector
+from fedrobust.federation.blocks import one_blas_thread
 
 __all__ = ["Constrain"]
 
@@ -68,13 +68,13 @@ class Constrain(Attack):
         self.measure, self.bound, self.alpha = measure, bound, alpha
 
     @property
-    def steers(self) -> bool:
+    def hooks_gradient(self) -> bool:
         """Return whether the training's loss is another one."""
         return self.alpha < 1
 
-    def steer(self, received: Vector) -> Steering | None:
+    def gradient_hook(self, received: Vector) -> GradientHook | None:
         """Return the gradient of alpha L_class + (1 - alpha) L_ano in place of that of L_class."""
-        if not self.steers:
+        if not self.hooks_gradient:
             return None
         h = self.honest.delta.astype(np.float64)
 

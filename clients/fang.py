@@ -8,12 +8,12 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from fedrobust.aggregation.columns import one_blas_thread
 from fedrobust.aggregation.geometry import krum_scores
-from fedrobust.budget import check_strength
-from fedrobust.colluding import alike, choice, seen, sees, warn_alone
+from fedrobust.attacks.collusion import alike, choice, seen, sees, warn_alone
+from fedrobust.attacks.strength import check_strength
 from fedrobust.data.records import Records
 from fedrobust.federation import Attack, Update, Updates, Vector
+from fedrobust.federation.blocks import one_blas_thread
 
 __all__ = ["Fang"]
 

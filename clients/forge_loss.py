@@ -9,11 +9,11 @@ from typing import ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
-from fedrobust.budget import check_strength
-from fedrobust.colluding import check_honest
+from fedrobust.attacks.collusion import check_honest
+from fedrobust.attacks.strength import check_strength
 from fedrobust.data.records import Records
 from fedrobust.errors import UserError, nearest
-from fedrobust.federation import Attack, Report, Update
+from fedrobust.federation import Attack, ClientMetrics, Update
 
 __all__ = ["ForgeLoss"]
 
@@ -68,17 +68,17 @@ class ForgeLoss(Attack):
         if self.victim is not None:
             check_honest("forge-loss", "victim", self.victim, self.role)
 
-    def forge_report(self, report: Report) -> Report:
+    def forge_report(self, report: ClientMetrics) -> ClientMetrics:
         """Return the losses of an honest training; `collude` makes the other modes of them."""
         honest = self.honest.report.values
         if self.strength == 1 or self.colludes:
-            return Report(report.num_examples, honest)
+            return ClientMetrics(report.num_examples, honest)
         part = {
             name: _between(report.values[name], value, self.strength)
             for name, value in honest.items()
             if name in (*_LOSSES, *_BY_CLASS) and name in report.values
         }
-        return Report(report.num_examples, {**honest, **part})
+        return ClientMetrics(report.num_examples, {**honest, **part})
 
     def collude(self, colluders: Sequence[Update], honest: Sequence[Update]) -> list[Update]:
         """Return the colluders' updates as they are, with the losses that serve the mode best."""
@@ -113,7 +113,7 @@ def _between(
     return wanted if np.isnan(true) else true + share * (wanted - true)
 
 
-def _scaled(report: Report, factor: float) -> Report:
+def _scaled(report: ClientMetrics, factor: float) -> ClientMetrics:
     """Return the report with every loss times the factor."""
     values = dict(report.values)
     for name in (*_LOSSES, *_BY_CLASS):

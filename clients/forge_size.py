@@ -6,7 +6,7 @@ import math
 from dataclasses import replace
 
 from fedrobust.errors import UserError
-from fedrobust.federation import Attack, Report
+from fedrobust.federation import Attack, ClientMetrics
 
 __all__ = ["ForgeSize"]
 
@@ -29,6 +29,6 @@ class ForgeSize(Attack):
             raise UserError(f"forge-size: factor is {factor}, but must be positive, and 1 changes nothing")
         self.factor = factor
 
-    def forge_report(self, report: Report) -> Report:
+    def forge_report(self, report: ClientMetrics) -> ClientMetrics:
         """Return the report with another number of images."""
         return replace(report, num_examples=max(1, round(self.factor * report.num_examples)))

@@ -7,7 +7,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from fedrobust.budget import check_strength, part_way
+from fedrobust.attacks.strength import check_strength, part_way
 from fedrobust.errors import UserError
 from fedrobust.federation import Attack, Update
 

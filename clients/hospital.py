@@ -7,11 +7,11 @@ from dataclasses import replace
 
 import numpy as np
 
+from fedrobust.attacks.compare import same_report, same_update, to_change
 from fedrobust.data.records import Records
-from fedrobust.federation import Attack, Client, Steering, Update, Vector
+from fedrobust.federation import Attack, Client, GradientHook, Update, Vector
 from fedrobust.learners.base import Learner, State
 from fedrobust.seeding import generator
-from fedrobust.tampering import same_report, same_update, to_change
 
 __all__ = ["Hospital"]
 
@@ -35,7 +35,7 @@ class Hospital(Client):
     Attributes
     ----------
     records : Records
-        What it trains on while its attacks are awake.
+        What it trains on while its attacks are is_active.
     idle : tuple of str
         The attacks that changed nothing in the last round: neither records nor update nor report.
     """
@@ -61,17 +61,19 @@ class Hospital(Client):
     def fit(self, parameters: Vector, buffers: Vector, round: int, lr: float) -> Update:
         """Train from the received parameters and return the update to send."""
         received = State(parameters, buffers)
-        if not all(attack.awake(round) for attack in self._attacks):
-            self.idle = tuple(_name(attack) for attack in self._attacks if attack.awake(round))
+        if not all(attack.is_active(round) for attack in self._attacks):
+            self.idle = tuple(_name(attack) for attack in self._attacks if attack.is_active(round))
             return self._trained(received, self._clean, round, lr)
         attacks = self._armed(round)
         curious = [attack for attack in attacks if attack.needs_honest]
-        apart = bool(self._poisoners) or any(attack.steers for attack in attacks)
+        apart = bool(self._poisoners) or any(attack.hooks_gradient for attack in attacks)
         if curious:
             honest = self._trained(received, self._clean, round, lr)
             for attack in curious:
                 attack.honest = to_change(honest)
-        steering = {place: how for place, attack in enumerate(attacks) if (how := attack.steer(parameters))}
+        steering = {
+            place: how for place, attack in enumerate(attacks) if (how := attack.gradient_hook(parameters))
+        }
         if curious and not apart:
             update = honest
         else:
@@ -95,11 +97,16 @@ class Hospital(Client):
         return Update(self.number, update.parameters, report, parameters, update.buffers, round)
 
     def _trained(
-        self, received: State, records: Records, round: int, lr: float, steer: Steering | None = None
+        self,
+        received: State,
+        records: Records,
+        round: int,
+        lr: float,
+        gradient_hook: GradientHook | None = None,
     ) -> Update:
         """Return the truthful update of a training on these records, bent if an attack asks for it."""
-        # A learner that nobody steers need not know of it.
-        bent = {} if steer is None else {"steer": steer}
+        # A learner that nobody hooks_gradient need not know of it.
+        bent = {} if gradient_hook is None else {"gradient_hook": gradient_hook}
         fitted = self._learner.fit(received, records, round=round, client=self.number, lr=lr, **bent)
         state = fitted.state
         return Update(
@@ -119,7 +126,7 @@ class Hospital(Client):
         return self._attacks
 
 
-def _in_turn(steering: Sequence[Steering]) -> Steering | None:
+def _in_turn(steering: Sequence[GradientHook]) -> GradientHook | None:
     """Return one steering that applies several in order; None where there is none."""
     if not steering:
         return None

@@ -7,12 +7,12 @@ from typing import Literal
 
 import numpy as np
 
-from fedrobust.budget import check_strength
-from fedrobust.colluding import alike, positive, seen, sees
+from fedrobust.attacks.collusion import alike, positive, seen, sees
+from fedrobust.attacks.line_search import LineSearch
+from fedrobust.attacks.strength import check_strength
 from fedrobust.data.records import Records
 from fedrobust.errors import UserError
 from fedrobust.federation import Attack, Update
-from fedrobust.line_search import LineSearch
 
 __all__ = ["Ipm"]
 
@@ -23,7 +23,7 @@ class Ipm(Attack):
     Xie et al., "Fall of Empires: Breaking Byzantine-tolerant SGD by Inner Product Manipulation", UAI 2020, section 4,
     on differences from the global model. A small epsilon passes rules that look at distances (Krum, medians); to turn
     a plain mean of n hospitals, m of them colluding, it must exceed (n - m) / m. With ``optimal`` the attackers know
-    the defence and try it out, 17 times a round; see `fedrobust.line_search.LineSearch`.
+    the defence and try it out, 17 times a round; see `fedrobust.attacks.line_search.LineSearch`.
 
     Parameters
     ----------

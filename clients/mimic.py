@@ -8,8 +8,8 @@ from typing import Literal
 
 import numpy as np
 
-from fedrobust.budget import check_strength, part_way
-from fedrobust.colluding import check_honest
+from fedrobust.attacks.collusion import check_honest
+from fedrobust.attacks.strength import check_strength, part_way
 from fedrobust.data.records import Records
 from fedrobust.errors import UserError
 from fedrobust.federation import Attack, Update, Updates

@@ -6,7 +6,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from fedrobust.colluding import Agnostic
+from fedrobust.attacks.collusion import Agnostic
 
 __all__ = ["MinMax"]
 

@@ -27,6 +27,6 @@ class Sleeper(Attack):
             raise UserError(f"sleeper: rounds is {rounds}, but must be a whole number of 1 or more")
         self.rounds = rounds
 
-    def awake(self, round: int) -> bool:
+    def is_active(self, round: int) -> bool:
         """Return whether the honest rounds are over."""
         return round > self.rounds

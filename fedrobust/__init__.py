@@ -6,24 +6,24 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from fedrobust.apps import attack as attack
-    from fedrobust.apps import strategy as strategy
-    from fedrobust.config import Settings as Settings
     from fedrobust.errors import UserError as UserError
-    from fedrobust.runner import Result as Result
-    from fedrobust.runner import run as run
+    from fedrobust.flower.apps import attack as attack
+    from fedrobust.flower.apps import strategy as strategy
+    from fedrobust.runtime.runner import Result as Result
+    from fedrobust.runtime.runner import run as run
+    from fedrobust.settings import Settings as Settings
 
 __version__ = "0.1.0"
 
 __all__ = ["Result", "Settings", "UserError", "attack", "run", "strategy"]
 
 _HOMES = {
-    "Result": "fedrobust.runner",
-    "Settings": "fedrobust.config",
+    "Result": "fedrobust.runtime.runner",
+    "Settings": "fedrobust.settings",
     "UserError": "fedrobust.errors",
-    "attack": "fedrobust.apps",
-    "run": "fedrobust.runner",
-    "strategy": "fedrobust.apps",
+    "attack": "fedrobust.flower.apps",
+    "run": "fedrobust.runtime.runner",
+    "strategy": "fedrobust.flower.apps",
 }
 
 

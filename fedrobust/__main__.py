@@ -1,6 +1,6 @@
 """`python -m fedrobust <command>`."""
 
-from fedrobust.cli import main
+from fedrobust.commands.program import main
 
 if __name__ == "__main__":
     main()

@@ -5,10 +5,10 @@ from __future__ import annotations
 from flwr.app import Context
 from flwr.serverapp import Grid, ServerApp
 
-from fedrobust.briefing import Briefing
-from fedrobust.client import make_client_app, settings_from
-from fedrobust.runner import serve
-from fedrobust.terminal import Terminal
+from fedrobust.commands.run_display import Terminal
+from fedrobust.flower.client_app import make_client_app, settings_from
+from fedrobust.flower.data_spec import DataSpecGrid
+from fedrobust.runtime.runner import serve
 
 __all__ = ["client_app", "server_app"]
 
@@ -23,6 +23,6 @@ def main(grid: Grid, context: Context) -> None:
 
     settings = settings_from(context)
     if not isinstance(grid, InMemoryGrid):
-        grid = Briefing(grid, settings)
+        grid = DataSpecGrid(grid, settings)
     terminal = Terminal(settings)
     terminal.finish(serve(grid, settings, terminal))

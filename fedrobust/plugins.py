@@ -25,11 +25,11 @@ from fedrobust.errors import UserError, nearest
 __all__ = [
     "add_working_folder",
     "available",
-    "blamed",
     "describe",
     "find",
     "instantiate",
     "parse_call",
+    "reraise_as_user_error",
     "split_chain",
 ]
 
@@ -259,7 +259,7 @@ def _declared(thing: Callable[..., Any]) -> Mapping[str, Any]:
 
 
 @contextmanager
-def blamed(what: str) -> Iterator[None]:
+def reraise_as_user_error(what: str) -> Iterator[None]:
     """Turn whatever a plug-in raises into a `UserError`: what failed, as given, then why and where."""
     try:
         yield

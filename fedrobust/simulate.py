@@ -1,6 +1,7 @@
 """`python -m fedrobust.simulate`: the main job."""
 
-from fedrobust.cli import run_command, simulate
+from fedrobust.commands.program import run_command
+from fedrobust.commands.simulate import simulate
 
 if __name__ == "__main__":
     run_command(simulate)

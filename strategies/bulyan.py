@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from fedrobust.aggregation.columns import sort_rows
 from fedrobust.aggregation.geometry import Assumed, krum_scores, squared_distances
+from fedrobust.aggregation.sorting import sort_rows
 from fedrobust.federation import Defence, Updates, Vector, Verdict
 
 __all__ = ["Bulyan"]

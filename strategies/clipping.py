@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 
-from fedrobust.aggregation.mixing import Mixed
 from fedrobust.errors import UserError
 from fedrobust.federation import PreAggregation, Updates
+from fedrobust.federation.mixed import Mixed
 
 __all__ = ["Clipping"]
 

@@ -8,10 +8,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from fedrobust.aggregation.columns import one_blas_thread
 from fedrobust.aggregation.geometry import whole
 from fedrobust.aggregation.sketch import from_text, sketch, sketch_global, to_text
 from fedrobust.federation import Defence, Updates, Verdict
+from fedrobust.federation.blocks import one_blas_thread
 from fedrobust.seeding import generator
 
 __all__ = ["FLDetector"]

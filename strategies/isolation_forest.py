@@ -8,8 +8,10 @@ from typing import Any, ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
-from fedrobust.aggregation.audit import Audit, audited, balanced_loss, loss_elsewhere
-from fedrobust.aggregation.claims import (
+from fedrobust.errors import UserError
+from fedrobust.federation import Defence, ServerData, Updates, Vector, Verdict
+from fedrobust.scoring.anomaly import tails
+from fedrobust.scoring.class_losses import (
     CEILING,
     believable,
     class_counts,
@@ -18,11 +20,9 @@ from fedrobust.aggregation.claims import (
     reported_excess,
     spreads,
 )
-from fedrobust.aggregation.conduct import excess_length, towards_others, undirected
-from fedrobust.aggregation.oddness import tails
-from fedrobust.aggregation.shares import best_shares
-from fedrobust.errors import UserError
-from fedrobust.federation import Defence, ServerData, Updates, Vector, Verdict
+from fedrobust.scoring.server_audit import Audit, audited, balanced_loss, loss_elsewhere
+from fedrobust.scoring.update_geometry import excess_length, towards_others, undirected
+from fedrobust.scoring.weight_search import best_shares
 
 __all__ = ["IsolationForestWeighting"]
 

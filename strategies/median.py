@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from fedrobust.aggregation.columns import median_of_rows
+from fedrobust.aggregation.sorting import median_of_rows
 from fedrobust.federation import Defence, Updates, Vector, Verdict
 
 __all__ = ["Median"]

@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 
 from fedrobust.aggregation.geometry import Assumed, nearest, squared_distances
-from fedrobust.aggregation.mixing import Mixed
 from fedrobust.federation import PreAggregation, Updates
+from fedrobust.federation.mixed import Mixed
 
 __all__ = ["NNM"]
 

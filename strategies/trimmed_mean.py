@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from fedrobust.aggregation.columns import sort_rows
 from fedrobust.aggregation.geometry import Assumed
+from fedrobust.aggregation.sorting import sort_rows
 from fedrobust.federation import Defence, Updates, Vector, Verdict
 
 __all__ = ["TrimmedMean"]

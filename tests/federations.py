@@ -10,8 +10,8 @@ import numpy as np
 from flwr.app import Array, ArrayRecord, ConfigRecord, Context, Message, MetricRecord, RecordDict
 from flwr.clientapp import ClientApp
 
-from fedrobust.config import Settings
 from fedrobust.engines.local import LocalGrid
+from fedrobust.settings import Settings
 
 #: What a fake hospital does with (arrays, hospital number): returns its arrays and metrics.
 Behaviour = Callable[[dict[str, np.ndarray], int], tuple[dict[str, np.ndarray], dict[str, Any]]]

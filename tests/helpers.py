@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from fedrobust.data.records import Records
-from fedrobust.federation import Report, Update, Updates
+from fedrobust.federation import ClientMetrics, Update, Updates
 
 
 def make_records(
@@ -60,7 +60,7 @@ def make_updates(
             Update(
                 node=position if nodes is None else nodes[position],
                 parameters=base + rng.standard_normal(d).astype(np.float32),
-                report=Report(
+                report=ClientMetrics(
                     10 if num_examples is None else num_examples[position],
                     {} if values is None else values[position],
                 ),

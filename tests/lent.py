@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from fedrobust.federation import Report, Update, Vector
+from fedrobust.federation import ClientMetrics, Update, Vector
 
 
 class Lent:
@@ -42,4 +42,4 @@ class Lent:
 
     def trained(self, parameters: Vector, buffers: Vector, round: int) -> Update:
         fresh = (parameters + 0.1 * (self.target - parameters)).astype(np.float32)
-        return Update(-1, fresh, Report(len(self.labels)), parameters, buffers, round, buffers)
+        return Update(-1, fresh, ClientMetrics(len(self.labels)), parameters, buffers, round, buffers)

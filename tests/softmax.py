@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from fedrobust.federation import Defence, Report, Update, Updates, Vector, Verdict
+from fedrobust.federation import ClientMetrics, Defence, Update, Updates, Vector, Verdict
 
 CLASSES, PIXELS = 4, 80
 #: Changes what a hospital sends, given its update and a generator.
@@ -77,7 +77,7 @@ def trained(own: Site, start: Vector, node: int, round: int) -> Update:
         "class-epoch-losses": by_class(met, own.labels),
         "class-counts": tuple(np.bincount(own.labels, minlength=CLASSES).astype(float).tolist()),
     }
-    report = Report(len(own.labels), values)
+    report = ClientMetrics(len(own.labels), values)
     update = Update(node, weights.reshape(-1).astype(np.float32), report, start, round=round)
     return update if own.poison is None else own.poison(update, draw)
 

@@ -11,10 +11,12 @@ from federations import tiny
 from flwr.app import ConfigRecord, Context, Message, MessageType, RecordDict
 from flwr.supercore.task_identity import TaskIdentity
 
-from fedrobust.client import make_client_app, settings_from
-from fedrobust.config import Settings
+from fedrobust.flower.client_app import make_client_app, settings_from
+from fedrobust.flower.codec import pack, unpack
 from fedrobust.learners.base import State
-from fedrobust.parts import attackers, build_attacks, build_learner, pack, unpack
+from fedrobust.learners.factory import build_learner
+from fedrobust.scenario import attackers, build_attacks
+from fedrobust.settings import Settings
 
 TOP = Path(__file__).resolve().parents[1]
 

@@ -18,10 +18,10 @@ from flwr.clientapp import ClientApp
 from flwr.serverapp.strategy import FedAvg, Result
 
 import fedrobust
-from fedrobust.apps.guarding import AppStrategy
 from fedrobust.engines.local import LocalGrid
 from fedrobust.errors import UserError
-from fedrobust.federation import Attack, Report, Steering, Update
+from fedrobust.federation import Attack, ClientMetrics, GradientHook, Update
+from fedrobust.flower.apps.checked_strategy import AppStrategy
 
 #: What a node's reply becomes: gets the honest content and the node's partition id, may raise.
 Twist = Callable[[RecordDict, int], RecordDict]
@@ -462,9 +462,9 @@ class Images:
         ]
 
     def trained(self, parameters: np.ndarray, buffers: np.ndarray, round: int) -> Any:
-        from fedrobust.federation import Report, Update
+        from fedrobust.federation import ClientMetrics, Update
 
-        return Update(-1, parameters + np.float32(0.5), Report(5), parameters, buffers, round, buffers)
+        return Update(-1, parameters + np.float32(0.5), ClientMetrics(5), parameters, buffers, round, buffers)
 
 
 @pytest.mark.parametrize("spec", ["fltrust", "zeno(b=1)"])
@@ -514,7 +514,7 @@ def test_what_changed_something_in_one_round_or_never_was_at_work_is_not_named(
 class Bends(Attack):
     """Turns the gradient round and sends what that gives."""
 
-    def steer(self, received: np.ndarray) -> Steering:
+    def gradient_hook(self, received: np.ndarray) -> GradientHook:
         return lambda parameters, gradient: -gradient
 
 
@@ -566,7 +566,7 @@ class WorksInPlace(Attack):
         update.parameters[:] = update.global_parameters
         return update
 
-    def forge_report(self, report: Report) -> Report:
+    def forge_report(self, report: ClientMetrics) -> ClientMetrics:
         report.values["loss"] = 0.25  # type: ignore[index]
         return report
 

@@ -11,8 +11,10 @@ import pytest
 from federations import tiny
 from flwr.app import Array, ArrayRecord, ConfigRecord, RecordDict
 
-from fedrobust import client, parts, run, server
-from fedrobust.arrays import LazyArray, record_of, records_in
+from fedrobust import run
+from fedrobust.flower import client_app, codec
+from fedrobust.flower.arrays import LazyArray, record_of, records_in
+from fedrobust.runtime import server
 
 
 @pytest.mark.parametrize(
@@ -42,9 +44,9 @@ def test_flower_s_strategies_give_the_same_bits_with_plain_arrays(
     """Flower's arrays are copies; a strategy that wrote into a lazy one would change what others see."""
     settings = {"clients": 5, "rounds": 3, "strategy": f"flwr.serverapp.strategy:{name}"}
     lazy = run(tiny(tmp_path / "lazy", **settings))
-    monkeypatch.setattr(parts, "pack", lambda s: ArrayRecord({"parameters": Array(np.array(s.parameters))}))
-    for module in (client, server):
-        monkeypatch.setattr(module, "pack", parts.pack)
+    monkeypatch.setattr(codec, "pack", lambda s: ArrayRecord({"parameters": Array(np.array(s.parameters))}))
+    for module in (client_app, server):
+        monkeypatch.setattr(module, "pack", codec.pack)
     plain = run(tiny(tmp_path / "plain", **settings))
     for file in ("rounds.jsonl", "model.safetensors"):
         assert (lazy.folder / file).read_bytes() == (plain.folder / file).read_bytes()

@@ -9,11 +9,12 @@ import pytest
 from federations import tiny
 
 from clients.hospital import Hospital
-from fedrobust.config import Settings
 from fedrobust.data.sources import prepare
 from fedrobust.federation import Update
 from fedrobust.learners.base import State
-from fedrobust.parts import attackers, build_attacks, build_learner
+from fedrobust.learners.factory import build_learner
+from fedrobust.scenario import attackers, build_attacks
+from fedrobust.settings import Settings
 
 #: Every attack that needs no colluders, with what it takes to change something.
 CHAINS = [

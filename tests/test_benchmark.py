@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 
 from fedrobust.benchmark import benchmark
-from fedrobust.cli import run_command
+from fedrobust.commands.program import run_command
 
 TOP = Path(__file__).resolve().parents[1]
 SUITE = """

@@ -11,7 +11,7 @@ import pytest
 import suite_results
 from browser import DESK, PHONE, Visit
 
-from fedrobust.reports.suite import suite_page
+from fedrobust.reports.suite.page import suite_page
 
 pytestmark = pytest.mark.slow
 

@@ -13,9 +13,9 @@ from federations import tiny
 from flwr.app import Array, ArrayRecord
 
 from fedrobust import Settings, UserError, run
-from fedrobust.cli import main
+from fedrobust.commands.program import main
 from fedrobust.federation import Defence, PreAggregation, Updates
-from fedrobust.hosting import HostedStrategy
+from fedrobust.flower.hosted_strategy import HostedStrategy
 from fedrobust.results.checkpoint import load_checkpoint, save_checkpoint
 from fedrobust.results.folder import RunFolder, final_folder
 

@@ -13,13 +13,13 @@ from federations import Unordered, fake_app, tiny
 from flwr.app import Array, ArrayRecord, ConfigRecord, Message, MessageType, RecordDict
 
 from fedrobust import UserError, run
-from fedrobust.config import Settings
 from fedrobust.engines.collusion import CollusionGrid, with_collusion
 from fedrobust.engines.local import LocalGrid
-from fedrobust.federation import Attack, Report, Update
-from fedrobust.parts import attackers, threats
-from fedrobust.roster import Roster
+from fedrobust.federation import Attack, ClientMetrics, Update
+from fedrobust.flower.client_grid import ClientGrid
+from fedrobust.scenario import attackers, threats
 from fedrobust.seeding import generator
+from fedrobust.settings import Settings
 
 START = np.arange(4, dtype=np.float32)
 BUFFERS = np.ones(2, np.float32)
@@ -42,7 +42,7 @@ class Double(Attack):
     """Doubles the colluders' parameters and claims so."""
 
     def collude(self, colluders: Sequence[Update], honest: Sequence[Update]) -> list[Update]:
-        report = Report(99, {"loss": 0.5, "parts": (1.0, 2.0)})
+        report = ClientMetrics(99, {"loss": 0.5, "parts": (1.0, 2.0)})
         return [replace(u, parameters=2 * u.parameters, report=report) for u in colluders]
 
 
@@ -125,7 +125,7 @@ def test_an_attack_sees_what_it_may_in_the_hospitals_order(kind: type[LocalGrid]
         np.testing.assert_array_equal(update.parameters, START + update.node + 1)
         np.testing.assert_array_equal(update.global_parameters, START)
         np.testing.assert_array_equal(update.buffers, BUFFERS)
-        assert (update.round, update.report) == (3, Report(10, {"loss": 1.0}))
+        assert (update.round, update.report) == (3, ClientMetrics(10, {"loss": 1.0}))
     for number, reply in replies.items():
         added = 100 if number in bad else 0
         np.testing.assert_array_equal(parameters(reply), START + number + 1 + added)
@@ -233,10 +233,10 @@ def test_hospitals_may_share_the_nodes_of_flowers_simulation() -> None:
 
     chosen = settings(clients=4)
     with_totals = fake_app(trained, lambda number: {"partition-id": number, "num-partitions": 2})
-    roster = Roster(with_collusion(Few(with_totals, 2), chosen), 4, wait_s=0)
-    roster.enrol()
-    assert list(roster.get_node_ids()) == [1, 2, 3, 4]
-    assert roster.busy_s > 0
+    client_grid = ClientGrid(with_collusion(Few(with_totals, 2), chosen), 4, wait_s=0)
+    client_grid.discover()
+    assert list(client_grid.get_node_ids()) == [1, 2, 3, 4]
+    assert client_grid.busy_s > 0
 
 
 def test_a_colluding_attack_that_changed_nothing_is_named(tmp_path: Path) -> None:

@@ -9,8 +9,8 @@ import pytest
 from flwr.serverapp.strategy import FedMedian, FedTrimmedAvg, Krum, MultiKrum
 
 from benchmarks.conformance import flower_result
-from fedrobust.federation import Report, Update, Updates
-from fedrobust.hosting import HostedStrategy, build_strategy
+from fedrobust.federation import ClientMetrics, Update, Updates
+from fedrobust.flower.hosted_strategy import HostedStrategy, build_strategy
 from fedrobust.learners.backbones import torchvision_models
 
 Floats = np.ndarray[Any, Any]
@@ -25,7 +25,7 @@ def ours(spec: str, x: Floats) -> Floats:
     strategy = build_strategy(spec, len(x))
     assert isinstance(strategy, HostedStrategy)
     start = np.zeros(x.shape[1], np.float32)
-    updates = Updates([Update(node, row.copy(), Report(10), start) for node, row in enumerate(x)])
+    updates = Updates([Update(node, row.copy(), ClientMetrics(10), start) for node, row in enumerate(x)])
     for step in strategy.steps:
         updates = step.transform(updates)
     return np.asarray(strategy.defence.combine(updates)[0])

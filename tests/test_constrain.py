@@ -12,10 +12,10 @@ from clients.constrain import Constrain, anomaly
 from clients.hospital import Hospital
 from clients.label_flip import LabelFlip
 from fedrobust import run
-from fedrobust.config import Settings
 from fedrobust.errors import UserError
 from fedrobust.federation import Attack, Update
 from fedrobust.learners.mutual import MutualLearner
+from fedrobust.settings import Settings
 
 BASE, ONE, OTHER = make_updates(3, d=60, buffers=2)
 HONEST: Update = BASE.with_delta(ONE.delta)
@@ -140,7 +140,7 @@ def test_what_has_no_measure_pulls_nowhere(measure: str) -> None:
 def test_the_optimiser_gets_the_gradient_of_both_losses(alpha: float) -> None:
     attack = Constrain("distance", alpha=alpha)
     attack.honest = HONEST
-    bent = attack.steer(BASE.global_parameters)
+    bent = attack.gradient_hook(BASE.global_parameters)
     assert bent is not None
     gradient = np.random.default_rng(3).standard_normal(60).astype(np.float32)
     before = gradient.copy()
@@ -151,8 +151,8 @@ def test_the_optimiser_gets_the_gradient_of_both_losses(alpha: float) -> None:
 
 def test_alpha_of_one_is_the_projection_and_below_it_a_bound_is_asked_for() -> None:
     plain = Constrain()
-    assert not plain.steers and plain.steer(BASE.parameters) is None and plain.bound == 1.0
-    assert Constrain(alpha=0.5).bound is None and Constrain(alpha=0.5).steers
+    assert not plain.hooks_gradient and plain.gradient_hook(BASE.parameters) is None and plain.bound == 1.0
+    assert Constrain(alpha=0.5).bound is None and Constrain(alpha=0.5).hooks_gradient
     assert sent(alpha=0.5) is MALICIOUS
     np.testing.assert_array_equal(sent(alpha=0.5, bound=0.7).parameters, sent(bound=0.7).parameters)
 

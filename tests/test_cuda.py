@@ -12,8 +12,8 @@ import torch
 from federations import tiny
 from test_mutual import EASY, KINDS, fit, learner, same
 
-from fedrobust.catalogue import catalogue
-from fedrobust.runner import existing, run
+from fedrobust.commands.list_plugins import catalogue
+from fedrobust.runtime.runner import existing, run
 
 pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device here")
 

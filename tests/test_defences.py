@@ -12,10 +12,10 @@ from helpers import make_updates
 from lent import Lent
 from references import differences
 
-import fedrobust.updates
+import fedrobust.federation.updates
 from fedrobust.errors import UserError
 from fedrobust.federation import Defence, PreAggregation, Updates, Vector, Verdict
-from fedrobust.hosting import HostedStrategy, build_strategy
+from fedrobust.flower.hosted_strategy import HostedStrategy, build_strategy
 
 #: Rules that look at updates only, with options that make each act on few hospitals.
 RULES = [
@@ -88,7 +88,7 @@ def test_in_small_chunks_it_is_the_same(spec: str, monkeypatch: pytest.MonkeyPat
     for updates in rounds(n=9, d=301, buffers=4):
         whole, verdict = run(one, updates)
         with monkeypatch.context() as patch:
-            patch.setattr(fedrobust.updates, "CHUNK", 16)
+            patch.setattr(fedrobust.federation.updates, "CHUNK", 16)
             patch.setattr(Updates.deltas, "__defaults__", (16,))
             # A new `Updates`, as inner products are kept within one.
             parts, said = run(other, Updates(list(updates), updates.seed))
@@ -233,7 +233,7 @@ def test_senseless_options_are_refused_by_name(spec: str) -> None:
 
 
 def test_every_file_is_tried_here() -> None:
-    from fedrobust.catalogue import catalogue
+    from fedrobust.commands.list_plugins import catalogue
 
     tried = {spec.partition("(")[0] for spec in [*RULES, *STEPS]}
     others = {"fedavg", "feddetect", "isolation-forest", "oracle", "audit"}

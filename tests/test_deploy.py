@@ -20,12 +20,12 @@ from federations import tiny
 from flwr.common.config import parse_config_args
 
 from fedrobust import UserError, run
+from fedrobust.commands.run_display import Terminal
 from fedrobust.deploy import command, local
 from fedrobust.deploy.command import deploy, own_data
 from fedrobust.deploy.credentials import make_credentials, make_node_key
 from fedrobust.deploy.local import LocalDeployment, node_config
 from fedrobust.deploy.processes import Processes, free_ports, last_words
-from fedrobust.terminal import Terminal
 
 PLUGIN = '''
 from fedrobust.federation import Defence, Updates, Verdict

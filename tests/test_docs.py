@@ -13,10 +13,10 @@ from pathlib import Path
 import pytest
 from flwr.serverapp.strategy import Strategy
 
-from fedrobust.catalogue import catalogue
-from fedrobust.config import Settings
+from fedrobust.commands.list_plugins import catalogue
 from fedrobust.federation import Defence, PreAggregation
 from fedrobust.plugins import find
+from fedrobust.settings import Settings
 
 TOP = Path(__file__).resolve().parents[1]
 PAGES = [

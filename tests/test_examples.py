@@ -11,10 +11,10 @@ from federations import tiny
 from safetensors import safe_open
 
 from fedrobust import run
-from fedrobust.client import _hospital
 from fedrobust.data.sources import prepare
 from fedrobust.evaluation.examples import poisoned_examples
-from fedrobust.parts import threats
+from fedrobust.flower.client_app import _hospital
+from fedrobust.scenario import threats
 
 
 @pytest.mark.parametrize(

@@ -6,10 +6,10 @@ from pathlib import Path
 
 import pytest
 
-from fedrobust.config import load_settings
-from fedrobust.hosting import build_strategy
+from fedrobust.flower.hosted_strategy import build_strategy
 from fedrobust.learners.backbones import backbone_names
-from fedrobust.parts import build_attacks
+from fedrobust.scenario import build_attacks
+from fedrobust.settings import load_settings
 from fedrobust.suites.plan import distinct, plan
 from fedrobust.suites.suite import load_suite, suite_names
 

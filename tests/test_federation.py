@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 from helpers import make_records, make_updates
 
-import fedrobust.updates
-from fedrobust.federation import Attack, Defence, PreAggregation, Report, Update, Updates, Verdict
+import fedrobust.federation.updates
+from fedrobust.federation import Attack, ClientMetrics, Defence, PreAggregation, Update, Updates, Verdict
 
 
 def wide(updates: Updates) -> np.ndarray:
@@ -124,7 +124,7 @@ def test_a_block_belongs_to_the_caller() -> None:
 def chunks(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
     """Run a test with the usual chunk, and with one that the vectors do not fit in."""
     if request.param is not None:
-        monkeypatch.setattr(fedrobust.updates, "CHUNK", request.param)
+        monkeypatch.setattr(fedrobust.federation.updates, "CHUNK", request.param)
         # `deltas` has taken the number as its default.
         monkeypatch.setattr(Updates.deltas, "__defaults__", (request.param,))
 
@@ -142,7 +142,7 @@ def test_gram_and_norms_are_those_of_the_deltas_in_float64(n: int) -> None:
 def test_small_updates_of_a_large_model_keep_their_digits() -> None:
     base = np.full(4096, 1000.0, np.float32)
     steps = np.array([0.25, -0.5, 0.125], np.float32)
-    updates = Updates([Update(k, base + step, Report(1), base) for k, step in enumerate(steps)])
+    updates = Updates([Update(k, base + step, ClientMetrics(1), base) for k, step in enumerate(steps)])
     np.testing.assert_allclose(updates.gram(), 4096 * np.outer(steps, steps), rtol=1e-12)
 
 
@@ -175,7 +175,7 @@ def test_mean_sums_in_float64() -> None:
     # In float32 the sum of 2000 such numbers is off by far more than one last place.
     values = np.random.default_rng(0).random(2000).astype(np.float32) + 1000
     base = np.zeros(1, np.float32)
-    updates = Updates([Update(k, values[k : k + 1], Report(1), base) for k in range(2000)])
+    updates = Updates([Update(k, values[k : k + 1], ClientMetrics(1), base) for k in range(2000)])
     assert updates.mean(np.ones(2000))[0] == np.float32(values.astype(np.float64).mean())
 
 

@@ -11,10 +11,11 @@ import pytest
 from federations import tiny
 from flwr.app import ConfigRecord, Context, Message
 
-from fedrobust import client, run
+from fedrobust import run
 from fedrobust.data.sources import prepare
 from fedrobust.evaluation.final import final_evaluation
-from fedrobust.parts import threats
+from fedrobust.flower import client_app
+from fedrobust.scenario import threats
 
 
 def test_a_run_s_evaluation_agrees_with_its_last_round(tmp_path: Path) -> None:
@@ -68,7 +69,7 @@ def test_missing_facts_are_counted(tmp_path: Path) -> None:
 def test_the_server_makes_no_guess_at_data_that_it_does_not_know(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    identity = client._identity
+    identity = client_app._identity
 
     def owning(message: Message, context: Context) -> ConfigRecord:
         record = identity(message, context)
@@ -76,7 +77,7 @@ def test_the_server_makes_no_guess_at_data_that_it_does_not_know(
             record["own-data"] = True
         return record
 
-    monkeypatch.setattr(client, "_identity", owning)
+    monkeypatch.setattr(client_app, "_identity", owning)
     result = run(tiny(tmp_path))
     assert [line["hospital_accuracy"][1] for line in result.rounds] == [None, None]
     hospital = json.loads((result.folder / "evaluation.json").read_text())["hospitals"][1]

@@ -213,7 +213,7 @@ def test_a_gradient_can_be_bent_in_place() -> None:
     flat.module(images()).sum().backward()
     assert flat.parameters.grad is not None
     parameters, gradient = joined(flat.module), flat.parameters.grad.numpy().copy()
-    flat.steer(lambda p, g: 2.0 * g + p)
+    flat.gradient_hook(lambda p, g: 2.0 * g + p)
     np.testing.assert_allclose(flat.parameters.grad.numpy(), 2 * gradient + parameters, rtol=1e-6)
     np.testing.assert_array_equal(joined(flat.module), parameters)
     # The layers still see the one flat gradient.

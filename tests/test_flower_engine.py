@@ -19,8 +19,8 @@ from pathlib import Path
 import pytest
 
 from fedrobust import Settings, UserError
-from fedrobust.config import load_settings
 from fedrobust.engines import flower
+from fedrobust.settings import load_settings
 
 TOP = Path(__file__).resolve().parents[1]
 SMALL = (

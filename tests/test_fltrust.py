@@ -8,7 +8,7 @@ from helpers import make_updates
 from lent import Lent
 from references import differences, fltrust
 
-import fedrobust.updates
+import fedrobust.federation.updates
 from fedrobust.errors import UserError
 from fedrobust.federation import Updates
 from strategies.fltrust import FLTrust
@@ -49,7 +49,7 @@ def test_in_small_chunks_and_after_a_step_it_is_the_same(monkeypatch: pytest.Mon
         rule(target).combine(mixed)[0], rule(target).combine(plain)[0], rtol=1e-5, atol=1e-6
     )
     whole = rule(target).combine(updates)[0]
-    monkeypatch.setattr(fedrobust.updates, "CHUNK", 16)
+    monkeypatch.setattr(fedrobust.federation.updates, "CHUNK", 16)
     parts = rule(target).combine(Updates(list(updates)))[0]
     np.testing.assert_allclose(parts, whole, atol=1e-6)
 

@@ -47,7 +47,7 @@ def test_two_processes_do_not_share_a_run(tmp_path: Path) -> None:
     settings = tiny(tmp_path)
     folder = RunFolder(settings)
     code = (
-        "import sys; from fedrobust.config import load_settings; from pathlib import Path\n"
+        "import sys; from fedrobust.settings import load_settings; from pathlib import Path\n"
         "from fedrobust.results.folder import RunFolder; from fedrobust.errors import UserError\n"
         "try:\n    RunFolder(load_settings({}, Path(sys.argv[1])))\nexcept UserError as error:\n    print(error)"
     )

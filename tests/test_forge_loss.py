@@ -11,9 +11,9 @@ from helpers import make_records, make_updates
 
 from clients.forge_loss import ForgeLoss
 from fedrobust.errors import UserError
-from fedrobust.federation import Report, Role, Update, Updates
-from fedrobust.parts import attackers
-from fedrobust.runner import run
+from fedrobust.federation import ClientMetrics, Role, Update, Updates
+from fedrobust.runtime.runner import run
+from fedrobust.scenario import attackers
 from strategies.feddetect import FedDetect
 
 
@@ -36,8 +36,8 @@ def flagged(updates: Updates) -> Any:
 def test_typical_reports_what_an_honest_training_gave() -> None:
     attack = ForgeLoss()
     attack.honest = make_updates(1, values=[{"loss": 0.25, "class-losses": (0.1, float("nan"))}])[0]
-    report = attack.forge_report(Report(99, {"loss": 7.0, "class-losses": (3.0, 4.0)}))
-    assert report == Report(99, attack.honest.report.values)
+    report = attack.forge_report(ClientMetrics(99, {"loss": 7.0, "class-losses": (3.0, 4.0)}))
+    assert report == ClientMetrics(99, attack.honest.report.values)
     assert not attack.colludes and attack.knowledge == "own"
     updates = list(federation(0))
     assert attack.collude(updates[:2], updates[2:]) == updates[:2]
@@ -63,7 +63,7 @@ def test_frame_singles_the_victim_out_more_often_than_chance() -> None:
 def test_all_losses_of_a_report_are_scaled_alike_and_nothing_else_changes() -> None:
     updates = list(federation(1))
     values = {**updates[-1].report.values, "class-losses": (0.5, 0.25), "class-counts": (3.0, 4.0)}
-    liar: Update = replace(updates[-1], report=Report(10, values))
+    liar: Update = replace(updates[-1], report=ClientMetrics(10, values))
     (made,) = ForgeLoss("flood").collude([liar], updates[:-1])
     factor = made.report.values["last-loss"] / values["last-loss"]
     assert factor != 1

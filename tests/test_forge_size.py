@@ -6,14 +6,14 @@ from helpers import make_updates
 
 from clients.forge_size import ForgeSize
 from fedrobust.errors import UserError
-from fedrobust.federation import Report, Updates
+from fedrobust.federation import ClientMetrics, Updates
 from strategies.fedavg import FedAvg
 
 
 @pytest.mark.parametrize(("factor", "claimed"), [(10.0, 70), (0.5, 4), (1e-6, 1), (2.5, 18)])
 def test_the_number_is_multiplied_and_nothing_else(factor: float, claimed: int) -> None:
-    report = ForgeSize(factor).forge_report(Report(7, {"loss": 0.5}))
-    assert report == Report(claimed, {"loss": 0.5}) and isinstance(report.num_examples, int)
+    report = ForgeSize(factor).forge_report(ClientMetrics(7, {"loss": 0.5}))
+    assert report == ClientMetrics(claimed, {"loss": 0.5}) and isinstance(report.num_examples, int)
 
 
 def test_it_buys_the_stated_share_of_a_federated_average() -> None:

@@ -8,7 +8,7 @@ from helpers import make_records
 
 from clients.hospital import Hospital
 from fedrobust.data.records import Records
-from fedrobust.federation import Attack, Report, Role, Update
+from fedrobust.federation import Attack, ClientMetrics, Role, Update
 from fedrobust.learners.base import Fitted, Prediction, State
 from fedrobust.seeding import generator
 
@@ -30,7 +30,7 @@ class FakeLearner:
         self.asked.append({"records": records, "round": round, "client": client, "lr": lr, "state": state})
         return Fitted(
             State(state.parameters + 1, state.buffers + 1),
-            Report(len(records), {"loss": 0.25, "last-loss": 0.125}),
+            ClientMetrics(len(records), {"loss": 0.25, "last-loss": 0.125}),
         )
 
     def predict(self, state: State, images: Any, labels: Any) -> Prediction:
@@ -57,7 +57,7 @@ class Spy(Attack):
         self.seen.append(update)
         return update.with_delta(self.factor * update.delta)
 
-    def forge_report(self, report: Report) -> Report:
+    def forge_report(self, report: ClientMetrics) -> ClientMetrics:
         self.log.append(f"{self.name}: report")
         self.seen.append(report)
         return replace(report, num_examples=report.num_examples * 10)
@@ -80,8 +80,8 @@ class Noise(Attack):
 class Liar(Attack):
     """Claims another loss."""
 
-    def forge_report(self, report: Report) -> Report:
-        return Report(999, {**report.values, "loss": 7.0})
+    def forge_report(self, report: ClientMetrics) -> ClientMetrics:
+        return ClientMetrics(999, {**report.values, "loss": 7.0})
 
 
 def fit(hospital: Hospital, round: int = 1, lr: float = 0.01) -> Update:
@@ -99,7 +99,7 @@ def test_an_honest_hospital_sends_what_it_trained_and_says_what_it_did() -> None
     np.testing.assert_array_equal(update.buffers, BUFFERS + 1)
     np.testing.assert_array_equal(update.global_parameters, START)
     np.testing.assert_array_equal(update.delta, np.ones(6))
-    assert update.report == Report(12, {"loss": 0.25, "last-loss": 0.125})
+    assert update.report == ClientMetrics(12, {"loss": 0.25, "last-loss": 0.125})
     asked = learner.asked[0]
     assert (asked["round"], asked["client"], asked["lr"]) == (4, 3, 0.02)
     assert asked["records"] is RECORDS and asked["state"].parameters is START
@@ -216,8 +216,8 @@ class Same(Attack):
     def poison_update(self, update: Update) -> Update:
         return update.with_delta(update.delta)
 
-    def forge_report(self, report: Report) -> Report:
-        return Report(report.num_examples, dict(report.values))
+    def forge_report(self, report: ClientMetrics) -> ClientMetrics:
+        return ClientMetrics(report.num_examples, dict(report.values))
 
 
 class InPlace(Attack):
@@ -231,7 +231,7 @@ class InPlace(Attack):
         update.parameters[:] *= -1
         return update
 
-    def forge_report(self, report: Report) -> Report:
+    def forge_report(self, report: ClientMetrics) -> ClientMetrics:
         report.values["loss"] = 0.5  # type: ignore[index]
         return report
 
@@ -244,11 +244,11 @@ def test_an_attack_that_works_in_place_does_what_one_that_copies_does() -> None:
         def poison_update(self, update: Update) -> Update:
             return replace(update, parameters=-update.parameters)
 
-        def forge_report(self, report: Report) -> Report:
+        def forge_report(self, report: ClientMetrics) -> ClientMetrics:
             return replace(report, values={**report.values, "loss": 0.5})
 
     class Late(Attack):
-        def awake(self, round: int) -> bool:
+        def is_active(self, round: int) -> bool:
             return round > 1
 
     labels = RECORDS.labels.copy()
@@ -286,7 +286,9 @@ class Parity:
     def fit(self, state: State, records: Records, *, round: int, client: int, lr: float) -> Fitted:
         self.trainings += 1
         moved = state.parameters + np.float32(records.labels[0])
-        return Fitted(State(moved, state.buffers), Report(len(records), {"loss": float(records.labels[0])}))
+        return Fitted(
+            State(moved, state.buffers), ClientMetrics(len(records), {"loss": float(records.labels[0])})
+        )
 
 
 def test_attacks_that_changed_nothing_are_named() -> None:
@@ -311,8 +313,8 @@ def test_attacks_that_changed_nothing_are_named() -> None:
 
 def test_a_report_with_nan_equals_itself() -> None:
     class Copier(Attack):
-        def forge_report(self, report: Report) -> Report:
-            return Report(report.num_examples, {"class-losses": (1.0, float("nan"))})
+        def forge_report(self, report: ClientMetrics) -> ClientMetrics:
+            return ClientMetrics(report.num_examples, {"class-losses": (1.0, float("nan"))})
 
     copiers = [Copier(), Copier()]
     for name, copier in zip(("first", "second"), copiers, strict=True):
@@ -324,7 +326,7 @@ def test_a_report_with_nan_equals_itself() -> None:
 
 def test_while_asleep_all_but_the_sleeper_are_idle() -> None:
     class Night(Attack):
-        def awake(self, round: int) -> bool:
+        def is_active(self, round: int) -> bool:
             return round > 1
 
     hospital = Hospital(0, RECORDS, FakeLearner(), [Spy("a", []), Night()])
@@ -360,11 +362,15 @@ class Steerable(FakeLearner):
     """Adds what the steering makes of a gradient of 1."""
 
     def fit(  # type: ignore[override]
-        self, state: State, records: Records, *, round: int, client: int, lr: float, steer: Any = None
+        self, state: State, records: Records, *, round: int, client: int, lr: float, gradient_hook: Any = None
     ) -> Fitted:
         fitted = super().fit(state, records, round=round, client=client, lr=lr)
-        self.asked[-1]["steer"] = steer
-        moved = np.ones(6, np.float32) if steer is None else steer(state.parameters, np.ones(6, np.float32))
+        self.asked[-1]["gradient_hook"] = gradient_hook
+        moved = (
+            np.ones(6, np.float32)
+            if gradient_hook is None
+            else gradient_hook(state.parameters, np.ones(6, np.float32))
+        )
         return Fitted(State(state.parameters + moved, fitted.state.buffers), fitted.report)
 
 
@@ -376,10 +382,10 @@ class Steers(Attack):
     def __init__(self, factor: float = 3.0, first: int = 1) -> None:
         self.factor, self.first = factor, first
 
-    def awake(self, round: int) -> bool:
+    def is_active(self, round: int) -> bool:
         return round >= self.first
 
-    def steer(self, received: Any) -> Any:
+    def gradient_hook(self, received: Any) -> Any:
         honest = self.honest.delta
         return lambda parameters, gradient: self.factor * gradient + honest
 
@@ -388,9 +394,9 @@ def test_only_the_malicious_training_is_steered_and_only_while_awake() -> None:
     learner = Steerable()
     hospital = Hospital(0, RECORDS, learner, [Steers(first=2)])
     np.testing.assert_array_equal(fit(hospital, 1).delta, np.ones(6))
-    assert [asked["steer"] for asked in learner.asked] == [None]
+    assert [asked["gradient_hook"] for asked in learner.asked] == [None]
     np.testing.assert_array_equal(fit(hospital, 2).delta, np.full(6, 4.0))
-    assert [asked["steer"] is None for asked in learner.asked] == [True, True, False]
+    assert [asked["gradient_hook"] is None for asked in learner.asked] == [True, True, False]
     assert all(asked["records"] is RECORDS for asked in learner.asked)
     assert hospital.idle == ()
 

@@ -14,7 +14,7 @@ from fedrobust import Settings, run
 from fedrobust.data.sources import FederationData, prepare
 from fedrobust.data.split import Split
 from fedrobust.evaluation.hospitals import HospitalAccuracy, mixed_accuracy
-from fedrobust.parts import attackers, build_attacks, odd_hospitals
+from fedrobust.scenario import attackers, build_attacks, odd_hospitals
 
 
 def test_a_mixture_by_hand() -> None:

@@ -13,8 +13,9 @@ from lent import Lent
 from softmax import CLASSES, Images, Poison, Site, Views, flipped, play, site, trained
 
 from fedrobust.errors import UserError
-from fedrobust.federation import Report, Update, Updates, Verdict
-from fedrobust.hosting import HostedStrategy, Pipeline, build_strategy
+from fedrobust.federation import ClientMetrics, Update, Updates, Verdict
+from fedrobust.flower.hosted_strategy import HostedStrategy, build_strategy
+from fedrobust.pipeline.pipeline import Pipeline
 from strategies.isolation_forest import CLIP, FEATURES, IsolationForestWeighting, _evidence
 
 ZERO = np.zeros(1, np.float32)
@@ -40,7 +41,7 @@ def losses_of(
             "class-epoch-losses": tuple(np.where(known, epoch[node], np.nan).tolist()),
             "class-counts": tuple(held[node].tolist()),
         }
-        updates.append(Update(node, ZERO, Report(int(held[node].sum()), values), ZERO, round=number))
+        updates.append(Update(node, ZERO, ClientMetrics(int(held[node].sum()), values), ZERO, round=number))
     return Updates(updates)
 
 
@@ -185,7 +186,7 @@ def test_silence_or_another_number_of_classes_counts_as_the_worst(said: dict[str
     for number in range(1, 10):
         received = draw.normal(1.0, 0.1, (10, 4))
         whole = list(losses_of(received, received, number))
-        whole[1] = replace(whole[1], report=Report(80, said))
+        whole[1] = replace(whole[1], report=ClientMetrics(80, said))
         last = defence.weigh(Updates(whole)).checked(10)
     assert flagged(last) == [1]
 
@@ -197,7 +198,7 @@ def test_nonsense_in_one_report_does_not_touch_the_others(name: str, nonsense: f
     received = np.random.default_rng(0).normal(1.0, 0.1, (8, 4))
     whole = list(losses_of(received, received, 1))
     wrong = nonsense if name == "loss" else (nonsense,) * 4
-    whole[2] = replace(whole[2], report=Report(80, {**whole[2].report.values, name: wrong}))
+    whole[2] = replace(whole[2], report=ClientMetrics(80, {**whole[2].report.values, name: wrong}))
     defence = IsolationForestWeighting()
     verdict = defence.weigh(Updates(whole)).checked(8)
     assert np.delete(np.asarray(verdict.weight), 2).tolist() == [1.0] * 7
@@ -210,7 +211,7 @@ def test_a_senseless_number_of_images_counts_as_none(claimed: Any) -> None:
     updates = list(make_updates(6, num_examples=[100] * 6))
     found, wanted = (
         IsolationForestWeighting().combine(
-            Updates([replace(updates[0], report=Report(number, {})), *updates[1:]])
+            Updates([replace(updates[0], report=ClientMetrics(number, {})), *updates[1:]])
         )
         for number in (claimed, 0)
     )
@@ -310,7 +311,7 @@ def noise(update: Update, draw: np.random.Generator) -> Update:
 
 
 def honest_report(own: Site) -> Poison:
-    """Report what an honest training on the true labels gives."""
+    """ClientMetrics what an honest training on the true labels gives."""
     return lambda update, draw: replace(
         update, report=trained(own, update.global_parameters, update.node, update.round).report
     )
@@ -586,7 +587,7 @@ def claiming(images: float) -> Poison:
     def poison(update: Update, draw: np.random.Generator) -> Update:
         counts = np.asarray(update.report.values["class-counts"], float)
         values = {**update.report.values, "class-counts": tuple((counts * images / counts.sum()).tolist())}
-        report = Report(int(images), values)  # type: ignore[arg-type]
+        report = ClientMetrics(int(images), values)  # type: ignore[arg-type]
         return replace(update.with_delta(10 * update.delta), report=report)
 
     return poison
@@ -620,7 +621,7 @@ def test_where_only_one_loss_is_told_it_is_judged(name: str) -> None:
         told = draw.normal(1.0, 0.1, 10)
         told[BAD] *= 4
         updates = [
-            Update(node, ZERO, Report(20, {name: float(loss)}), ZERO, round=number)
+            Update(node, ZERO, ClientMetrics(20, {name: float(loss)}), ZERO, round=number)
             for node, loss in enumerate(told)
         ]
         verdict = defence.weigh(Updates(updates)).checked(10)

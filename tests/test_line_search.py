@@ -12,9 +12,9 @@ from helpers import make_records, make_updates
 from clients.alie import Alie
 from clients.ipm import Ipm
 from fedrobust import run
+from fedrobust.attacks.line_search import DefenceInUse, LineSearch, largest
 from fedrobust.errors import UserError
 from fedrobust.federation import Attack, Defence, Role, Update, Updates, Verdict
-from fedrobust.line_search import DefenceInUse, LineSearch, largest
 
 N, M = 11, 3
 #: Numbers a user might give, within the range of the search.

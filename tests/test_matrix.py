@@ -12,7 +12,7 @@ import pytest
 from benchmarks import matrix
 from benchmarks.matrix import ATTACKS, DEFENCES, page
 from benchmarks.orderings import GAUSSIAN, NONE, ORDERINGS, Figures, unexplained
-from fedrobust.parts import attackers
+from fedrobust.scenario import attackers
 from fedrobust.suites.cells import Cell
 
 CLEAN = Figures(0.8, None, 0.0, 0)

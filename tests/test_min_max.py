@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from clients.min_max import MinMax
 from clients.min_sum import MinSum
-from fedrobust.colluding import PERTURBATIONS, Agnostic
+from fedrobust.attacks.collusion import PERTURBATIONS, Agnostic
 from fedrobust.errors import UserError
 
 BOTH = pytest.mark.parametrize("kind", [MinMax, MinSum])

@@ -9,7 +9,6 @@ import torch
 from helpers import easy_records, make_records
 from torch import Tensor, nn
 
-from fedrobust.config import Settings
 from fedrobust.data.records import Records
 from fedrobust.errors import UserError
 from fedrobust.learners.backbones import build_backbone
@@ -17,6 +16,7 @@ from fedrobust.learners.base import Fitted, State
 from fedrobust.learners.etf import simplex_etf
 from fedrobust.learners.mutual import FEATURES, MutualLearner, mutual_kl
 from fedrobust.seeding import torch_generator
+from fedrobust.settings import Settings
 
 EASY = easy_records()
 SKEWED = make_records(labels=[0] * 25 + [1] * 6 + [2] * 2, size=(12, 12))  # 33 records, class 3 absent
@@ -643,7 +643,7 @@ def test_a_steering_that_changes_nothing_gives_the_same_bits_and_another_other_o
     asked: list[np.ndarray] = []
 
     def steered(how: Any) -> Fitted:
-        return trained.fit(start, EASY, round=1, client=0, lr=3e-3, steer=how)
+        return trained.fit(start, EASY, round=1, client=0, lr=3e-3, gradient_hook=how)
 
     def nothing(parameters: np.ndarray, gradient: np.ndarray) -> np.ndarray:
         asked.append(parameters.copy())

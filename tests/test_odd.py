@@ -11,12 +11,12 @@ import numpy as np
 import pytest
 from federations import tiny
 
-from fedrobust.config import Settings
+from fedrobust.commands.run_display import Terminal
 from fedrobust.data.sources import prepare
 from fedrobust.federation import Attack, Update
-from fedrobust.parts import attackers, odd_hospitals, threats
-from fedrobust.runner import run
-from fedrobust.terminal import Terminal
+from fedrobust.runtime.runner import run
+from fedrobust.scenario import attackers, odd_hospitals, threats
+from fedrobust.settings import Settings
 
 MIXED = ("other-scanner:1", "label-flip:2")
 

@@ -14,16 +14,18 @@ from flwr.serverapp import Grid
 from flwr.supercore.task_identity import TaskIdentity
 from helpers import make_records
 
-from fedrobust.briefing import Briefing
-from fedrobust.client import make_client_app
-from fedrobust.config import Settings
+from fedrobust.commands.run_display import Terminal
 from fedrobust.data.own import own_records, own_settings
 from fedrobust.data.sources import prepare
 from fedrobust.engines.local import LocalGrid
 from fedrobust.errors import UserError
-from fedrobust.parts import attackers, build_learner, pack, unpack
-from fedrobust.server import Server
-from fedrobust.terminal import Terminal
+from fedrobust.flower.client_app import make_client_app
+from fedrobust.flower.codec import pack, unpack
+from fedrobust.flower.data_spec import DataSpecGrid
+from fedrobust.learners.factory import build_learner
+from fedrobust.runtime.server import Server
+from fedrobust.scenario import attackers
+from fedrobust.settings import Settings
 
 
 def write(
@@ -146,7 +148,7 @@ def test_a_hospital_without_the_server_s_file_goes_by_what_it_is_told(
         write(tmp_path / "a", name, **changes)
     start = pack(build_learner(settings).initial())
     content = RecordDict({"arrays": start, "config": ConfigRecord({"lr": 0.001, "server-round": 1})})
-    Briefing(grid := Nowhere(), settings).send_and_receive([Message(content, 5, MessageType.TRAIN)])
+    DataSpecGrid(grid := Nowhere(), settings).send_and_receive([Message(content, 5, MessageType.TRAIN)])
     assert set(content) == {"arrays", "config"}
     (told,) = grid.sent
     app = make_client_app(settings.model_copy(update={"data_root": str(tmp_path / "nowhere")}))

@@ -9,8 +9,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from fedrobust import peak_memory
-from fedrobust.peak_memory import extra_memory
+from fedrobust.runtime import peak_memory
+from fedrobust.runtime.peak_memory import extra_memory
 
 _WORKS = peak_memory._set_back() is not None
 

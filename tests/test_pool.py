@@ -21,8 +21,8 @@ from flwr.app import ArrayRecord, ConfigRecord, Message, MessageType, RecordDict
 from flwr.clientapp import ClientApp
 
 from fedrobust import run
-from fedrobust.engines.memory import SharedFolder
 from fedrobust.engines.pool import PoolGrid
+from fedrobust.engines.shared_folder import SharedFolder
 
 NAMES = ("rounds.jsonl", "verdicts.jsonl", "reports.jsonl", "evaluation.json", "model.safetensors")
 

@@ -10,7 +10,7 @@ import pytest
 from federations import tiny
 
 from fedrobust import run
-from fedrobust.profiling import PHASES, Profile, process_began
+from fedrobust.runtime.profiling import PHASES, Profile, process_began
 
 
 class Clock:
@@ -24,7 +24,7 @@ class Clock:
 @pytest.fixture
 def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
     clock = Clock()
-    monkeypatch.setattr("fedrobust.profiling.time.perf_counter", clock)
+    monkeypatch.setattr("fedrobust.runtime.profiling.time.perf_counter", clock)
     return clock
 
 

@@ -13,13 +13,15 @@ import suite_results
 from federations import tiny
 from run_folders import make_run
 
-from fedrobust import cli, run, runner
+from fedrobust import run
+from fedrobust.commands import program
 from fedrobust.reports.writing import write_report
+from fedrobust.runtime import runner
 
 
 def call(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> tuple[int, str, str]:
     with pytest.raises(SystemExit) as left:
-        cli.main(["report", *arguments])
+        program.main(["report", *arguments])
     out, err = capsys.readouterr()
     return int(left.value.code or 0), out, err
 
@@ -116,7 +118,7 @@ def test_the_command_imports_no_torch(tmp_path: Path) -> None:
     make_run(tmp_path)
     code = (
         "import sys; sys.argv = ['report', sys.argv[1]]\n"
-        "from fedrobust.cli import run_command; from fedrobust.report import report\n"
+        "from fedrobust.commands.program import run_command; from fedrobust.report import report\n"
         "try: run_command(report)\n"
         "except SystemExit: print(sorted({'torch', 'ray', 'pandas', 'plotly'} & set(sys.modules)))"
     )

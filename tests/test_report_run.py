@@ -14,11 +14,11 @@ import pytest
 from run_folders import make_run
 
 from fedrobust import UserError
-from fedrobust.reports.examples import poisoned_examples
-from fedrobust.reports.headline import headline, notes
-from fedrobust.reports.key_figures import key_figures
-from fedrobust.reports.record import read_run
-from fedrobust.reports.run import run_page
+from fedrobust.reports.run.examples import poisoned_examples
+from fedrobust.reports.run.headline import headline, notes
+from fedrobust.reports.run.key_metrics import key_figures
+from fedrobust.reports.run.page import run_page
+from fedrobust.results.records import read_run
 
 HOSTILE = "</script><img src=x onerror=alert(1)>"
 FILES = (
@@ -147,7 +147,7 @@ def test_the_page_needs_neither_torch_nor_the_data(tmp_path: Path) -> None:
 
     make_run(tmp_path)
     code = (
-        "import sys; from pathlib import Path; from fedrobust.reports.run import run_page; "
+        "import sys; from pathlib import Path; from fedrobust.reports.run.page import run_page; "
         f"run_page(Path({str(tmp_path)!r})); "
         "print(sorted({'torch', 'plotly', 'pandas', 'sklearn', 'flwr', 'ray'} & set(sys.modules)))"
     )

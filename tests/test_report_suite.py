@@ -13,13 +13,13 @@ from typing import Any
 import pytest
 import suite_results
 
-from fedrobust.reports.suite import suite_page
-from fedrobust.reports.suite_figures import cost_figure, dose_figure
-from fedrobust.reports.suite_reading import sense, side, test_limit
-from fedrobust.reports.suite_rows import differences, rows
-from fedrobust.reports.suite_tables import cost_table, dose_table, ranking_table
-from fedrobust.reports.suite_view import SuiteView, interval_text, join, run_link, shade, text
-from fedrobust.reports.suite_words import facts, headline
+from fedrobust.reports.suite.page import suite_page
+from fedrobust.reports.suite.plots import cost_figure, dose_figure
+from fedrobust.reports.suite.reading import sense, side, test_limit
+from fedrobust.reports.suite.rows import differences, rows
+from fedrobust.reports.suite.tables import cost_table, dose_table, ranking_table
+from fedrobust.reports.suite.view import SuiteView, interval_text, join, run_link, shade, text
+from fedrobust.reports.suite.wording import facts, headline
 
 HOSTILE = "</script><img src=x onerror=alert(1)>"
 # pytest would take the function for a test.

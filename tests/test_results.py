@@ -10,11 +10,11 @@ from typing import Any
 
 import pytest
 
-from fedrobust.config import Settings
 from fedrobust.results.folder import final_folder
+from fedrobust.settings import Settings
 from fedrobust.suites.cells import Cell
 from fedrobust.suites.compare import dose_of
-from fedrobust.suites.figures import figures
+from fedrobust.suites.metrics import figures
 from fedrobust.suites.plan import Planned, distinct, plan
 from fedrobust.suites.results import cost_table, results
 from fedrobust.suites.suite import Suite, load_suite
@@ -42,7 +42,7 @@ IMAGES = [40, 40, 80, 40]
 
 def made_up(settings: Settings, accuracy: float, **changes: Any) -> Cell:
     """Write a finished run's folder with given figures."""
-    from fedrobust.parts import attackers
+    from fedrobust.scenario import attackers
 
     folder = final_folder(settings)
     folder.mkdir(parents=True)

@@ -14,9 +14,9 @@ from federations import tiny
 from safetensors.numpy import load_file
 
 from fedrobust import Settings, UserError, run
-from fedrobust.config import load_settings
-from fedrobust.parts import attackers
-from fedrobust.runner import existing
+from fedrobust.runtime.runner import existing
+from fedrobust.scenario import attackers
+from fedrobust.settings import load_settings
 
 METRICS = {
     *("accuracy", "macro_f1", "macro_precision", "macro_recall", "auroc"),
@@ -129,8 +129,8 @@ ATTACKS = {
     """,
     "says_nothing": """
         def forge_report(self, report):
-            from fedrobust.federation import Report
-            return Report(report.num_examples)
+            from fedrobust.federation import ClientMetrics
+            return ClientMetrics(report.num_examples)
     """,
     "leaves": """
         def poison_records(self, records):

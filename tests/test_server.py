@@ -11,8 +11,8 @@ import pytest
 from federations import tiny
 
 from fedrobust import UserError, run
+from fedrobust.runtime.server import _strategy_at_work
 from fedrobust.seeding import derive
-from fedrobust.server import _strategy_at_work
 
 
 def test_a_strategy_s_draws_repeat_and_leave_no_trace(tmp_path: Path) -> None:

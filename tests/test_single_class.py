@@ -6,10 +6,10 @@ from helpers import easy_records, make_records
 
 from clients.hospital import Hospital
 from clients.single_class import SingleClass
-from fedrobust.config import Settings
 from fedrobust.errors import UserError
 from fedrobust.federation import Role
 from fedrobust.learners.mutual import MutualLearner
+from fedrobust.settings import Settings
 
 RECORDS = make_records(labels=[0, 0, 0, 1, 3, 3, 0, 1, 3])  # nobody of class 2
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from fedrobust.errors import UserError
-from fedrobust.parts import attackers, odd_hospitals
+from fedrobust.scenario import attackers, odd_hospitals
 from fedrobust.suites.plan import chosen, distinct, plan
 from fedrobust.suites.suite import load_suite, suite_names
 

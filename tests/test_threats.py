@@ -9,12 +9,12 @@ from typing import Any
 import pytest
 from federations import tiny
 
-from fedrobust import cli
-from fedrobust.config import Settings, load_settings
+from fedrobust.commands import program
 from fedrobust.errors import UserError
-from fedrobust.parts import attackers, build_attacks, threats
 from fedrobust.results.folder import final_folder
-from fedrobust.runner import run
+from fedrobust.runtime.runner import run
+from fedrobust.scenario import attackers, build_attacks, threats
+from fedrobust.settings import Settings, load_settings
 
 TWO = ("label-flip(shift=2):2", "backdoor + boost:1")
 
@@ -42,7 +42,7 @@ def test_the_flag_may_be_repeated(tmp_path: Path, capfd: pytest.CaptureFixture[s
     threats = ["--threat", "label-flip:1", "--threat", "sign-flip:1"]
     data = ["--data", "phantom(images=120, size=16)", "--out", str(tmp_path)]
     with pytest.raises(SystemExit) as left:
-        cli.main(["simulate", *quick, *threats, *data])
+        program.main(["simulate", *quick, *threats, *data])
     out, err = capfd.readouterr()
     assert not left.value.code and "Malicious hospitals" in out
     assert "2 of them malicious (label-flip:1; sign-flip:1)" in " ".join(err.split())

@@ -1,1 +1,1 @@
-"""What the defences compute with: sorting, distances, mixtures, memory."""
+"""What defences compute with: distances, sketches and sorting."""

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from fedrobust.config import Settings
 from fedrobust.data.records import Records
 from fedrobust.data.sources import prepare
 from fedrobust.errors import UserError
+from fedrobust.settings import Settings
 
 __all__ = ["check_fit", "own_records", "own_settings"]
 

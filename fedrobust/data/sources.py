@@ -9,7 +9,6 @@ from typing import cast
 import numpy as np
 from numpy.typing import NDArray
 
-from fedrobust.config import Settings
 from fedrobust.data.medmnist import load as load_medmnist
 from fedrobust.data.partition import partition
 from fedrobust.data.phantom import phantom
@@ -17,6 +16,7 @@ from fedrobust.data.records import Records
 from fedrobust.data.split import Split, official, pooled
 from fedrobust.errors import UserError, nearest
 from fedrobust.plugins import instantiate, parse_call
+from fedrobust.settings import Settings
 
 __all__ = ["SOURCES", "FederationData", "adopt", "load_records", "prepare"]
 

@@ -11,19 +11,19 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from fedrobust.briefing import Briefing
-from fedrobust.client import make_client_app
-from fedrobust.config import Settings
 from fedrobust.deploy.local import LocalDeployment, node_config
 from fedrobust.deploy.processes import Running
 from fedrobust.engines.collusion import with_collusion
 from fedrobust.engines.local import LocalGrid
 from fedrobust.errors import UserError
-from fedrobust.parts import attackers
+from fedrobust.flower.client_app import make_client_app
+from fedrobust.flower.data_spec import DataSpecGrid
 from fedrobust.plugins import parse_call
 from fedrobust.results.folder import final_folder
-from fedrobust.runner import Result, keep_report
-from fedrobust.server import Observer, Server
+from fedrobust.runtime.runner import Result, keep_report
+from fedrobust.runtime.server import Observer, Server
+from fedrobust.scenario import attackers
+from fedrobust.settings import Settings
 
 __all__ = ["deploy", "own_data"]
 
@@ -93,7 +93,7 @@ def deploy(
     settings = settings.model_copy(update=_absolute(settings, own))
     # Mistakes in the settings shall not wait for the processes; nor attacks that no real hospital could carry out.
     Server(settings, observer)
-    with_collusion(Briefing(LocalGrid(make_client_app(settings), 0), settings), settings)
+    with_collusion(DataSpecGrid(LocalGrid(make_client_app(settings), 0), settings), settings)
     follower = _Follower(settings, observer)
     try:
         with LocalDeployment(settings.clients) as deployment:

@@ -15,11 +15,11 @@ from typing import Any, Self
 
 import tomli_w
 
-from fedrobust.config import Settings
 from fedrobust.deploy.credentials import make_credentials, make_node_key
 from fedrobust.deploy.processes import Processes, Running, free_ports
 from fedrobust.deploy.signals import deaf_to_signals, ending_on_signals
 from fedrobust.errors import UserError
+from fedrobust.settings import Settings
 
 __all__ = ["LocalDeployment", "node_config"]
 

@@ -9,18 +9,18 @@ import numpy as np
 from flwr.app import ArrayRecord, ConfigRecord, Message, MessageType, MetricRecord, RecordDict
 from flwr.serverapp import Grid
 
-from fedrobust.arrays import records_in
-from fedrobust.config import Settings
+from fedrobust.attacks.compare import same_report, same_update
 from fedrobust.errors import UserError
 from fedrobust.federation import Attack, Update
-from fedrobust.flattening import report_of
-from fedrobust.idle import ROUNDING
+from fedrobust.flower.arrays import records_in
+from fedrobust.flower.codec import pack, report_of, unpack
+from fedrobust.flower.grid import WrappedGrid
+from fedrobust.flower.reply_checks import as_error, hospital_record, report_fault, shapes_of
 from fedrobust.learners.base import State
-from fedrobust.parts import attackers, build_attacks, pack, threats, unpack
-from fedrobust.replies import as_error, hospital_record, report_fault, shapes_of
+from fedrobust.pipeline.no_effect import ROUNDING
+from fedrobust.scenario import attackers, build_attacks, threats
 from fedrobust.seeding import generator
-from fedrobust.tampering import same_report, same_update
-from fedrobust.wrapped import WrappedGrid
+from fedrobust.settings import Settings
 
 __all__ = ["CollusionGrid", "with_collusion"]
 
@@ -51,9 +51,9 @@ def with_collusion(grid: Grid, settings: Settings) -> Grid:
 def _is_real(grid: Grid) -> bool:
     from flwr.superlink.grid import HttpGrid
 
-    from fedrobust.briefing import Briefing
+    from fedrobust.flower.data_spec import DataSpecGrid
 
-    return isinstance(grid, HttpGrid | Briefing)
+    return isinstance(grid, HttpGrid | DataSpecGrid)
 
 
 class _Group:
@@ -68,7 +68,7 @@ class _Group:
 
     def colluding(self, round: int) -> Iterator[Attack]:
         """Yield the attacks at work in a round, each with its generator; none while the chain sleeps."""
-        if not all(attack.awake(round) for attack in self.attacks):
+        if not all(attack.is_active(round) for attack in self.attacks):
             return
         for place, attack in enumerate(self.attacks):
             if attack.colludes:
@@ -145,7 +145,7 @@ class _Exchange:
         self.round = int(cast(int, next(c["server-round"] for c in configs if "server-round" in c)))
 
     def update(self, reply: Message) -> Update | None:
-        """Return a reply as an update of read-only views; None if it is no usable one, which the roster says."""
+        """Return a reply as an update of read-only views; None if it is no usable one, which the client grid says."""
         if reply.has_error() or report_fault(reply) is not None:
             return None
         (arrays,) = records_in(reply.content, ArrayRecord).values()

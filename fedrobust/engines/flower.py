@@ -16,9 +16,9 @@ from flwr.app import Context
 from flwr.clientapp import ClientApp
 from flwr.serverapp import Grid, ServerApp
 
-from fedrobust.config import Settings
-from fedrobust.engines.restarting import RestartingGrid
+from fedrobust.engines.retrying import RestartingGrid
 from fedrobust.errors import UserError
+from fedrobust.settings import Settings
 
 __all__ = ["enter_working_folder", "join_cluster", "leave_cluster", "run_on_flower"]
 

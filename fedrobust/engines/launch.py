@@ -9,7 +9,7 @@ import sys
 from collections.abc import Iterator
 from types import ModuleType
 
-from fedrobust.config import Settings
+from fedrobust.settings import Settings
 
 __all__ = ["keep_freed_memory", "main_left_alone", "warm_up", "worker_count"]
 

@@ -13,7 +13,7 @@ from flwr.clientapp import ClientApp
 from flwr.serverapp import Grid
 from flwr.supercore.task_identity import TaskIdentity
 
-from fedrobust.engines.overdue import Overdue, time_limit
+from fedrobust.engines.timeouts import Overdue, time_limit
 
 __all__ = ["LocalGrid", "no_answer"]
 

@@ -23,13 +23,13 @@ from typing import Any
 from flwr.app import ArrayRecord, Error, Message
 from flwr.clientapp import ClientApp
 
-from fedrobust.arrays import records_in
 from fedrobust.engines.launch import main_left_alone
 from fedrobust.engines.local import LocalGrid, no_answer
-from fedrobust.engines.memory import SharedFolder
-from fedrobust.engines.shared import broadcast, dumps, loads
+from fedrobust.engines.shared_arrays import broadcast, dumps, loads
+from fedrobust.engines.shared_folder import SharedFolder
 from fedrobust.engines.slots import Place, Slots
 from fedrobust.engines.worker import MUCH, Done, Job, serve
+from fedrobust.flower.arrays import records_in
 
 __all__ = ["PoolGrid"]
 

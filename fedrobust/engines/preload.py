@@ -2,7 +2,7 @@
 
 import torch
 
-import fedrobust.client
+import fedrobust.flower.client_app
 import fedrobust.learners.mutual  # noqa: F401
 from fedrobust.engines.launch import keep_freed_memory
 

@@ -17,7 +17,7 @@ from flwr.app import Context, Message, RecordDict
 from flwr.clientapp import ClientApp
 from flwr.supercore.task_identity import TaskIdentity
 
-from fedrobust.engines.shared import WorkerMemory, dumps, loads, outgoing
+from fedrobust.engines.shared_arrays import WorkerMemory, dumps, loads, outgoing
 from fedrobust.engines.slots import Place
 
 __all__ = ["MUCH", "Done", "Job", "serve"]

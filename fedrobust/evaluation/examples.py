@@ -10,12 +10,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from fedrobust.config import Settings
 from fedrobust.data.records import Records
 from fedrobust.data.sources import FederationData
 from fedrobust.federation import Attack, Client
-from fedrobust.parts import attackers, build_attacks, build_learner, threats
+from fedrobust.learners.factory import build_learner
 from fedrobust.plugins import find
+from fedrobust.scenario import attackers, build_attacks, threats
+from fedrobust.settings import Settings
 
 __all__ = ["Example", "poisoned_examples"]
 

@@ -8,7 +8,6 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from fedrobust.config import Settings
 from fedrobust.data.records import Records
 from fedrobust.data.sources import FederationData
 from fedrobust.evaluation.classification import (
@@ -18,7 +17,8 @@ from fedrobust.evaluation.classification import (
     sensitivity,
     specificity,
 )
-from fedrobust.parts import attackers, threats
+from fedrobust.scenario import attackers, threats
+from fedrobust.settings import Settings
 
 __all__ = ["final_evaluation"]
 

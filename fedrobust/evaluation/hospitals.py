@@ -7,13 +7,13 @@ from collections.abc import Callable, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from fedrobust.config import Settings
 from fedrobust.data.records import Records
 from fedrobust.data.sources import FederationData
 from fedrobust.federation import Attack
-from fedrobust.parts import attackers, build_attacks, odd_hospitals
 from fedrobust.plugins import parse_call
+from fedrobust.scenario import attackers, build_attacks, odd_hospitals
 from fedrobust.seeding import generator
+from fedrobust.settings import Settings
 
 __all__ = ["HospitalAccuracy", "mixed_accuracy"]
 

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fedrobust.data.records import Records
-from fedrobust.federation import Report, Steering, Vector
+from fedrobust.federation import ClientMetrics, GradientHook, Vector
 
 __all__ = ["Fitted", "Learner", "Prediction", "State"]
 
@@ -32,7 +32,7 @@ class Fitted:
     """The outcome of local training: the new state and the honest report of it."""
 
     state: State
-    report: Report
+    report: ClientMetrics
 
 
 @dataclass(frozen=True)
@@ -59,11 +59,11 @@ class Learner(Protocol):
         round: int,
         client: int,
         lr: float,
-        steer: Steering | None = None,
+        gradient_hook: GradientHook | None = None,
     ) -> Fitted:
         """Train from the state on the records; the result depends on the arguments and the seed alone.
 
-        With `steer` the optimiser gets what it makes of each step's gradient.
+        With `gradient_hook` the optimiser gets what it makes of each step's gradient.
         """
         ...
 

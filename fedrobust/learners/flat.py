@@ -64,7 +64,7 @@ class FlatModule:
                 tensor.copy_(torch.tensor(values))
 
     @torch.no_grad()
-    def steer(self, how: Callable[[NDArray[np.float32], NDArray[np.float32]], NDArray[Any]]) -> None:
+    def gradient_hook(self, how: Callable[[NDArray[np.float32], NDArray[np.float32]], NDArray[Any]]) -> None:
         """Put in the gradient's place what a function makes of the parameters and the gradient."""
         gradient = self.parameters.grad
         assert gradient is not None

@@ -18,16 +18,16 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional
 
-from fedrobust.config import Settings
 from fedrobust.data.records import Records
 from fedrobust.errors import UserError
-from fedrobust.federation import Report, Steering
+from fedrobust.federation import ClientMetrics, GradientHook
 from fedrobust.learners.backbones import build_backbone
 from fedrobust.learners.base import Fitted, Prediction, State
 from fedrobust.learners.etf import dot_regression, simplex_etf
 from fedrobust.learners.flat import Adam, FlatModule
 from fedrobust.learners.rect import rect_lengths
 from fedrobust.seeding import torch_generator, torch_seeded
+from fedrobust.settings import Settings
 
 __all__ = ["MutualLearner", "mutual_kl"]
 
@@ -93,7 +93,7 @@ class MutualLearner:
         round: int,
         client: int,
         lr: float,
-        steer: Steering | None = None,
+        gradient_hook: GradientHook | None = None,
     ) -> Fitted:
         """Train `local_epochs` epochs with Adam from the state; see `Learner.fit`.
 
@@ -117,7 +117,7 @@ class MutualLearner:
                     # One value has no variance: BatchNorm falls back on its running statistics.
                     for norm in self._norms:
                         norm.train(len(batch) > 1)
-                    mean, met[batch] = self._step(images[batch], labels[batch], optimiser, steer)
+                    mean, met[batch] = self._step(images[batch], labels[batch], optimiser, gradient_hook)
                     means.append(mean)
                     sizes.append(len(batch))
             # Read at the end of an epoch: on a GPU each reading would wait for the step.
@@ -131,7 +131,7 @@ class MutualLearner:
             "class-epoch-losses": _by_class(met.double().cpu().numpy(), records),
             "class-counts": tuple(records.counts().astype(float).tolist()),
         }
-        return Fitted(State(parameters, buffers), Report(len(labels), values))
+        return Fitted(State(parameters, buffers), ClientMetrics(len(labels), values))
 
     def predict(
         self, state: State, images: NDArray[np.uint8] | NDArray[np.float32], labels: NDArray[np.int64]
@@ -203,7 +203,7 @@ class MutualLearner:
         return self._settings.dr_weight * dot_regression(scores, labels, lengths)
 
     def _step(
-        self, images: Tensor, labels: Tensor, optimiser: Adam, steer: Steering | None
+        self, images: Tensor, labels: Tensor, optimiser: Adam, gradient_hook: GradientHook | None
     ) -> tuple[Tensor, Tensor]:
         """Make one optimiser step for all networks.
 
@@ -220,8 +220,8 @@ class MutualLearner:
         assert self._flat.parameters.grad is not None
         self._flat.parameters.grad.zero_()
         loss.backward()  # type: ignore[no-untyped-call]
-        if steer is not None:
-            self._flat.steer(steer)
+        if gradient_hook is not None:
+            self._flat.gradient_hook(gradient_hook)
         optimiser.step()
         with torch.no_grad():
             each = torch.stack([self._supervised(s, labels) for s in scores]).mean(0)

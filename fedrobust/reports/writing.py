@@ -41,12 +41,12 @@ def write_report(folder: Path) -> Path:
 
 def _page(folder: Path) -> str:
     if (folder / "suite.json").is_file():
-        from fedrobust.reports.suite import suite_page
+        from fedrobust.reports.suite.page import suite_page
 
         suite_results(folder)
         return suite_page(folder)
     if (folder / "summary.json").is_file():
-        from fedrobust.reports.run import run_page
+        from fedrobust.reports.run.page import run_page
 
         return run_page(folder)
     if not folder.is_dir():

@@ -15,8 +15,8 @@ from numpy.typing import NDArray
 
 from fedrobust.errors import UserError
 from fedrobust.federation import Defence, PreAggregation
-from fedrobust.hosting import HostedStrategy
-from fedrobust.plugins import blamed
+from fedrobust.flower.hosted_strategy import HostedStrategy
+from fedrobust.plugins import reraise_as_user_error
 from fedrobust.results.folder import RunFolder
 from fedrobust.results.state import state_from_json, state_to_json
 
@@ -53,7 +53,7 @@ def save_checkpoint(folder: RunFolder, number: int, arrays: ArrayRecord, strateg
         # Not beside the round's number: the file's head is bounded, and a rule may keep a vector as long as the model.
         parts: tuple[Part, ...] = (*strategy.steps, strategy.defence)
         for place, part in enumerate(parts):
-            with blamed(f"{type(part).__name__}: state() fails"):
+            with reraise_as_user_error(f"{type(part).__name__}: state() fails"):
                 text = state_to_json(part.state(), type(part).__name__)
             tensors[f"{_STATE}{place}"] = np.frombuffer(text.encode(), np.uint8)
     else:
@@ -117,7 +117,9 @@ def _load_states(
     """Give a pipeline's parts what they kept."""
     for place, part in enumerate(parts):
         kept = tensors.get(f"{_STATE}{place}")
-        with blamed(f"{path}: {type(part).__name__} cannot go on, run without --resume; load_state fails"):
+        with reraise_as_user_error(
+            f"{path}: {type(part).__name__} cannot go on, run without --resume; load_state fails"
+        ):
             if kept is not None:
                 part.load_state(state_from_json(kept.tobytes().decode()))
             elif part is parts[-1] and "defence" in said:

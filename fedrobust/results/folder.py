@@ -20,8 +20,8 @@ from typing import IO, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from fedrobust.config import Settings
 from fedrobust.errors import UserError
+from fedrobust.settings import Settings
 
 __all__ = ["RunFolder", "final_folder", "plain"]
 

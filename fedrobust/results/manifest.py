@@ -11,10 +11,10 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-from fedrobust.config import Settings
 from fedrobust.data.sources import FederationData
 from fedrobust.federation import Defence
-from fedrobust.parts import odd_hospitals, threats
+from fedrobust.scenario import odd_hospitals, threats
+from fedrobust.settings import Settings
 
 __all__ = ["manifest"]
 

@@ -29,11 +29,11 @@ from multiprocessing.connection import Connection, wait
 from pathlib import Path
 from typing import Any, TypeVar, cast
 
-from fedrobust.config import Settings
 from fedrobust.engines.launch import main_left_alone, warm_up
-from fedrobust.engines.overdue import may_end_this_process
+from fedrobust.engines.timeouts import may_end_this_process
 from fedrobust.errors import UserError
 from fedrobust.results.folder import final_folder
+from fedrobust.settings import Settings
 from fedrobust.suites.progress import Lines, Watcher
 
 __all__ = ["Cell", "default_jobs", "failure", "finished", "laid_out", "note_failure", "run_cells", "run_one"]
@@ -64,7 +64,7 @@ class Cell:
     @property
     def malicious(self) -> tuple[int, ...]:
         """Return the numbers of the poisoned hospitals."""
-        from fedrobust.parts import attackers
+        from fedrobust.scenario import attackers
 
         return attackers(self.settings)
 
@@ -298,8 +298,8 @@ def _end_with_parent() -> None:
 
 def run_one(settings: Settings, *, report: bool = False) -> str:
     """Run one cell in this process; return what went wrong, or nothing."""
-    from fedrobust import client
-    from fedrobust.runner import run
+    from fedrobust.flower import client_app
+    from fedrobust.runtime.runner import run
 
     try:
         with warnings.catch_warnings():
@@ -313,5 +313,5 @@ def run_one(settings: Settings, *, report: bool = False) -> str:
         return traceback.format_exc()
     finally:
         # A process keeps the hospitals of its run; here the next run has others.
-        client._hospital.cache_clear()
+        client_app._hospital.cache_clear()
     return ""

@@ -14,9 +14,9 @@ from collections.abc import Hashable, Mapping
 from pathlib import Path
 from typing import Any, TypeVar
 
-from fedrobust.config import Settings
-from fedrobust.engines.overdue import may_end_this_process
+from fedrobust.engines.timeouts import may_end_this_process
 from fedrobust.results.folder import final_folder
+from fedrobust.settings import Settings
 from fedrobust.suites.cells import Cell, laid_out, note_failure, run_one
 from fedrobust.suites.progress import Lines, Watcher
 

@@ -11,10 +11,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from fedrobust.config import Settings
 from fedrobust.errors import UserError, nearest
+from fedrobust.settings import Settings
 from fedrobust.suites.cells import Cell, default_jobs, failure, finished, run_cells
-from fedrobust.suites.figures import METRICS
+from fedrobust.suites.metrics import METRICS
 from fedrobust.suites.plan import Planned, chosen, distinct, plan
 from fedrobust.suites.progress import Bar, Lines, Silent, Watcher, span
 from fedrobust.suites.suite import Suite, load_suite

@@ -8,8 +8,8 @@ from statistics import fmean
 from typing import Any
 
 from fedrobust.evaluation.statistics import bootstrap_interval, holm, ranks, sign_flip_test
-from fedrobust.suites.figures import METRICS, mean_known
-from fedrobust.suites.marks import is_bound
+from fedrobust.suites.caveats import is_bound
+from fedrobust.suites.metrics import METRICS, mean_known
 from fedrobust.suites.plan import Planned
 from fedrobust.suites.suite import Suite
 

@@ -7,7 +7,7 @@ from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from statistics import median
 
-from fedrobust.config import Settings
+from fedrobust.settings import Settings
 from fedrobust.suites.cells import Cell, finished
 
 __all__ = ["estimate"]
@@ -71,7 +71,7 @@ def _length(settings: Settings) -> tuple[object, ...]:
 def _tried(settings: Settings) -> float:
     """Return a run's seconds by the pace of a few batches."""
     from fedrobust.data.sources import prepare
-    from fedrobust.parts import build_learner
+    from fedrobust.learners.factory import build_learner
 
     data, learner = prepare(settings), build_learner(settings)
     few = data.of_hospital(max(range(settings.clients), key=lambda h: len(data.hospitals[h])))

@@ -6,9 +6,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from fedrobust.config import Settings, load_settings
 from fedrobust.errors import UserError, nearest
 from fedrobust.plugins import parse_call, split_chain
+from fedrobust.settings import Settings, load_settings
 from fedrobust.suites.suite import DEFENCE, Suite
 
 __all__ = ["Planned", "chosen", "distinct", "plan"]
@@ -157,7 +157,7 @@ def _planned(suite: Suite, labels: dict[str, str], values: dict[str, Any], seed:
 
 def _odd_first(settings: Settings) -> Settings:
     """Name the odd hospitals before the attackers: they are dealt in that order, and the twin has the same ones then."""
-    from fedrobust.parts import is_odd
+    from fedrobust.scenario import is_odd
 
     chains = [chain for chain, _ in settings.threats()]
     if len(settings.threat) < 2:
@@ -168,7 +168,7 @@ def _odd_first(settings: Settings) -> Settings:
 
 def _told(settings: Settings) -> Settings:
     """Tell an oracle who is malicious; it alone may know."""
-    from fedrobust.parts import attackers
+    from fedrobust.scenario import attackers
 
     *steps, rule = split_chain(settings.strategy, "|")
     if rule != "oracle":
@@ -179,7 +179,7 @@ def _told(settings: Settings) -> Settings:
 
 def _twin(settings: Settings) -> Settings | None:
     """Return the federation without its attackers; honest hospitals that are odd stay odd."""
-    from fedrobust.parts import attackers, odd_hospitals, threats
+    from fedrobust.scenario import attackers, odd_hospitals, threats
 
     if not attackers(settings):
         return None
@@ -207,8 +207,8 @@ def _told_apart(cell: Planned, other: Planned) -> str:
 
 def _try_parts(suite: Suite, cells: Sequence[Planned]) -> None:
     """Build every strategy and attack once, so that a misspelt name does not wait for its turn."""
-    from fedrobust.hosting import build_strategy
-    from fedrobust.parts import build_attacks
+    from fedrobust.flower.hosted_strategy import build_strategy
+    from fedrobust.scenario import build_attacks
 
     tried: set[tuple[object, ...]] = set()
     for cell in cells:

@@ -6,8 +6,8 @@ import sys
 import time
 from typing import Protocol
 
-from fedrobust.config import Settings
 from fedrobust.results.folder import final_folder
+from fedrobust.settings import Settings
 
 __all__ = ["Bar", "Lines", "Silent", "Watcher", "span"]
 

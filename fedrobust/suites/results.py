@@ -8,13 +8,13 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from fedrobust.config import CARRIERS, Settings
 from fedrobust.evaluation.statistics import bootstrap_interval
 from fedrobust.results.folder import plain
+from fedrobust.settings import EXECUTION_SETTINGS, Settings
+from fedrobust.suites.caveats import is_bound, marks_of, usual
 from fedrobust.suites.cells import Cell
 from fedrobust.suites.compare import FEW, comparisons, dose_of, ranking, reference_of
-from fedrobust.suites.figures import METRICS, costs, figures, mean_known
-from fedrobust.suites.marks import is_bound, marks_of, usual
+from fedrobust.suites.metrics import METRICS, costs, figures, mean_known
 from fedrobust.suites.plan import Planned
 from fedrobust.suites.suite import Suite
 
@@ -67,7 +67,7 @@ def results(
         "about": suite.about,
         "command": command,
         "versions": common["versions"],
-        "settings": {k: v for k, v in _base(cells).items() if k not in CARRIERS | {"seed"}},
+        "settings": {k: v for k, v in _base(cells).items() if k not in EXECUTION_SETTINGS | {"seed"}},
         "seeds": list(suite.seeds),
         "axes": [{"name": name, "labels": list(axis)} for name, axis in axes.items()],
         "contenders": suite.contender_axis,

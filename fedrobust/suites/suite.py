@@ -29,8 +29,8 @@ from typing import Any, Self
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
-from fedrobust.config import Settings, read_toml
 from fedrobust.errors import UserError, nearest
+from fedrobust.settings import Settings, read_toml
 
 __all__ = ["DEFENCE", "THREAT", "Axis", "Suite", "load_suite", "suite_names"]
 

@@ -1,0 +1,1 @@
+"""What attacks share: collusion, attack strength, line search and comparison."""

@@ -1,0 +1,45 @@
+"""`fedrobust deploy-local`: one run on a real SuperLink and SuperNodes of this machine."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+import typer
+
+from fedrobust.commands.flags import ConfigFile, JsonOnly, Quiet, settings_flags
+from fedrobust.commands.messages import note
+from fedrobust.settings import load_settings
+
+__all__ = ["deploy_local"]
+
+
+@settings_flags
+def deploy_local(
+    flags: dict[str, Any],
+    config: ConfigFile = None,
+    node_data: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--node-data", help="NUMBER=SOURCE: this hospital trains on data of its own; repeatable"
+        ),
+    ] = None,
+    as_json: JsonOnly = False,
+    quiet: Quiet = False,
+) -> None:
+    r"""Run the federation on a real SuperLink and SuperNodes, started on this machine with TLS and keys, then stopped.
+
+    Example: fedrobust deploy-local --clients 3 --node-data "0=phantom(images=300, seed=7)"
+    """
+    settings = load_settings(flags, config)
+    from fedrobust.commands.run_display import Terminal
+    from fedrobust.deploy.command import deploy, own_data
+
+    silent = quiet or as_json
+    terminal = Terminal(settings, quiet=silent)
+    with terminal:
+        own = own_data(node_data or [], settings.clients)
+        result = deploy(settings, terminal, own, (lambda _: None) if silent else note)
+    if as_json:
+        print(result.to_json())
+    else:
+        terminal.finish(result)

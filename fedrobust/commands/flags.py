@@ -1,0 +1,76 @@
+"""Flags of a command, one for each setting, made from `Settings`."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable
+from pathlib import Path
+from typing import Annotated, Any, Literal, get_args, get_origin
+
+import typer
+from pydantic.fields import FieldInfo
+
+from fedrobust.settings import Settings
+
+__all__ = ["ConfigFile", "JsonOnly", "Quiet", "settings_flags"]
+
+_METAVARS = {int: "INT", float: "FLOAT", str: "TEXT"}
+
+
+ConfigFile = Annotated[Path | None, typer.Option("--config", help="TOML file of settings; flags override it")]
+
+
+JsonOnly = Annotated[bool, typer.Option("--json", help="print the summary alone, as JSON")]
+
+
+Quiet = Annotated[bool, typer.Option("--quiet", help="show no progress")]
+
+
+def settings_flags(function: Callable[..., None]) -> Callable[..., None]:
+    """Give a command one flag for each setting, collected as its keyword argument `flags`."""
+    own = [p for p in inspect.signature(function, eval_str=True).parameters.values() if p.name != "flags"]
+    flags = [
+        inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=None, annotation=_flag(name, field))
+        for name, field in Settings.model_fields.items()
+    ]
+
+    def command(**given: Any) -> None:
+        named = {p.name: given.pop(p.name) for p in own}
+        # A repeatable flag that is not given is an empty list.
+        function(flags={name: value for name, value in given.items() if value != []}, **named)
+
+    parameters = [*flags, *(p.replace(kind=inspect.Parameter.KEYWORD_ONLY) for p in own)]
+    command.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
+    command.__annotations__ = {p.name: p.annotation for p in parameters}
+    command.__doc__ = function.__doc__
+    command.__name__ = function.__name__
+    return command
+
+
+def _flag(name: str, field: FieldInfo) -> Any:
+    """Return the annotation of a setting's flag; values stay text, so that `Settings` says what is wrong with them."""
+    shown = "" if field.default in (None, ()) else f" [default: {field.default}]"
+    text = (field.description or "") + shown.replace("[", r"\[")
+    if field.annotation is bool:
+        return Annotated[bool | None, typer.Option(f"--{name}", help=field.description, show_default=False)]
+    flag = "--" + name.replace("_", "-")
+    option = typer.Option(flag, help=text, metavar=_metavar(field), show_default=False)
+    if get_origin(field.annotation) is tuple:
+        return Annotated[list[str] | None, option]
+    return Annotated[str | None, option]
+
+
+def _metavar(field: FieldInfo) -> str:
+    kind = field.annotation
+    if get_origin(kind) is Literal:
+        return "{" + ",".join(str(choice) for choice in get_args(kind)) + "}"
+    inner = [k for k in get_args(kind) if k not in (type(None), Ellipsis)] or [kind]
+    return "|".join(_metavar_of(k) for k in inner)
+
+
+def _metavar_of(kind: Any) -> str:
+    return (
+        ",".join(str(c) for c in get_args(kind))
+        if get_origin(kind) is Literal
+        else _METAVARS.get(kind, "TEXT")
+    )

@@ -1,0 +1,44 @@
+"""What a command says on standard error: notes, and the one sentence of a refusal."""
+
+from __future__ import annotations
+
+import sys
+from typing import TextIO
+
+import click
+
+from fedrobust.errors import nearest
+
+__all__ = ["note", "refuse", "show_warning", "usage_sentence"]
+
+
+def show_warning(
+    message: Warning | str,
+    category: type[Warning],
+    filename: str,
+    lineno: int,
+    file: TextIO | None = None,
+    line: str | None = None,
+) -> None:
+    """Print a warning as one line; those of libraries about themselves are not for the user."""
+    if category is UserWarning:
+        note(str(message))
+
+
+def note(sentence: str) -> None:
+    """Say one sentence on standard error."""
+    print(f"fedrobust: note: {sentence}", file=sys.stderr)
+
+
+def usage_sentence(error: click.UsageError) -> str:
+    """Return what is wrong with the flags, with the nearest flag there is."""
+    known = [flag for p in (error.ctx.command.params if error.ctx else []) for flag in p.opts]
+    if isinstance(error, click.NoSuchOption):
+        return f"there is no flag '{error.option_name}'; {nearest(error.option_name, known)}"
+    return error.format_message()
+
+
+def refuse(sentence: str) -> None:
+    """Say what is wrong on standard error, and leave with exit code 2."""
+    print(f"fedrobust: {sentence}", file=sys.stderr)
+    sys.exit(2)

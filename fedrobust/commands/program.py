@@ -1,0 +1,73 @@
+"""The program: `fedrobust <command>` and `python -m fedrobust.<command>`."""
+
+from __future__ import annotations
+
+import sys
+import warnings
+from collections.abc import Callable
+
+import click
+import typer
+
+from fedrobust.commands.messages import refuse, show_warning, usage_sentence
+from fedrobust.errors import UserError
+from fedrobust.plugins import add_working_folder
+
+__all__ = ["main", "run_command"]
+
+
+def list_plugins() -> None:
+    """Name every attack, strategy, data source and backbone, your own included."""
+    from fedrobust.commands.list_plugins import print_catalogue
+
+    print_catalogue()
+
+
+def run_command(function: Callable[..., None], arguments: list[str] | None = None) -> None:
+    """Run one command as a program: a mistake of the user's is one sentence and exit code 2."""
+    app = typer.Typer(add_completion=False, rich_markup_mode="rich", pretty_exceptions_enable=False)
+    app.command()(function)
+    _run(app, arguments)
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Run `fedrobust <command>`."""
+    from fedrobust.commands.benchmark import benchmark
+    from fedrobust.commands.deploy_local import deploy_local
+    from fedrobust.commands.report import report
+    from fedrobust.commands.simulate import simulate
+
+    app = typer.Typer(
+        add_completion=False,
+        rich_markup_mode="rich",
+        pretty_exceptions_enable=False,
+        help="Simulate, defend and measure poisoned federations of hospitals.",
+    )
+    app.callback()(_no_command_of_its_own)
+    app.command("simulate")(simulate)
+    app.command("deploy-local")(deploy_local)
+    app.command("benchmark")(benchmark)
+    app.command("report")(report)
+    app.command("list")(list_plugins)
+    _run(app, arguments)
+
+
+def _no_command_of_its_own() -> None:
+    """Simulate, defend and measure poisoned federations of hospitals."""
+
+
+def _run(app: typer.Typer, arguments: list[str] | None) -> None:
+    add_working_folder()
+    warnings.showwarning = show_warning
+    try:
+        code = app(args=arguments, standalone_mode=False)
+    except UserError as error:
+        refuse(str(error))
+    except click.UsageError as error:
+        refuse(usage_sentence(error))
+    except click.exceptions.Exit as leave:
+        sys.exit(leave.exit_code)
+    except (click.Abort, KeyboardInterrupt):
+        print("fedrobust: interrupted; go on with --resume and the run's .partial folder", file=sys.stderr)
+        sys.exit(130)
+    sys.exit(code if isinstance(code, int) else 0)

@@ -1,0 +1,64 @@
+"""The local engine for a run's settings: a pool whose workers share the hospitals' records."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from flwr.clientapp import ClientApp
+
+from fedrobust.data.sources import FederationData, adopt
+from fedrobust.engines.pool import PoolGrid
+from fedrobust.engines.shared_folder import SharedFolder
+from fedrobust.flower.client_app import make_client_app
+from fedrobust.settings import Settings
+
+__all__ = ["pool_of_hospitals"]
+
+
+def pool_of_hospitals(
+    client_app: ClientApp,
+    settings: Settings,
+    data: FederationData,
+    workers: int,
+    on_reply: Callable[[], None] | None = None,
+) -> PoolGrid:
+    """Return a pool whose workers map the hospitals' records instead of loading them.
+
+    The training images are written to a shared file once, one hospital's after another's, so that a hospital's records are a
+    view of the file in every worker.
+    """
+    dealt = data.records.take(np.concatenate(data.hospitals))
+    folder = SharedFolder(dealt.images.nbytes)
+    try:
+        images = folder.path / "images.npy"
+        np.save(images, dealt.images)
+        ends = np.cumsum([len(part) for part in data.hospitals])
+        hospitals = tuple(
+            np.arange(end - len(part), end) for part, end in zip(data.hospitals, ends, strict=True)
+        )
+        nobody = np.zeros(0, np.int64)
+        light = replace(
+            data,
+            records=replace(dealt, images=np.zeros((len(dealt), 1, 0, 0), np.uint8)),
+            split=replace(data.split, train=np.arange(len(dealt)), val=nobody, test=nobody),
+            hospitals=hospitals,
+        )
+        make_app = functools.partial(_hospitals_app, settings, light, images)
+        return PoolGrid(
+            client_app, make_app, settings.clients, workers, folder, settings.client_timeout, on_reply
+        )
+    except BaseException:
+        folder.remove()
+        raise
+
+
+def _hospitals_app(settings: Settings, light: FederationData, images: Path) -> ClientApp:
+    """Return a worker's ClientApp, whose records are those in the shared file."""
+    mapped: Any = np.load(images, mmap_mode="r")
+    adopt(settings, replace(light, records=replace(light.records, images=mapped)))
+    return make_client_app(settings)

@@ -1,0 +1,103 @@
+"""What the server measures after each round: the global model on validation, clean, noisy and stamped images."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fedrobust.data.corruption import gaussian_noise
+from fedrobust.data.records import Records
+from fedrobust.data.sources import FederationData
+from fedrobust.evaluation.classification import classification_metrics
+from fedrobust.evaluation.hospitals import HospitalAccuracy
+from fedrobust.federation import Attack, Trigger
+from fedrobust.learners.base import Learner, State
+from fedrobust.plugins import reraise_as_user_error
+from fedrobust.seeding import generator
+from fedrobust.settings import Settings
+
+__all__ = ["Examination"]
+
+
+class Examination:
+    """The server's images and what is asked of a model on them.
+
+    Parameters
+    ----------
+    settings : Settings
+    data : FederationData
+    learner : Learner
+    attacks : iterable of Attack
+        Those of the federation's threats; each may refuse the data, and a backdoor brings stamped images.
+
+    Attributes
+    ----------
+    hospitals : HospitalAccuracy
+        What the model is worth to each of them.
+    probabilities : dict of str to ndarray, shape (n, K)
+        Those that the model examined last gives the test images, ``"clean"`` and ``"noisy"``.
+
+    Raises
+    ------
+    UserError
+        If an attack does not fit the data.
+    """
+
+    def __init__(
+        self, settings: Settings, data: FederationData, learner: Learner, attacks: Iterable[Attack]
+    ) -> None:
+        """Make all the images once."""
+        self._learner = learner
+        self._val, self._test = data.part("val"), data.part("test")
+        self._noisy = gaussian_noise(self._test.images, settings.noise_std, settings.seed)
+        self._triggers: list[Trigger] = []
+        for attack in attacks:
+            attack.rng = generator(settings.seed, "trigger")
+            name = attack.role.name or type(attack).__name__
+            with reraise_as_user_error(f"attack '{name}' fails on the test images"):
+                attack.check(self._test)
+                trigger = attack.trigger(self._test)
+            if trigger is not None and len(trigger.records):
+                self._triggers.append(trigger)
+        self.hospitals = HospitalAccuracy(settings, data, self._test)
+        self.probabilities: dict[str, NDArray[np.float64]] = {}
+
+    @property
+    def labels(self) -> NDArray[np.int64]:
+        """Return the classes of the test images."""
+        return self._test.labels
+
+    def of(self, state: State) -> dict[str, Any]:
+        """Return losses and metrics of a global state, what it is worth to each hospital, and backdoors' success."""
+        measured = {
+            "val": self._measured("val", state, self._val, self._val.images),
+            "clean": self._measured("clean", state, self._test, self._test.images),
+            "noisy": self._measured("noisy", state, self._test, self._noisy),
+        }
+        accuracies = self.hospitals.of(self.probabilities["clean"], lambda images: self._seen(state, images))
+        return {
+            **measured,
+            "attack_success_rate": max((self._success(state, t) for t in self._triggers), default=None),
+            "hospital_accuracy": accuracies,
+            "worst_hospital": self.hospitals.worst(accuracies),
+        }
+
+    def _measured(self, name: str, state: State, records: Records, images: Any) -> dict[str, Any]:
+        prediction = self._learner.predict(state, images, records.labels)
+        self.probabilities[name] = prediction.probabilities
+        return {
+            "loss": prediction.loss,
+            **classification_metrics(prediction.probabilities, records.labels),
+        }
+
+    def _seen(self, state: State, images: NDArray[np.uint8]) -> NDArray[np.float64]:
+        return self._learner.predict(state, images, self._test.labels).probabilities
+
+    def _success(self, state: State, trigger: Trigger) -> float:
+        """Return the share of stamped test images, the target class left out, that are taken for the target."""
+        stamped = trigger.records
+        predicted = self._learner.predict(state, stamped.images, stamped.labels).probabilities.argmax(1)
+        return float((predicted == trigger.target).mean())

@@ -1,0 +1,140 @@
+"""What a defence overrides: `Defence` and `PreAggregation`, and the server data that they may ask for."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
+from typing import Any, ClassVar, Protocol, runtime_checkable
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from fedrobust.errors import UserError
+from fedrobust.federation.updates import Update, Updates, Vector, Verdict
+
+__all__ = ["Defence", "PreAggregation", "ServerData", "ViewedServerData"]
+
+
+class ServerData(Protocol):
+    """Labelled images of the server's own, and what a defence may ask of a model on them.
+
+    Attributes
+    ----------
+    labels : ndarray of int64, shape (m,)
+        The images' classes.
+    """
+
+    labels: NDArray[np.int64]
+
+    def losses(
+        self, parameters: Vector, buffers: Vector, images: NDArray[np.int64] | None = None
+    ) -> NDArray[np.float64]:
+        """Return each image's loss under a model, shape (m,); of some images only, if their places are given."""
+        ...
+
+    def trained(self, parameters: Vector, buffers: Vector, round: int) -> Update:
+        """Return the update of a hospital that holds just these images."""
+        ...
+
+
+@runtime_checkable
+class ViewedServerData(ServerData, Protocol):
+    """Images of the server's own that it can also show as scanners of other makes would give them."""
+
+    def views(self) -> Sequence[ServerData]:
+        """Return some of the images: as they are, then the same ones once for each other scanner."""
+        ...
+
+
+class Defence:
+    """How the server turns updates into the next global parameters.
+
+    Override `weigh` (weights; the weighted mean follows) or `combine` (anything else). A defence is one public
+    class in one file of ``strategies/``; its constructor's keyword arguments are its options.
+    """
+
+    #: Claims of the hospitals that the rule believes, of ``"loss"`` and ``"num_examples"``; the report prints them.
+    trusts: ClassVar[frozenset[str]] = frozenset()
+
+    #: True if the rule is told what no server can know, such as who is malicious; the manifest says so.
+    oracle: ClassVar[bool] = False
+
+    #: True for the plain mean itself: a run does not say that it changed nothing.
+    plain_mean: ClassVar[bool] = False
+
+    #: Share of the server's validation part that the rule looks at, in [0, 1]; a rule that does sets it in its
+    #: constructor and finds the images in `server`. The manifest prints it.
+    server_share: float = 0.0
+
+    #: True if the rule cannot do without those images: it then looks at them with `images()`.
+    needs_server: ClassVar[bool] = False
+
+    #: Set before the first round where `server_share` is not 0 and the server has images.
+    server: ServerData | None = None
+
+    def images(self) -> ServerData:
+        """Return the server's own images, for a rule that cannot do without; `UserError` where there are none."""
+        if self.server is None:
+            raise UserError(
+                f"{type(self).__name__} needs labelled images of the server's own; outside fedrobust's own runs "
+                f"give them with fedrobust.strategy(..., server=...)"
+            )
+        return self.server
+
+    def check(self, hospitals: int) -> None:
+        """Raise `UserError` if the options do not fit so many hospitals; called before anything runs.
+
+        In a round fewer may reply; then a rule makes do with them.
+        """
+
+    def preload(self) -> None:
+        """Import what is heavy; called while the hospitals train round 1. It need not do anything."""
+
+    def weigh(self, updates: Updates) -> Verdict | ArrayLike:
+        """Return each hospital's weight, as a `Verdict` or as plain numbers, shape (n,)."""
+        raise NotImplementedError(f"{type(self).__name__} overrides neither weigh nor combine")
+
+    def combine(self, updates: Updates) -> tuple[Vector, Verdict]:
+        """Return the new global parameters, shape (d,), and the verdict."""
+        said = self.weigh(updates)
+        verdict = (said if isinstance(said, Verdict) else Verdict(said)).checked(len(updates))
+        if not np.any(verdict.weight):
+            return updates.global_parameters.copy(), verdict
+        return updates.mean(verdict.weight), verdict
+
+    def combine_buffers(self, updates: Updates) -> Vector | None:
+        """Return the new running statistics, shape (b,); None for their mean with the verdict's weights.
+
+        For a rule that gives weight to all and yet withstands some of them. Called where there are running statistics,
+        with the updates as they came: steps before the defence do not reach it.
+        """
+        return None
+
+    def state(self) -> dict[str, Any]:
+        """Return what must survive a restart: mappings, lists, numbers, texts and NumPy arrays, of whatever keys."""
+        return {}
+
+    def load_state(self, state: Mapping[str, Any]) -> None:
+        """Take back what `state` returned, the same values."""
+
+
+class PreAggregation(ABC):
+    """A step before a defence, such as clipping or mixing: maps updates to updates.
+
+    They are of the same hospitals, or a `fedrobust.federation.mixed.Mixed` says how they come from them.
+    """
+
+    @abstractmethod
+    def transform(self, updates: Updates) -> Updates:
+        """Return the updates that the next step sees; the given ones stay untouched."""
+
+    def check(self, hospitals: int) -> int:
+        """Return how many updates the next step gets of so many hospitals; `UserError` if the options do not fit."""
+        return hospitals
+
+    def state(self) -> dict[str, Any]:
+        """Return what must survive a restart; see `Defence.state`."""
+        return {}
+
+    def load_state(self, state: Mapping[str, Any]) -> None:  # noqa: B027 - most steps keep nothing
+        """Take back what `state` returned."""

@@ -1,0 +1,1 @@
+"""Everything that speaks Flower: arrays, grids, apps and strategies."""

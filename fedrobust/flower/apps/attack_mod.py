@@ -1,0 +1,236 @@
+"""Attacks on updates and reports as a modifier of anybody's ClientApp."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import replace
+from logging import WARNING
+from typing import Any, cast
+
+import numpy as np
+from flwr.app import ArrayRecord, ConfigRecord, Context, Message, MessageType, MetricRecord
+from flwr.clientapp.typing import ClientAppCallable
+from flwr.supercore import log
+
+from fedrobust.attacks.compare import to_change
+from fedrobust.data.records import Records
+from fedrobust.errors import UserError
+from fedrobust.federation import Attack, Role, Update
+from fedrobust.flower.apps.metric_aliases import read_report, write_report
+from fedrobust.flower.arrays import records_in
+from fedrobust.flower.codec import flat, is_float, to_arrays
+from fedrobust.flower.reply_checks import shapes_of
+from fedrobust.plugins import add_working_folder, find, instantiate, parse_call, split_chain
+from fedrobust.seeding import generator
+
+__all__ = ["AttackMod", "attack"]
+
+
+def attack(
+    spec: str,
+    *,
+    seed: int = 0,
+    nodes: Iterable[int] | None = None,
+    hospitals: int | None = None,
+    weighted_by_key: str = "num-examples",
+) -> AttackMod:
+    """Return a Flower client modifier that attacks what a client sends: ``ClientApp(mods=[fedrobust.attack("boost")])``.
+
+    Parameters
+    ----------
+    spec : str
+        Attacks on updates and reports, joined with ``+``: from this project or from the user's own ``clients/`` folder.
+    seed : int
+        For attacks that draw.
+    nodes : iterable of int, optional
+        The partition ids (of the node config) that attack; the others stay honest. Not given: all that run the app.
+    hospitals : int, optional
+        How many nodes the federation has, for attacks that want to know.
+    weighted_by_key : str
+        Under which the client's metrics say the number of its images, as for Flower's strategies.
+
+    Raises
+    ------
+    UserError
+        If an attack is unknown, takes no such option, or cannot work inside somebody else's client.
+    """
+    add_working_folder()
+    chosen = None if nodes is None else _numbers(nodes)
+    if hospitals is not None and (type(hospitals) is not int or hospitals <= max(chosen or (0,))):
+        raise UserError(
+            f"attack: hospitals is {hospitals}, which is too few for the nodes; give how many there are"
+        )
+    mod = AttackMod(spec, seed, chosen, hospitals, weighted_by_key)
+    chain = mod.chain(0)
+    for one in chain:
+        _check(one)
+    if not any(_overrides(one, "poison_update") or _overrides(one, "forge_report") for one in chain):
+        raise UserError(
+            f"attack '{spec}' changes neither update nor report; join it with one that does, such as "
+            f"'{spec} + sign-flip'"
+        )
+    return mod
+
+
+def _numbers(nodes: Iterable[int]) -> tuple[int, ...]:
+    given: list[Any] = list(nodes) if isinstance(nodes, Iterable) else [nodes]
+    if not isinstance(nodes, Iterable) or not all(type(node) is int and node >= 0 for node in given):
+        raise UserError(f"attack: nodes is {nodes!r}, but must be a list of partition ids, such as [0, 3]")
+    return tuple(sorted(set(given)))
+
+
+def _overrides(one: Attack, method: str) -> bool:
+    return getattr(type(one), method) is not getattr(Attack, method)
+
+
+def _check(one: Attack) -> None:
+    """Raise `UserError` if an attack needs what there is not inside somebody else's client."""
+    reason = None
+    if one.colludes:
+        reason = "needs to see several clients' updates, which no client does"
+    elif _overrides(one, "poison_records"):
+        reason = "poisons records, which only the client's own code sees; poison them there"
+    elif one.hooks_gradient:
+        reason = "bends the training, which is the client's own"
+    elif one.needs_honest:
+        reason = "needs what an honest training gives, and the client trains only once"
+    if reason is not None:
+        raise UserError(f"attack '{one.role.name}' cannot work in another app's client: it {reason}")
+    try:
+        one.check(cast(Records, None))
+    except UserError:
+        raise
+    except Exception:  # noqa: BLE001 - it looks at records, and nobody has any here
+        return
+
+
+class AttackMod:
+    """A Flower modifier of training messages; a chain of attacks rewrites the reply.
+
+    Parameters
+    ----------
+    spec : str
+    seed : int
+    nodes : tuple of int or None
+        The partition ids that attack; None for all.
+    hospitals : int or None
+        How many nodes the federation has.
+    key : str
+        Under which metrics say the number of images.
+    """
+
+    def __init__(
+        self,
+        spec: str,
+        seed: int,
+        nodes: tuple[int, ...] | None,
+        hospitals: int | None,
+        key: str = "num-examples",
+    ) -> None:
+        """Keep what the attacks are made of; each message makes them anew, as they keep nothing between rounds."""
+        self.spec, self.seed, self.nodes, self.hospitals, self.key = spec, seed, nodes, hospitals, key
+
+    def chain(self, number: int) -> list[Attack]:
+        """Return fresh attacks for a node."""
+        nodes = (number,) if self.nodes is None else self.nodes
+        member = nodes.index(number) if number in nodes else 0
+        attacks: list[Attack] = []
+        for part in split_chain(self.spec, "+"):
+            name, options = parse_call(part)
+            one: Attack = instantiate(find(name, "clients", (Attack,), "attack"), options, name)
+            one.role = Role(name, number, self.hospitals, member, max(1, len(nodes)))
+            attacks.append(one)
+        return attacks
+
+    def __call__(self, message: Message, context: Context, call_next: ClientAppCallable) -> Message:
+        """Let the client answer; rewrite what it sends."""
+        reply = call_next(message, context)
+        number = context.node_config.get("partition-id")
+        if message.metadata.message_type.partition(".")[0] != MessageType.TRAIN or reply.has_error():
+            return reply
+        if number is None and self.nodes is not None:
+            raise UserError(
+                f"attack '{self.spec}' is for the nodes {list(self.nodes)}, and this one does not say which it is; "
+                f'start it with --node-config "partition-id=0"'
+            )
+        if self.nodes is not None and number not in self.nodes:
+            return reply
+        self._rewrite(message, reply, int(cast(int, context.node_id if number is None else number)))
+        return reply
+
+    def _rewrite(self, message: Message, reply: Message, number: int) -> None:
+        """Put what the attacks make of the client's arrays and metrics in their place."""
+        received = self._one(message, ArrayRecord)[1]
+        place, trained = self._one(reply, ArrayRecord)
+        metrics_place, metrics = self._one(reply, MetricRecord)
+        if shapes_of(received) != shapes_of(trained):
+            raise UserError(
+                f"attack '{self.spec}': the client's arrays have other names or shapes than the model it was sent"
+            )
+        update = Update(
+            node=number,
+            parameters=flat(trained, buffers=False, like=received),
+            report=read_report(metrics, self.key),
+            global_parameters=flat(received, buffers=False),
+            buffers=flat(trained, buffers=True, like=received),
+            round=_round(message, self.spec),
+            global_buffers=flat(received, buffers=True),
+        )
+        attacks = self.chain(number)
+        if not all(one.is_active(update.round) for one in attacks):
+            return
+        moved, report = update, update.report
+        for position, one in enumerate(attacks):
+            one.rng = generator(self.seed, "attack", position, update.round, number)
+            moved = one.poison_update(to_change(moved))
+            report = one.forge_report(replace(report, values=dict(report.values)))
+        same = _same(moved, update)
+        if self.key not in metrics and report.num_examples != update.report.num_examples:
+            raise UserError(
+                f"attack '{self.spec}' forges the number of images, and the client's metrics have no '{self.key}'; say "
+                f"under which key it stands with fedrobust.attack(..., weighted_by_key=...)"
+            )
+        said = write_report(report, metrics, self.key)
+        if not same:
+            # Counters and the order of the names are the client's own.
+            made = to_arrays(moved.parameters, moved.buffers, _like(trained, received))
+            reply.content[place] = ArrayRecord({name: made[name] for name in trained})
+        elif dict(said) == dict(metrics):
+            log(WARNING, "fedrobust: attack '%s' changes nothing in round %s", self.spec, update.round)
+        reply.content[metrics_place] = said
+
+    def _one(self, message: Message, kind: type[Any]) -> tuple[str, Any]:
+        """Return the only record of a kind, with its name."""
+        found = list(records_in(message.content, kind).items())
+        if len(found) != 1:
+            raise UserError(
+                f"attack '{self.spec}' works on messages with one {kind.__name__}, and this one has {len(found)}"
+            )
+        return found[0]
+
+
+def _like(trained: ArrayRecord, received: ArrayRecord) -> ArrayRecord:
+    """Return the client's arrays in the order in which the model came, each of the kind that it had there."""
+    like = ArrayRecord()
+    for name, array in received.items():
+        same_kind = is_float(trained[name].dtype) == is_float(array.dtype)
+        like[name] = trained[name] if same_kind else array
+    return like
+
+
+def _same(one: Update, other: Update) -> bool:
+    """Tell whether two updates are the same; `ValueError` if they are not of the same model."""
+    for moved, before in ((one.parameters, other.parameters), (one.buffers, other.buffers)):
+        if np.shape(moved) != before.shape:
+            raise ValueError(
+                f"an attack makes an update of shape {np.shape(moved)}, the client's is {before.shape}"
+            )
+    return np.array_equal(one.parameters, other.parameters) and np.array_equal(one.buffers, other.buffers)
+
+
+def _round(message: Message, spec: str) -> int:
+    """Return the round, as Flower's FedAvg and its kin say it."""
+    for config in records_in(message.content, ConfigRecord).values():
+        if "server-round" in config:
+            return int(cast(int, config["server-round"]))
+    raise UserError(f"attack '{spec}' needs the round, but the train config has no 'server-round'")

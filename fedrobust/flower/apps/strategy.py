@@ -1,0 +1,270 @@
+"""Any defence as the strategy of anybody's ServerApp."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Iterable, Sequence
+from logging import INFO, WARNING
+from typing import Any
+
+from flwr.app import ArrayRecord, ConfigRecord, Message, MetricRecord, RecordDict
+from flwr.serverapp import Grid
+from flwr.serverapp.strategy import FedAvg, FedXgbBagging, FedXgbCyclic, Result, Strategy
+from flwr.supercore import log
+
+from fedrobust.errors import UserError
+from fedrobust.federation import ServerData, Update, Updates
+from fedrobust.flower.apps.checked_strategy import AppStrategy
+from fedrobust.flower.apps.metric_aliases import read_report
+from fedrobust.flower.apps.reply_intake import Reply
+from fedrobust.flower.arrays import records_in
+from fedrobust.flower.codec import fixed, flat, is_float, to_arrays
+from fedrobust.flower.hosted_strategy import read_strategy, verdict_metrics
+from fedrobust.pipeline.no_effect import NoEffectMonitor
+from fedrobust.pipeline.pipeline import Pipeline
+from fedrobust.plugins import add_working_folder, split_chain
+
+__all__ = ["HostedAppStrategy", "strategy"]
+
+MetricsFunction = Callable[[list[RecordDict], str], MetricRecord]
+
+#: Reported values that rules which believe losses look at.
+_LOSSES = frozenset({"loss", "last-loss", "received-loss", "class-losses", "class-epoch-losses"})
+
+
+def strategy(
+    spec: str,
+    *,
+    seed: int = 0,
+    server: ServerData | None = None,
+    fraction_train: float = 1.0,
+    fraction_evaluate: float = 1.0,
+    min_train_nodes: int = 2,
+    min_evaluate_nodes: int = 2,
+    min_available_nodes: int = 2,
+    weighted_by_key: str = "num-examples",
+    arrayrecord_key: str = "arrays",
+    configrecord_key: str = "config",
+    train_metrics_aggr_fn: MetricsFunction | None = None,
+    evaluate_metrics_aggr_fn: MetricsFunction | None = None,
+) -> AppStrategy:
+    """Return a Flower strategy for anybody's ServerApp: a defence with any steps before it.
+
+    Parameters
+    ----------
+    spec : str
+        ``"nnm | krum(f=2)"``: a defence, steps before it joined with ``|``; from this project or from the user's own
+        ``strategies/`` folder. ``package.module:Class`` of a defence or of any plain Flower strategy.
+    seed : int
+        For rules that draw, and for drawing the nodes of a round.
+    server : ServerData, optional
+        Labelled images of the server's own, for rules that look at some.
+    fraction_train, fraction_evaluate, min_train_nodes, min_evaluate_nodes, min_available_nodes
+        As of Flower's FedAvg.
+    weighted_by_key, arrayrecord_key, configrecord_key, train_metrics_aggr_fn, evaluate_metrics_aggr_fn
+        As of Flower's FedAvg.
+
+    Returns
+    -------
+    AppStrategy
+        Its metrics of each round say, beside what the nodes report, `hospitals`, `weights`, `scores` and `flagged`.
+
+    Raises
+    ------
+    UserError
+        If a step is unknown, takes no such option, stands in the wrong place, or needs images of the server's that
+        are not given. In the first round: if the options do not fit the number of nodes.
+    """
+    add_working_folder()
+    common: dict[str, Any] = {
+        "fraction_train": fraction_train,
+        "fraction_evaluate": fraction_evaluate,
+        "min_train_nodes": min_train_nodes,
+        "min_evaluate_nodes": min_evaluate_nodes,
+        "min_available_nodes": min_available_nodes,
+        "weighted_by_key": weighted_by_key,
+        "arrayrecord_key": arrayrecord_key,
+        "configrecord_key": configrecord_key,
+        "train_metrics_aggr_fn": train_metrics_aggr_fn,
+        "evaluate_metrics_aggr_fn": evaluate_metrics_aggr_fn,
+    }
+    built = read_strategy(spec, lambda thing, options: {**_taken(thing, common), **options})
+    if isinstance(built, FedXgbBagging | FedXgbCyclic):
+        raise UserError(
+            f"strategy '{spec}' joins trees, whose arrays nothing here can check; use it as it is"
+        )
+    if isinstance(built, Strategy):
+        return AppStrategy(built, str(getattr(built, "weighted_by_key", weighted_by_key)), seed)
+    if built.defence.needs_server and server is None:
+        raise UserError(
+            f"strategy '{spec}' needs labelled images of the server's own; give them with "
+            f"fedrobust.strategy(..., server=...)"
+        )
+    built.defence.server = server
+    return HostedAppStrategy(spec, built, FedAvg(**common), seed)
+
+
+def _taken(thing: type, common: dict[str, Any]) -> dict[str, Any]:
+    """Return the options that a Flower strategy takes; one that the user set and it does not take is an error later."""
+    takes = inspect.signature(thing).parameters
+    usual = inspect.signature(strategy).parameters
+    return {name: value for name, value in common.items() if name in takes or value != usual[name].default}
+
+
+class HostedAppStrategy(AppStrategy):
+    """Runs a defence, with any steps before it, in anybody's app; nodes are drawn and evaluate as Flower's FedAvg has it.
+
+    Parameters
+    ----------
+    spec : str
+        The pipeline as the user wrote it, for messages.
+    pipeline : Pipeline
+    fedavg : FedAvg
+        Draws the nodes and averages what they report.
+    seed : int
+    """
+
+    def __init__(self, spec: str, pipeline: Pipeline, fedavg: FedAvg, seed: int = 0) -> None:
+        """Keep the pipeline."""
+        super().__init__(fedavg, fedavg.weighted_by_key, seed)
+        self._spec, self._pipeline, self._fedavg = spec, pipeline, fedavg
+        self._checked = False
+        self._frozen: set[str] = set()
+        self._base = ArrayRecord()
+        self._watch: NoEffectMonitor | None = None
+        self._watched = False
+
+    def start(
+        self,
+        grid: Grid,
+        initial_arrays: ArrayRecord,
+        num_rounds: int = 3,
+        timeout: float = 3600,
+        train_config: ConfigRecord | None = None,
+        evaluate_config: ConfigRecord | None = None,
+        evaluate_fn: Callable[[int, ArrayRecord], MetricRecord | None] | None = None,
+    ) -> Result:
+        """Run all rounds as any Flower strategy does; log at the end which steps, or the defence, changed nothing."""
+        self._watch, self._watched = (
+            NoEffectMonitor(split_chain(self._spec, "|"), self._pipeline.defence),
+            False,
+        )
+        try:
+            result = super().start(
+                grid, initial_arrays, num_rounds, timeout, train_config, evaluate_config, evaluate_fn
+            )
+            # Who is malicious nobody knows here.
+            for sentence in self._watch.sentences(malicious=0) if self._watched else ():
+                log(WARNING, "fedrobust: %s", sentence)
+        finally:
+            self._watch = None
+        return result
+
+    def configure_train(
+        self, server_round: int, arrays: ArrayRecord, config: ConfigRecord, grid: Grid
+    ) -> Iterable[Message]:
+        """Draw the nodes; in the first round, check that the options fit so many."""
+        if not any(is_float(array.dtype) for array in arrays.values()):
+            raise UserError(
+                "the arrays of the model hold no floating-point numbers, so there is nothing to aggregate; give "
+                "initial_arrays of floats, such as np.zeros(3) in place of np.array([0, 0, 0])"
+            )
+        messages = list(super().configure_train(server_round, arrays, config, grid))
+        if messages and not self._checked:
+            try:
+                self._pipeline.check(len(messages))
+            except UserError as error:
+                raise UserError(
+                    f"{error} (round {server_round} has {len(messages)} nodes; if more are to come, say for how many "
+                    f"to wait with min_available_nodes)"
+                ) from None
+            self._checked = True
+        self._base = arrays
+        return messages
+
+    def _aggregate(
+        self, server_round: int, usable: Sequence[Reply]
+    ) -> tuple[ArrayRecord | None, MetricRecord | None]:
+        if not usable:
+            log(WARNING, "fedrobust: nobody's reply of round %s can be used; the model stays", server_round)
+            return None, None
+        self._look_for_frozen(usable)
+        given = Updates(self._updates(usable, server_round), self._seed)
+        self._look_for_losses(given)
+        parameters, buffers, self.verdict = self._pipeline.aggregate(given, self._watch)
+        self._watched = True
+        metrics = self._metrics(usable)
+        self._log_verdict()
+        # Plain arrays: whoever is handed views of one vector may write to it.
+        return ArrayRecord(dict(to_arrays(parameters, buffers, self._base))), metrics
+
+    def _updates(self, usable: Sequence[Reply], server_round: int) -> list[Update]:
+        start, statistics = (fixed(flat(self._base, buffers=kind)) for kind in (False, True))
+        return [
+            Update(
+                node=reply.number,
+                parameters=fixed(reply.parameters),
+                report=read_report(_record(reply), self._fedavg.weighted_by_key),
+                global_parameters=start,
+                buffers=fixed(reply.buffers),
+                round=server_round,
+                global_buffers=statistics,
+            )
+            for reply in usable
+        ]
+
+    def _look_for_frozen(self, usable: Sequence[Reply]) -> None:
+        """Say so once where nodes train what the server's model has as integers, which stay as they are."""
+        sent = [_arrays(reply) for reply in usable]
+        for name, array in self._base.items():
+            trained = sum(is_float(arrays[name].dtype) for arrays in sent)
+            if name not in self._frozen and not is_float(array.dtype) and trained > len(sent) / 2:
+                self._frozen.add(name)
+                log(
+                    WARNING,
+                    "fedrobust: the model's array '%s' holds integers (%s) and stays as it is, though nodes send floats for "
+                    "it; give initial_arrays of floats",
+                    name,
+                    array.dtype,
+                )
+
+    def _look_for_losses(self, given: Updates) -> None:
+        """Say so where a rule goes by losses and nobody reports any."""
+        reported = {name for update in given for name in update.report.values}
+        if "loss" in self._pipeline.defence.trusts and not reported & _LOSSES:
+            log(
+                WARNING,
+                "fedrobust: '%s' goes by the losses that nodes report, but none reports 'loss' or 'train_loss'",
+                self._spec,
+            )
+
+    def _metrics(self, usable: Sequence[Reply]) -> MetricRecord:
+        """Return the averages of what the nodes report, and the verdict."""
+        assert self.verdict is not None
+        contents = [reply.message.content for reply in usable]
+        metrics = MetricRecord()
+        metrics.update(self._fedavg.train_metrics_aggr_fn(contents, self._fedavg.weighted_by_key) or {})
+        # A mean of partition ids says nothing.
+        metrics.pop("partition-id", None)
+        metrics.update(verdict_metrics(self.verdict, self.nodes))
+        return metrics
+
+    def _log_verdict(self) -> None:
+        assert self.verdict is not None and self.verdict.why is not None
+        flagged: Any = self.verdict.flagged
+        for node, flag, words in zip(self.nodes, flagged, self.verdict.why, strict=True):
+            if flag:
+                log(INFO, "fedrobust: %s is flagged%s", node, f": {words}" if words else "")
+
+    def summary(self) -> None:
+        """Log the pipeline and FedAvg's settings."""
+        log(INFO, "\t├──> fedrobust: %s", self._spec)
+        super().summary()
+
+
+def _arrays(reply: Reply) -> ArrayRecord:
+    return next(iter(records_in(reply.message.content, ArrayRecord).values()))
+
+
+def _record(reply: Reply) -> MetricRecord:
+    return next(iter(records_in(reply.message.content, MetricRecord).values()))

@@ -1,0 +1,1 @@
+"""A defence with the steps before it, and the monitor that names parts without effect."""

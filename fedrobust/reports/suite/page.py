@@ -1,0 +1,74 @@
+"""The page of a suite: which contender holds up, how sure that is and what it costs, from the suite's own files alone."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+from fedrobust.reports.page import render
+from fedrobust.reports.suite.plots import cost_figure, dose_figure
+from fedrobust.reports.suite.reading import reading, sense, side, test_limit
+from fedrobust.reports.suite.rows import differences, rows, script_data, shown
+from fedrobust.reports.suite.tables import cost_table, dose_table, missing, ranking_table
+from fedrobust.reports.suite.view import BOUND, SuiteView, interval_text, load_suite, text
+from fedrobust.reports.suite.wording import facts, headline
+
+__all__ = ["suite_page"]
+
+
+def suite_page(folder: Path) -> str:
+    """Return a suite's page.
+
+    Parameters
+    ----------
+    folder : Path
+        Holds ``suite.json`` and, if costs were measured, ``costs.json``. Links lead from here to the runs' pages.
+
+    Returns
+    -------
+    str
+        One HTML file.
+    """
+    view = load_suite(folder)
+    made, compared = rows(view), differences(view)
+    cost = cost_figure(view)
+    figures = {"cost": cost} if cost else {}
+    dosed = _has_doses(view)
+    if dosed:
+        figures["dose"] = dose_figure(view)
+    return render(
+        "suite.html.j2",
+        figures=figures,
+        data={"suite": script_data(view, made, compared)},
+        scripts=("suite.js",),
+        styles=("suite.css",),
+        suite=view.results,
+        view=view,
+        plots=figures,
+        headline=headline(view),
+        facts=facts(view),
+        reading=reading(view),
+        rows=made,
+        by_place={(row["condition"], row["contender"]): number for number, row in enumerate(made)},
+        shown=shown(view),
+        compared=compared,
+        ranking=ranking_table(view),
+        costs=cost_table(view),
+        doses=dose_table(view) if dosed else None,
+        missing=missing(view),
+        settings=json.dumps(view.results["settings"], indent=2, ensure_ascii=False),
+        sense={key: sense(metric) for key, metric in view.metrics.items()},
+        side={key: side(metric, view.results["reference"]) for key, metric in view.metrics.items()},
+        test=test_limit(view),
+        bound=BOUND,
+        text=text,
+        interval=lambda found, unit: (
+            interval_text({"low": found[1], "high": found[2]}, unit) if found else "–"
+        ),
+    )
+
+
+def _has_doses(view: SuiteView) -> bool:
+    """Tell whether damage can be drawn against a dose: some run has a figure for it, and the contenders are not the doses."""
+    dose = view.results["dose"]
+    return dose is not None and dose["metric"] in view.metrics and dose["axis"] != view.contender_axis

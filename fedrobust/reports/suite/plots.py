@@ -1,0 +1,188 @@
+"""The plots of a suite's page: cost against robustness, and damage against the dose."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from math import ceil, floor, log10
+from typing import Any
+
+from fedrobust.reports.palette import LINES, axis, figure, label, line
+from fedrobust.reports.suite.view import Labels, SuiteView, digits
+
+__all__ = ["COSTS", "cost_figure", "dose_figure"]
+
+#: What a contender costs: the choice's name, the key in ``costs.json``, the factor of the unit, the smallest that is drawn.
+COSTS = (
+    ("aggregation, milliseconds a round", "aggregation_s", 1000.0, 0.01),
+    ("extra memory, MiB at its peak", "defence_mib", 1.0, 0.1),
+)
+
+
+def cost_figure(view: SuiteView) -> dict[str, Any] | None:
+    """Return cost against what is left in the worst case, a choice for each cost; None if no cost is known."""
+    choices = {}
+    for name, key, factor, least in COSTS:
+        points = _cost_points(view, key, factor, least)
+        if points:
+            choices[name] = figure(
+                [*_front(points, view.sign), *_groups(view, points, name)],
+                height=440,
+                showlegend=False,
+                margin={"t": 16, "r": 24},
+                xaxis=axis(name, type="log", **_ticks(points)),
+                yaxis=axis(f"{label(view.measure, 40)} in the worst case", zeroline=False),
+            )
+    return {"choices": choices} if choices else None
+
+
+def dose_figure(view: SuiteView) -> dict[str, Any]:
+    """Return the metric against the dose, a line for each contender; a choice for each of the other axes' labels."""
+    dose = view.results["dose"]
+    place = [part["name"] for part in view.axes].index(dose["axis"])
+    others = dict.fromkeys(condition[:place] + condition[place + 1 :] for condition in view.conditions)
+    metric = view.metrics[dose["metric"]]
+    choices = {}
+    for other in sorted(others, key=lambda labels: not _matters(view, labels)):
+        traces = [
+            _dose_trace(view, other, place, contender, number)
+            for number, contender in enumerate(view.contenders)
+        ]
+        choices[" · ".join(other) or "all"] = figure(
+            traces,
+            height=480,
+            hovermode="x unified",
+            # Held to the drawing's edge: one above the axes is left behind among the lines when a phone is turned.
+            legend={"yref": "container", "y": 1, "yanchor": "top"},
+            xaxis=axis(label(dose["axis"], 40), type="category"),
+            yaxis=axis(
+                f"{label(metric['name'], 40)}{', points' if metric['unit'] == 'points' else ''}",
+                zeroline=False,
+            ),
+        )
+    return {"choices": choices}
+
+
+def _cost_points(view: SuiteView, key: str, factor: float, least: float) -> list[dict[str, Any]]:
+    """Return a point for each contender whose cost and worst case are known; a logarithm has no place for 0."""
+    entries = {entry["label"]: entry for entry in view.results["ranking"]}
+    points = []
+    for contender in view.contenders:
+        cost, entry = view.cost(contender, key), entries.get(contender)
+        if cost is None or entry is None or entry["worst"] is None:
+            continue
+        points.append(
+            {
+                "x": max(cost * factor, least),
+                "y": entry["worst"],
+                "label": contender,
+                "bound": contender in view.bounds,
+                "under": entry.get("worst_under") or "",
+            }
+        )
+    return points
+
+
+def _groups(view: SuiteView, points: Sequence[Mapping[str, Any]], name: str) -> list[dict[str, Any]]:
+    """Return the points as traces: contenders filled, bounds hollow."""
+    places = digits(view.unit)
+    traces = []
+    for bound in (False, True):
+        chosen = [point for point in points if point["bound"] is bound]
+        if not chosen:
+            continue
+        traces.append(
+            {
+                "type": "scatter",
+                "mode": "markers+text",
+                "x": [point["x"] for point in chosen],
+                "y": [point["y"] for point in chosen],
+                "text": [label(point["label"]) + (" (bound)" if bound else "") for point in chosen],
+                "customdata": [label(point["under"]) for point in chosen],
+                "textposition": ["top center"] * len(chosen),
+                "cliponaxis": False,
+                "marker": {
+                    "size": 11,
+                    "symbol": "diamond-open" if bound else "circle",
+                    "line": {"width": 2 if bound else 0},
+                },
+                "hovertemplate": f"%{{text}}<br>%{{y:.{places}f}} in the worst case, %{{customdata}}<br>{name}: %{{x:.3~g}}<extra></extra>",
+                "meta": {
+                    "labels": True,
+                    "colours": {
+                        "marker.color": "muted" if bound else "accent",
+                        "textfont.color": "muted" if bound else "ink",
+                    },
+                },
+            }
+        )
+    return traces
+
+
+def _front(points: Sequence[Mapping[str, Any]], sign: int) -> list[dict[str, Any]]:
+    """Return a line through the contenders that nobody beats in both cost and worst case."""
+    best: list[Mapping[str, Any]] = []
+    for point in sorted((p for p in points if not p["bound"]), key=lambda p: (p["x"], -sign * p["y"])):
+        if not best or sign * point["y"] > sign * best[-1]["y"]:
+            best.append(point)
+    if len(best) < 2:
+        return []
+    return [
+        {
+            "type": "scatter",
+            "mode": "lines",
+            "x": [point["x"] for point in best],
+            "y": [point["y"] for point in best],
+            "line": {"shape": "hv", "width": 1.5, "dash": "dot"},
+            "hoverinfo": "skip",
+            "meta": {"colours": {"line.color": "muted"}},
+        }
+    ]
+
+
+def _ticks(points: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """Return the ends of the axis, with room for the outermost labels, and ticks that are written out."""
+    low, high = (log10(pick(point["x"] for point in points)) for pick in (min, max))
+    room = max(0.12 * (high - low), 0.15)
+    steps = (1, 2, 5) if high - low < 2.5 else (1,)
+    values = [
+        step * 10.0**power for power in range(floor(low - room), ceil(high + room) + 1) for step in steps
+    ]
+    return {
+        "range": [low - room, high + room],
+        "tickvals": values,
+        "ticktext": [f"{value:g}" for value in values],
+    }
+
+
+def _matters(view: SuiteView, other: Labels) -> bool:
+    """Return whether any dose does the stated damage there."""
+    dose = view.results["dose"]
+    names = [part["name"] for part in view.axes if part["name"] != dose["axis"]]
+    return any(
+        entry["dose"] is not None and tuple(str(entry["labels"].get(name)) for name in names) == other
+        for entry in dose["smallest"]
+    )
+
+
+def _dose_trace(view: SuiteView, other: Labels, place: int, contender: str, number: int) -> dict[str, Any]:
+    """Return one contender's line; its interval as bars, where there is one."""
+    dose = view.results["dose"]
+    doses = [str(step) for step in view.axes[place]["labels"]]
+    found = [view.figure((*other[:place], step, *other[place:]), contender, dose["metric"]) for step in doses]
+    bars = [
+        (f["high"] - f["mean"], f["mean"] - f["low"]) if f["low"] is not None else (None, None) for f in found
+    ]
+    made = line(label(contender), doses, [f["mean"] for f in found], number, hovertemplate="%{y:.3~f}")
+    # The styles repeat after six lines: hollow markers from there on.
+    made["marker"]["symbol"] += "-open" * (number // len(LINES) % 2)
+    return {
+        **made,
+        "error_y": {
+            "type": "data",
+            "symmetric": False,
+            "array": [up for up, _ in bars],
+            "arrayminus": [down for _, down in bars],
+            "thickness": 1,
+            "width": 3,
+        },
+    }

@@ -1,0 +1,59 @@
+"""How a suite's figures are to be read: what intervals and tests can show, and what colours and sides mean."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from fedrobust.reports.suite.view import SuiteView
+from fedrobust.reports.tables import number
+
+__all__ = ["ENOUGH", "LEVEL", "reading", "sense", "side", "smallest_p", "test_limit"]
+
+#: Fewer seeds give no interval.
+ENOUGH = 3
+
+#: What a p-value is held against.
+LEVEL = 0.05
+
+
+def reading(view: SuiteView) -> str:
+    """Return how the intervals and tests are to be read at this number of seeds."""
+    if view.seeds < ENOUGH:
+        return f"Fewer than {ENOUGH} seeds: no interval and no test, the figures are as they came."
+    said = f"Means over {view.seeds} seeds with 95 % bootstrap intervals."
+    if view.seeds == ENOUGH:
+        said += " Over three such an interval runs from the smallest to the largest value, and holds the true mean three times in four."
+    return said
+
+
+def test_limit(view: SuiteView) -> str:
+    """Return what the tests cannot show at this number of seeds; nothing where they can."""
+    if view.seeds < ENOUGH or smallest_p(view.seeds) <= LEVEL:
+        return ""
+    least = number(smallest_p(view.seeds))
+    return f"With {view.seeds} seeds no p falls below {least}, however clear the difference: read the intervals, not the p."
+
+
+def sense(metric: Mapping[str, Any]) -> str:
+    """Return what a metric is, and what the colours of its map mean."""
+    if metric["better"] is None:
+        return f"{metric['about']} Neither end is better; the stronger the colour, the higher the figure."
+    word, end = ("Higher", "lower") if metric["better"] == "higher" else ("Lower", "higher")
+    return f"{metric['about']} {word} is better; the stronger the colour, the {end} and so the worse."
+
+
+def side(metric: Mapping[str, Any], reference: str | None) -> str:
+    """Return what the two sides of the zero line mean."""
+    if metric["better"] is None:
+        return f"Right of the line {metric['name']} is higher than with {reference}."
+    right = ("better", "worse") if metric["better"] == "higher" else ("worse", "better")
+    return (
+        f"Right of the line {metric['name']} is higher than with {reference}, which is {right[0]}; left of it, {right[1]}. "
+        "Discs are better than the reference, squares worse."
+    )
+
+
+def smallest_p(seeds: int) -> float:
+    """Return the smallest p that a two-sided sign-flip test over so many seeds can give."""
+    return float(2.0 ** (1 - seeds))

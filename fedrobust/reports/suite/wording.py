@@ -1,0 +1,229 @@
+"""What a suite's page says before its tables: who does best, how sure that is, what it costs, what is missing."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from fedrobust.reports.suite.reading import ENOUGH, LEVEL, smallest_p
+from fedrobust.reports.suite.view import SuiteView, interval_text, join, text
+from fedrobust.reports.tables import number, probability
+
+__all__ = ["facts", "headline"]
+
+Entry = Mapping[str, Any]
+
+
+def headline(view: SuiteView) -> str:
+    """Return the page's headline: who leaves most in the worst case and on average, and whether that is more than chance."""
+    worst, mean = _best(view, "worst"), _best(view, "mean")
+    if not worst or not mean:
+        return f"No {view.contender_axis} can be ranked: {_why_unranked(view)}"
+    seen = "" if view.seeds >= ENOUGH else f"Seen with {_seeds(view.seeds)} only, so it may be chance: "
+    lowest, average = _text(view, worst[0]["worst"]), _text(view, mean[0]["mean"])
+    under = f", under {worst[0]['worst_under']}" if worst[0].get("worst_under") else ""
+    if len(view.conditions) == 1:
+        where = f"({lowest})"
+    elif _names(worst) == _names(mean):
+        where = f"in the worst case ({lowest}{under}) and on average ({average})"
+    else:
+        where = f"in the worst case ({lowest}{under}), {_names(mean)} on average ({average})"
+    return f"{seen}{_names(worst)} {_does(view, len(worst))} {where}.{_lead(view, worst)}"
+
+
+def _lead(view: SuiteView, worst: Sequence[Entry]) -> str:
+    following, apart = _next(view, worst[0])
+    if following is None or apart is None or len(worst) > 1:
+        return ""
+    where = "" if len(view.conditions) == 1 else "worst-case "
+    return f" Its {where}lead over {following['label']} is {'outside' if apart else 'within'} the 95 % intervals."
+
+
+def facts(view: SuiteView) -> list[tuple[str, list[str]]]:
+    """Return what stands below the headline: a word, and the sentences that are to be said of it."""
+    winners = _best(view, "worst")
+    found = [("How sure", _certainty(view, winners[0]))] if winners else []
+    if winners:
+        found.append(("What it costs", [_cost(view, winners[0]["label"])]))
+    bounds = [
+        entry
+        for entry in view.results["ranking"]
+        if entry["label"] in view.bounds and entry["worst"] is not None
+    ]
+    if bounds:
+        reached = [
+            f"{entry['label']} reaches {_text(view, entry['worst'])} in the worst case, {_text(view, entry['mean'])} on average"
+            for entry in bounds
+        ]
+        found.append(("Bounds", [f"{sentence}: marked, so never a winner." for sentence in reached]))
+    gaps = _gaps(view)
+    if gaps:
+        found.append(("Incomplete", gaps))
+    return found
+
+
+def _best(view: SuiteView, key: str) -> list[Entry]:
+    """Return the unmarked contenders with the highest figure; several if they tie."""
+    known = [entry for entry in _ranked(view) if entry[key] is not None]
+    top = max((entry[key] for entry in known), key=lambda value: view.sign * value, default=None)
+    return [entry for entry in known if entry[key] == top]
+
+
+def _ranked(view: SuiteView) -> list[Entry]:
+    return [entry for entry in view.results["ranking"] if entry["label"] not in view.bounds]
+
+
+def _why_unranked(view: SuiteView) -> str:
+    if not any(cell["run"] for row in view.results["rows"] for cell in row["cells"]):
+        return "no cell is finished."
+    if not view.results["ranking"]:
+        return "nothing is compared in this suite."
+    return "none that is no bound has a figure under every condition."
+
+
+def _certainty(view: SuiteView, winner: Entry) -> list[str]:
+    if view.seeds < ENOUGH:
+        give = "gives" if view.seeds == 1 else "give"
+        return [f"Not known: {_seeds(view.seeds)} {give} no interval and no test. Take at least {ENOUGH}."]
+    own = _worst_figure(view, winner)
+    interval = interval_text(own, view.unit) if own else ""
+    where = "its worst case" if len(view.conditions) > 1 else f"its {view.measure}"
+    said = (
+        f"Over {view.seeds} seeds the 95 % interval of {where} is {interval}."
+        if interval
+        else f"{where[0].upper()}{where[1:]} has no interval, since fewer than {ENOUGH} of its seeds are finished."
+    )
+    return [*filter(None, (said, _against_next(view, winner), _against_reference(view, winner)))]
+
+
+def _against_next(view: SuiteView, winner: Entry) -> str:
+    following, apart = _next(view, winner)
+    if following is None:
+        return ""
+    figure = _worst_figure(view, following)
+    interval = interval_text(figure, view.unit) if figure else ""
+    said = f"The next, {following['label']}, reaches {_text(view, following['worst'])}"
+    if apart is None:
+        return f"{said}."
+    order = "do not overlap" if apart else "overlap, so their order is not certain"
+    return f"{said} ({interval}): the intervals {order}."
+
+
+def _next(view: SuiteView, winner: Entry) -> tuple[Entry | None, bool | None]:
+    """Return the next best in the worst case, and whether the intervals lie apart; None where there are none."""
+    others = [entry for entry in _ranked(view) if entry["worst"] is not None and entry is not winner]
+    if not others:
+        return None, None
+    following = max(others, key=lambda entry: view.sign * float(entry["worst"]))
+    figures = [_worst_figure(view, entry) for entry in (winner, following)]
+    ends = [(figure["low"], figure["high"]) for figure in figures if figure and figure["low"] is not None]
+    if len(ends) < 2:
+        return following, None
+    return following, ends[0][0] > ends[1][1] or ends[0][1] < ends[1][0]
+
+
+def _against_reference(view: SuiteView, winner: Entry) -> str:
+    """Return the difference to the reference where the reference does worst."""
+    reference = view.results["reference"]
+    if winner["label"] == reference:
+        return f"It is {reference} itself, which the others are held against."
+    own = next((entry for entry in view.results["ranking"] if entry["label"] == reference), None)
+    found = _compared(view, winner["label"], own["worst_under"] or "") if own else None
+    if own is None or found is None:
+        return ""
+    where = f"Where {reference} does worst (under {own['worst_under']}) it" if own["worst_under"] else "It"
+    way = "above" if found["difference"] >= 0 else "below"
+    interval = interval_text(found, view.unit)
+    spread = f" (interval of the difference {interval})" if interval else ""
+    said = f"{where} stands {_text(view, abs(found['difference']))} {way} {reference}{spread}"
+    return f"{said}; {_test(found)}" if found.get("p_holm") is not None else f"{said}."
+
+
+def _compared(view: SuiteView, contender: str, under: str) -> Mapping[str, Any] | None:
+    """Return the comparison of a contender with the reference under a condition; None if there is none."""
+    for pair in view.results["comparisons"]:
+        place = (pair["metric"], view.contender(pair["labels"]), " · ".join(view.condition(pair["labels"])))
+        if place == (view.main, contender, under) and pair["difference"] is not None:
+            return dict(pair)
+    return None
+
+
+def _test(pair: Mapping[str, Any]) -> str:
+    held = probability(float(pair["p_holm"]))
+    if smallest_p(pair["seeds"]) > LEVEL:
+        least = number(smallest_p(pair["seeds"]))
+        return f"Holm p {held}, but with {pair['seeds']} seeds no p falls below {least}: the test cannot decide it."
+    word = "below" if pair["p_holm"] < LEVEL else "not below"
+    return f"Holm p {held}, {word} {LEVEL}."
+
+
+def _cost(view: SuiteView, contender: str) -> str:
+    seconds = view.cost(contender, "aggregation_s")
+    if seconds is None:
+        return "Not recorded."
+    said = f"{_duration(seconds)} of aggregation a round"
+    reference = view.results["reference"]
+    if reference is not None and reference != contender:
+        base = view.cost(reference, "aggregation_s")
+        said += (
+            f", {number(seconds / base, 1)} times what {reference} takes ({_duration(base)})" if base else ""
+        )
+    memory = view.cost(contender, "defence_mib")
+    return said + (
+        f"; at most {number(memory, 1)} MiB more memory." if memory is not None else "; memory not recorded."
+    )
+
+
+def _duration(seconds: float) -> str:
+    return f"{number(1000 * seconds, 1)} ms" if seconds < 1 else f"{number(seconds, 2)} s"
+
+
+def _gaps(view: SuiteView) -> list[str]:
+    missing = view.results["missing"]
+    if not missing:
+        return []
+    cells = sum(len(row["cells"]) for row in view.results["rows"])
+    said = [f"{len(missing)} of {cells} cells are missing; means are over the seeds that are there."]
+    for entry in view.results["ranking"]:
+        places = [(condition, entry["label"]) for condition in view.conditions]
+        empty = [
+            c
+            for c, label in places
+            if (c, label) in view.rows and view.figure(c, label, view.main)["mean"] is None
+        ]
+        if empty:
+            under = (
+                join(" · ".join(condition) for condition in empty)
+                if len(empty) < 4
+                else f"{len(empty)} conditions"
+            )
+            so = (
+                "so it is not ranked" if entry["worst"] is None else "which its mean and worst case leave out"
+            )
+            said.append(f"{entry['label']} has no figure under {under}, {so}.")
+    return said
+
+
+def _worst_figure(view: SuiteView, entry: Entry) -> Mapping[str, Any] | None:
+    under = entry.get("worst_under") or ""
+    found = [condition for condition in view.conditions if " · ".join(condition) == under]
+    return view.figure(found[0], entry["label"], view.main) if found else None
+
+
+def _names(entries: Sequence[Entry]) -> str:
+    return join(str(entry["label"]) for entry in entries)
+
+
+def _text(view: SuiteView, value: float | None) -> str:
+    return text(value, view.unit)
+
+
+def _does(view: SuiteView, many: int) -> str:
+    """Return what the best contenders do: "leaves the most accuracy"."""
+    if view.sign < 0:
+        return f"{'has' if many == 1 else 'have'} the lowest {view.measure}"
+    return f"{'leaves' if many == 1 else 'leave'} the most {view.measure}"
+
+
+def _seeds(count: int) -> str:
+    return {1: "one seed", 2: "two seeds"}.get(count, f"{count} seeds")

@@ -1,0 +1,1 @@
+"""One run: its loop, what it reports, and where its time and memory go."""

@@ -1,0 +1,1 @@
+"""What the default defence scores hospitals by."""

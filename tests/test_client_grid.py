@@ -1,0 +1,133 @@
+"""The client grid: order, and faults that cost a hospital its round."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+from federations import Unordered, fake_app
+from flwr.app import Array, ArrayRecord, ConfigRecord, Message, MessageType, RecordDict
+
+from fedrobust.engines.local import LocalGrid
+from fedrobust.errors import UserError
+from fedrobust.flower.client_grid import ClientGrid
+
+START = {"parameters": np.ones(4, np.float32), "buffers": np.zeros(2, np.float32)}
+
+
+def exchange(client_grid: ClientGrid) -> list[Message]:
+    """Enrol and send one training message to everybody."""
+    arrays = ArrayRecord({name: Array(value) for name, value in START.items()})
+    client_grid.discover()
+    client_grid.set_expected_shapes(arrays)
+    content = RecordDict({"arrays": arrays, "config": ConfigRecord({"lr": 0.1})})
+    sent = [
+        Message(content, dst_node_id=n, message_type=MessageType.TRAIN) for n in client_grid.get_node_ids()
+    ]
+    return list(client_grid.send_and_receive(sent))
+
+
+def test_replies_come_in_the_order_of_hospitals_whatever_the_grid_does() -> None:
+    app = fake_app(lambda arrays, number: (arrays, {"loss": float(number)}))
+    client_grid = ClientGrid(Unordered(app, 5), 5)
+    replies = exchange(client_grid)
+    assert [client_grid.hospital_of(reply) for reply in replies] == [0, 1, 2, 3, 4]
+    assert [client_grid.hospital_of(Reply) for Reply in replies] == [
+        r.content["metrics"]["loss"] for r in replies
+    ]
+    assert client_grid.faults == []
+
+
+def test_nodes_beyond_the_hospitals_stay_idle() -> None:
+    app = fake_app(lambda arrays, number: (arrays, {}))
+    client_grid = ClientGrid(LocalGrid(app, 6), 4)
+    assert len(exchange(client_grid)) == 4
+
+
+def test_hospitals_with_data_of_their_own_are_known() -> None:
+    app = fake_app(
+        lambda arrays, number: (arrays, {}),
+        says=lambda number: {"partition-id": number, **({"own-data": True} if number == 2 else {})},
+    )
+    client_grid = ClientGrid(LocalGrid(app, 4), 4)
+    client_grid.discover()
+    assert client_grid.own_data == {2}
+
+
+def test_two_nodes_of_one_hospital_are_refused() -> None:
+    app = fake_app(lambda arrays, number: (arrays, {}), says=lambda number: {"partition-id": number // 2})
+    with pytest.raises(UserError, match="two nodes claim to be hospital 0"):
+        ClientGrid(LocalGrid(app, 4), 4).discover()
+
+
+def test_a_missing_hospital_is_named() -> None:
+    app = fake_app(lambda arrays, number: (arrays, {}))
+    with pytest.raises(UserError, match="3 of 5 hospitals are connected, hospital 3 is not"):
+        ClientGrid(LocalGrid(app, 3), 5, wait_s=0).discover()
+
+
+def _with(name: str, value: Any) -> Any:
+    return {**START, name: value}
+
+
+@pytest.mark.parametrize(
+    ("arrays", "metrics", "words"),
+    [
+        (_with("parameters", np.array([1, np.nan, 1, 1], np.float32)), {}, "NaN"),
+        (_with("buffers", np.array([np.inf, 0], np.float32)), {}, "infinite"),
+        (_with("parameters", np.ones(5, np.float32)), {}, "wrong shape"),
+        ({"parameters": np.ones(4, np.float32)}, {}, "wrong shape"),
+        (_with("parameters", np.full(4, 1e20, np.float32)), {}, "absurdly large"),
+        (START, {"extra": 1.0}, "other names or lengths"),
+        (START, {"loss": [1.0, 2.0]}, "other names or lengths"),
+        (START, {"num-examples": 0}, "num-examples"),
+        (START, {"num-examples": -5}, "num-examples"),
+        (START, {"num-examples": float("nan")}, "num-examples"),
+    ],
+)
+def test_a_faulty_reply_becomes_a_named_error(arrays: Any, metrics: dict[str, Any], words: str) -> None:
+    client_grid = ClientGrid(
+        LocalGrid(fake_app(lambda a, number: (arrays, metrics) if number == 2 else (a, {})), 4), 4
+    )
+    replies = exchange(client_grid)
+    assert [reply.has_error() for reply in replies] == [False, False, True, False]
+    assert [fault.hospital for fault in client_grid.faults] == [2]
+    assert words in client_grid.faults[0].reason
+
+
+def test_a_crash_is_told_by_its_last_line() -> None:
+    def behaviour(arrays: Any, number: int) -> Any:
+        if number == 1:
+            raise RuntimeError("the scanner is on fire")
+        return arrays, {}
+
+    client_grid = ClientGrid(LocalGrid(fake_app(behaviour), 3), 3)
+    replies = exchange(client_grid)
+    assert [reply.has_error() for reply in replies] == [False, True, False]
+    assert client_grid.faults[0].hospital == 1
+    assert "the scanner is on fire" in client_grid.faults[0].reason
+
+
+def test_a_hospital_that_does_not_answer_is_named() -> None:
+    class Deaf(LocalGrid):
+        def send_and_receive(self, messages: Any, *, timeout: float | None = None) -> Any:
+            replies = list(super().send_and_receive(messages, timeout=timeout))
+            return [r for r in replies if r.metadata.message_type != "train" or r.metadata.src_node_id != 1]
+
+    client_grid = ClientGrid(Deaf(fake_app(lambda a, number: (a, {})), 3), 3)
+    assert len(exchange(client_grid)) == 2
+    assert (client_grid.faults[0].hospital, client_grid.faults[0].reason) == (0, "no reply in time")
+
+
+def test_another_s_name_is_refused() -> None:
+    asked: list[int] = []
+
+    def says(number: int) -> dict[str, Any]:
+        asked.append(number)
+        return {"partition-id": 0 if len(asked) > 3 else number}
+
+    client_grid = ClientGrid(LocalGrid(fake_app(lambda a, number: (a, {}), says=says), 3), 3)
+    replies = exchange(client_grid)
+    assert [reply.has_error() for reply in replies] == [False, True, True]
+    assert "claims to be hospital 0" in client_grid.faults[0].reason

@@ -1,0 +1,271 @@
+"""A step or a defence that changes nothing is found out, at next to no cost."""
+
+from __future__ import annotations
+
+import json
+import warnings
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from federations import tiny
+from helpers import make_updates
+
+import fedrobust.federation.updates
+from fedrobust import UserError, run
+from fedrobust.federation import Defence, PreAggregation, Updates, Vector, Verdict
+from fedrobust.federation.mixed import Mixed
+from fedrobust.flower.hosted_strategy import HostedStrategy, build_strategy
+from fedrobust.pipeline.no_effect import NoEffectMonitor
+from strategies.fedavg import FedAvg
+
+CLAIMS = [10, 20, 30, 40, 50, 60, 70]
+
+
+def idle(spec: str, *rounds: Updates) -> list[str]:
+    """Return what a pipeline's watch names after rounds."""
+    strategy = build_strategy(spec, len(rounds[0]))
+    assert isinstance(strategy, HostedStrategy)
+    watch = strategy.watch
+    for updates in rounds:
+        seen = updates
+        for place, step in enumerate(strategy.steps):
+            before, seen = seen, step.transform(seen)
+            watch.step(place, before, seen)
+        parameters, verdict = strategy.defence.combine(seen)
+        watch.rule(strategy.defence, seen, parameters, verdict)
+    return watch.idle
+
+
+@pytest.mark.parametrize(
+    "spec",
+    [
+        *("multi-krum(f=0)", "trimmed-mean(f=0)", "dnc(f=0)", "norm-clipping(limit=1e9)"),
+        *("centered-clipping(tau=1e9)", "rlr(threshold=0)"),
+    ],
+)
+@pytest.mark.parametrize("chunk", [64, 1 << 16])
+def test_a_rule_that_gives_the_plain_mean_is_named(
+    spec: str, chunk: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(fedrobust.federation.updates, "CHUNK", chunk)
+    # As many parameters far from zero as close to it: rounding is that of the large ones.
+    updates = make_updates(7, d=1000, seed=1, num_examples=CLAIMS)
+    assert idle(spec, updates, make_updates(7, d=1000, seed=2, round=2)) == [spec]
+
+
+@pytest.mark.parametrize(
+    "spec",
+    [
+        *("median", "trimmed-mean(f=1)", "krum(f=0)", "multi-krum(f=1)", "norm-clipping", "flame(noise=0)"),
+        *("centered-clipping", "geometric-median", "dos"),
+    ],
+)
+def test_a_rule_that_changes_something_is_not(spec: str) -> None:
+    assert idle(spec, make_updates(7, d=1000, seed=1, num_examples=CLAIMS)) == []
+
+
+class _ByClaims(Defence):
+    def combine(self, updates: Updates) -> tuple[Vector, Verdict]:
+        return updates.mean(updates.num_examples), Verdict(np.ones(len(updates)))
+
+
+class _Nudge(Defence):
+    def __init__(self, size: float, place: int) -> None:
+        self.size, self.place = size, place
+
+    def combine(self, updates: Updates) -> tuple[Vector, Verdict]:
+        mean = updates.mean(np.ones(len(updates)))
+        mean[self.place] += self.size * float(np.linalg.norm(mean))
+        return mean, Verdict(np.ones(len(updates)))
+
+
+def watched(defence: Defence, updates: Updates) -> bool:
+    watch = NoEffectMonitor(["it"], defence)
+    watch.rule(defence, updates, *defence.combine(updates))
+    return watch.idle == ["it"]
+
+
+def test_a_mean_weighted_by_claims_is_plain_too() -> None:
+    updates = make_updates(7, d=500, num_examples=CLAIMS)
+    assert watched(_ByClaims(), updates)
+    assert not watched(_Nudge(0.01, 499), updates)
+
+
+@pytest.mark.parametrize("place", [0, 999])
+def test_only_rounding_counts_as_nothing(place: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(fedrobust.federation.updates, "CHUNK", 64)
+    updates = make_updates(5, d=1000)
+    assert watched(_Nudge(3e-7, place), updates)
+    assert not watched(_Nudge(1e-5, place), updates)
+
+
+def test_a_model_that_stays_is_no_mean() -> None:
+    class Nobody(Defence):
+        def weigh(self, updates: Updates) -> Verdict:
+            return Verdict(np.zeros(len(updates)))
+
+    assert not watched(Nobody(), make_updates())
+
+
+def test_the_plain_mean_itself_is_never_named() -> None:
+    updates = make_updates(7, d=100, num_examples=CLAIMS)
+    assert idle("fedavg", updates) == []
+    assert idle("clipping(c=1e9) | fedavg", updates) == ["clipping(c=1e9)"]
+
+
+@pytest.mark.parametrize(
+    ("step", "nothing"),
+    [
+        *(("clipping(c=1e9)", True), ("clipping(c=1.0)", False), ("nnm(f=0)", False), ("arc(f=0)", True)),
+        *(("arc(f=1)", False), ("bucketing(s=1)", True), ("bucketing(s=2)", False)),
+    ],
+)
+def test_steps(step: str, nothing: bool) -> None:
+    updates = make_updates(7, d=300, seed=4)
+    found = idle(f"{step} | median", updates)
+    assert (step in found) is nothing
+    # Behind another step it is compared with what that one made.
+    behind = idle(f"nnm(f=1) | {step} | median", updates)
+    assert (step in behind) is nothing and "nnm(f=1)" not in behind
+
+
+def test_two_parts_of_one_name_are_told_apart() -> None:
+    found = idle("clipping(c=5.0) | clipping(c=5.0) | median", make_updates(7, d=300, seed=4))
+    assert found == ["clipping(c=5.0) (part 2)"]
+
+
+class _Own(PreAggregation):
+    def __init__(self, change: Any) -> None:
+        self.change = change
+
+    def transform(self, updates: Updates) -> Updates:
+        return Updates([self.change(update) for update in updates], updates.seed)
+
+
+@pytest.mark.parametrize(
+    ("change", "nothing"),
+    [
+        (lambda u: u, True),
+        (lambda u: u.with_delta(1.0 * u.delta), True),
+        (lambda u: u.with_delta((1 + 1e-4 * (u.node == 4)) * u.delta), False),
+        (lambda u: replace(u, report=replace(u.report, num_examples=1)), False),
+        (lambda u: replace(u, buffers=u.buffers + 1), False),
+        (lambda u: replace(u, node=u.node + 1), False),
+    ],
+)
+def test_a_step_of_one_s_own(change: Any, nothing: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(fedrobust.federation.updates, "CHUNK", 64)
+    step, defence = _Own(change), FedAvg()
+    for updates in (
+        make_updates(5, d=300, buffers=2),
+        Mixed(make_updates(5, d=300, buffers=2), np.diag([1, 1, 1, 0.5, 1])),
+    ):
+        watch = NoEffectMonitor(["own", "fedavg"], defence)
+        watch.step(0, updates, step.transform(updates))
+        assert (watch.idle == ["own"]) is nothing
+
+
+def test_fewer_updates_are_a_change() -> None:
+    updates = make_updates(5)
+    watch = NoEffectMonitor(["own", "fedavg"], FedAvg())
+    watch.step(0, updates, Updates(list(updates)[:4]))
+    assert watch.idle == []
+
+
+def test_what_has_changed_something_is_not_compared_again() -> None:
+    class Once(Updates):
+        looked = 0
+
+        def block(self, part: slice, *, whole: bool = False) -> Vector:
+            type(self).looked += whole
+            return super().block(part, whole=whole)
+
+    first, later = (Once(list(make_updates(7, d=400, seed=s)), 0) for s in (1, 2))
+    defence = _Nudge(0.1, 0)
+    watch = NoEffectMonitor(["it"], defence)
+    watch.rule(defence, first, *defence.combine(first))
+    assert watch.idle == [] and Once.looked == 1
+    watch.rule(defence, later, *defence.combine(later))
+    assert Once.looked == 1
+
+
+def test_one_chunk_is_enough_to_see_a_change(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(fedrobust.federation.updates, "CHUNK", 64)
+
+    class Counted(Updates):
+        looked = 0
+
+        def block(self, part: slice, *, whole: bool = False) -> Vector:
+            type(self).looked += whole
+            return super().block(part, whole=whole)
+
+    updates = Counted(list(make_updates(5, d=64 * 100)), 0)
+    parameters = updates.global_parameters.copy()
+    watch = NoEffectMonitor(["it"], _ByClaims())
+    watch.rule(_ByClaims(), updates, parameters, Verdict(np.ones(5)))
+    # Two threads may each have begun one.
+    assert watch.idle == [] and Counted.looked <= 4
+
+
+@pytest.mark.parametrize("malicious", [0, 1])
+def test_a_run_names_them(tmp_path: Path, malicious: int) -> None:
+    spec = "clipping(c=1e9) | trimmed-mean(f=0)"
+    with pytest.warns(UserWarning) as caught:
+        result = run(tiny(tmp_path, strategy=spec, malicious=malicious, attack="sign-flip"))
+    said = [str(warning.message) for warning in caught]
+    ending = "" if malicious else ", as it may where nobody is malicious"
+    assert (
+        f"strategy 'trimmed-mean(f=0)' changed nothing in this run: each round's model was the plain mean{ending}"
+        in said
+    )
+    assert (
+        f"step 'clipping(c=1e9)' changed nothing in this run: it returned each round's updates as they were{ending}"
+        in said
+    )
+    assert result.summary["idle_defences"] == ["clipping(c=1e9)", "trimmed-mean(f=0)"]
+    assert all(line["idle_defences"] == result.summary["idle_defences"] for line in result.rounds)
+
+
+@pytest.mark.parametrize("spec", ["median", "fedavg", "flwr.serverapp.strategy:FedMedian"])
+def test_a_run_is_silent_otherwise(tmp_path: Path, spec: str) -> None:
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", UserWarning)
+        result = run(tiny(tmp_path, strategy=spec))
+    assert result.summary["idle_defences"] == []
+
+
+#: Changes something in round 1 only; it stands in a module that `--strategy` reaches by name.
+class Early(Defence):
+    """Keeps the model in the first round and is the plain mean later."""
+
+    def weigh(self, updates: Updates) -> Verdict:
+        return Verdict(np.full(len(updates), float(updates.round > 1)))
+
+
+@pytest.mark.parametrize(
+    ("spec", "named"), [("test_idle:Early", []), ("trimmed-mean(f=0)", ["trimmed-mean(f=0)"])]
+)
+def test_rounds_before_an_interruption_count(tmp_path: Path, spec: str, named: list[str]) -> None:
+    class Cut:
+        def started(self, *_: object) -> None: ...
+
+        def replied(self) -> None: ...
+
+        def round_done(self, line: dict[str, object]) -> None:
+            if line["round"] == 1:
+                raise UserError("cut")
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", UserWarning)
+        whole = run(tiny(tmp_path / "whole", strategy=spec, rounds=3))
+        settings = tiny(tmp_path / "cut", strategy=spec, rounds=3)
+        with pytest.raises(UserError, match="cut"):
+            run(settings, Cut())
+        resumed = run(settings, resume=True)
+    assert resumed.summary["idle_defences"] == whole.summary["idle_defences"] == named
+    lines = (resumed.folder / "rounds.jsonl").read_text().splitlines()
+    assert [json.loads(line)["idle_defences"] for line in lines] == [named] * 3
+    assert (resumed.folder / "rounds.jsonl").read_bytes() == (whole.folder / "rounds.jsonl").read_bytes()

@@ -1,0 +1,186 @@
+"""The server's own look, against a definition that makes every model by itself."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from helpers import make_updates
+from lent import Lent
+
+from fedrobust.federation import Updates
+from fedrobust.federation.mixed import Mixed
+from fedrobust.scoring.server_audit import audited, balanced_loss, loss_elsewhere
+
+SEEDS = range(4)
+
+
+def plain(updates: Updates, server: Lent, trust: list[float], factor: list[float], classes: int) -> tuple:
+    """Return each model's loss by class, the rise that each brings, and the level."""
+    n = len(updates)
+    base = updates.global_parameters.astype(np.float64)
+    deltas = [u.parameters.astype(np.float64) - base for u in updates]
+    buffers = np.average([u.buffers for u in updates], axis=0, weights=trust)
+
+    def look(model: np.ndarray, statistics: np.ndarray) -> list[float]:
+        values = server.losses(model, statistics)
+        return [
+            values[server.labels == k].mean() if (server.labels == k).any() else np.nan
+            for k in range(classes)
+        ]
+
+    def mean(weights: list[float]) -> np.ndarray:
+        moved = sum(w * f * delta for w, f, delta in zip(weights, factor, deltas, strict=True))
+        return base + moved / sum(weights)
+
+    own = [look(base + delta, u.buffers) for delta, u in zip(deltas, updates, strict=True)]
+    harm = []
+    for i in range(n):
+        without = [0.0 if j == i else trust[j] for j in range(n)]
+        joined = [1.0 if j == i else trust[j] for j in range(n)]
+        harm.append(np.subtract(look(mean(joined), buffers), look(mean(without), buffers)))
+    return np.array(own), np.array(harm), float(np.nanmean(look(mean(trust), buffers)))
+
+
+@pytest.mark.parametrize("seed", SEEDS)
+@pytest.mark.parametrize("distrusted", [False, True])
+def test_the_look_is_its_definition(seed: int, distrusted: bool) -> None:
+    updates = make_updates(6, seed=seed, buffers=3)
+    draw = np.random.default_rng(seed)
+    server = Lent(draw.standard_normal(40), spoil=lambda values, buffers: values * (1 + buffers.sum() ** 2))
+    trust = draw.random(6) if distrusted else np.ones(6)
+    factor = draw.random(6)
+    kept = [u.parameters.copy() for u in updates], trust.copy(), factor.copy()
+    seen = audited(updates, server, trust, factor, 5)
+    own, harm, level = plain(updates, server, trust.tolist(), factor.tolist(), 5)
+    # The rule works in float32, on losses of some hundreds.
+    np.testing.assert_allclose(seen.own, own, rtol=1e-4)
+    np.testing.assert_allclose(seen.harm, harm, atol=1e-4 * level)
+    assert seen.level == pytest.approx(level, rel=1e-5)
+    assert np.abs(harm[:, :3]).max() > 0.01 * level  # so that the tolerance means something
+    # The server has images of three classes only.
+    assert np.isnan(seen.own[:, 3:]).all() and np.isnan(seen.harm[:, 3:]).all()
+    for update, before in zip(updates, kept[0], strict=True):
+        np.testing.assert_array_equal(update.parameters, before)
+    np.testing.assert_array_equal(trust, kept[1])
+    np.testing.assert_array_equal(factor, kept[2])
+
+
+def test_the_number_of_looks() -> None:
+    updates, server = make_updates(6), Lent(np.zeros(40))
+    audited(updates, server, np.ones(6), np.ones(6), 3)
+    assert len(server.asked) == 2 * 6 + 1
+    server.asked.clear()
+    # Whoever has lost trust joins with a full part, which is one look more.
+    audited(updates, server, np.array([1, 1, 1, 1, 0.5, 0.0]), np.ones(6), 3)
+    assert len(server.asked) == 2 * 6 + 1 + 2
+
+
+def test_the_balanced_loss_counts_classes_alike_and_only_those_that_the_server_has() -> None:
+    updates = make_updates(1)
+    server = Lent(np.zeros(40), m=20)
+    server.labels = np.repeat([0, 1, 2], [15, 4, 1])
+    values = server.losses(updates[0].parameters, updates[0].buffers)
+    wanted = np.mean([values[server.labels == k].mean() for k in range(3)])
+    assert balanced_loss(server, updates[0].parameters, updates[0].buffers, 5) == pytest.approx(wanted)
+    assert wanted != pytest.approx(values.mean(), rel=1e-3)
+
+
+def test_harm_and_help() -> None:
+    updates = make_updates(5)
+    base = updates.global_parameters
+    good = np.random.default_rng(1).standard_normal(40).astype(np.float32)
+    signs = [1, 1, 1, 3, -1]
+    made = Updates([u.with_delta(s * 0.1 * good) for s, u in zip(signs, updates, strict=True)])
+    harm = audited(made, Lent(base + good), np.ones(5), np.ones(5), 3).harm
+    assert (harm[4] > 0).all() and (harm[3] < 0).all()
+
+
+def test_a_model_that_breaks_down_has_a_large_finite_loss() -> None:
+    updates = make_updates(4)
+    server = Lent(
+        np.zeros(40), spoil=lambda values, buffers: np.where(np.arange(20) < 2, [np.nan, np.inf] * 10, values)
+    )
+    seen = audited(updates, server, np.ones(4), np.ones(4), 3)
+    assert np.isfinite(seen.own).all() and np.isfinite(seen.harm).all()
+    assert seen.own[:, 0].min() > 1e5
+
+
+def test_nobody_trusted_but_one_counts_as_all_trusted() -> None:
+    updates, server = make_updates(5), Lent(np.ones(40))
+    alone = audited(updates, server, np.eye(5)[2], np.ones(5), 3)
+    everyone = audited(updates, server, np.ones(5), np.ones(5), 3)
+    np.testing.assert_array_equal(alone.harm, everyone.harm)
+
+
+class Viewed(Lent):
+    """Images on which other models do best through other scanners."""
+
+    def __init__(self, target: np.ndarray, shown: list[Lent]) -> None:
+        super().__init__(target)
+        self._shown = shown
+
+    def views(self) -> list[Lent]:
+        return self._shown
+
+
+def test_the_loss_through_another_scanner() -> None:
+    updates = make_updates(6, seed=3, buffers=2)
+    draw = np.random.default_rng(3)
+    here = draw.standard_normal(40)
+    plain, *others = shown = [
+        Lent(here, m=12),
+        Lent(here + 3, m=12),
+        Lent(updates[2].parameters + 0.1, m=12),
+        Lent(here + 0.1 * draw.standard_normal(40), m=12),
+    ]
+    server = Viewed(here, shown)
+    held = draw.integers(0, 5, (6, 4)).astype(float)
+    held[4] = [0, 0, 0, 7]  # a class that the server has no image of
+    held[5] = 0
+    ratio = loss_elsewhere(updates, server, held, np.array([True, False, True, True, True, True]))
+
+    def loss(lent: Lent, i: int) -> float:
+        values = lent.losses(updates[i].parameters, updates[i].buffers)
+        known = [k for k in range(3) if held[i, k]]
+        means = [values[lent.labels == k].mean() for k in known]
+        return float(np.average(means, weights=held[i, known]))
+
+    for i in (0, 2, 3):
+        expected = min(1.0, min(loss(view, i) for view in others) / loss(plain, i))
+        assert ratio[i] == pytest.approx(expected, rel=1e-5)
+    assert ratio[2] < 0.1 and ratio[1] == 1
+    assert ratio[4:].tolist() == [1, 1]
+    # Nobody else is looked at, and a server without such views says nothing.
+    for view in shown:
+        view.asked.clear()
+    loss_elsewhere(updates, server, held, np.zeros(6, bool))
+    assert not any(view.asked for view in shown)
+    for silent in (Lent(here), Viewed(here, []), Viewed(here, [plain])):
+        assert loss_elsewhere(updates, silent, held, np.ones(6, bool)).tolist() == [1] * 6
+
+
+def test_mixed_updates_are_looked_at_like_plain_ones() -> None:
+    source = make_updates(5, buffers=2)
+    mixing = np.random.default_rng(0).random((5, 5))
+    mixed = Mixed(source, mixing / mixing.sum(axis=1, keepdims=True))
+    server = Lent(np.ones(40), spoil=lambda values, buffers: values + buffers.sum())
+    trust = np.array([1, 1, 0.3, 1, 1.0])
+    found, wanted = (
+        audited(u, server, trust, np.ones(5), 3) for u in (mixed, Updates(list(mixed), source.seed))
+    )
+    np.testing.assert_allclose(found.own, wanted.own, rtol=1e-5)
+    np.testing.assert_allclose(found.harm, wanted.harm, atol=1e-4 * wanted.level)
+
+
+def test_the_order_of_the_hospitals_does_not_matter() -> None:
+    updates, server = make_updates(5), Lent(np.ones(40))
+    order = [3, 0, 4, 1, 2]
+    turned = make_updates(5, nodes=np.argsort(order).tolist())
+    found, other = (audited(u, server, np.ones(5), np.ones(5), 3) for u in (updates, turned))
+    np.testing.assert_array_equal(other.own, found.own[order])
+    np.testing.assert_allclose(other.harm, found.harm[order], atol=1e-4 * found.level)
+
+
+def test_classes_that_nobody_claims_are_left_out() -> None:
+    seen = audited(make_updates(4), Lent(np.ones(40)), np.ones(4), np.ones(4), 2)
+    assert seen.own.shape == seen.harm.shape == (4, 2) and np.isfinite(seen.own).all()

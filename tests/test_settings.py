@@ -1,0 +1,109 @@
+"""Settings: where values come from, what is refused and in which words."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+from pydantic import ValidationError
+
+from fedrobust.errors import UserError
+from fedrobust.settings import Settings, load_settings
+
+
+def test_documented_defaults() -> None:
+    settings = Settings()
+    assert (settings.clients, settings.malicious, settings.attack) == (10, 0, "label-flip")
+    assert (settings.strategy, settings.networks, settings.head) == ("isolation-forest", 2, "etf-rect")
+    assert (settings.noise_std, settings.data, settings.engine) == (0.01, "phantom", "local")
+    assert (settings.weight_decay, settings.patience) == (1e-3, 20)
+
+
+def test_flags_override_the_file_and_the_file_the_defaults(tmp_path: Path) -> None:
+    file = tmp_path / "run.toml"
+    file.write_text('clients = 4\nlocal-epochs = 3\nbatch_size = 8\nattack = "backdoor"\n')
+    settings = load_settings({"clients": "6", "rounds": None}, file)
+    assert (settings.clients, settings.local_epochs, settings.batch_size) == (6, 3, 8)
+    assert (settings.attack, settings.rounds) == ("backdoor", Settings().rounds)
+
+
+def test_a_plugin_may_be_a_table(tmp_path: Path) -> None:
+    file = tmp_path / "run.toml"
+    file.write_text('[attack]\nname = "backdoor"\nsize = 0.1\nplace = "center"\n')
+    assert load_settings({}, file).attack == "backdoor(size=0.1, place='center')"
+
+
+@pytest.mark.parametrize(
+    ("flags", "words"),
+    [
+        ({"rounds": "0"}, ["--rounds", "greater than or equal to 1"]),
+        ({"clients": "x"}, ["--clients", "'x'"]),
+        ({"malicious": "11"}, ["malicious = 11", "clients = 10"]),
+        ({"head": "eft"}, ["--head", "did you mean 'etf'"]),
+        ({"networks": "3"}, ["--networks", "1 or 2"]),
+        ({"engine": "flowr"}, ["--engine", "did you mean 'flower'"]),
+        ({"workers": "0"}, ["--workers", "at least 1"]),
+        ({"noise_std": "-1"}, ["--noise-std"]),
+        ({"lr": "nan"}, ["--lr"]),
+        ({"false_flag_rate": "0"}, ["--false-flag-rate", "greater than 0"]),
+        ({"false_flag_rate": "0.6"}, ["--false-flag-rate", "less than or equal to 0.5"]),
+        ({"false-flag-rate": "few"}, ["--false-flag-rate", "'few'"]),
+        ({"cleints": "3"}, ["cleints", "did you mean 'clients'"]),
+    ],
+)
+def test_a_bad_flag_is_one_sentence(flags: dict[str, Any], words: list[str]) -> None:
+    with pytest.raises(UserError) as caught:
+        load_settings(flags)
+    sentence = str(caught.value)
+    assert "\n" not in sentence
+    for word in words:
+        assert word in sentence
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("cleints = 3\n", ["cleints", "did you mean 'clients'"]),
+        ("rounds = 0\n", ["rounds"]),
+        ("rounds = = 3\n", ["not valid TOML"]),
+        ("[attack]\nsize = 0.1\n", ["attack", "name"]),
+    ],
+)
+def test_a_bad_file_is_named(tmp_path: Path, text: str, words: list[str]) -> None:
+    file = tmp_path / "run.toml"
+    file.write_text(text)
+    with pytest.raises(UserError) as caught:
+        load_settings({}, file)
+    assert "run.toml" in str(caught.value)
+    for word in words:
+        assert word in str(caught.value)
+
+
+def test_a_missing_file_is_named(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="nowhere.toml"):
+        load_settings({}, tmp_path / "nowhere.toml")
+
+
+def test_the_digest_names_what_decides_the_result() -> None:
+    base = Settings()
+    same = Settings(engine="flower", workers=3, out="elsewhere", data_root="x")
+    assert base.digest() == same.digest()
+    assert len({Settings(seed=s).digest() for s in range(5)} | {Settings(lr=0.01).digest()}) == 6
+
+
+def test_a_false_flag_rate_enters_a_run_s_name_only_where_it_is_given(tmp_path: Path) -> None:
+    assert "false_flag_rate" not in Settings().identity()
+    given = load_settings({"false-flag-rate": "0.05"})
+    assert given.identity()["false_flag_rate"] == 0.05
+    assert given.digest() not in (Settings().digest(), Settings(false_flag_rate=0.1).digest())
+    file = tmp_path / "run.toml"
+    file.write_text("false-flag-rate = 0.2\n")
+    assert load_settings({}, file).false_flag_rate == 0.2
+
+
+def test_settings_are_frozen_and_closed() -> None:
+    with pytest.raises(ValidationError):
+        Settings().clients = 3  # type: ignore[misc]
+    with pytest.raises(ValidationError):
+        Settings(nonsense=1)  # type: ignore[call-arg]
