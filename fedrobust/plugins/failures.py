@@ -1,0 +1,30 @@
+"""What a plug-in raises, as one sentence with the file and the line."""
+
+from __future__ import annotations
+
+import traceback
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from fedrobust.errors import UserError
+
+__all__ = ["place_of", "reraise_as_user_error"]
+
+
+@contextmanager
+def reraise_as_user_error(what: str) -> Iterator[None]:
+    """Turn whatever a plug-in raises into a `UserError`: what failed, as given, then why and where."""
+    try:
+        yield
+    except UserError:
+        raise
+    except (Exception, SystemExit) as error:
+        raise UserError(f"{what}: {place_of(error)}") from error
+
+
+def place_of(error: BaseException) -> str:
+    """Return an error's kind and message, with the file and line that raised it."""
+    frame = traceback.extract_tb(error.__traceback__)[-1]
+    words = " ".join(str(error).split())
+    text = f": {words}" if words else ""
+    return f"{type(error).__name__}{text} ({frame.filename}, line {frame.lineno})"
