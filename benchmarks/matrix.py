@@ -70,7 +70,7 @@ def measure(cell: Cell) -> Figures:
         success=None if None in rates else statistics.mean(rates),
         attackers=sum(final.get(number, 0.0) for number in bad),
         wronged=sum(weight < fair / 2 for number, weight in final.items() if number not in bad),
-        idle=tuple(cell.summary["idle_attacks"]),
+        idle=tuple(cell.summary["no_effect_attacks"]),
         faults=cell.summary["faults"],
     )
 

@@ -17,7 +17,7 @@ def make_run(
     *,
     clients: int = 6,
     attacks: Mapping[int, str] | None = None,
-    odd: Mapping[int, str] | None = None,
+    atypical: Mapping[int, str] | None = None,
     classes: Sequence[str] = ("glioma", "meningioma", "none", "pituitary"),
     rounds: int = 5,
     flagged: Sequence[int] | None = None,
@@ -33,8 +33,8 @@ def make_run(
     ----------
     folder : Path
     clients : int
-    attacks, odd : mapping of int to str
-        What hospitals do that are malicious, or honest but odd.
+    attacks, atypical : mapping of int to str
+        What hospitals do that are malicious, or honest but atypical.
     classes : sequence of str
     rounds : int
     flagged : sequence of int, optional
@@ -51,7 +51,7 @@ def make_run(
     rng = np.random.default_rng(7)
     attacks = {1: "label-flip", 4: "backdoor(size=0.05)"} if attacks is None else attacks
     flagged = sorted(attacks) if flagged is None else flagged
-    everyone = _Everyone(clients, dict(attacks), dict(odd or {}), tuple(classes), rng)
+    everyone = _Everyone(clients, dict(attacks), dict(atypical or {}), tuple(classes), rng)
     lines = [everyone.round(n, rounds, flagged) for n in range(1, rounds + 1)]
     told = [
         everyone.verdict(n, flagged if n > 1 or rounds == 1 else (), verdicts) for n in range(1, rounds + 1)
@@ -61,7 +61,7 @@ def make_run(
     _write(folder / "evaluation.json", everyone.evaluation(lines[-1], facts))
     _lines(folder / "rounds.jsonl", lines)
     _lines(folder / "verdicts.jsonl", told)
-    _lines(folder / "reports.jsonl", [everyone.report(n) for n in range(1, rounds + 1)])
+    _lines(folder / "client_metrics.jsonl", [everyone.report(n) for n in range(1, rounds + 1)])
     _lines(folder / "timings.jsonl", [_timing(n) for n in range(rounds + 1)])
     _write(folder / "summary.json", {**everyone.summary(lines, told), **summary})
     if examples and attacks:
@@ -76,11 +76,17 @@ class _Everyone:
         self,
         clients: int,
         attacks: dict[int, str],
-        odd: dict[int, str],
+        atypical: dict[int, str],
         classes: tuple[str, ...],
         rng: np.random.Generator,
     ) -> None:
-        self.clients, self.attacks, self.odd, self.classes, self.rng = clients, attacks, odd, classes, rng
+        self.clients, self.attacks, self.atypical, self.classes, self.rng = (
+            clients,
+            attacks,
+            atypical,
+            classes,
+            rng,
+        )
         self.counts = rng.multinomial(353, rng.dirichlet(np.full(len(classes), 3.0)), size=clients)
 
     def round(self, number: int, rounds: int, flagged: Sequence[int]) -> dict[str, Any]:
@@ -98,8 +104,8 @@ class _Everyone:
             if any("backdoor" in chain for chain in self.attacks.values())
             else None,
             "flagged": list(flagged),
-            "idle": [],
-            "idle_defences": [],
+            "no_effect_attacks": [],
+            "no_effect_steps": [],
             "faults": [{"hospital": 0, "reason": "no reply in 5 s"}] if number == 2 else [],
             "hospital_accuracy": accuracy,
             "worst_hospital": min([a for n, a in enumerate(accuracy) if n not in self.attacks], default=None),
@@ -154,7 +160,7 @@ class _Everyone:
                 {
                     "number": n,
                     "role": self._role(n),
-                    "attack": self.attacks.get(n) or self.odd.get(n),
+                    "attack": self.attacks.get(n) or self.atypical.get(n),
                     "images": int(self.counts[n].sum()),
                     "counts": self.counts[n].tolist(),
                     "accuracy": last["hospital_accuracy"][n],
@@ -169,7 +175,7 @@ class _Everyone:
         }
 
     def _role(self, number: int) -> str:
-        return "malicious" if number in self.attacks else "odd" if number in self.odd else "honest"
+        return "malicious" if number in self.attacks else "atypical" if number in self.atypical else "honest"
 
     def _measured(self, sensitivity: Sequence[float]) -> dict[str, Any]:
         k = len(self.classes)
@@ -198,7 +204,7 @@ class _Everyone:
         }
 
     def manifest(self, strategy: str, rounds: int) -> dict[str, Any]:
-        every = {**self.attacks, **self.odd}
+        every = {**self.attacks, **self.atypical}
         return {
             "settings": {"clients": self.clients, "strategy": strategy, "rounds": rounds, "seed": 3},
             "settings_hash": "ea9332e2eb",
@@ -216,7 +222,7 @@ class _Everyone:
                 "hospitals": {str(n): row.tolist() for n, row in enumerate(self.counts)},
             },
             "malicious": sorted(self.attacks),
-            "odd": sorted(self.odd),
+            "atypical": sorted(self.atypical),
             "threats": [
                 {"attack": chain, "hospitals": [n for n, said in every.items() if said == chain]}
                 for chain in dict.fromkeys(every.values())
@@ -245,14 +251,14 @@ class _Everyone:
                 "flagged": flagged,
             },
             "attack_success_rate": lines[-1]["attack_success_rate"],
-            "idle_attacks": [],
-            "idle_defences": [],
+            "no_effect_attacks": [],
+            "no_effect_steps": [],
             "server_images": 302,
             "server_share": 0.5,
             "faults": sum(len(line["faults"]) for line in lines),
             "clients": self.clients,
             "malicious": len(bad),
-            "odd": sorted(self.odd),
+            "atypical": sorted(self.atypical),
             "rounds": len(lines),
             "seed": 3,
             "synthetic": False,

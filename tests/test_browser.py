@@ -20,8 +20,8 @@ Open = Callable[..., Visit]
 
 @pytest.fixture(scope="module")
 def page(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Return the page of a run with attackers, an odd hospital and poisoned images."""
-    return write_report(make_run(tmp_path_factory.mktemp("run"), odd={2: "other-scanner"}, rounds=8))
+    """Return the page of a run with attackers, an atypical hospital and poisoned images."""
+    return write_report(make_run(tmp_path_factory.mktemp("run"), atypical={2: "other-scanner"}, rounds=8))
 
 
 @pytest.fixture(scope="module")

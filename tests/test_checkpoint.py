@@ -19,7 +19,7 @@ from fedrobust.flower.hosted_strategy import HostedStrategy
 from fedrobust.results.checkpoint import load_checkpoint, save_checkpoint
 from fedrobust.results.folder import RunFolder, final_folder
 
-NAMES = ("rounds.jsonl", "verdicts.jsonl", "reports.jsonl", "evaluation.json", "model.safetensors")
+NAMES = ("rounds.jsonl", "verdicts.jsonl", "client_metrics.jsonl", "evaluation.json", "model.safetensors")
 
 
 class Unplugged(Exception):
@@ -68,7 +68,7 @@ def test_an_interrupted_run_ends_in_the_same_bits(
     settings = tiny(tmp_path / "cut", **both)
     partial = interrupted(settings, number)
     # What a cut in the middle of writing leaves: a line of a round that has no checkpoint.
-    for name in ("rounds.jsonl", "reports.jsonl"):
+    for name in ("rounds.jsonl", "client_metrics.jsonl"):
         with (partial / name).open("a") as file:
             file.write('{"round": ')
     resumed = run(settings, resume=True)
@@ -80,11 +80,11 @@ def test_an_interrupted_run_ends_in_the_same_bits(
 
 def test_a_run_from_before_there_were_reports_goes_on(tmp_path: Path) -> None:
     settings = tiny(tmp_path, rounds=4)
-    (interrupted(settings, 1) / "reports.jsonl").unlink()
+    (interrupted(settings, 1) / "client_metrics.jsonl").unlink()
     with pytest.raises(Unplugged):
         run(settings, Cut(3), resume=True)
     result = run(settings, resume=True)
-    lines = (result.folder / "reports.jsonl").read_text().splitlines()
+    lines = (result.folder / "client_metrics.jsonl").read_text().splitlines()
     assert [json.loads(line)["round"] for line in lines] == [2, 3, 4]
 
 

@@ -192,6 +192,8 @@ def test_a_run_in_which_no_loss_is_changed_keeps_its_bits(tmp_path: Path) -> Non
     runs = [run(tiny(tmp_path / str(i), malicious=1, attack=chain)) for i, chain in enumerate(chains)]
     first, second, third = ((r.folder / "model.safetensors").read_bytes() for r in runs)
     assert first == second != third
-    lines = [r.history.drop(columns=["idle"]) for r in runs]
+    lines = [r.history.drop(columns=["no_effect_attacks"]) for r in runs]
     assert lines[0].equals(lines[1]) and not lines[0].equals(lines[2])
-    assert runs[1].summary["idle_attacks"] == ["constrain"] and runs[2].summary["idle_attacks"] == []
+    assert (
+        runs[1].summary["no_effect_attacks"] == ["constrain"] and runs[2].summary["no_effect_attacks"] == []
+    )

@@ -95,7 +95,7 @@ def test_a_deployment_gives_the_local_engine_s_bits(
     here = run(tiny(tmp_path, clients=3, malicious=1, strategy="my-mean"))
     there = Path(summary["run"])
     assert there == deployed["folder"] / "out" / here.folder.name
-    names = ("rounds.jsonl", "verdicts.jsonl", "reports.jsonl", "evaluation.json")
+    names = ("rounds.jsonl", "verdicts.jsonl", "client_metrics.jsonl", "evaluation.json")
     for name in (*names, "examples.safetensors", "model.safetensors"):
         assert (here.folder / name).read_bytes() == (there / name).read_bytes(), name
     assert {f.name for f in there.iterdir()} == {f.name for f in here.folder.iterdir()}

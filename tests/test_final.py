@@ -37,7 +37,7 @@ def test_a_run_s_evaluation_agrees_with_its_last_round(tmp_path: Path) -> None:
     roles = {hospital["number"]: (hospital["role"], hospital["attack"]) for hospital in said["hospitals"]}
     assert list(roles) == list(range(5))
     chains = {number: chain for chain, hospitals in threats(settings) for number in hospitals}
-    words = {"label-flip": "malicious", "other-scanner": "odd", None: "honest"}
+    words = {"label-flip": "malicious", "other-scanner": "atypical", None: "honest"}
     assert roles == {n: (words[chains.get(n)], chains.get(n)) for n in range(5)}
     for hospital, part, accuracy in zip(
         said["hospitals"], data.hospitals, last["hospital_accuracy"], strict=True

@@ -22,7 +22,7 @@ def test_the_simulation_runtime_gives_the_same_bits(tmp_path: Path) -> None:
         run(tiny(tmp_path / engine, engine=engine, malicious=1, networks=2, workers=2))
         for engine in ("local", "flower")
     )
-    names = ("rounds.jsonl", "verdicts.jsonl", "reports.jsonl", "evaluation.json")
+    names = ("rounds.jsonl", "verdicts.jsonl", "client_metrics.jsonl", "evaluation.json")
     for name in (*names, "examples.safetensors", "model.safetensors"):
         assert (local.folder / name).read_bytes() == (flower.folder / name).read_bytes()
 

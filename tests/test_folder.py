@@ -74,16 +74,16 @@ def test_the_name_is_fit_for_a_file_system(tmp_path: Path) -> None:
 
 def test_a_file_is_cut_to_the_rounds_that_are_whole(tmp_path: Path) -> None:
     folder = RunFolder(tiny(tmp_path))
-    folder.keep_rounds("reports.jsonl", 2)
-    assert not (folder.partial / "reports.jsonl").exists()
+    folder.keep_rounds("client_metrics.jsonl", 2)
+    assert not (folder.partial / "client_metrics.jsonl").exists()
     for number in (2, 3, 4):
-        folder.append("reports.jsonl", {"round": number})
-    with (folder.partial / "reports.jsonl").open("a") as file:
+        folder.append("client_metrics.jsonl", {"round": number})
+    with (folder.partial / "client_metrics.jsonl").open("a") as file:
         file.write('{"rou')
-    folder.keep_rounds("reports.jsonl", 9)
-    assert (folder.partial / "reports.jsonl").read_text().count("\n") == 3
-    folder.keep_rounds("reports.jsonl", 3)
-    assert (folder.partial / "reports.jsonl").read_text() == '{"round": 2}\n{"round": 3}\n'
+    folder.keep_rounds("client_metrics.jsonl", 9)
+    assert (folder.partial / "client_metrics.jsonl").read_text().count("\n") == 3
+    folder.keep_rounds("client_metrics.jsonl", 3)
+    assert (folder.partial / "client_metrics.jsonl").read_text() == '{"round": 2}\n{"round": 3}\n'
     folder.release()
 
 

@@ -113,7 +113,7 @@ def test_measure_reads_a_run_folder(tmp_path: Path) -> None:
     verdicts = [{"hospitals": list(range(10)), "weights": w} for w in ([0.1] * 10, weights)]
     for name, content in (("rounds", lines), ("verdicts", verdicts)):
         (cell.folder / f"{name}.jsonl").write_text("\n".join(map(json.dumps, content)) + "\n")
-    (cell.folder / "summary.json").write_text(json.dumps({"idle_attacks": [], "faults": 1}))
+    (cell.folder / "summary.json").write_text(json.dumps({"no_effect_attacks": [], "faults": 1}))
     figures = matrix.measure(cell)
     assert figures.accuracy == pytest.approx(0.6)
     assert figures.success == pytest.approx(0.4)

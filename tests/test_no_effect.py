@@ -225,8 +225,8 @@ def test_a_run_names_them(tmp_path: Path, malicious: int) -> None:
         f"step 'clipping(c=1e9)' changed nothing in this run: it returned each round's updates as they were{ending}"
         in said
     )
-    assert result.summary["idle_defences"] == ["clipping(c=1e9)", "trimmed-mean(f=0)"]
-    assert all(line["idle_defences"] == result.summary["idle_defences"] for line in result.rounds)
+    assert result.summary["no_effect_steps"] == ["clipping(c=1e9)", "trimmed-mean(f=0)"]
+    assert all(line["no_effect_steps"] == result.summary["no_effect_steps"] for line in result.rounds)
 
 
 @pytest.mark.parametrize("spec", ["median", "fedavg", "flwr.serverapp.strategy:FedMedian"])
@@ -234,7 +234,7 @@ def test_a_run_is_silent_otherwise(tmp_path: Path, spec: str) -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("error", UserWarning)
         result = run(tiny(tmp_path, strategy=spec))
-    assert result.summary["idle_defences"] == []
+    assert result.summary["no_effect_steps"] == []
 
 
 #: Changes something in round 1 only; it stands in a module that `--strategy` reaches by name.
@@ -265,7 +265,7 @@ def test_rounds_before_an_interruption_count(tmp_path: Path, spec: str, named: l
         with pytest.raises(UserError, match="cut"):
             run(settings, Cut())
         resumed = run(settings, resume=True)
-    assert resumed.summary["idle_defences"] == whole.summary["idle_defences"] == named
+    assert resumed.summary["no_effect_steps"] == whole.summary["no_effect_steps"] == named
     lines = (resumed.folder / "rounds.jsonl").read_text().splitlines()
-    assert [json.loads(line)["idle_defences"] for line in lines] == [named] * 3
+    assert [json.loads(line)["no_effect_steps"] for line in lines] == [named] * 3
     assert (resumed.folder / "rounds.jsonl").read_bytes() == (whole.folder / "rounds.jsonl").read_bytes()

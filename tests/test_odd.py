@@ -50,9 +50,11 @@ def test_a_run_counts_the_odd_as_honest(tmp_path: Path, capsys: pytest.CaptureFi
     result = run(settings)
     (_, odd), (_, flippers) = threats(settings)
     said = json.loads((result.folder / "manifest.json").read_text())
-    assert tuple(said["malicious"]) == result.malicious == flippers and tuple(said["odd"]) == odd
+    assert tuple(said["malicious"]) == result.malicious == flippers and tuple(said["atypical"]) == odd
     summary = result.summary
-    assert summary["malicious"] == 2 and summary["odd"] == list(odd) and summary["idle_attacks"] == []
+    assert (
+        summary["malicious"] == 2 and summary["atypical"] == list(odd) and summary["no_effect_attacks"] == []
+    )
     # Whoever is flagged and no flipper is a false flag, an odd hospital too.
     flagged = set(summary["detection"]["flagged"])
     assert summary["detection"]["precision"] == pytest.approx(len(flagged & set(flippers)) / len(flagged))

@@ -24,7 +24,7 @@ from fedrobust import run
 from fedrobust.engines.pool import PoolGrid
 from fedrobust.engines.shared_folder import SharedFolder
 
-NAMES = ("rounds.jsonl", "verdicts.jsonl", "reports.jsonl", "evaluation.json", "model.safetensors")
+NAMES = ("rounds.jsonl", "verdicts.jsonl", "client_metrics.jsonl", "evaluation.json", "model.safetensors")
 
 
 @pytest.mark.parametrize(

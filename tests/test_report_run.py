@@ -22,7 +22,7 @@ from fedrobust.results.records import read_run
 
 HOSTILE = "</script><img src=x onerror=alert(1)>"
 FILES = (
-    *("evaluation.json", "reports.jsonl", "timings.jsonl", "examples.safetensors", "settings.toml"),
+    *("evaluation.json", "client_metrics.jsonl", "timings.jsonl", "examples.safetensors", "settings.toml"),
     *("verdicts.jsonl", "rounds.jsonl"),
 )
 HEADINGS = (
@@ -68,7 +68,7 @@ def change(folder: Path, name: str, **values: Any) -> None:
 
 SHAPES: dict[str, dict[str, Any]] = {
     "plain": {},
-    "odd hospitals, facts unknown": {"odd": {2: "other-scanner"}, "facts": False},
+    "atypical hospitals, facts unknown": {"atypical": {2: "other-scanner"}, "facts": False},
     "nobody malicious": {"attacks": {}},
     "no verdicts": {"verdicts": False, "strategy": "flwr.serverapp.strategy:FedMedian"},
     "one round": {"rounds": 1},
@@ -192,7 +192,7 @@ def test_the_headline_of_a_success(tmp_path: Path) -> None:
             "Six honest hospitals trained together; isolation-forest accused nobody",
         ),
         ({"attacks": {}, "flagged": [2]}, "flagged one of them at the end"),
-        ({"attacks": {}, "odd": {1: "other-scanner"}}, "one of them odd (other-scanner)"),
+        ({"attacks": {}, "atypical": {1: "other-scanner"}}, "one of them atypical (other-scanner)"),
         ({"clients": 1, "attacks": {}, "flagged": []}, "One hospital trained alone"),
         (
             {"verdicts": False, "strategy": "flwr.serverapp.strategy:FedMedian"},
@@ -212,11 +212,11 @@ def test_what_a_reader_must_know_first(tmp_path: Path) -> None:
     make_run(
         tmp_path,
         attacks={0: "label-flip", 1: "label-flip"},
-        odd={2: "other-scanner"},
+        atypical={2: "other-scanner"},
         flagged=[0, 2, 3],
         synthetic=True,
-        idle_attacks=["label-flip"],
-        idle_defences=["isolation-forest"],
+        no_effect_attacks=["label-flip"],
+        no_effect_steps=["isolation-forest"],
         rounds=5,
     )
     change(tmp_path, "manifest.json", oracle=True, settings={"strategy": "oracle", "rounds": 20})
@@ -225,7 +225,7 @@ def test_what_a_reader_must_know_first(tmp_path: Path) -> None:
         *("images are synthetic", "told who is malicious", "attack label-flip changed nothing"),
         *("isolation-forest changed nothing", "Hospital 1 (label-flip) was not flagged at the end and kept"),
         *(
-            "Honest hospitals 2 (odd: other-scanner) and 3 were flagged at the end",
+            "Honest hospitals 2 (atypical: other-scanner) and 3 were flagged at the end",
             "stopped after round 5 of 20",
         ),
         *(
@@ -253,15 +253,15 @@ def test_a_small_hospital_that_is_weighed_by_its_images_is_not_wronged(tmp_path:
     lines[-1]["flagged"] = []
     (tmp_path / "verdicts.jsonl").write_text("\n".join(map(json.dumps, lines)), encoding="utf-8")
     # What it says that it trains on counts, if it says so; else what was dealt to it.
-    reports = [json.loads(line) for line in (tmp_path / "reports.jsonl").read_text().splitlines()]
-    kept = (tmp_path / "reports.jsonl").read_text()
+    reports = [json.loads(line) for line in (tmp_path / "client_metrics.jsonl").read_text().splitlines()]
+    kept = (tmp_path / "client_metrics.jsonl").read_text()
     for line in reports:
         line["num_examples"] = [5 if n == 3 else 1000 for n in line["hospitals"]]
-    (tmp_path / "reports.jsonl").write_text("\n".join(map(json.dumps, reports)), encoding="utf-8")
+    (tmp_path / "client_metrics.jsonl").write_text("\n".join(map(json.dumps, reports)), encoding="utf-8")
     assert "less than half" not in "\n".join(notes(read_run(tmp_path)))
-    (tmp_path / "reports.jsonl").write_text(kept, encoding="utf-8")
+    (tmp_path / "client_metrics.jsonl").write_text(kept, encoding="utf-8")
     assert "less than half" in "\n".join(notes(read_run(tmp_path)))
-    (tmp_path / "reports.jsonl").unlink()
+    (tmp_path / "client_metrics.jsonl").unlink()
     evaluation = json.loads((tmp_path / "evaluation.json").read_text())
     evaluation["hospitals"][3]["counts"] = [1, 2, 1, 1]
     change(tmp_path, "evaluation.json", hospitals=evaluation["hospitals"])
@@ -277,7 +277,7 @@ def test_a_model_that_got_worse_is_said_to_have(tmp_path: Path) -> None:
 
 
 def test_the_timeline_shows_weights_in_fair_shares_flags_and_the_truth(tmp_path: Path) -> None:
-    make_run(tmp_path, attacks={4: "sign-flip"}, odd={1: "other-scanner"}, rounds=3)
+    make_run(tmp_path, attacks={4: "sign-flip"}, atypical={1: "other-scanner"}, rounds=3)
     heat, flags = embedded(run_page(tmp_path))["figures"]["trust"]["data"]
     assert heat["y"] == ["4 ▲ sign-flip", "1 ◆ other-scanner", "0 ○", "2 ○", "3 ○", "5 ○"]
     assert heat["x"] == [1, 2, 3]
@@ -298,7 +298,7 @@ def test_a_hospital_that_lost_a_round_leaves_a_gap(tmp_path: Path) -> None:
 
 
 def test_attackers_losses_differ_from_honest_ones_without_colour(tmp_path: Path) -> None:
-    make_run(tmp_path, attacks={0: "label-flip", 1: "backdoor"}, odd={2: "other-scanner"})
+    make_run(tmp_path, attacks={0: "label-flip", 1: "backdoor"}, atypical={2: "other-scanner"})
     traces = embedded(run_page(tmp_path))["figures"]["losses"]["choices"]["training loss"]["data"]
     styles = {t["name"]: (t["line"]["dash"], t["marker"]["symbol"], t["line"]["width"]) for t in traces}
     assert len(styles) == len(set(styles.values())) == 4

@@ -83,11 +83,11 @@ def made_up(settings: Settings, accuracy: float, **changes: Any) -> Cell:
     }
     summary = {
         "detection": detection,
-        "idle_attacks": [],
+        "no_effect_attacks": [],
         "faults": 0,
         "synthetic": True,
         "seconds": 2.0,
-        **{k: v for k, v in changes.items() if k in ("idle_attacks", "idle_defences", "faults")},
+        **{k: v for k, v in changes.items() if k in ("no_effect_attacks", "no_effect_steps", "faults")},
     }
     (folder / "summary.json").write_text(json.dumps(summary))
     manifest = {
@@ -225,7 +225,7 @@ def test_a_small_weight_is_no_loss_to_who_trains_on_few(tmp_path: Path) -> None:
         """Return how many honest ones lost their weight, of whom each says that it trains on so many images."""
         told = [images if n != bad else 10**6 for n in range(4)]
         write(
-            cell.folder / "reports.jsonl",
+            cell.folder / "client_metrics.jsonl",
             [
                 {"round": 1, "hospitals": [0, 1, 2, 3], "num_examples": IMAGES},
                 {"round": 2, "hospitals": [0, 1, 2, 3], "num_examples": told},
@@ -276,12 +276,12 @@ def test_what_does_not_compare_is_marked(tmp_path: Path) -> None:
     for cell in cells:
         odd: dict[str, Any] = {}
         if cell.key == ("none", "median"):
-            odd = {"idle_defences": ["median"]}
+            odd = {"no_effect_steps": ["median"]}
         if cell.key == ("flip", "median"):
             odd = [
                 {"sha256": "other"},
                 {"torch": "1"},
-                {"idle_attacks": ["label-flip"], "idle_defences": ["median"], "faults": 2},
+                {"no_effect_attacks": ["label-flip"], "no_effect_steps": ["median"], "faults": 2},
             ][cell.seed]
         runs[cell.settings.digest()] = made_up(cell.settings, 0.5, **odd)
     gone = next(cell for cell in cells if cell.key == ("flip", "fedavg"))

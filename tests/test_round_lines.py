@@ -57,8 +57,8 @@ def test_what_is_not_said_is_null_and_who_failed_is_left_out() -> None:
 def test_every_strategy_s_rounds_have_them(tmp_path: Path, strategy: str) -> None:
     settings = tiny(tmp_path, malicious=1, strategy=strategy, attack="label-flip + forge-size")
     result, honest = run(settings), run(settings.model_copy(update={"malicious": 0}))
-    truth = json.loads((honest.folder / "reports.jsonl").read_text().splitlines()[0])
-    lines = [json.loads(line) for line in (result.folder / "reports.jsonl").read_text().splitlines()]
+    truth = json.loads((honest.folder / "client_metrics.jsonl").read_text().splitlines()[0])
+    lines = [json.loads(line) for line in (result.folder / "client_metrics.jsonl").read_text().splitlines()]
     assert [line["round"] for line in lines] == [1, 2]
     (bad,) = result.malicious
     held = [len(part) for part in prepare(settings).hospitals]

@@ -41,7 +41,13 @@ def test_a_run_gives_summary_history_and_a_whole_folder(tmp_path: Path) -> None:
     assert Path(summary["run"]) == result.folder
     assert {f.name for f in result.folder.iterdir()} == {
         *("settings.toml", "manifest.json", "rounds.jsonl", "verdicts.jsonl", "timings.jsonl"),
-        *("reports.jsonl", "summary.json", "evaluation.json", "examples.safetensors", "model.safetensors"),
+        *(
+            "client_metrics.jsonl",
+            "summary.json",
+            "evaluation.json",
+            "examples.safetensors",
+            "model.safetensors",
+        ),
         "report.html",
     }
     assert json.loads((result.folder / "summary.json").read_text()) == json.loads(result.to_json())

@@ -177,7 +177,7 @@ def _sentences(summary: Any, result: Result) -> list[str]:
         lines.append(f"Weight of the malicious at the end: {share:.3f} (a fair share is {fair:.3f}).")
     else:
         lines.append(f"Nobody was malicious. Honest hospitals flagged: {_list(wronged)}.")
-    if odd := summary.get("odd"):
+    if odd := summary.get("atypical"):
         accused = sorted(set(odd) & set(detection["flagged"]))
         lines.append(f"Honest but odd hospitals: {_list(odd)}. Flagged of them: {_list(accused)}.")
     if summary["attack_success_rate"] is not None:

@@ -80,7 +80,7 @@ def _measured(probabilities: NDArray[np.float64], labels: NDArray[np.int64]) -> 
 def _who(settings: Settings, number: int) -> dict[str, Any]:
     """Return a hospital's number, its role and its attack."""
     chain = next((chain for chain, hospitals in threats(settings) if number in hospitals), None)
-    role = "honest" if chain is None else "malicious" if number in attackers(settings) else "odd"
+    role = "honest" if chain is None else "malicious" if number in attackers(settings) else "atypical"
     return {"number": number, "role": role, "attack": chain}
 
 

@@ -72,7 +72,7 @@ class Role:
 
 ROLES: Mapping[str, Role] = {
     "malicious": Role("▲", "triangle-up", _VERMILION, "dash"),
-    "odd": Role("◆", "diamond", _GREEN, "dashdot"),
+    "atypical": Role("◆", "diamond", _GREEN, "dashdot"),
     "honest": Role("○", "circle", _BLUE, "solid"),
 }
 

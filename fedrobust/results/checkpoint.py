@@ -89,7 +89,7 @@ def load_checkpoint(folder: RunFolder, strategy: Strategy) -> Checkpoint | None:
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
         rounds, verdicts = (folder.keep_lines(n, said["round"]) for n in ("rounds.jsonl", "verdicts.jsonl"))
         # Runs begun before there was such a file go on without its first lines.
-        folder.keep_rounds("reports.jsonl", said["round"])
+        folder.keep_rounds("client_metrics.jsonl", said["round"])
     except (SafetensorError, OSError, KeyError, ValueError) as error:
         raise UserError(f"{path}: the checkpoint cannot be read ({error}); run without --resume") from None
     if isinstance(strategy, HostedStrategy):

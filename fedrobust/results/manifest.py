@@ -57,7 +57,7 @@ def manifest(
             "hospitals": counts,
         },
         "malicious": list(malicious),
-        "odd": list(odd_hospitals(settings)),
+        "atypical": list(odd_hospitals(settings)),
         "threats": [{"attack": chain, "hospitals": list(numbers)} for chain, numbers in threats(settings)],
         "defence_trusts": None if defence is None else sorted(defence.trusts),
         "oracle": defence is not None and defence.oracle,

@@ -24,7 +24,7 @@ class Hospital:
     ----------
     number : int
     role : str
-        ``honest``, ``odd`` or ``malicious``.
+        ``honest``, ``atypical`` or ``malicious``.
     attack : str
         What it does, where it is not plainly honest.
     counts : tuple of int
@@ -70,8 +70,8 @@ class Record:
 
     @cached_property
     def hospitals(self) -> list[Hospital]:
-        """Return all hospitals, malicious ones first, then odd ones."""
-        order = ("malicious", "odd", "honest")
+        """Return all hospitals, malicious ones first, then atypical ones."""
+        order = ("malicious", "atypical", "honest")
         return sorted(
             map(self._hospital, range(self.clients)), key=lambda one: (order.index(one.role), one.number)
         )
@@ -87,9 +87,9 @@ class Record:
         return frozenset(self.manifest.get("malicious", ()))
 
     @property
-    def odd(self) -> frozenset[int]:
+    def atypical(self) -> frozenset[int]:
         """Return the numbers of the honest hospitals that are unlike the others."""
-        return frozenset(self.manifest.get("odd", ()))
+        return frozenset(self.manifest.get("atypical", ()))
 
     @cached_property
     def attacks(self) -> dict[int, str]:
@@ -128,7 +128,9 @@ class Record:
         return frozenset(self.judged[-1].get("flagged", ())) if self.judged else frozenset()
 
     def _hospital(self, number: int) -> Hospital:
-        role = "malicious" if number in self.malicious else "odd" if number in self.odd else "honest"
+        role = (
+            "malicious" if number in self.malicious else "atypical" if number in self.atypical else "honest"
+        )
         told: Json = next((h for h in self.evaluation.get("hospitals", ()) if h.get("number") == number), {})
         # One with data of its own, which the server does not know, has None there; an older run has nothing.
         held = self.manifest.get("data", {}).get("hospitals", {}).get(str(number))
@@ -171,7 +173,7 @@ def read_run(folder: Path) -> Record:
         evaluation=_object(folder / "evaluation.json"),
         rounds=_lines(folder / "rounds.jsonl"),
         verdicts=_lines(folder / "verdicts.jsonl"),
-        reports=_lines(folder / "reports.jsonl"),
+        reports=_lines(folder / "client_metrics.jsonl"),
         timings=_lines(folder / "timings.jsonl"),
     )
 

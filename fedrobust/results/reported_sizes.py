@@ -14,7 +14,7 @@ def told_images(reports: Iterable[Mapping[str, Any]]) -> dict[int, float]:
     Parameters
     ----------
     reports : iterable of mapping
-        Lines of ``reports.jsonl``.
+        Lines of ``client_metrics.jsonl``.
     """
     found: dict[int, float] = {}
     for line in reports:

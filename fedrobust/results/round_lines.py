@@ -22,7 +22,7 @@ _CLAIMS = {"loss": "loss", "received_loss": "received-loss"}
 
 
 def reports_line(number: int, replies: Sequence[Message]) -> dict[str, Any]:
-    """Return a round's line of ``reports.jsonl``: claims, which nobody has verified.
+    """Return a round's line of ``client_metrics.jsonl``: claims, which nobody has verified.
 
     Parameters
     ----------

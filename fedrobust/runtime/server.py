@@ -179,7 +179,7 @@ class Server:
         if checkpoint is not None:
             arrays, self._lines, self._verdicts = checkpoint.arrays, checkpoint.rounds, checkpoint.verdicts
             if self._watch and self._lines:
-                self._watch.go_on(self._lines[-1].get("idle_defences", ()))
+                self._watch.go_on(self._lines[-1].get("no_effect_steps", ()))
         # The schedule is a function of the validation losses: replaying them restores it.
         ended = False
         for line in self._lines:
@@ -197,7 +197,7 @@ class Server:
                 self._lines.append(line)
                 folder.append("rounds.jsonl", line)
                 folder.append("verdicts.jsonl", self._verdicts[-1])
-                folder.append("reports.jsonl", self._reports)
+                folder.append("client_metrics.jsonl", self._reports)
                 save_checkpoint(folder, number, arrays, self._strategy)
             self._note_lap(folder, number, {"defence_mib": self._defence_mib})
             self._observer.round_done(line)
@@ -281,18 +281,22 @@ class Server:
             "train_loss": self._loss,
             **self._examination.of(state),
             "flagged": self._verdicts[-1]["flagged"],
-            "idle": self._idle,
-            "idle_defences": self._watch.idle if self._watch else [],
+            "no_effect_attacks": self._idle,
+            "no_effect_steps": self._watch.idle if self._watch else [],
             "faults": [{"hospital": fault.hospital, "reason": fault.reason} for fault in client_grid.faults],
         }
         return dict(plain(line))
 
     def _summary(self, seconds: float, folder: str) -> dict[str, Any]:
         last = self._lines[-1]
-        idle = sorted(set(last.get("idle", ())).intersection(*(line.get("idle", ()) for line in self._lines)))
+        idle = sorted(
+            set(last.get("no_effect_attacks", ())).intersection(
+                *(line.get("no_effect_attacks", ()) for line in self._lines)
+            )
+        )
         for name in idle:
             warnings.warn(f"attack '{name}' changed nothing in this run", UserWarning, stacklevel=2)
-        idle_defences = list(last.get("idle_defences", ()))
+        no_effect_steps = list(last.get("no_effect_steps", ()))
         for sentence in self._watch.sentences(self.settings.malicious) if self._watch else ():
             warnings.warn(sentence, UserWarning, stacklevel=2)
         clean, noisy = ({k: v for k, v in last[part].items() if k != "loss"} for part in ("clean", "noisy"))
@@ -302,14 +306,14 @@ class Server:
             "drop": combined_drop(clean, noisy),
             "detection": detection_summary(self._verdicts, self._malicious),
             "attack_success_rate": last["attack_success_rate"],
-            "idle_attacks": idle,
-            "idle_defences": idle_defences,
+            "no_effect_attacks": idle,
+            "no_effect_steps": no_effect_steps,
             "server_images": 0 if self._share is None else len(self._share.labels),
             "server_share": 0.0 if self._share is None else self._share.share,
             "faults": sum(len(line["faults"]) for line in self._lines),
             "clients": self.settings.clients,
             "malicious": len(self._malicious),
-            "odd": list(odd_hospitals(self.settings)),
+            "atypical": list(odd_hospitals(self.settings)),
             "rounds": len(self._lines),
             "seed": self.settings.seed,
             "synthetic": self.data.records.synthetic,

@@ -41,10 +41,10 @@ def marks_of(
         other = {k: v for k, v in _versions(run).items() if v != common["versions"].get(k)}
         if other:
             marks["made with " + ", ".join(f"{name} {version}" for name, version in other.items())] = None
-        idle = list(run.summary["idle_attacks"])
+        idle = list(run.summary["no_effect_attacks"])
         if run.malicious:
             # Where nobody attacks a defence may well have nothing to do.
-            idle += run.summary.get("idle_defences", ())
+            idle += run.summary.get("no_effect_steps", ())
         marks |= {f"{name} changed nothing (seed {cell.seed})": None for name in idle}
         if run.summary["faults"]:
             marks[f"{run.summary['faults']} lost rounds (seed {cell.seed})"] = None

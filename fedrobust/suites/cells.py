@@ -90,8 +90,8 @@ class Cell:
 
     @cached_property
     def reports(self) -> list[dict[str, Any]]:
-        """Return the lines of ``reports.jsonl``; none of a run that has no such file."""
-        path = self.folder / "reports.jsonl"
+        """Return the lines of ``client_metrics.jsonl``; none of a run that has no such file."""
+        path = self.folder / "client_metrics.jsonl"
         return _lines(path) if path.is_file() else []
 
     @cached_property

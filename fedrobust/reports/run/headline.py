@@ -61,7 +61,11 @@ def _threat(record: Record) -> str:
     if total == 1 and not bad:
         return "one hospital trained alone"
     if not bad:
-        odd = f", {counted(len(record.odd))} of them odd ({_deeds(record, record.odd)})" if record.odd else ""
+        odd = (
+            f", {counted(len(record.atypical))} of them atypical ({_deeds(record, record.atypical)})"
+            if record.atypical
+            else ""
+        )
         return f"{counted(total)} honest hospitals trained together{odd}"
     groups: dict[str, list[int]] = {}
     for one in bad:
@@ -91,7 +95,7 @@ def _links(chain: str) -> list[str]:
 
 
 def _deeds(record: Record, numbers: Iterable[int]) -> str:
-    return listed(sorted({record.attacks.get(one, "odd") for one in numbers}))
+    return listed(sorted({record.attacks.get(one, "atypical") for one in numbers}))
 
 
 def _verdict(record: Record) -> str:
@@ -161,8 +165,10 @@ def notes(record: Record) -> list[str]:
         )
     if manifest.get("oracle"):
         made.append("The defence was told who is malicious (an oracle): a bound for others, not a defence.")
-    made += [f"The attack {name} changed nothing in this run." for name in summary.get("idle_attacks") or ()]
-    made += [f"{name} changed nothing in this run." for name in summary.get("idle_defences") or ()]
+    made += [
+        f"The attack {name} changed nothing in this run." for name in summary.get("no_effect_attacks") or ()
+    ]
+    made += [f"{name} changed nothing in this run." for name in summary.get("no_effect_steps") or ()]
     made += _missed(record)
     made += _wronged(record)
     made += _decline(record)
@@ -228,7 +234,9 @@ def _sizes(record: Record) -> dict[int, float]:
 
 
 def _named(record: Record, numbers: Sequence[int], what: str) -> str:
-    names = [f"{n} (odd: {record.attacks.get(n, '')})" if n in record.odd else str(n) for n in numbers]
+    names = [
+        f"{n} (atypical: {record.attacks.get(n, '')})" if n in record.atypical else str(n) for n in numbers
+    ]
     verb = "was" if len(numbers) == 1 else "were"
     return f"Honest {_plural(len(numbers), 'hospital')} {listed(names)} {verb} {what}."
 
