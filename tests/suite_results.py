@@ -39,8 +39,8 @@ _METRICS = (
     ("drop_macro_precision", "drop of precision", "lower", "percent", "Relative drop of macro precision."),
     ("attack_success_rate", "attack success", "lower", "share", "Triggered images taken for the target."),
     (
-        "twin_loss",
-        "loss to the clean twin",
+        "lost_to_attack",
+        "loss to the clean baseline",
         "lower",
         "percent",
         "Accuracy points lost to the same run unattacked.",
@@ -61,7 +61,7 @@ _METRICS = (
         "Malicious hospitals scored above honest ones.",
     ),
     ("false_flags", "false flags", "lower", "share", "Honest hospital-rounds flagged."),
-    ("benign_false_flags", "false flags, benign", "lower", "share", "The same in the unattacked twin."),
+    ("benign_false_flags", "false flags, benign", "lower", "share", "The same in the unattacked baseline."),
     ("honest_lost", "honest hospitals lost", "lower", "count", "Honest hospitals below half a fair share."),
     (
         "honest_lost_accuracy",
@@ -88,15 +88,15 @@ def results(
     seeds: Sequence[int] = (0, 1, 2),
     *,
     splits: Sequence[str] = (),
-    doses: Sequence[str] = (),
+    budgets: Sequence[str] = (),
     reference: str | None = "fedavg",
     failed: Collection[tuple[str, str, int]] = (),
     unrun: Collection[tuple[str, str, int]] = (),
 ) -> dict[str, Any]:
-    """Return a suite's results; `splits` and `doses` are further axes, `failed` and `unrun` cells are missing."""
+    """Return a suite's results; `splits` and `budgets` are further axes, `failed` and `unrun` cells are missing."""
     axes = [{"name": "threat", "labels": list(threats)}]
     axes += [{"name": "partition", "labels": list(splits)}] if splits else []
-    axes += [{"name": "malicious", "labels": list(doses)}] if doses else []
+    axes += [{"name": "malicious", "labels": list(budgets)}] if budgets else []
     axes += [{"name": "defence", "labels": list(defences)}]
     gone = {cell: "WorkerDied: the worker process of the cell ended with signal 9" for cell in failed}
     gone |= dict.fromkeys(unrun)  # type: ignore[arg-type]
@@ -111,7 +111,7 @@ def results(
         "settings": {"clients": 10, "malicious": 2, "rounds": 10, "data": "phantom", "noise_std": 0.01},
         "seeds": list(seeds),
         "axes": axes,
-        "contenders": "defence",
+        "method_axis": "defence",
         "reference": reference,
         "metrics": [
             dict(zip(("key", "name", "better", "unit", "about"), metric, strict=True)) for metric in _METRICS
@@ -119,7 +119,7 @@ def results(
         "rows": rows,
         "comparisons": _comparisons(rows, reference),
         "ranking": _ranking(rows, defences),
-        "dose": _dose(threats, defences, doses) if doses else None,
+        "attack_budget": _budget(threats, defences, budgets) if budgets else None,
         "missing": [
             {"labels": row["labels"], "seed": cell["seed"], "error": cell["error"]}
             for row in rows
@@ -158,8 +158,8 @@ def _row(
     for key, _, better, unit, _ in _METRICS:
         values = [_value(key, better, unit, named, place, seed) for seed in done]
         metrics[key] = _spread(values)
-    marks = [_ORACLE] if named["defence"] == "oracle" else []
-    return {"labels": named, "seeds": done, "metrics": metrics, "marks": marks, "cells": cells}
+    caveats = [_ORACLE] if named["defence"] == "oracle" else []
+    return {"labels": named, "seeds": done, "metrics": metrics, "caveats": caveats, "cells": cells}
 
 
 def _cell(named: dict[str, str], place: list[int], seed: int, gone: dict[Any, Any]) -> dict[str, Any]:
@@ -175,7 +175,7 @@ def _value(
     if key == "attack_success_rate" and "backdoor" not in named["threat"]:
         return None
     unattacked = named["threat"] == "none" or named.get("malicious") == "0"
-    if unattacked and (key in ("twin_loss", "attacker_weight") or key.startswith("detection")):
+    if unattacked and (key in ("lost_to_attack", "attacker_weight") or key.startswith("detection")):
         return None
     if named["defence"] == "fedavg" and (key.startswith("detection") or "false_flags" in key):
         return None
@@ -237,9 +237,9 @@ def _ranking(rows: list[dict[str, Any]], defences: Sequence[str]) -> list[dict[s
         known = [pair for pair in known if pair[0] is not None]
         worst, under = min(known) if known else (None, None)
         mean = float(np.mean([value for value, _ in known])) if known else None
-        marks = own[0]["marks"]
+        caveats = own[0]["caveats"]
         entries.append(
-            {"label": defence, "mean": mean, "worst": worst, "worst_under": under, "marks": list(marks)}
+            {"label": defence, "mean": mean, "worst": worst, "worst_under": under, "caveats": list(caveats)}
         )
     for name, rank in (("mean", "rank_by_mean"), ("worst", "rank_by_worst")):
         order = sorted((entry for entry in entries if entry[name] is not None), key=lambda e: -e[name])
@@ -254,12 +254,12 @@ def _condition(row: dict[str, Any]) -> str:
     return " · ".join(label for axis, label in row["labels"].items() if axis != "defence")
 
 
-def _dose(threats: Sequence[str], defences: Sequence[str], doses: Sequence[str]) -> dict[str, Any]:
+def _budget(threats: Sequence[str], defences: Sequence[str], budgets: Sequence[str]) -> dict[str, Any]:
     smallest = [
         {
             "labels": {"threat": threat, "defence": defence},
-            "dose": int(doses[min(place, len(doses) - 1)])
-            if place < len(doses) and threat != "none"
+            "budget": int(budgets[min(place, len(budgets) - 1)])
+            if place < len(budgets) and threat != "none"
             else None,
         }
         for threat in threats

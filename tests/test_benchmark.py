@@ -184,7 +184,7 @@ def test_a_dry_run_leaves_nothing(tmp_path: Path) -> None:
         tmp_path, "mine.toml", "--dry-run", "--only", "threat=flip", "--set", "rounds=2", "--seeds", "0,4"
     )
     assert done.returncode == 0, done.stderr
-    assert "4 cells and 4 clean twins; 0 of 8 runs finished" in done.stdout and "about" in done.stdout
+    assert "4 cells and 4 clean baselines; 0 of 8 runs finished" in done.stdout and "about" in done.stdout
     assert os.listdir(tmp_path) == ["mine.toml"]
 
 

@@ -79,9 +79,9 @@ def test_all_is_drawn_at_either_width_and_in_either_theme(
             "threats": [f"threat-{number}(scale={number})" for number in range(20)],
             "defences": ["fedavg", *(f"nnm | defence-{number}" for number in range(11))],
         },
-        {"threats": ("label-flip", "ipm"), "doses": ("0", "1", "2"), "splits": ("iid", "site")},
+        {"threats": ("label-flip", "ipm"), "budgets": ("0", "1", "2"), "splits": ("iid", "site")},
     ],
-    ids=["small", "large", "dose"],
+    ids=["small", "large", "budget"],
 )
 def test_small_and_large_suites_fit(
     made: Make, visit: Callable[..., Visit], options: dict[str, Any], request: pytest.FixtureRequest
@@ -92,10 +92,10 @@ def test_small_and_large_suites_fit(
         seen.page.wait_for_timeout(300)
         seen.shot(f"suite-{request.node.callspec.id}-{width}")
         seen.hold_whole()
-        if "dose" in seen.plots():
+        if "budget" in seen.plots():
             # The names of the lines stand above the lines, after a phone is turned as well.
             legend, frame = (
-                seen.page.locator(f"#dose {part}").bounding_box() for part in (".legend", ".nsewdrag")
+                seen.page.locator(f"#budget {part}").bounding_box() for part in (".legend", ".nsewdrag")
             )
             assert legend["y"] + legend["height"] <= frame["y"] + 2
 

@@ -40,7 +40,7 @@ def test_the_columns_stand_in_order(suite: Suite) -> None:
         *("accuracy_p", "accuracy_p_holm"),
     ]
     assert columns[at - 3 : at] == [f"sensitivity:pneumonia{end}" for end in ("", "_low", "_high")]
-    assert columns[-1] == "marks"
+    assert columns[-1] == "caveats"
     assert len(set(columns)) == len(columns)
     assert {len(row) for row in rows} == {len(columns)}
     assert len(rows) == len(suite["rows"])
@@ -66,9 +66,9 @@ def test_each_figure_is_that_of_its_row(suite: Suite) -> None:
             assert row["accuracy_vs_reference"] is None
 
 
-def test_marks_are_joined(suite: Suite) -> None:
-    suite["rows"][0]["marks"] = ["oracle: is told", "2 of 3 seeds"]
-    assert [row["marks"] for row in labelled(suite)][:2] == ["oracle: is told; 2 of 3 seeds", ""]
+def test_caveats_are_joined(suite: Suite) -> None:
+    suite["rows"][0]["caveats"] = ["oracle: is told", "2 of 3 seeds"]
+    assert [row["caveats"] for row in labelled(suite)][:2] == ["oracle: is told; 2 of 3 seeds", ""]
 
 
 def test_a_suite_without_a_reference_has_no_columns_of_differences() -> None:
@@ -104,7 +104,7 @@ def test_parquet_keeps_types_and_nulls(suite: Suite, tmp_path: Path) -> None:
     assert read.column_names == columns
     assert [list(row.values()) for row in read.to_pylist()] == rows
     kinds = {field.name: str(field.type) for field in read.schema}
-    assert {kinds.pop(name) for name in ("threat", "partition", "defence", "marks")} == {"string"}
+    assert {kinds.pop(name) for name in ("threat", "partition", "defence", "caveats")} == {"string"}
     assert kinds.pop("seeds") == "int64"
     assert set(kinds.values()) == {"double"}
     assert read.column("accuracy").null_count == 2  # label-flip under krum, both splits
@@ -118,7 +118,7 @@ def body(path: Path) -> list[list[str]]:
 
 def test_latex_is_a_whole_tabular(suite: Suite, tmp_path: Path) -> None:
     path = tmp_path / "table.tex"
-    write_latex(suite, path, ["accuracy", "ece", "twin_loss"])
+    write_latex(suite, path, ["accuracy", "ece", "lost_to_attack"])
     text = path.read_text(encoding="utf-8")
     assert "booktabs" in text.splitlines()[2]
     assert text.count(r"\begin{tabular}{lllrrr}") == text.count(r"\end{tabular}") == 1
@@ -129,7 +129,7 @@ def test_latex_is_a_whole_tabular(suite: Suite, tmp_path: Path) -> None:
     header, *lines = body(path)
     assert [cell.strip() for cell in header] == [
         *("threat", "partition", "defence", r"accuracy $\uparrow$", r"calibration error $\downarrow$"),
-        r"loss to the clean twin (\%) $\downarrow$",
+        r"loss to the clean baseline (\%) $\downarrow$",
     ]
     assert {len(line) for line in lines} == {6}
     assert len(lines) == len(suite["rows"])
@@ -185,7 +185,7 @@ def test_latex_shows_accuracy_and_drop_unless_told(tmp_path: Path) -> None:
 
 def test_a_suite_that_compares_nothing_is_exported_too(tmp_path: Path) -> None:
     suite = results(reference=None)
-    suite["contenders"], suite["ranking"] = "", []
+    suite["method_axis"], suite["ranking"] = "", []
     write_latex(suite, tmp_path / "table.tex")
     assert [cell.strip() for cell in body(tmp_path / "table.tex")[1]][:2] == ["none", "fedavg"]
     assert len(body(tmp_path / "table.tex")) == 1 + len(suite["rows"])
@@ -201,7 +201,7 @@ def test_results_without_any_finished_cell_are_written(tmp_path: Path) -> None:
         write(suite, tmp_path / "table")
         assert (tmp_path / "table").stat().st_size
     assert table(suite) == (
-        ["threat", "defence", "seeds", "marks"],
+        ["threat", "defence", "seeds", "caveats"],
         [["none", "fedavg", 0, ""], ["none", "krum", 0, ""]],
     )
 

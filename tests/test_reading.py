@@ -29,11 +29,11 @@ def test_differences_have_a_sign() -> None:
     assert digits(3.0, "percent", signed=True) == "+3.0"
 
 
-def test_conditions_are_all_axes_but_the_contenders() -> None:
+def test_conditions_are_all_axes_but_the_methods() -> None:
     reading = Reading(results(("none", "ipm"), ("fedavg", "krum"), splits=("iid", "sites")))
     assert reading.axes == ["threat", "partition"]
     assert reading.conditions == [("none", "iid"), ("none", "sites"), ("ipm", "iid"), ("ipm", "sites")]
-    assert reading.contenders == ["fedavg", "krum"]
+    assert reading.methods == ["fedavg", "krum"]
     row = reading.row(("ipm", "iid"), "krum")
     assert row is not None
     assert row["labels"] == {"threat": "ipm", "partition": "iid", "defence": "krum"}
@@ -41,11 +41,11 @@ def test_conditions_are_all_axes_but_the_contenders() -> None:
     assert reading.spread(("ipm", "iid"), "median", "accuracy") == {"mean": None, "low": None, "high": None}
 
 
-def test_without_contenders_there_is_one_without_a_name() -> None:
+def test_without_methods_there_is_one_without_a_name() -> None:
     suite = results(("none", "ipm"), ("fedavg", "krum"))
-    suite["contenders"] = ""
+    suite["method_axis"] = ""
     reading = Reading(suite)
-    assert reading.contenders == [""]
+    assert reading.methods == [""]
     assert len(reading.conditions) == 4
 
 
@@ -61,18 +61,18 @@ def test_the_best_is_the_best_of_the_unmarked() -> None:
     assert reading.best(("none",), "unheard-of") is None
 
 
-def test_marks_that_all_rows_of_a_contender_share_belong_to_it() -> None:
+def test_caveats_that_all_rows_of_a_method_share_belong_to_it() -> None:
     suite = results(("none", "ipm"), ("fedavg", "oracle"))
-    suite["rows"][0]["marks"] = ["2 of 3 seeds"]
+    suite["rows"][0]["caveats"] = ["2 of 3 seeds"]
     reading = Reading(suite)
     assert reading.signs == {"2 of 3 seeds": "†", "oracle: is told who is malicious": "‡"}
-    assert reading.common_marks("oracle") == ["oracle: is told who is malicious"]
-    assert reading.common_marks("fedavg") == []
+    assert reading.common_caveats("oracle") == ["oracle: is told who is malicious"]
+    assert reading.common_caveats("fedavg") == []
 
 
-def test_every_mark_has_a_sign_of_its_own() -> None:
+def test_every_caveat_has_a_sign_of_its_own() -> None:
     suite = results()
-    suite["rows"][0]["marks"] = [f"mark {number}" for number in range(7)]
+    suite["rows"][0]["caveats"] = [f"caveat {number}" for number in range(7)]
     signs = list(Reading(suite).signs.values())
     assert len(set(signs)) == len(signs) == 8
     assert signs[3:6] == ["¶", "[5]", "[6]"]

@@ -14,10 +14,10 @@ import pytest
 import suite_results
 
 from fedrobust.reports.suite.page import suite_page
-from fedrobust.reports.suite.plots import cost_figure, dose_figure
+from fedrobust.reports.suite.plots import budget_plot, cost_figure
 from fedrobust.reports.suite.reading import sense, side, test_limit
 from fedrobust.reports.suite.rows import differences, rows
-from fedrobust.reports.suite.tables import cost_table, dose_table, ranking_table
+from fedrobust.reports.suite.tables import budget_table, cost_table, ranking_table
 from fedrobust.reports.suite.view import SuiteView, interval_text, join, run_link, shade, text
 from fedrobust.reports.suite.wording import facts, headline
 
@@ -65,19 +65,19 @@ def made(tmp_path: Path) -> Callable[..., Page]:
 
 
 def small(figures: dict[tuple[str, str], list[float | None]], **more: Any) -> SuiteView:
-    """Return a suite of one metric from values by condition and contender; 95 % ends are their extremes."""
+    """Return a suite of one metric from values by condition and method; 95 % ends are their extremes."""
     conditions = list(dict.fromkeys(condition for condition, _ in figures))
-    contenders = list(dict.fromkeys(contender for _, contender in figures))
-    marks = more.pop("marks", {})
+    methods = list(dict.fromkeys(method for _, method in figures))
+    caveats = more.pop("caveats", {})
     table = []
-    for (condition, contender), values in figures.items():
+    for (condition, method), values in figures.items():
         spread = suite_results._spread(values)
         table.append(
             {
-                "labels": {"threat": condition, "defence": contender},
+                "labels": {"threat": condition, "defence": method},
                 "seeds": list(range(len(values))),
                 "metrics": {"accuracy": spread},
-                "marks": marks.get(contender, []),
+                "caveats": caveats.get(method, []),
                 "cells": [
                     {"seed": seed, "run": f"../cells/{seed}", "error": None} for seed in range(len(values))
                 ],
@@ -91,16 +91,16 @@ def small(figures: dict[tuple[str, str], list[float | None]], **more: Any) -> Su
         "versions": {},
         "settings": {},
         "seeds": list(range(max(map(len, figures.values())))),
-        "axes": [{"name": "threat", "labels": conditions}, {"name": "defence", "labels": contenders}],
-        "contenders": "defence",
+        "axes": [{"name": "threat", "labels": conditions}, {"name": "defence", "labels": methods}],
+        "method_axis": "defence",
         "reference": "fedavg",
         "metrics": [
             {"key": "accuracy", "name": "accuracy", "better": "higher", "unit": "share", "about": "Right."}
         ],
         "rows": table,
         "comparisons": [],
-        "ranking": suite_results._ranking(table, contenders),
-        "dose": None,
+        "ranking": suite_results._ranking(table, methods),
+        "attack_budget": None,
         "missing": [],
         "notes": [],
         **more,
@@ -130,29 +130,29 @@ def test_a_lead_within_the_intervals_is_said_to_be_one() -> None:
 
 
 @pytest.mark.parametrize(
-    "mark", ["oracle: is told who is malicious", "other data than most: the hash differs"]
+    "caveat", ["oracle: is told who is malicious", "other data than most: the hash differs"]
 )
-def test_a_bound_is_no_winner(mark: str) -> None:
-    view = small({("flip", "fedavg"): [0.5], ("flip", "oracle"): [0.9]}, marks={"oracle": [mark]})
+def test_a_bound_is_no_winner(caveat: str) -> None:
+    view = small({("flip", "fedavg"): [0.5], ("flip", "oracle"): [0.9]}, caveats={"oracle": [caveat]})
     assert headline(view).startswith(
         "Seen with one seed only, so it may be chance: fedavg leaves the most accuracy"
     )
     assert dict(facts(view))["Bounds"] == [
         "oracle reaches 0.900 in the worst case, 0.900 on average: marked, so never a winner."
     ]
-    best = {row["contender"]: row["figures"]["accuracy"][4] for row in rows(view)}
+    best = {row["method"]: row["figures"]["accuracy"][4] for row in rows(view)}
     assert best == {"fedavg": 1, "oracle": 0}
     ranks = {line[0]: line[3] for line in ranking_table(view).rows}
     assert ranks == {"fedavg": 1, "oracle": None}
 
 
 def test_a_remark_makes_no_bound() -> None:
-    view = small({("flip", "fedavg"): [0.5], ("flip", "krum"): [0.9]}, marks={"krum": ["1 of 2 seeds"]})
-    view.results["ranking"][0]["marks"] = view.results["ranking"][1]["marks"] = []
+    view = small({("flip", "fedavg"): [0.5], ("flip", "krum"): [0.9]}, caveats={"krum": ["1 of 2 seeds"]})
+    view.results["ranking"][0]["caveats"] = view.results["ranking"][1]["caveats"] = []
     assert "krum leaves the most" in headline(view)
 
 
-def test_without_a_contender_that_can_be_ranked_the_headline_says_why() -> None:
+def test_without_a_method_that_can_be_ranked_the_headline_says_why() -> None:
     view = small({("flip", "fedavg"): [], ("flip", "krum"): []})
     assert headline(view) == "No defence can be ranked: no cell is finished."
 
@@ -211,7 +211,7 @@ def test_names_from_files_stay_text(made: Callable[..., Page]) -> None:
     content["title"] = content["about"] = content["command"] = HOSTILE
     content["notes"] = [HOSTILE]
     content["metrics"][0]["name"] = content["metrics"][0]["about"] = HOSTILE
-    content["rows"][0]["marks"] = [HOSTILE]
+    content["rows"][0]["caveats"] = [HOSTILE]
     content["rows"][0]["cells"][0] |= {"run": None, "error": HOSTILE}
     content["missing"] = [{"labels": content["rows"][0]["labels"], "seed": 0, "error": HOSTILE}]
     page = made(content)
@@ -262,7 +262,7 @@ def test_without_a_reference_nothing_is_compared(made: Callable[..., Page]) -> N
 
 def test_a_suite_that_compares_nothing_has_a_page(made: Callable[..., Page]) -> None:
     content = suite_results.results(reference=None)
-    content |= {"contenders": None, "ranking": []}
+    content |= {"method_axis": None, "ranking": []}
     page = made(content)
     assert "nothing is compared in this suite" in page.source
     assert len([a for a in page.all("button") if "data-row" in a]) == len(content["rows"])
@@ -326,7 +326,7 @@ def test_of_many_differences_those_where_the_reference_does_worst_are_shown_firs
 def test_ranks_skip_the_bounds_where_the_suite_ranked_them_too() -> None:
     view = small(
         {("flip", "fedavg"): [0.5], ("flip", "oracle"): [0.9], ("flip", "krum"): [0.7]},
-        marks={"oracle": ["oracle: is told who is malicious"]},
+        caveats={"oracle": ["oracle: is told who is malicious"]},
     )
     assert [line[:1] + line[3:4] for line in ranking_table(view).rows] == [
         ["krum", 1],
@@ -371,39 +371,39 @@ def test_the_front_joins_those_whom_nobody_beats() -> None:
     assert figure["data"][0]["y"] == [0.3, 0.6, 0.8]
 
 
-def test_a_dose_has_a_line_for_each_contender_and_the_smallest_harmful_one_in_a_table(
+def test_a_budget_has_a_line_for_each_method_and_the_smallest_harmful_one_in_a_table(
     made: Callable[..., Page],
 ) -> None:
     content = suite_results.results(
-        threats=("label-flip", "ipm"), doses=("0", "1", "2"), splits=("iid", "site")
+        threats=("label-flip", "ipm"), budgets=("0", "1", "2"), splits=("iid", "site")
     )
     page = made(content)
-    assert "smallest malicious that costs 5 points or more" in page.section("doses")
+    assert "smallest malicious that costs 5 points or more" in page.section("budgets")
     view = SuiteView(content)
-    choices = dose_figure(view)["choices"]
+    choices = budget_plot(view)["choices"]
     assert set(choices) == {"label-flip · iid", "label-flip · site", "ipm · iid", "ipm · site"}
     for figure in choices.values():
         assert [trace["name"] for trace in figure["data"]] == list(suite_results.DEFENCES)
         assert all(trace["x"] == ["0", "1", "2"] and len(trace["y"]) == 3 for trace in figure["data"])
     mean = content["rows"][view.results["rows"].index(content["rows"][0])]["metrics"]["accuracy"]["mean"]
     assert choices["label-flip · iid"]["data"][0]["y"][0] == mean
-    assert len(dose_table(view).rows) == len(suite_results.DEFENCES)
+    assert len(budget_table(view).rows) == len(suite_results.DEFENCES)
 
 
 def test_where_no_damage_can_be_drawn_the_page_goes_without(made: Callable[..., Page]) -> None:
-    nothing = suite_results.results(threats=("label-flip",), doses=("0", "1"))
-    nothing["dose"]["metric"] = "unmeasured"
-    assert 'id="doses"' not in made(nothing).source
-    contenders = suite_results.results(threats=("label-flip",), doses=("0", "1"))
-    contenders["dose"]["axis"] = SuiteView(contenders).contender_axis
-    assert 'id="doses"' not in made(contenders).source
+    nothing = suite_results.results(threats=("label-flip",), budgets=("0", "1"))
+    nothing["attack_budget"]["metric"] = "unmeasured"
+    assert 'id="budgets"' not in made(nothing).source
+    methods = suite_results.results(threats=("label-flip",), budgets=("0", "1"))
+    methods["attack_budget"]["axis"] = SuiteView(methods).method_axis
+    assert 'id="budgets"' not in made(methods).source
 
 
-def test_a_dose_that_nobody_reached_is_not_a_number() -> None:
-    content = suite_results.results(threats=("label-flip",), doses=("0", "1"))
-    for entry in content["dose"]["smallest"]:
-        entry["dose"] = None
-    assert {line[1] for line in dose_table(SuiteView(content)).rows} == {"none tried"}
+def test_a_budget_that_nobody_reached_is_not_a_number() -> None:
+    content = suite_results.results(threats=("label-flip",), budgets=("0", "1"))
+    for entry in content["attack_budget"]["smallest"]:
+        entry["budget"] = None
+    assert {line[1] for line in budget_table(SuiteView(content)).rows} == {"none tried"}
 
 
 def test_figures_are_written_as_their_unit_is_read() -> None:

@@ -1,4 +1,4 @@
-"""A suite's results follow from its runs: means over seeds, pairs, ranks and marks, against plain definitions."""
+"""A suite's results follow from its runs: means over seeds, pairs, ranks and caveats, against plain definitions."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ import pytest
 from fedrobust.results.folder import final_folder
 from fedrobust.settings import Settings
 from fedrobust.suites.cells import Cell
-from fedrobust.suites.compare import dose_of
+from fedrobust.suites.compare import attack_budget_of
 from fedrobust.suites.metrics import figures
 from fedrobust.suites.plan import Planned, distinct, plan
 from fedrobust.suites.results import cost_table, results
@@ -139,16 +139,16 @@ def row(content: dict[str, Any], *labels: str) -> dict[str, Any]:
     return dict(one)
 
 
-def test_means_and_the_twin(tmp_path: Path) -> None:
+def test_means_and_the_baseline(tmp_path: Path) -> None:
     content = found(tmp_path)
     assert [axis["name"] for axis in content["axes"]] == ["threat", "defence"]
-    assert content["contenders"] == "defence" and content["reference"] == "fedavg"
+    assert content["method_axis"] == "defence" and content["reference"] == "fedavg"
     for labels, values in ACCURACY.items():
         made = row(content, *labels)["metrics"]["accuracy"]
         assert made["values"] == pytest.approx(values) and made["mean"] == pytest.approx(fmean(values))
         assert min(values) - 1e-9 <= made["low"] < made["mean"] < made["high"] <= max(values) + 1e-9
     attacked = row(content, "flip", "median")["metrics"]
-    assert attacked["twin_loss"]["values"] == pytest.approx([8.0, 9.0, 7.0])
+    assert attacked["lost_to_attack"]["values"] == pytest.approx([8.0, 9.0, 7.0])
     # From the means of clean and noisy: accuracy halves, the other two stay.
     assert attacked["drop"]["mean"] == pytest.approx(50 / 3) and attacked["drop_accuracy"][
         "mean"
@@ -157,7 +157,7 @@ def test_means_and_the_twin(tmp_path: Path) -> None:
     assert attacked["detection_auroc"]["mean"] == 0.75 and attacked["benign_false_flags"]["mean"] == 0.125
     assert attacked["sensitivity:one"]["mean"] == attacked["accuracy"]["mean"]
     clean = row(content, "none", "median")["metrics"]
-    assert clean["twin_loss"]["mean"] is None and clean["false_flags"]["mean"] is None
+    assert clean["lost_to_attack"]["mean"] is None and clean["false_flags"]["mean"] is None
     assert clean["benign_false_flags"]["mean"] == 0.125
     # What no run has is no column.
     known = [metric["key"] for metric in content["metrics"]]
@@ -187,7 +187,7 @@ def test_ranks_leave_the_oracle_out(tmp_path: Path) -> None:
     assert lines["median"]["rank_by_worst"] == 1 and lines["median"]["worst_under"] == "flip"
     assert lines["median"]["worst"] == pytest.approx(0.72) and lines["median"]["mean"] == pytest.approx(0.76)
     assert lines["fedavg"]["rank_by_mean"] == 2 and lines["fedavg"]["mean_rank"] == 1.5
-    assert lines["oracle"]["rank_by_mean"] is None and lines["oracle"]["marks"]
+    assert lines["oracle"]["rank_by_mean"] is None and lines["oracle"]["caveats"]
 
 
 def test_the_same_runs_give_the_same_bytes(tmp_path: Path) -> None:
@@ -200,16 +200,16 @@ def test_the_same_runs_give_the_same_bytes(tmp_path: Path) -> None:
 def test_hospitals_that_lost_their_weight(tmp_path: Path) -> None:
     _, cells = a_suite(tmp_path)
     (attacked,) = [cell for cell in cells if cell.key == ("flip", "median") and cell.seed == 0]
-    assert attacked.twin is not None
-    twin = made_up(attacked.twin, 0.8)
+    assert attacked.baseline is not None
+    baseline = made_up(attacked.baseline, 0.8)
     # Hospital 3 has a seventh of what is fair; hospital 0 a little more than half of its share of the images.
     weights = {"0": 0.11, "1": 0.35, "2": 0.5, "3": 0.04}
     cell = made_up(attacked.settings, 0.6, weights=weights)
-    made = figures(cell, twin)
+    made = figures(cell, baseline)
     bad = set(cell.malicious)
     lost = [number for number in (3,) if number not in bad]
     assert made["honest_lost"] == len(lost)
-    # It had .8 in the twin; beside attackers the run gives hospital 3 a tenth less than .6.
+    # It had .8 in the baseline; beside attackers the run gives hospital 3 a tenth less than .6.
     assert made["honest_lost_accuracy"] == (pytest.approx(30.0) if lost else None)
     assert made["attacker_weight"] == pytest.approx(sum(weights[str(number)] for number in bad))
 
@@ -239,20 +239,22 @@ def test_a_small_weight_is_no_loss_to_who_trains_on_few(tmp_path: Path) -> None:
     assert lost(40) == 3.0
 
 
-def test_a_missing_clean_twin_is_named(tmp_path: Path) -> None:
+def test_a_missing_clean_baseline_is_named(tmp_path: Path) -> None:
     suite, cells = a_suite(tmp_path, SUITE.replace('none = "none"\n', ""))
     runs: dict[str, Cell | None] = {c.settings.digest(): made_up(c.settings, 0.5) for c in cells}
-    twin = next(cell.twin for cell in cells if cell.key == ("flip", "median") and cell.seed == 1)
-    assert twin is not None
-    runs |= {c.twin.digest(): made_up(c.twin, 0.7) for c in cells if c.twin not in (None, twin)}  # type: ignore[union-attr]
-    content = results(suite, cells, runs, {twin.digest(): "Traceback\nOSError: full\n"}, "", tmp_path)
+    baseline = next(cell.baseline for cell in cells if cell.key == ("flip", "median") and cell.seed == 1)
+    assert baseline is not None
+    runs |= {
+        c.baseline.digest(): made_up(c.baseline, 0.7) for c in cells if c.baseline not in (None, baseline)
+    }  # type: ignore[union-attr]
+    content = results(suite, cells, runs, {baseline.digest(): "Traceback\nOSError: full\n"}, "", tmp_path)
     assert content["missing"] == []
-    assert content["missing_twins"] == [
+    assert content["missing_baselines"] == [
         {"labels": {"threat": "flip", "defence": "median"}, "seed": 1, "error": "OSError: full"}
     ]
-    assert row(content, "flip", "median")["marks"] == ["no clean twin (seed 1)"]
-    assert row(content, "flip", "fedavg")["marks"] == []
-    assert any("1 cell without a clean twin" in note for note in content["notes"])
+    assert row(content, "flip", "median")["caveats"] == ["no clean baseline (seed 1)"]
+    assert row(content, "flip", "fedavg")["caveats"] == []
+    assert any("1 cell without a clean baseline" in note for note in content["notes"])
 
 
 def test_where_nobody_attacks_detectors_are_not_ranked(tmp_path: Path) -> None:
@@ -267,7 +269,7 @@ def test_where_nobody_attacks_detectors_are_not_ranked(tmp_path: Path) -> None:
             runs[cell.settings.digest()] = None
     lines = {line["label"]: line for line in results(suite, cells, runs, {}, "", tmp_path)["ranking"]}
     assert lines["fedavg"]["rank_by_mean"] is None
-    assert lines["fedavg"]["marks"] == ["some conditions are missing"]
+    assert lines["fedavg"]["caveats"] == ["some conditions are missing"]
 
 
 def test_what_does_not_compare_is_marked(tmp_path: Path) -> None:
@@ -289,16 +291,16 @@ def test_what_does_not_compare_is_marked(tmp_path: Path) -> None:
     content = results(
         suite, cells, runs, {gone.settings.digest(): "Traceback\nValueError: no\n"}, "", tmp_path
     )
-    marks = row(content, "flip", "median")["marks"]
-    assert marks == [
+    caveats = row(content, "flip", "median")["caveats"]
+    assert caveats == [
         "other data than most: the hash differs",
         "made with torch 1",
-        "label-flip changed nothing (seed 2)",
-        "median changed nothing (seed 2)",
+        "label-flip had no effect (seed 2)",
+        "median had no effect (seed 2)",
         "2 lost rounds (seed 2)",
     ]
-    assert row(content, "flip", "fedavg")["marks"] == ["2 of 3 seeds"]
-    assert row(content, "none", "median")["marks"] == []
+    assert row(content, "flip", "fedavg")["caveats"] == ["2 of 3 seeds"]
+    assert row(content, "none", "median")["caveats"] == []
     # Two seeds are left: a mean and no interval.
     left = row(content, "flip", "fedavg")["metrics"]["accuracy"]
     assert left["mean"] == pytest.approx(0.5) and left["low"] is None
@@ -322,10 +324,10 @@ def test_few_seeds(tmp_path: Path) -> None:
     assert all(line["p"] is None for line in content["comparisons"])
 
 
-def test_the_smallest_dose(tmp_path: Path) -> None:
+def test_the_smallest_budget(tmp_path: Path) -> None:
     text = """
     seeds = [0]
-    dose = "hospitals"
+    budget-axis = "hospitals"
     drop = 5.0
     [base]
     data = "phantom(images=240, size=16)"
@@ -347,12 +349,12 @@ def test_the_smallest_dose(tmp_path: Path) -> None:
     for cell in cells:
         accuracy = value[cell.labels["defence"]][int(cell.labels["hospitals"]) - 1]
         runs[cell.settings.digest()] = made_up(cell.settings, accuracy)
-    dose = results(suite, cells, runs, {}, "", tmp_path)["dose"]
-    assert {line["labels"]["defence"]: line["dose"] for line in dose["smallest"]} == {
+    budget = results(suite, cells, runs, {}, "", tmp_path)["attack_budget"]
+    assert {line["labels"]["defence"]: line["budget"] for line in budget["smallest"]} == {
         "fedavg": 2.0,
         "median": None,
     }
-    assert all(line["unknown"] == [] for line in dose["smallest"])
+    assert all(line["unknown"] == [] for line in budget["smallest"])
     table = cost_table(cells, runs)["rows"]
     assert table[0] == {
         "labels": {"threat": "flip", "hospitals": "1", "defence": "fedavg"},
@@ -362,9 +364,9 @@ def test_the_smallest_dose(tmp_path: Path) -> None:
     }
 
 
-def test_a_dose_below_which_runs_are_missing_is_no_smallest_one() -> None:
+def test_a_budget_below_which_runs_are_missing_is_no_smallest_one() -> None:
     rows = [
-        {"labels": {"dose": dose, "defence": name}, "metrics": {"twin_loss": {"mean": loss}}}
+        {"labels": {"budget": budget, "defence": name}, "metrics": {"lost_to_attack": {"mean": loss}}}
         for name, losses in {
             # Equal to the drop but for rounding.
             "reached": [100 * (0.8 - 0.7 - 0.1) + 4.999999999999997, 9.0, 9.0],
@@ -373,12 +375,12 @@ def test_a_dose_below_which_runs_are_missing_is_no_smallest_one() -> None:
             "gap, not reached": [1.0, None, 2.0],
             "not reached": [1.0, 2.0, 3.0],
         }.items()
-        for dose, loss in zip(("0.1", "0.2", "0.3"), losses, strict=True)
+        for budget, loss in zip(("0.1", "0.2", "0.3"), losses, strict=True)
     ]
-    suite = SimpleNamespace(dose="dose", drop=5.0, contender_axis="defence")
-    found = dose_of(suite, rows)  # type: ignore[arg-type]
+    suite = SimpleNamespace(budget_axis="budget", drop=5.0, compared_axis="defence")
+    found = attack_budget_of(suite, rows)  # type: ignore[arg-type]
     assert found is not None
-    assert {line["labels"]["defence"]: (line["dose"], line["unknown"]) for line in found["smallest"]} == {
+    assert {line["labels"]["defence"]: (line["budget"], line["unknown"]) for line in found["smallest"]} == {
         "reached": (0.1, []),
         "gap below": (0.2, [0.1]),
         "gap above": (0.2, []),

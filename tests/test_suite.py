@@ -58,22 +58,22 @@ def test_every_combination_once_per_seed(tmp_path: Path) -> None:
     assert all(cell.settings.out == str(tmp_path) for cell in cells)
 
 
-def test_clean_twins_are_shared(tmp_path: Path) -> None:
+def test_clean_baselines_are_shared(tmp_path: Path) -> None:
     cells = plan(load_suite(written(tmp_path, SMALL)), {})
     by_threat = {
         threat: [c for c in cells if c.labels["threat"] == threat] for threat in ("none", "flip", "both")
     }
-    assert all(cell.twin is None for cell in by_threat["none"])
-    # The twin of a poisoned federation is the cell without a threat, which is run anyway.
+    assert all(cell.baseline is None for cell in by_threat["none"])
+    # The baseline of a poisoned federation is the cell without a threat, which is run anyway.
     for cell, clean in zip(by_threat["flip"], by_threat["none"], strict=True):
-        assert cell.twin is not None and cell.twin.digest() == clean.settings.digest()
+        assert cell.baseline is not None and cell.baseline.digest() == clean.settings.digest()
     # An odd hospital is no attacker: it stays.
     for cell in by_threat["both"]:
-        assert cell.twin is not None and cell.twin.threat == ("other-scanner:1",)
+        assert cell.baseline is not None and cell.baseline.threat == ("other-scanner:1",)
     assert len(distinct(cells)) == len(cells) + len(by_threat["both"])
 
 
-def test_the_odd_hospital_is_the_same_one_in_the_clean_twin(tmp_path: Path) -> None:
+def test_the_odd_hospital_is_the_same_one_in_the_clean_baseline(tmp_path: Path) -> None:
     for seed in range(3):
         text = f"""
 seeds = [{seed}]
@@ -87,14 +87,14 @@ fedavg = "fedavg"
 """
         (tmp_path / "mine.toml").write_text(text)
         (cell,) = plan(load_suite(str(tmp_path / "mine.toml")), {})
-        assert cell.twin is not None
-        assert odd_hospitals(cell.twin) == odd_hospitals(cell.settings) != ()
-        assert len(attackers(cell.settings)) == 2 and attackers(cell.twin) == ()
+        assert cell.baseline is not None
+        assert odd_hospitals(cell.baseline) == odd_hospitals(cell.settings) != ()
+        assert len(attackers(cell.settings)) == 2 and attackers(cell.baseline) == ()
 
 
 def test_a_variable_stands_for_its_value(tmp_path: Path) -> None:
     text = """
-    dose = "share"
+    budget-axis = "share"
     [base]
     clients = 4
     [axes]
@@ -110,7 +110,7 @@ def test_a_variable_stands_for_its_value(tmp_path: Path) -> None:
         ("image-noise(share=0.5):1",),
         ("image-noise(share=1.0):1",),
     ]
-    assert len({cell.twin.digest() for cell in cells if cell.twin}) == 1
+    assert len({cell.baseline.digest() for cell in cells if cell.baseline}) == 1
 
 
 def test_named_configurations(tmp_path: Path) -> None:
@@ -120,7 +120,7 @@ def test_named_configurations(tmp_path: Path) -> None:
     pair = {head = "etf-rect", networks = 2}
     """
     suite = load_suite(written(tmp_path, text))
-    assert suite.contender_axis == "model"
+    assert suite.compared_axis == "model"
     made = {cell.labels["model"]: (cell.settings.head, cell.settings.networks) for cell in plan(suite, {})}
     assert made == {"plain": ("linear", 1), "pair": ("etf-rect", 2)}
 
@@ -133,7 +133,7 @@ def test_the_oracle_is_told(tmp_path: Path) -> None:
         attacked.settings.strategy.startswith("oracle(malicious=[")
         and attacked.settings.strategy != "oracle(malicious=[])"
     )
-    assert attacked.twin is not None and attacked.twin.digest() == clean.settings.digest()
+    assert attacked.baseline is not None and attacked.baseline.digest() == clean.settings.digest()
 
 
 @pytest.mark.parametrize(
@@ -157,9 +157,9 @@ def test_the_oracle_is_told(tmp_path: Path) -> None:
         ),
         (("[3, 1]", "[]"), ["seeds"]),
         (("[3, 1]", "[1, 1]"), ["distinct"]),
-        (("[3, 1]", '[1]\ncontenders = "defense"'), ["'defense' is no axis", "'defence'"]),
+        (("[3, 1]", '[1]\nmethod-axis = "defense"'), ["'defense' is no axis", "'defence'"]),
         (("[3, 1]", '[1]\nreference = "median"'), ["'median' is no label of 'defence'"]),
-        (("[3, 1]", '[1]\ndose = "threat"'), ["'none', which is no number"]),
+        (("[3, 1]", '[1]\nbudget-axis = "threat"'), ["'none', which is no number"]),
         (("[threats]", "[axes.model]\na = {depth = 3}\n[threats]"), ["[axes.model] a", "'depth'"]),
         (("[3, 1]", "[3, 1"), ["not valid TOML"]),
         (("[3, 1]", "3"), ["seeds must be a list"]),

@@ -44,7 +44,7 @@ MADE_UP = {
     "three": results(THREATS[:3], DEFENCES[:3]),
     "twelve": results(THREATS, TWELVE),
     "two axes": results(THREATS, DEFENCES, splits=("iid", "dirichlet(alpha=0.3)")),
-    "doses": results(THREATS[:2], DEFENCES, doses=("1", "2", "4")),
+    "budgets": results(THREATS[:2], DEFENCES, budgets=("1", "2", "4")),
     "one seed": results(THREATS, DEFENCES, (0,)),
     "one of each": results(("none",), ("fedavg",), (0,)),
     "failed": results(THREATS, DEFENCES, failed=[("none", "krum", 1), ("label-flip", "fedavg", 2)]),
@@ -86,7 +86,7 @@ def test_names_longer_than_a_line_are_folded() -> None:
     assert "trimmed-mean(share=0.2)" in text
 
 
-def test_contenders_are_columns_where_they_fit_and_rows_where_not() -> None:
+def test_methods_are_columns_where_they_fit_and_rows_where_not() -> None:
     few = section(show(results(("none", "ipm"), DEFENCES[:3])), "Accuracy").splitlines()
     assert re.split(r"\s{2,}", few[1].strip()) == ["threat", "fedavg", "krum", "nnm | trimmed-mean"]
     many = section(show(results(("none", "ipm"), TWELVE)), "Accuracy").splitlines()
@@ -147,7 +147,7 @@ def test_ranks_come_in_order_and_the_unranked_last() -> None:
         if entry["label"] == "oracle":
             entry |= {"rank_by_worst": None, "rank_by_mean": None, "mean_rank": None}
         if entry["label"] == "krum":
-            entry |= {"rank_by_worst": 1.5, "marks": ["some conditions are missing"]}
+            entry |= {"rank_by_worst": 1.5, "caveats": ["some conditions are missing"]}
     text = section(show(suite), "Ranks")
     lines = text.splitlines()[3:6]
     assert [line.split()[0] for line in lines] == ["krum", "fedavg", "oracle†"]
@@ -163,9 +163,9 @@ def test_a_single_condition_is_ranked_without_talk_of_a_worst_case() -> None:
     assert text.splitlines()[1].split() == ["defence", "accuracy", "rank"]
 
 
-def test_marks_are_signs_with_their_meaning_below() -> None:
+def test_caveats_are_signs_with_their_meaning_below() -> None:
     suite = results(THREATS[:2], ("fedavg", "krum", "oracle"))
-    suite["rows"][1]["marks"] = ["2 of 3 seeds"]
+    suite["rows"][1]["caveats"] = ["2 of 3 seeds"]
     text = section(show(suite), "Accuracy")
     assert "oracle‡" in text  # the name, as all of its rows are marked
     assert len(re.findall(r"\d†", text)) == 1  # the figure alone
@@ -188,8 +188,8 @@ def test_detection_is_averaged_over_the_conditions_that_have_it() -> None:
     assert "Detection" not in show(suite)
 
 
-def test_doses_are_shown_and_where_there_is_none() -> None:
-    text = section(show(MADE_UP["doses"]), "Smallest")
+def test_budgets_are_shown_and_where_there_is_none() -> None:
+    text = section(show(MADE_UP["budgets"]), "Smallest")
     assert "Smallest 'malicious' that costs 5 points (accuracy; – where none does)" in text
     assert text.splitlines()[1].split()[0] == "threat"
     assert [line.split() for line in text.splitlines()[3:]] == [
@@ -246,7 +246,7 @@ def test_a_suite_of_which_nothing_has_finished_or_nothing_is_compared() -> None:
         row["metrics"] = {}
     assert "Missing: 12 cells" in show(suite, {"rows": []})
     plain = results(THREATS[:2], DEFENCES[:2], reference=None)
-    plain |= {"contenders": "", "ranking": []}
+    plain |= {"method_axis": "", "ranking": []}
     text = show(plain)
     assert "none · krum" in text
     assert "Difference" not in text and "Ranks" not in text

@@ -73,7 +73,8 @@ def benchmark(
     request = Request(
         name=suite,
         out=out,
-        carriers=({"data_root": data_root} if data_root else {}) | ({"download": True} if download else {}),
+        execution_settings=({"data_root": data_root} if data_root else {})
+        | ({"download": True} if download else {}),
         overrides=overrides,
         seeds=_seeds(seeds),
         only=tuple(only or ()),

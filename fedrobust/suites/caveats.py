@@ -10,10 +10,10 @@ from typing import Any
 from fedrobust.suites.cells import Cell
 from fedrobust.suites.plan import Planned
 
-__all__ = ["is_bound", "marks_of", "usual"]
+__all__ = ["caveats_of", "is_bound", "usual"]
 
 
-def marks_of(
+def caveats_of(
     group: Sequence[Planned],
     done: Sequence[Planned],
     runs: Mapping[str, Cell | None],
@@ -30,31 +30,31 @@ def marks_of(
     common : mapping
         What `usual` returns.
     """
-    marks: dict[str, None] = {}
+    caveats: dict[str, None] = {}
     for cell in done:
         run = runs[cell.settings.digest()]
         assert run is not None
         if run.manifest["oracle"]:
-            marks["oracle: is told who is malicious"] = None
+            caveats["oracle: is told who is malicious"] = None
         if _data_of(run) != common["data"].get(_data_key(run)):
-            marks["other data than most: the hash differs"] = None
+            caveats["other data than most: the hash differs"] = None
         other = {k: v for k, v in _versions(run).items() if v != common["versions"].get(k)}
         if other:
-            marks["made with " + ", ".join(f"{name} {version}" for name, version in other.items())] = None
-        idle = list(run.summary["no_effect_attacks"])
+            caveats["made with " + ", ".join(f"{name} {version}" for name, version in other.items())] = None
+        no_effect = list(run.summary["no_effect_attacks"])
         if run.malicious:
             # Where nobody attacks a defence may well have nothing to do.
-            idle += run.summary.get("no_effect_steps", ())
-        marks |= {f"{name} changed nothing (seed {cell.seed})": None for name in idle}
+            no_effect += run.summary.get("no_effect_steps", ())
+        caveats |= {f"{name} had no effect (seed {cell.seed})": None for name in no_effect}
         if run.summary["faults"]:
-            marks[f"{run.summary['faults']} lost rounds (seed {cell.seed})"] = None
-        if cell.twin is not None and runs.get(cell.twin.digest()) is None:
-            marks[f"no clean twin (seed {cell.seed})"] = None
+            caveats[f"{run.summary['faults']} lost rounds (seed {cell.seed})"] = None
+        if cell.baseline is not None and runs.get(cell.baseline.digest()) is None:
+            caveats[f"no clean baseline (seed {cell.seed})"] = None
         if run.summary["synthetic"] and not common["synthetic"]:
-            marks["synthetic images"] = None
+            caveats["synthetic images"] = None
     if done and len(done) < len(group):
-        marks[f"{len(done)} of {len(group)} seeds"] = None
-    return list(marks)
+        caveats[f"{len(done)} of {len(group)} seeds"] = None
+    return list(caveats)
 
 
 def usual(done: Sequence[Cell]) -> dict[str, Any]:
@@ -86,4 +86,4 @@ def _versions(cell: Cell) -> dict[str, str]:
 
 def is_bound(row: Mapping[str, Any]) -> bool:
     """Tell whether a row is what could be reached by one who knew: no defence."""
-    return any(mark.startswith("oracle") for mark in row["marks"])
+    return any(caveat.startswith("oracle") for caveat in row["caveats"])

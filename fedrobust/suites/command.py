@@ -54,7 +54,7 @@ class Request:
 
     name: str
     out: Path
-    carriers: Mapping[str, Any]
+    execution_settings: Mapping[str, Any]
     overrides: Mapping[str, Any]
     seeds: tuple[int, ...] | None = None
     only: tuple[str, ...] = ()
@@ -135,7 +135,7 @@ def check_metric(name: str, where: str) -> None:
 def _planned(request: Request) -> tuple[Suite, list[Planned]]:
     suite = load_suite(request.name, request.overrides, request.seeds)
     check_metric(suite.metric, f"suite {suite.name}")
-    return suite, plan(suite, {**request.carriers, "out": str(request.out / CELLS), "workers": 1})
+    return suite, plan(suite, {**request.execution_settings, "out": str(request.out / CELLS), "workers": 1})
 
 
 def _check_data(asked: Sequence[Planned]) -> None:
@@ -222,11 +222,11 @@ def saying(
 ) -> str:
     """Return a dry run in a few lines."""
     done = sum(finished(settings) for settings in runs.values())
-    twins = len(runs) - len({cell.settings.digest() for cell in asked})
+    baselines = len(runs) - len({cell.settings.digest() for cell in asked})
     lines = [f"{suite.name}: {suite.title}" if suite.title else suite.name]
     lines += [f"  {name}: {', '.join(axis)}" for name, axis in suite.every_axis().items()]
     lines.append(f"  seeds: {', '.join(map(str, suite.seeds))}")
-    beside = f" and {twins} clean twins" if twins else ""
+    beside = f" and {baselines} clean baselines" if baselines else ""
     cells = "1 cell" if len(asked) == 1 else f"{len(asked)} cells"
     lines.append(f"{cells}{beside}; {done} of {len(runs)} runs finished")
     if done < len(runs):

@@ -1,4 +1,4 @@
-"""Contenders of a suite side by side: paired differences, ranks, and the smallest dose that does stated damage."""
+"""Methods of a suite side by side: paired differences, ranks, and the smallest budget that does stated damage."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from fedrobust.suites.metrics import METRICS, mean_known
 from fedrobust.suites.plan import Planned
 from fedrobust.suites.suite import Suite
 
-__all__ = ["FEW", "comparisons", "dose_of", "ranking", "reference_of"]
+__all__ = ["FEW", "attack_budget_of", "comparisons", "ranking", "reference_of"]
 
 #: Metrics whose differences to the reference are tested; Holm's correction runs over the table of each.
 COMPARED = (
@@ -24,7 +24,7 @@ COMPARED = (
     "worst_class",
     "worst_hospital",
     "drop",
-    "twin_loss",
+    "lost_to_attack",
 )
 #: Fewer seeds give no interval and no test.
 FEW = 3
@@ -48,9 +48,9 @@ def comparisons(
         table = []
         for row in rows:
             labels = row["labels"]
-            if labels[suite.contender_axis] == reference:
+            if labels[suite.compared_axis] == reference:
                 continue
-            other = tuple({**labels, suite.contender_axis: reference}.values())
+            other = tuple({**labels, suite.compared_axis: reference}.values())
             key = tuple(labels.values())
             differences = [
                 ours - theirs
@@ -85,19 +85,19 @@ def _difference(
 
 
 def ranking(suite: Suite, rows: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
-    """Return each contender's place by its worst condition and by the mean over them; bounds have no place."""
-    metric, axis = suite.metric, suite.contender_axis
+    """Return each method's place by its worst condition and by the mean over them; bounds have no place."""
+    metric, axis = suite.metric, suite.compared_axis
     if not axis:
         return []
     higher = METRICS.get(metric, ("", "higher"))[1] != "lower"
     worst: Callable[..., Any] = min if higher else max
     conditions = _ranked_in(suite, rows)
     tables: dict[str, dict[tuple[str, ...], float | None]] = defaultdict(dict)
-    marks: dict[str, dict[str, None]] = defaultdict(dict)
+    caveats: dict[str, dict[str, None]] = defaultdict(dict)
     for row in rows:
         label = row["labels"][axis]
         tables[label][_condition(suite, row["labels"])] = row["metrics"].get(metric, {}).get("mean")
-        marks[label] |= {mark: None for mark in row["marks"] if mark.startswith("oracle")}
+        caveats[label] |= {caveat: None for caveat in row["caveats"] if caveat.startswith("oracle")}
     lines = []
     for label, table in tables.items():
         values = {condition: value for condition in conditions if (value := table.get(condition)) is not None}
@@ -109,7 +109,7 @@ def ranking(suite: Suite, rows: Sequence[Mapping[str, Any]]) -> list[dict[str, A
                 "mean": fmean(values.values()) if whole else None,
                 "worst": values[at] if at is not None else None,
                 "worst_under": " · ".join(at) if at else None,
-                "marks": [*marks[label], *([] if whole else ["some conditions are missing"])],
+                "caveats": [*caveats[label], *([] if whole else ["some conditions are missing"])],
             }
         )
     _place(lines, tables, conditions, higher)
@@ -135,8 +135,8 @@ def _place(
     conditions: Sequence[tuple[str, ...]],
     higher: bool,
 ) -> None:
-    """Give the contenders that have all conditions and are no bounds their ranks."""
-    racing = [line for line in lines if line["mean"] is not None and not line["marks"]]
+    """Give the methods that have all conditions and are no bounds their ranks."""
+    racing = [line for line in lines if line["mean"] is not None and not line["caveats"]]
     places = {
         condition: ranks([tables[line["label"]][condition] for line in racing], higher)
         for condition in conditions
@@ -152,35 +152,37 @@ def _place(
         line |= {key: values[i] for key, values in columns.items()}
 
 
-def dose_of(suite: Suite, rows: Sequence[Mapping[str, Any]]) -> dict[str, Any] | None:
-    """Return the smallest dose at which a configuration has lost the stated points against its clean twin.
+def attack_budget_of(suite: Suite, rows: Sequence[Mapping[str, Any]]) -> dict[str, Any] | None:
+    """Return the smallest budget at which a configuration has lost the stated points against its clean baseline.
 
-    Smaller doses of which nothing is known, as a run or its twin is missing, are named beside it.
+    Smaller budgets of which nothing is known, as a run or its baseline is missing, are named beside it.
     """
-    if not suite.dose:
+    if not suite.budget_axis:
         return None
     ladders: dict[tuple[tuple[str, str], ...], list[tuple[float, float | None]]] = defaultdict(list)
     for row in rows:
-        rest = tuple((axis, label) for axis, label in row["labels"].items() if axis != suite.dose)
-        loss = row["metrics"].get("twin_loss", {}).get("mean")
-        ladders[rest].append((float(row["labels"][suite.dose]), loss))
+        rest = tuple((axis, label) for axis, label in row["labels"].items() if axis != suite.budget_axis)
+        loss = row["metrics"].get("lost_to_attack", {}).get("mean")
+        ladders[rest].append((float(row["labels"][suite.budget_axis]), loss))
     smallest = []
     for rest, ladder in ladders.items():
         # A mean that equals the drop but for rounding has reached it.
-        reached = [dose for dose, loss in ladder if loss is not None and loss >= suite.drop - 1e-9]
+        reached = [budget for budget, loss in ladder if loss is not None and loss >= suite.drop - 1e-9]
         first = min(reached, default=None)
-        unknown = sorted(dose for dose, loss in ladder if loss is None and (first is None or dose < first))
-        smallest.append({"labels": dict(rest), "dose": first, "unknown": unknown})
-    return {"axis": suite.dose, "drop": suite.drop, "metric": "twin_loss", "smallest": smallest}
+        unknown = sorted(
+            budget for budget, loss in ladder if loss is None and (first is None or budget < first)
+        )
+        smallest.append({"labels": dict(rest), "budget": first, "unknown": unknown})
+    return {"axis": suite.budget_axis, "drop": suite.drop, "metric": "lost_to_attack", "smallest": smallest}
 
 
 def _condition(suite: Suite, labels: Mapping[str, str]) -> tuple[str, ...]:
-    return tuple(label for axis, label in labels.items() if axis != suite.contender_axis)
+    return tuple(label for axis, label in labels.items() if axis != suite.compared_axis)
 
 
 def reference_of(suite: Suite, cells: Sequence[Planned]) -> str | None:
     """Return the label to compare with: the file's, or the one that is plain FedAvg, or the first."""
-    axis = suite.contender_axis
+    axis = suite.compared_axis
     if suite.reference or not axis:
         return suite.reference or None
     labels = list(dict.fromkeys(cell.labels[axis] for cell in cells))

@@ -48,7 +48,7 @@ def table(results: Mapping[str, Any]) -> tuple[list[str], list[list[Value]]]:
     -------
     columns : list of str
         The axes; ``seeds``, their number; for each metric ``accuracy``, ``accuracy_low``, ``accuracy_high``; for each metric
-        that is compared ``accuracy_vs_reference``, ``_low`` and ``_high`` of it, ``accuracy_p``, ``accuracy_p_holm``; ``marks``.
+        that is compared ``accuracy_vs_reference``, ``_low`` and ``_high`` of it, ``accuracy_p``, ``accuracy_p_holm``; ``caveats``.
     rows : list of list
         One a combination of labels, in the suite's order; None where a figure is undefined.
     """
@@ -70,8 +70,8 @@ def table(results: Mapping[str, Any]) -> tuple[list[str], list[list[Value]]]:
         for key in tested:
             line = compared.get(_place(row["labels"], axes, key), {})
             values += [_float(line.get(part)) for part in fields.values()]
-        rows.append([*values, "; ".join(row["marks"])])
-    return [*columns, "marks"], rows
+        rows.append([*values, "; ".join(row["caveats"])])
+    return [*columns, "caveats"], rows
 
 
 def write_csv(results: Mapping[str, Any], path: Path) -> None:
@@ -94,7 +94,7 @@ def write_csv(results: Mapping[str, Any], path: Path) -> None:
 
 
 def write_parquet(results: Mapping[str, Any], path: Path) -> None:
-    """Write the table as Parquet: labels and marks are strings, ``seeds`` int64, all else float64, undefined figures null.
+    """Write the table as Parquet: labels and caveats are strings, ``seeds`` int64, all else float64, undefined figures null.
 
     Raises
     ------
@@ -105,7 +105,7 @@ def write_parquet(results: Mapping[str, Any], path: Path) -> None:
     import pyarrow.parquet as pq
 
     columns, rows = table(results)
-    words = {axis["name"] for axis in results["axes"]} | {"marks"}
+    words = {axis["name"] for axis in results["axes"]} | {"caveats"}
     kinds = {"seeds": pa.int64(), **dict.fromkeys(words, pa.string())}
     schema = pa.schema([(column, kinds.get(column, pa.float64())) for column in columns])
     arrays = [pa.array([row[place] for row in rows], type=field.type) for place, field in enumerate(schema)]
@@ -116,8 +116,8 @@ def write_parquet(results: Mapping[str, Any], path: Path) -> None:
 def write_latex(results: Mapping[str, Any], path: Path, metrics: Sequence[str] | None = None) -> None:
     """Write chosen metrics as a LaTeX tabular, to be read by ``\\input``.
 
-    A block a condition, a line a contender: the mean, its interval in small print where there is one. The best mean of each
-    condition is bold; rows with a mark, such as an oracle's, do not compete and have a number, explained below the table.
+    A block a condition, a line a method: the mean, its interval in small print where there is one. The best mean of each
+    condition is bold; rows with a caveat, such as an oracle's, do not compete and have a number, explained below the table.
 
     Parameters
     ----------
@@ -155,23 +155,23 @@ def _block(
     """Yield a condition's lines; it is named on the first of them."""
     best = {metric["key"]: reading.best(condition, metric["key"]) for metric in chosen}
     named = [_escape(label) for label in condition]
-    for contender in reading.contenders:
-        row = reading.row(condition, contender)
+    for method in reading.methods:
+        row = reading.row(condition, method)
         if row is None:
             continue
-        cells = [*named, *([_escape(contender) + _raised(reading, row)] if reading.axis else [])]
+        cells = [*named, *([_escape(method) + _raised(reading, row)] if reading.axis else [])]
         for metric in chosen:
-            spread = reading.spread(condition, contender, metric["key"])
+            spread = reading.spread(condition, method, metric["key"])
             mean = spread["mean"]
-            bold = not row["marks"] and mean is not None and mean == best[metric["key"]]
+            bold = not row["caveats"] and mean is not None and mean == best[metric["key"]]
             cells.append(_figure(spread, metric["unit"], bold))
         yield " & ".join(cells) + r" \\"
         named = [""] * len(condition)
 
 
 def _raised(reading: Reading, row: Mapping[str, Any]) -> str:
-    """Return the numbers of a row's marks, raised."""
-    numbers = [str(place) for place, mark in enumerate(reading.signs, 1) if mark in row["marks"]]
+    """Return the numbers of a row's caveats, raised."""
+    numbers = [str(place) for place, caveat in enumerate(reading.signs, 1) if caveat in row["caveats"]]
     return f"$^{{{','.join(numbers)}}}$" if numbers else ""
 
 
@@ -201,7 +201,7 @@ def _footnotes(
     if any(spread.get("low") is not None for spread in spreads):
         seeds = len(results["seeds"])
         sentences.append(rf"Means over {seeds} seeds; in brackets their 95\,\% bootstrap intervals.")
-    sentences += [f"$^{{{place}}}$ {_escape(mark)}." for place, mark in enumerate(reading.signs, 1)]
+    sentences += [f"$^{{{place}}}$ {_escape(caveat)}." for place, caveat in enumerate(reading.signs, 1)]
     return [r"\par\smallskip{\footnotesize " + " ".join(sentences) + r"\par}"] if sentences else []
 
 

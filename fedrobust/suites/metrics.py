@@ -1,4 +1,4 @@
-"""The figures of one cell: what its run folder says, and how that compares with its clean twin."""
+"""The figures of one cell: what its run folder says, and how that compares with its clean baseline."""
 
 from __future__ import annotations
 
@@ -72,11 +72,11 @@ METRICS: dict[str, tuple[str, str | None, str, str]] = {
         "share",
         "Share of stamped test images of other classes that are taken for the backdoor's target.",
     ),
-    "twin_loss": (
+    "lost_to_attack": (
         "lost to the attack",
         "lower",
         "points",
-        "Points of accuracy below the clean twin: the same federation, defence and seed without attackers.",
+        "Points of accuracy below the clean baseline: the same federation, defence and seed without attackers.",
     ),
     "detection_precision": (
         "flag precision",
@@ -106,7 +106,7 @@ METRICS: dict[str, tuple[str, str | None, str, str]] = {
         "false flags, no attack",
         "lower",
         "share",
-        "The same where nobody attacks: in the cell itself or its clean twin.",
+        "The same where nobody attacks: in the cell itself or its clean baseline.",
     ),
     "honest_lost": (
         "honest lost",
@@ -118,7 +118,7 @@ METRICS: dict[str, tuple[str, str | None, str, str]] = {
         "what those lose",
         "lower",
         "points",
-        "Points of accuracy on images mixed as their own that those hospitals lose against the clean twin, averaged.",
+        "Points of accuracy on images mixed as their own that those hospitals lose against the clean baseline, averaged.",
     ),
     "attacker_weight": (
         "attackers' weight",
@@ -135,14 +135,14 @@ _CLEAN = (
 _NOISY = ("accuracy", "macro_f1", "macro_precision")
 
 
-def figures(cell: Cell, twin: Cell | None) -> dict[str, float | None]:
+def figures(cell: Cell, baseline: Cell | None) -> dict[str, float | None]:
     """Return each metric of a finished cell; None where it has no meaning or was not recorded.
 
     Parameters
     ----------
     cell : Cell
-    twin : Cell or None
-        The finished clean twin; None where nobody attacks, or it is missing.
+    baseline : Cell or None
+        The finished clean baseline; None where nobody attacks, or it is missing.
     """
     last = cell.rounds[-LAST:]
     clean = {key: mean_known(line["clean"].get(key) for line in last) for key in _CLEAN}
@@ -155,8 +155,8 @@ def figures(cell: Cell, twin: Cell | None) -> dict[str, float | None]:
         found["drop"] = drops["combined"]
         found |= {f"drop_{key}": drops[key] for key in _NOISY}
     found["attack_success_rate"] = mean_known(line["attack_success_rate"] for line in last)
-    found |= _detection(cell, twin)
-    found |= _against_twin(cell, twin, clean["accuracy"])
+    found |= _detection(cell, baseline)
+    found |= _against_baseline(cell, baseline, clean["accuracy"])
     found |= {f"sensitivity:{name}": value for name, value in _sensitivities(cell, last).items()}
     return found
 
@@ -180,9 +180,9 @@ def mean_known(values: Iterable[float | None]) -> float | None:
     return fmean(known) if known else None
 
 
-def _detection(cell: Cell, twin: Cell | None) -> dict[str, float | None]:
+def _detection(cell: Cell, baseline: Cell | None) -> dict[str, float | None]:
     found, attacked = cell.summary["detection"], bool(cell.malicious)
-    benign = twin if attacked else cell
+    benign = baseline if attacked else cell
     return {
         "detection_precision": found["precision"] if attacked else None,
         "detection_recall": found["recall"],
@@ -192,16 +192,16 @@ def _detection(cell: Cell, twin: Cell | None) -> dict[str, float | None]:
     }
 
 
-def _against_twin(cell: Cell, twin: Cell | None, accuracy: float | None) -> dict[str, float | None]:
+def _against_baseline(cell: Cell, baseline: Cell | None, accuracy: float | None) -> dict[str, float | None]:
     """Return what attackers have and what the attack cost, all together and those honest hospitals that lost their weight."""
     weights = {int(number): weight for number, weight in cell.summary["detection"]["weights"].items()}
     bad = set(cell.malicious)
     lost = _lost(cell, weights, bad)
     return {
-        "twin_loss": _points(_accuracy(twin), accuracy),
+        "lost_to_attack": _points(_accuracy(baseline), accuracy),
         "honest_lost": float(len(lost)) if weights else None,
         "honest_lost_accuracy": mean_known(
-            _points(_of_hospital(twin, number), _of_hospital(cell, number)) for number in lost
+            _points(_of_hospital(baseline, number), _of_hospital(cell, number)) for number in lost
         ),
         "attacker_weight": sum(weights.get(number, 0.0) for number in bad) if weights and bad else None,
     }

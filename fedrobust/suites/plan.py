@@ -1,4 +1,4 @@
-"""The cells of a suite: each combination of its axes with each seed, and the clean twins of those that are attacked."""
+"""The cells of a suite: each combination of its axes with each seed, and the clean baselines of those that are attacked."""
 
 from __future__ import annotations
 
@@ -26,14 +26,14 @@ class Planned:
         Its label on each axis.
     seed : int
     settings : Settings
-    twin : Settings or None
+    baseline : Settings or None
         The same federation without its attackers; None where nobody attacks.
     """
 
     labels: Mapping[str, str]
     seed: int
     settings: Settings = field(compare=False)
-    twin: Settings | None = field(compare=False)
+    baseline: Settings | None = field(compare=False)
 
     @property
     def key(self) -> tuple[str, ...]:
@@ -45,13 +45,13 @@ class Planned:
         return ", ".join([*(f"{axis} {label}" for axis, label in self.labels.items()), f"seed {self.seed}"])
 
 
-def plan(suite: Suite, carriers: Mapping[str, Any]) -> list[Planned]:
+def plan(suite: Suite, execution_settings: Mapping[str, Any]) -> list[Planned]:
     """Return all cells of a suite; those of one seed stand together, as a process keeps the last data it made.
 
     Parameters
     ----------
     suite : Suite
-    carriers : mapping
+    execution_settings : mapping
         Settings that say where and how to run, such as `data_root` and `out`.
 
     Raises
@@ -60,7 +60,7 @@ def plan(suite: Suite, carriers: Mapping[str, Any]) -> list[Planned]:
         If settings do not fit together, a plug-in is unknown or two configurations are the same.
     """
     cells = [
-        _planned(suite, labels, {**settings, **carriers}, seed)
+        _planned(suite, labels, {**settings, **execution_settings}, seed)
         for seed in suite.seeds
         for labels, settings in suite.choices()
     ]
@@ -70,10 +70,10 @@ def plan(suite: Suite, carriers: Mapping[str, Any]) -> list[Planned]:
 
 
 def distinct(cells: Sequence[Planned]) -> dict[str, Settings]:
-    """Return the runs that cells and their twins need, each once, by the hash of its settings."""
+    """Return the runs that cells and their baselines need, each once, by the hash of its settings."""
     runs: dict[str, Settings] = {}
     for cell in cells:
-        for settings in (cell.twin, cell.settings):
+        for settings in (cell.baseline, cell.settings):
             if settings is not None:
                 runs.setdefault(settings.digest(), settings)
     return runs
@@ -149,14 +149,14 @@ def _planned(suite: Suite, labels: dict[str, str], values: dict[str, Any], seed:
         given["threat"] = ()
     try:
         settings = _odd_first(load_settings(given, where="settings"))
-        return Planned(labels, seed, _told(settings), _twin(settings))
+        return Planned(labels, seed, _told(settings), _baseline(settings))
     except UserError as error:
         where = ", ".join(f"{axis} '{label}'" for axis, label in labels.items())
         raise UserError(f"suite {suite.name}{', ' + where if where else ''}: {error}") from None
 
 
 def _odd_first(settings: Settings) -> Settings:
-    """Name the odd hospitals before the attackers: they are dealt in that order, and the twin has the same ones then."""
+    """Name the odd hospitals before the attackers: they are dealt in that order, and the baseline has the same ones then."""
     from fedrobust.scenario import is_odd
 
     chains = [chain for chain, _ in settings.threats()]
@@ -177,7 +177,7 @@ def _told(settings: Settings) -> Settings:
     return settings.model_copy(update={"strategy": told})
 
 
-def _twin(settings: Settings) -> Settings | None:
+def _baseline(settings: Settings) -> Settings | None:
     """Return the federation without its attackers; honest hospitals that are odd stay odd."""
     from fedrobust.scenario import attackers, odd_hospitals, threats
 

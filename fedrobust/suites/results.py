@@ -11,9 +11,9 @@ from typing import Any
 from fedrobust.evaluation.statistics import bootstrap_interval
 from fedrobust.results.folder import plain
 from fedrobust.settings import EXECUTION_SETTINGS, Settings
-from fedrobust.suites.caveats import is_bound, marks_of, usual
+from fedrobust.suites.caveats import caveats_of, is_bound, usual
 from fedrobust.suites.cells import Cell
-from fedrobust.suites.compare import FEW, comparisons, dose_of, ranking, reference_of
+from fedrobust.suites.compare import FEW, attack_budget_of, comparisons, ranking, reference_of
 from fedrobust.suites.metrics import METRICS, costs, figures, mean_known
 from fedrobust.suites.plan import Planned
 from fedrobust.suites.suite import Suite
@@ -46,7 +46,7 @@ def results(
     """
     axes = suite.every_axis()
     measured = {
-        (cell.key, cell.seed): figures(run, _run(runs, cell.twin))
+        (cell.key, cell.seed): figures(run, _run(runs, cell.baseline))
         for cell in cells
         if (run := _run(runs, cell.settings)) is not None
     }
@@ -70,19 +70,19 @@ def results(
         "settings": {k: v for k, v in _base(cells).items() if k not in EXECUTION_SETTINGS | {"seed"}},
         "seeds": list(suite.seeds),
         "axes": [{"name": name, "labels": list(axis)} for name, axis in axes.items()],
-        "contenders": suite.contender_axis,
+        "method_axis": suite.compared_axis,
         "reference": reference,
         "metric": suite.metric,
         "metrics": [_metric(key) for key in keys],
         "rows": rows,
         "comparisons": comparisons(suite, by_row, measured, reference, rows, keys),
         "ranking": ranking(suite, rows),
-        "dose": dose_of(suite, rows),
+        "attack_budget": attack_budget_of(suite, rows),
         "missing": [_gap(cell, cell.settings, errors) for cell in cells if _run(runs, cell.settings) is None],
-        "missing_twins": [
-            _gap(cell, cell.twin, errors)
+        "missing_baselines": [
+            _gap(cell, cell.baseline, errors)
             for cell in cells
-            if cell.twin is not None and _run(runs, cell.twin) is None
+            if cell.baseline is not None and _run(runs, cell.baseline) is None
         ],
     }
     return dict(plain({**content, "notes": _notes(suite, content, common)}))
@@ -141,7 +141,7 @@ def _row(
         "metrics": defaultdict(
             lambda: _summed([]), {key: _summed([table.get(key) for table in tables]) for key in keys}
         ),
-        "marks": marks_of(group, done, runs, common),
+        "caveats": caveats_of(group, done, runs, common),
         "cells": [
             {
                 "seed": cell.seed,
@@ -191,16 +191,16 @@ def _notes(suite: Suite, content: Mapping[str, Any], common: Mapping[str, Any]) 
         notes.append(
             f"{_many(len(missing), 'cell')} missing, {failed} of them failed; the same command tries them."
         )
-    if content["missing_twins"]:
+    if content["missing_baselines"]:
         notes.append(
-            f"{_many(len(content['missing_twins']), 'cell')} without a clean twin: what the attack costs there is not known."
+            f"{_many(len(content['missing_baselines']), 'cell')} without a clean baseline: what the attack costs there is not known."
         )
     if any(is_bound(row) for row in content["rows"]):
         notes.append(
             "The oracle is told who is malicious: a bound, not a defence; it has no rank and no test."
         )
     differing = [
-        row for row in content["rows"] if any(mark.startswith("other data") for mark in row["marks"])
+        row for row in content["rows"] if any(caveat.startswith("other data") for caveat in row["caveats"])
     ]
     if differing:
         notes.append("Some rows were made on other data and cannot be compared; they are marked.")

@@ -68,16 +68,16 @@ class Suite(BaseModel):
         name that is no setting; ``{name}`` in a text of the suite stands for its value.
     threats, defences : mapping
         Labels to threats (a text, several, or a table of settings) and strategies; a list is its own labels.
-    contenders : str
+    method_axis : str
         The axis whose labels are compared with each other.
     reference : str
         The label of it that the others are compared with.
     metric : str
-        By which contenders are ranked.
-    dose : str
-        The axis that is the attackers' budget, with numbers as values.
+        By which methods are ranked.
+    budget_axis : str
+        The axis that is the attack budget, with numbers as values.
     drop : float
-        Points of `metric` whose loss makes a dose count as enough.
+        Points of `metric` whose loss makes a budget count as enough.
     budget_minutes : float
         No run begins after so many minutes; the same command goes on.
     """
@@ -97,10 +97,10 @@ class Suite(BaseModel):
     axes: dict[str, list[Any] | dict[str, dict[str, Any]]] = Field(default_factory=dict)
     threats: dict[str, str | list[str] | dict[str, Any]] | list[str] | None = None
     defences: dict[str, str | dict[str, Any]] | list[str] | None = None
-    contenders: str = ""
+    method_axis: str = ""
     reference: str = ""
     metric: str = "accuracy"
-    dose: str = ""
+    budget_axis: str = ""
     drop: float = Field(5.0, gt=0)
     budget_minutes: float | None = Field(None, gt=0)
 
@@ -118,25 +118,27 @@ class Suite(BaseModel):
         for name, axis in axes.items():
             if not axis:
                 raise ValueError(f"axis '{name}' is empty; give it values or leave it out")
-        for key in ("contenders", "dose"):
+        for key in ("method_axis", "budget_axis"):
             named = getattr(self, key)
             if named and named not in axes:
-                raise ValueError(f"{key} = '{named}' is no axis of this suite; {nearest(named, axes)}")
-        compared = axes.get(self.contender_axis, {})
+                raise ValueError(
+                    f"{key.replace('_', '-')} = '{named}' is no axis of this suite; {nearest(named, axes)}"
+                )
+        compared = axes.get(self.compared_axis, {})
         if self.reference and self.reference not in compared:
             raise ValueError(
-                f"reference = '{self.reference}' is no label of '{self.contender_axis}'; {nearest(self.reference, compared)}"
+                f"reference = '{self.reference}' is no label of '{self.compared_axis}'; {nearest(self.reference, compared)}"
             )
-        if self.dose:
-            for label in axes[self.dose]:
-                _number(self.dose, label)
+        if self.budget_axis:
+            for label in axes[self.budget_axis]:
+                _number(self.budget_axis, label)
         return self
 
     @property
-    def contender_axis(self) -> str:
+    def compared_axis(self) -> str:
         """Return the axis that is compared: the defences, unless the file names another, or its first one."""
         axes = self.every_axis()
-        return self.contenders or (DEFENCE if DEFENCE in axes else next(iter(axes), ""))
+        return self.method_axis or (DEFENCE if DEFENCE in axes else next(iter(axes), ""))
 
     def every_axis(self) -> dict[str, Axis]:
         """Return all axes in the order threats, the file's own, defences, each label with its settings."""
@@ -348,7 +350,7 @@ def _number(axis: str, label: str) -> float:
     try:
         return float(label)
     except ValueError:
-        raise ValueError(f"dose axis '{axis}' has the value '{label}', which is no number") from None
+        raise ValueError(f"budget-axis '{axis}' has the value '{label}', which is no number") from None
 
 
 def _sentence(error: ValidationError) -> str:

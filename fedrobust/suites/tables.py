@@ -44,8 +44,8 @@ def print_suite(
 ) -> None:
     """Print what came out of a suite.
 
-    In this order: what a reader must know first, the metric of each contender under each condition, ranks, differences
-    to the reference, the drop on noisy images, detection, doses, costs, what is missing. What the suite does not have is left out.
+    In this order: what a reader must know first, the metric of each method under each condition, ranks, differences
+    to the reference, the drop on noisy images, detection, budgets, costs, what is missing. What the suite does not have is left out.
 
     Parameters
     ----------
@@ -69,7 +69,7 @@ def print_suite(
     _differences(console, results, reading, key)
     _drop(console, reading)
     _detection(console, reading)
-    _dose(console, results, reading)
+    _budget(console, results, reading)
     _costs(console, costs, reading)
     _missing(console, results, reading)
 
@@ -77,25 +77,29 @@ def print_suite(
 def _performance(console: Console, results: Results, reading: Reading, key: str) -> None:
     unit = _unit(reading, key)
 
-    def cell(condition: Condition, contender: str) -> Text:
-        row = reading.row(condition, contender)
-        spread = reading.spread(condition, contender, key)
+    def cell(condition: Condition, method: str) -> Text:
+        row = reading.row(condition, method)
+        spread = reading.spread(condition, method, key)
         text = digits(spread["mean"], unit)
         if spread["low"] is not None:
             text += f" ±{digits((spread['high'] - spread['low']) / 2, unit)}"
-        own = [mark for mark in (row["marks"] if row else ()) if mark not in reading.common_marks(contender)]
-        best = row is not None and not row["marks"] and spread["mean"] is not None
+        own = [
+            caveat
+            for caveat in (row["caveats"] if row else ())
+            if caveat not in reading.common_caveats(method)
+        ]
+        best = row is not None and not row["caveats"] and spread["mean"] is not None
         best = best and spread["mean"] == reading.best(condition, key)
         return Text(text + _signs(reading, own), "bold" if best else "")
 
     seeds = len(results["seeds"])
     over = f", mean over {several(seeds, 'seed')}" if seeds > 1 else ", one seed"
-    spread = [reading.spread(*place, key)["low"] for place in product(reading.conditions, reading.contenders)]
+    spread = [reading.spread(*place, key)["low"] for place in product(reading.conditions, reading.methods)]
     half = "± half of the 95 % interval" if any(low is not None for low in spread) else ""
     _heading(console, f"{_name(reading, key)}{over}", half)
     _print_grid(console, reading, cell, key)
-    for mark, sign in reading.signs.items():
-        console.print(Text(f"{sign} {mark}"))
+    for caveat, sign in reading.signs.items():
+        console.print(Text(f"{sign} {caveat}"))
 
 
 def _ranking(console: Console, results: Results, reading: Reading, key: str) -> None:
@@ -108,7 +112,7 @@ def _ranking(console: Console, results: Results, reading: Reading, key: str) -> 
     header = [reading.axis, "worst case", "rank", "under", "mean", "rank", "mean rank"]
     lines = [
         [
-            _contender(reading, entry["label"]),
+            _method(reading, entry["label"]),
             *(digits(entry["worst"], unit), _rank(entry["rank_by_worst"]), entry["worst_under"] or "–"),
             *(digits(entry["mean"], unit), _rank(entry["rank_by_mean"]), _rank(entry["mean_rank"])),
         ]
@@ -120,10 +124,10 @@ def _ranking(console: Console, results: Results, reading: Reading, key: str) -> 
     else:
         _heading(console, "Ranks")
         print_lines(console, [reading.axis, _name(reading, key), "rank"], [line[:3] for line in lines])
-    said_anew = [mark for entry in entries for mark in entry["marks"] if mark not in reading.signs]
-    for mark in dict.fromkeys(said_anew):
-        names = [entry["label"] for entry in entries if mark in entry["marks"]]
-        console.print(Text(f"{listed(names)}: {mark}."))
+    said_anew = [caveat for entry in entries for caveat in entry["caveats"] if caveat not in reading.signs]
+    for caveat in dict.fromkeys(said_anew):
+        names = [entry["label"] for entry in entries if caveat in entry["caveats"]]
+        console.print(Text(f"{listed(names)}: {caveat}."))
 
 
 def _differences(console: Console, results: Results, reading: Reading, key: str) -> None:
@@ -135,8 +139,8 @@ def _differences(console: Console, results: Results, reading: Reading, key: str)
     tested = [line["p_holm"] for line in lines if line["p_holm"] is not None]
     told_apart = len(set(tested)) > 1
 
-    def cell(condition: Condition, contender: str) -> Text:
-        line = by_place.get((condition, contender))
+    def cell(condition: Condition, method: str) -> Text:
+        line = by_place.get((condition, method))
         if line is None:
             return Text("–")
         text = digits(line["difference"], unit, signed=True)
@@ -149,7 +153,7 @@ def _differences(console: Console, results: Results, reading: Reading, key: str)
     if tested:
         about += "; sign-flip p after Holm" + ("" if told_apart else f": {_p(tested[0])} throughout")
     _heading(console, f"Difference to {results['reference']}, {_name(reading, key)}", about)
-    compared = [name for name in reading.contenders if name in {contender for _, contender in by_place}]
+    compared = [name for name in reading.methods if name in {method for _, method in by_place}]
     _print_grid(console, reading, cell, key, compared)
 
 
@@ -158,9 +162,9 @@ def _drop(console: Console, reading: Reading) -> None:
     if not all(key in reading.metrics for key in _DROPS):
         return
 
-    def cell(condition: Condition, contender: str) -> Text:
+    def cell(condition: Condition, method: str) -> Text:
         combined, *parts = (
-            digits(reading.spread(condition, contender, key)["mean"], "percent") for key in _DROPS
+            digits(reading.spread(condition, method, key)["mean"], "percent") for key in _DROPS
         )
         return Text(f"{combined} ({' '.join(parts)})")
 
@@ -169,57 +173,57 @@ def _drop(console: Console, reading: Reading) -> None:
 
 
 def _detection(console: Console, reading: Reading) -> None:
-    """Print each contender's detection figures, averaged over the conditions in which they have a meaning."""
+    """Print each method's detection figures, averaged over the conditions in which they have a meaning."""
     means = {
-        key: {name: _mean_over(reading, name, key) for name in reading.contenders}
+        key: {name: _mean_over(reading, name, key) for name in reading.methods}
         for key in _DETECTION
         if key in reading.metrics
     }
     keys = [key for key, column in means.items() if any(mean is not None for mean in column.values())]
-    names = [name for name in reading.contenders if any(means[key][name] is not None for key in keys)]
+    names = [name for name in reading.methods if any(means[key][name] is not None for key in keys)]
     if not names:
         return
     lines = [
-        [_contender(reading, name), *(digits(means[key][name], _unit(reading, key)) for key in keys)]
+        [_method(reading, name), *(digits(means[key][name], _unit(reading, key)) for key in keys)]
         for name in names
     ]
     _heading(console, "Detection and its price", "means where defined")
     print_lines(console, [reading.axis, *(_DETECTION[key] for key in keys)], lines)
 
 
-def _dose(console: Console, results: Results, reading: Reading) -> None:
-    dose = results["dose"]
-    if not dose:
+def _budget(console: Console, results: Results, reading: Reading) -> None:
+    budget = results["attack_budget"]
+    if not budget:
         return
-    found = {reading.place(line["labels"]): line for line in dose["smallest"]}
-    about = f"{_name(reading, dose['metric'])}; – where none does"
+    found = {reading.place(line["labels"]): line for line in budget["smallest"]}
+    about = f"{_name(reading, budget['metric'])}; – where none does"
     if any(map(_unknown, found.values())):
-        about += "; ≤ or ? where other doses have no run or no clean twin"
-    _heading(console, f"Smallest '{dose['axis']}' that costs {dose['drop']:g} points", about)
+        about += "; ≤ or ? where other budgets have no run or no clean baseline"
+    _heading(console, f"Smallest '{budget['axis']}' that costs {budget['drop']:g} points", about)
     rows = list(dict.fromkeys(condition for condition, _ in found))
-    columns = list(dict.fromkeys(contender for _, contender in found))
+    columns = list(dict.fromkeys(method for _, method in found))
     cells = {place: Text(_smallest(line)) for place, line in found.items()}
-    names = {name: _contender(reading, name) or dose["axis"] for name in columns}
-    others = [axis for axis in reading.axes if axis != dose["axis"]]
+    names = {name: _method(reading, name) or budget["axis"] for name in columns}
+    others = [axis for axis in reading.axes if axis != budget["axis"]]
     print_grid(console, (" · ".join(others), reading.axis), _said(rows), names, cells)
 
 
 def _unknown(line: Mapping[str, Any]) -> bool:
-    """Tell whether a dose that may do it, and is smaller than the one that does, has no figure."""
+    """Tell whether a budget that may do it, and is smaller than the one that does, has no figure."""
     return bool(line.get("unknown"))
 
 
 def _smallest(line: Mapping[str, Any]) -> str:
-    if line["dose"] is None:
+    if line["budget"] is None:
         return "?" if _unknown(line) else "–"
-    return ("≤ " if _unknown(line) else "") + f"{line['dose']:g}"
+    return ("≤ " if _unknown(line) else "") + f"{line['budget']:g}"
 
 
 def _costs(console: Console, costs: Mapping[str, Any] | None, reading: Reading) -> None:
     rows = costs["rows"] if costs else []
     lines = []
-    for contender in reading.contenders:
-        own = [row for row in rows if reading.place(row["labels"])[1] == contender]
+    for method in reading.methods:
+        own = [row for row in rows if reading.place(row["labels"])[1] == method]
         if not own:
             continue
         seconds, aggregation, memory = (
@@ -228,7 +232,7 @@ def _costs(console: Console, costs: Mapping[str, Any] | None, reading: Reading) 
         )
         lines.append(
             [
-                _contender(reading, contender) or "all",
+                _method(reading, method) or "all",
                 f"{fmean(seconds):.1f}" if seconds else "–",
                 f"{1000 * fmean(aggregation):.1f}" if aggregation else "–",
                 f"{max(memory):.1f}" if memory else "–",
@@ -246,16 +250,23 @@ def _costs(console: Console, costs: Mapping[str, Any] | None, reading: Reading) 
 def _missing(console: Console, results: Results, reading: Reading) -> None:
     """Say which cells are missing, those of a row with the same fate in one sentence."""
     sentences = []
-    for whose, gaps in (("", results["missing"]), ("clean twin of ", results.get("missing_twins", ()))):
+    for whose, gaps in (
+        ("", results["missing"]),
+        ("clean baseline of ", results.get("missing_baselines", ())),
+    ):
         for (labels, error), cells in groupby(gaps, key=lambda cell: (cell["labels"], cell["error"])):
             seeds = [str(cell["seed"]) for cell in cells]
-            condition, contender = reading.place(labels)
-            where = " · ".join([*condition, *filter(None, [contender])])
+            condition, method = reading.place(labels)
+            where = " · ".join([*condition, *filter(None, [method])])
             fate = "not run yet." if error is None else f"failed: {error}"
             sentences.append(f"{whose}{where}, seed{'s' if len(seeds) > 1 else ''} {listed(seeds)}: {fate}")
     if sentences:
         gone = results["missing"]
-        what = several(len(gone), "cell") if gone else several(len(results["missing_twins"]), "clean twin")
+        what = (
+            several(len(gone), "cell")
+            if gone
+            else several(len(results["missing_baselines"]), "clean baseline")
+        )
         _heading(console, f"Missing: {what}")
     for sentence in sentences[:_MISSING]:
         console.print(Text(sentence))
@@ -273,11 +284,11 @@ def _print_grid(
     reading: Reading,
     cell: Callable[[Condition, str], Text],
     key: str,
-    contenders: Sequence[str] | None = None,
+    methods: Sequence[str] | None = None,
 ) -> None:
-    contenders = reading.contenders if contenders is None else contenders
-    cells = {(row, name): cell(row, name) for row in reading.conditions for name in contenders}
-    names = {name: _contender(reading, name) or _name(reading, key) for name in contenders}
+    methods = reading.methods if methods is None else methods
+    cells = {(row, name): cell(row, name) for row in reading.conditions for name in methods}
+    names = {name: _method(reading, name) or _name(reading, key) for name in methods}
     print_grid(console, (_axes(reading), reading.axis), _said(reading.conditions), names, cells)
 
 
@@ -289,13 +300,13 @@ def _said(conditions: Sequence[Condition]) -> dict[Condition, str]:
     return {condition: " · ".join(condition) or "all" for condition in conditions}
 
 
-def _contender(reading: Reading, name: str) -> str:
-    """Return a contender's name with the signs of the marks that all its rows have."""
-    return name + _signs(reading, reading.common_marks(name))
+def _method(reading: Reading, name: str) -> str:
+    """Return a method's name with the signs of the caveats that all its rows have."""
+    return name + _signs(reading, reading.common_caveats(name))
 
 
-def _signs(reading: Reading, marks: Sequence[str]) -> str:
-    return "".join(reading.signs[mark] for mark in marks)
+def _signs(reading: Reading, caveats: Sequence[str]) -> str:
+    return "".join(reading.signs[caveat] for caveat in caveats)
 
 
 def _name(reading: Reading, key: str) -> str:
@@ -309,8 +320,8 @@ def _unit(reading: Reading, key: str) -> str:
     return str(reading.metrics[key]["unit"]) if key in reading.metrics else "share"
 
 
-def _mean_over(reading: Reading, contender: str, key: str) -> float | None:
-    means = [reading.spread(condition, contender, key)["mean"] for condition in reading.conditions]
+def _mean_over(reading: Reading, method: str, key: str) -> float | None:
+    means = [reading.spread(condition, method, key)["mean"] for condition in reading.conditions]
     known = [mean for mean in means if mean is not None]
     return fmean(known) if known else None
 

@@ -87,7 +87,7 @@
     find("cell-figure").textContent =
       `${shown.name}: ${write(figure?.[0], shown.digits)}${interval ? `, 95 % interval ${interval}` : ""}`;
     find("cell-metric").textContent = shown.name;
-    find("cell-marks").replaceChildren(...row.marks.map((mark) => element("li", mark)));
+    find("cell-caveats").replaceChildren(...row.caveats.map((caveat) => element("li", caveat)));
     find("cell-runs").replaceChildren(...row.runs.map((run) => {
       const line = document.createElement("tr");
       const place = row.seeds.indexOf(run.seed);

@@ -1,4 +1,4 @@
-"""The page of a suite: which contender holds up, how sure that is and what it costs, from the suite's own files alone."""
+"""The page of a suite: which method holds up, how sure that is and what it costs, from the suite's own files alone."""
 
 from __future__ import annotations
 
@@ -6,10 +6,10 @@ import json
 from pathlib import Path
 
 from fedrobust.reports.page import render
-from fedrobust.reports.suite.plots import cost_figure, dose_figure
+from fedrobust.reports.suite.plots import budget_plot, cost_figure
 from fedrobust.reports.suite.reading import reading, sense, side, test_limit
 from fedrobust.reports.suite.rows import differences, rows, script_data, shown
-from fedrobust.reports.suite.tables import cost_table, dose_table, missing, ranking_table
+from fedrobust.reports.suite.tables import budget_table, cost_table, missing, ranking_table
 from fedrobust.reports.suite.view import BOUND, SuiteView, interval_text, load_suite, text
 from fedrobust.reports.suite.wording import facts, headline
 
@@ -33,9 +33,9 @@ def suite_page(folder: Path) -> str:
     made, compared = rows(view), differences(view)
     cost = cost_figure(view)
     figures = {"cost": cost} if cost else {}
-    dosed = _has_doses(view)
-    if dosed:
-        figures["dose"] = dose_figure(view)
+    has_budgets = _has_budgets(view)
+    if has_budgets:
+        figures["budget"] = budget_plot(view)
     return render(
         "suite.html.j2",
         figures=figures,
@@ -49,12 +49,12 @@ def suite_page(folder: Path) -> str:
         facts=facts(view),
         reading=reading(view),
         rows=made,
-        by_place={(row["condition"], row["contender"]): number for number, row in enumerate(made)},
+        by_place={(row["condition"], row["method"]): number for number, row in enumerate(made)},
         shown=shown(view),
         compared=compared,
         ranking=ranking_table(view),
         costs=cost_table(view),
-        doses=dose_table(view) if dosed else None,
+        budgets=budget_table(view) if has_budgets else None,
         missing=missing(view),
         settings=json.dumps(view.results["settings"], indent=2, ensure_ascii=False),
         sense={key: sense(metric) for key, metric in view.metrics.items()},
@@ -68,7 +68,7 @@ def suite_page(folder: Path) -> str:
     )
 
 
-def _has_doses(view: SuiteView) -> bool:
-    """Tell whether damage can be drawn against a dose: some run has a figure for it, and the contenders are not the doses."""
-    dose = view.results["dose"]
-    return dose is not None and dose["metric"] in view.metrics and dose["axis"] != view.contender_axis
+def _has_budgets(view: SuiteView) -> bool:
+    """Tell whether damage can be drawn against a budget: some run has a figure for it, and the methods are not the budgets."""
+    budget = view.results["attack_budget"]
+    return budget is not None and budget["metric"] in view.metrics and budget["axis"] != view.method_axis

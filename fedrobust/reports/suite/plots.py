@@ -1,4 +1,4 @@
-"""The plots of a suite's page: cost against robustness, and damage against the dose."""
+"""The plots of a suite's page: cost against robustness, and damage against the budget."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ from typing import Any
 from fedrobust.reports.palette import LINES, axis, figure, label, line
 from fedrobust.reports.suite.view import Labels, SuiteView, digits
 
-__all__ = ["COSTS", "cost_figure", "dose_figure"]
+__all__ = ["COSTS", "budget_plot", "cost_figure"]
 
-#: What a contender costs: the choice's name, the key in ``costs.json``, the factor of the unit, the smallest that is drawn.
+#: What a method costs: the choice's name, the key in ``costs.json``, the factor of the unit, the smallest that is drawn.
 COSTS = (
     ("aggregation, milliseconds a round", "aggregation_s", 1000.0, 0.01),
     ("extra memory, MiB at its peak", "defence_mib", 1.0, 0.1),
@@ -35,17 +35,16 @@ def cost_figure(view: SuiteView) -> dict[str, Any] | None:
     return {"choices": choices} if choices else None
 
 
-def dose_figure(view: SuiteView) -> dict[str, Any]:
-    """Return the metric against the dose, a line for each contender; a choice for each of the other axes' labels."""
-    dose = view.results["dose"]
-    place = [part["name"] for part in view.axes].index(dose["axis"])
+def budget_plot(view: SuiteView) -> dict[str, Any]:
+    """Return the metric against the budget, a line for each method; a choice for each of the other axes' labels."""
+    budget = view.results["attack_budget"]
+    place = [part["name"] for part in view.axes].index(budget["axis"])
     others = dict.fromkeys(condition[:place] + condition[place + 1 :] for condition in view.conditions)
-    metric = view.metrics[dose["metric"]]
+    metric = view.metrics[budget["metric"]]
     choices = {}
     for other in sorted(others, key=lambda labels: not _matters(view, labels)):
         traces = [
-            _dose_trace(view, other, place, contender, number)
-            for number, contender in enumerate(view.contenders)
+            _budget_trace(view, other, place, method, number) for number, method in enumerate(view.methods)
         ]
         choices[" · ".join(other) or "all"] = figure(
             traces,
@@ -53,7 +52,7 @@ def dose_figure(view: SuiteView) -> dict[str, Any]:
             hovermode="x unified",
             # Held to the drawing's edge: one above the axes is left behind among the lines when a phone is turned.
             legend={"yref": "container", "y": 1, "yanchor": "top"},
-            xaxis=axis(label(dose["axis"], 40), type="category"),
+            xaxis=axis(label(budget["axis"], 40), type="category"),
             yaxis=axis(
                 f"{label(metric['name'], 40)}{', points' if metric['unit'] == 'points' else ''}",
                 zeroline=False,
@@ -63,19 +62,19 @@ def dose_figure(view: SuiteView) -> dict[str, Any]:
 
 
 def _cost_points(view: SuiteView, key: str, factor: float, least: float) -> list[dict[str, Any]]:
-    """Return a point for each contender whose cost and worst case are known; a logarithm has no place for 0."""
+    """Return a point for each method whose cost and worst case are known; a logarithm has no place for 0."""
     entries = {entry["label"]: entry for entry in view.results["ranking"]}
     points = []
-    for contender in view.contenders:
-        cost, entry = view.cost(contender, key), entries.get(contender)
+    for method in view.methods:
+        cost, entry = view.cost(method, key), entries.get(method)
         if cost is None or entry is None or entry["worst"] is None:
             continue
         points.append(
             {
                 "x": max(cost * factor, least),
                 "y": entry["worst"],
-                "label": contender,
-                "bound": contender in view.bounds,
+                "label": method,
+                "bound": method in view.bounds,
                 "under": entry.get("worst_under") or "",
             }
         )
@@ -83,7 +82,7 @@ def _cost_points(view: SuiteView, key: str, factor: float, least: float) -> list
 
 
 def _groups(view: SuiteView, points: Sequence[Mapping[str, Any]], name: str) -> list[dict[str, Any]]:
-    """Return the points as traces: contenders filled, bounds hollow."""
+    """Return the points as traces: methods filled, bounds hollow."""
     places = digits(view.unit)
     traces = []
     for bound in (False, True):
@@ -119,7 +118,7 @@ def _groups(view: SuiteView, points: Sequence[Mapping[str, Any]], name: str) -> 
 
 
 def _front(points: Sequence[Mapping[str, Any]], sign: int) -> list[dict[str, Any]]:
-    """Return a line through the contenders that nobody beats in both cost and worst case."""
+    """Return a line through the methods that nobody beats in both cost and worst case."""
     best: list[Mapping[str, Any]] = []
     for point in sorted((p for p in points if not p["bound"]), key=lambda p: (p["x"], -sign * p["y"])):
         if not best or sign * point["y"] > sign * best[-1]["y"]:
@@ -155,24 +154,26 @@ def _ticks(points: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
 
 
 def _matters(view: SuiteView, other: Labels) -> bool:
-    """Return whether any dose does the stated damage there."""
-    dose = view.results["dose"]
-    names = [part["name"] for part in view.axes if part["name"] != dose["axis"]]
+    """Return whether any budget does the stated damage there."""
+    budget = view.results["attack_budget"]
+    names = [part["name"] for part in view.axes if part["name"] != budget["axis"]]
     return any(
-        entry["dose"] is not None and tuple(str(entry["labels"].get(name)) for name in names) == other
-        for entry in dose["smallest"]
+        entry["budget"] is not None and tuple(str(entry["labels"].get(name)) for name in names) == other
+        for entry in budget["smallest"]
     )
 
 
-def _dose_trace(view: SuiteView, other: Labels, place: int, contender: str, number: int) -> dict[str, Any]:
-    """Return one contender's line; its interval as bars, where there is one."""
-    dose = view.results["dose"]
-    doses = [str(step) for step in view.axes[place]["labels"]]
-    found = [view.figure((*other[:place], step, *other[place:]), contender, dose["metric"]) for step in doses]
+def _budget_trace(view: SuiteView, other: Labels, place: int, method: str, number: int) -> dict[str, Any]:
+    """Return one method's line; its interval as bars, where there is one."""
+    budget = view.results["attack_budget"]
+    budgets = [str(step) for step in view.axes[place]["labels"]]
+    found = [
+        view.figure((*other[:place], step, *other[place:]), method, budget["metric"]) for step in budgets
+    ]
     bars = [
         (f["high"] - f["mean"], f["mean"] - f["low"]) if f["low"] is not None else (None, None) for f in found
     ]
-    made = line(label(contender), doses, [f["mean"] for f in found], number, hovertemplate="%{y:.3~f}")
+    made = line(label(method), budgets, [f["mean"] for f in found], number, hovertemplate="%{y:.3~f}")
     # The styles repeat after six lines: hollow markers from there on.
     made["marker"]["symbol"] += "-open" * (number // len(LINES) % 2)
     return {

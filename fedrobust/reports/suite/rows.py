@@ -33,8 +33,8 @@ _AT_ONCE = 60
 
 
 def shown(view: SuiteView) -> list[str]:
-    """Return the metrics of the table of all figures that are shown at first: the usual ones, and the dose's."""
-    wanted = [*_SHOWN, (view.results["dose"] or {}).get("metric")]
+    """Return the metrics of the table of all figures that are shown at first: the usual ones, and the budget's."""
+    wanted = [*_SHOWN, (view.results["attack_budget"] or {}).get("metric")]
     return [key for key in view.metrics if key in wanted] or list(view.metrics)[:6]
 
 
@@ -45,15 +45,15 @@ def rows(view: SuiteView) -> list[Row]:
     -------
     list of dict
         ``figures`` holds for each metric that is defined ``[mean, low, high, heat, best, values]``: `heat` is the
-        strength of the cell's colour, `best` whether no unmarked contender does better under this condition.
+        strength of the cell's colour, `best` whether no unmarked method does better under this condition.
     """
     limits = {key: view.limits(key) for key in view.metrics}
     best = {key: _best_of(view, key) for key in view.metrics}
     made = []
-    for (condition, contender), row in view.rows.items():
+    for (condition, method), row in view.rows.items():
         figures = {}
         for key, metric in view.metrics.items():
-            figure, ends = view.figure(condition, contender, key), limits[key]
+            figure, ends = view.figure(condition, method, key), limits[key]
             if figure["mean"] is None or ends is None:
                 continue
             top = not is_bound(row) and figure["mean"] == best[key].get(condition)
@@ -66,11 +66,11 @@ def rows(view: SuiteView) -> list[Row]:
         made.append(
             {
                 "condition": view.conditions.index(condition),
-                "contender": contender,
+                "method": method,
                 "labels": [str(row["labels"][axis["name"]]) for axis in view.results["axes"]],
-                "name": " under ".join(filter(None, (contender, " · ".join(condition)))) or "all runs",
+                "name": " under ".join(filter(None, (method, " · ".join(condition)))) or "all runs",
                 "signs": view.signs(row),
-                "marks": list(row.get("marks") or ()),
+                "caveats": list(row.get("caveats") or ()),
                 "bound": is_bound(row),
                 "seeds": list(row["seeds"]),
                 "runs": [
@@ -89,17 +89,17 @@ def differences(view: SuiteView) -> dict[str, Any]:
     Returns
     -------
     dict
-        ``pairs``: one for each condition and contender that is compared at all; ``metrics``: for each metric ``low`` and
+        ``pairs``: one for each condition and method that is compared at all; ``metrics``: for each metric ``low`` and
         ``high``, the ends of the axis, ``zero``, where on it the zero line stands, and ``values``, for each pair
         ``[difference, low, high, p, p_holm, seeds]`` or None; ``start``: the condition that is shown at first, "" for all.
     """
     pairs: dict[tuple[Labels, str], Row] = {}
     values: dict[str, dict[tuple[Labels, str], list[Any]]] = {}
     for found in view.results["comparisons"]:
-        place = (view.condition(found["labels"]), view.contender(found["labels"]))
+        place = (view.condition(found["labels"]), view.method(found["labels"]))
         row = view.rows.get(place)
         pairs.setdefault(
-            place, {"condition": " · ".join(place[0]), "contender": place[1], "signs": view.signs(row)}
+            place, {"condition": " · ".join(place[0]), "method": place[1], "signs": view.signs(row)}
         )
         if found["difference"] is not None:
             keys = ("difference", "low", "high", "p", "p_holm", "seeds")
@@ -125,7 +125,7 @@ def script_data(view: SuiteView, made: Sequence[Row], compared: Mapping[str, Any
         }
         for key, metric in view.metrics.items()
     }
-    kept = ("name", "marks", "seeds", "runs", "figures")
+    kept = ("name", "caveats", "seeds", "runs", "figures")
     return {
         "metrics": metrics,
         "rows": [{key: row[key] for key in kept} for row in made],
@@ -137,8 +137,8 @@ def _best_of(view: SuiteView, key: str) -> dict[Labels, float]:
     """Return the best figure of the unmarked rows under each condition."""
     better = view.metrics[key]["better"]
     found: dict[Labels, float] = {}
-    for (condition, contender), row in view.rows.items():
-        mean = view.figure(condition, contender, key)["mean"]
+    for (condition, method), row in view.rows.items():
+        mean = view.figure(condition, method, key)["mean"]
         if mean is None or better is None or is_bound(row):
             continue
         pick = max if better == "higher" else min

@@ -1,4 +1,4 @@
-"""The smaller tables of a suite's page: the ranking, what contenders cost, the smallest harmful dose, what is missing."""
+"""The smaller tables of a suite's page: the ranking, what methods cost, the smallest harmful budget, what is missing."""
 
 from __future__ import annotations
 
@@ -8,11 +8,11 @@ from typing import Any
 from fedrobust.reports.suite.view import SuiteView, digits
 from fedrobust.reports.tables import Column, Table
 
-__all__ = ["cost_table", "dose_table", "missing", "ranking_table"]
+__all__ = ["budget_table", "cost_table", "missing", "ranking_table"]
 
 
 def ranking_table(view: SuiteView) -> Table:
-    """Return the ranking, best worst case first; marked contenders last, without ranks."""
+    """Return the ranking, best worst case first; marked methods last, without ranks."""
     entries = view.results["ranking"]
     bounds = [entry for entry in entries if entry["label"] in view.bounds]
     table = []
@@ -20,11 +20,11 @@ def ranking_table(view: SuiteView) -> Table:
         entries, key=lambda e: (e in bounds, e["worst"] is None, -view.sign * (e["worst"] or 0.0))
     ):
         ranks = [_rank(entry, bounds, key) for key in ("worst", "mean")]
-        own = dict.fromkeys([*(entry.get("marks") or ()), *view.bound_marks(entry["label"])])
+        own = dict.fromkeys([*(entry.get("caveats") or ()), *view.bound_caveats(entry["label"])])
         line = [entry["label"], entry["worst"], entry.get("worst_under"), ranks[0], entry["mean"], ranks[1]]
         table.append([*line, None if entry in bounds else entry.get("mean_rank"), "; ".join(own)])
     columns = [
-        Column(view.contender_axis),
+        Column(view.method_axis),
         Column("worst case", digits(view.unit)),
         Column("worst under"),
         Column("rank by worst case"),
@@ -39,20 +39,20 @@ def ranking_table(view: SuiteView) -> Table:
 
 
 def cost_table(view: SuiteView) -> Table:
-    """Return what each contender costs, beside what it leaves in the worst case."""
+    """Return what each method costs, beside what it leaves in the worst case."""
     worst = {entry["label"]: entry["worst"] for entry in view.results["ranking"]}
     table = [
         [
-            contender,
-            *(view.cost(contender, key) for key in ("aggregation_s", "defence_mib")),
-            worst.get(contender),
+            method,
+            *(view.cost(method, key) for key in ("aggregation_s", "defence_mib")),
+            worst.get(method),
         ]
-        for contender in view.contenders
+        for method in view.methods
     ]
     for line in table:
         line[1] = None if line[1] is None else 1000 * line[1]
     columns = [
-        Column(view.contender_axis),
+        Column(view.method_axis),
         Column("aggregation, ms a round", 2),
         Column("extra memory, MiB", 1),
         Column("worst case", digits(view.unit)),
@@ -60,22 +60,22 @@ def cost_table(view: SuiteView) -> Table:
     return Table("Mean time and peak memory of the aggregation over all runs.", columns, table)
 
 
-def dose_table(view: SuiteView) -> Table:
-    """Return the smallest dose that costs the stated drop: contenders by the conditions that are left."""
-    dose = view.results["dose"]
-    others = [axis["name"] for axis in view.axes if axis["name"] != dose["axis"]]
+def budget_table(view: SuiteView) -> Table:
+    """Return the smallest budget that costs the stated drop: methods by the conditions that are left."""
+    budget = view.results["attack_budget"]
+    others = [axis["name"] for axis in view.axes if axis["name"] != budget["axis"]]
     found: dict[str, dict[str, Any]] = {}
-    for entry in dose["smallest"]:
+    for entry in budget["smallest"]:
         other = " · ".join(str(entry["labels"][name]) for name in others if name in entry["labels"])
-        found.setdefault(other, {})[view.contender(entry["labels"])] = entry
+        found.setdefault(other, {})[view.method(entry["labels"])] = entry
     table = [
-        [contender, *(_dose(doses, contender) for doses in found.values())]
-        for contender in view.contenders
-        if any(contender in doses for doses in found.values())
+        [method, *(_budget(budgets, method) for budgets in found.values())]
+        for method in view.methods
+        if any(method in budgets for budgets in found.values())
     ]
-    caption = f"The smallest {dose['axis']} that costs {dose['drop']:g} points or more."
+    caption = f"The smallest {budget['axis']} that costs {budget['drop']:g} points or more."
     return Table(
-        caption, [view.contender_axis, *(other or f"smallest {dose['axis']}" for other in found)], table
+        caption, [view.method_axis, *(other or f"smallest {budget['axis']}" for other in found)], table
     )
 
 
@@ -88,7 +88,7 @@ def missing(view: SuiteView) -> Table:
             entry["seed"],
             whose + (entry.get("error") or "not run yet"),
         ]
-        for whose, gaps in (("", "missing"), ("clean twin: ", "missing_twins"))
+        for whose, gaps in (("", "missing"), ("clean baseline: ", "missing_baselines"))
         for entry in view.results.get(gaps, ())
     ]
     return Table("Cells without a finished run.", [*names, "seed", "error"], table)
@@ -104,10 +104,10 @@ def _rank(entry: Mapping[str, Any], bounds: Sequence[Mapping[str, Any]], key: st
     return int(own) if float(own).is_integer() else float(own)
 
 
-def _dose(doses: Mapping[str, Any], contender: str) -> Any:
-    if contender not in doses:
+def _budget(budgets: Mapping[str, Any], method: str) -> Any:
+    if method not in budgets:
         return None
-    dose, unknown = doses[contender]["dose"], doses[contender].get("unknown")
-    if dose is None:
+    budget, unknown = budgets[method]["budget"], budgets[method].get("unknown")
+    if budget is None:
         return "not known" if unknown else "none tried"
-    return f"≤ {dose:g}" if unknown else dose
+    return f"≤ {budget:g}" if unknown else budget

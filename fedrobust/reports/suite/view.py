@@ -1,4 +1,4 @@
-"""A suite's results as its page looks at them: conditions by contenders, and figures written for reading."""
+"""A suite's results as its page looks at them: conditions by methods, and figures written for reading."""
 
 from __future__ import annotations
 
@@ -28,10 +28,10 @@ __all__ = [
 
 Labels = tuple[str, ...]
 
-#: Stand for the marks of rows, in the order in which the marks occur.
+#: Stand for the caveats of rows, in the order in which the caveats occur.
 _SIGNS = "†‡§¶"
 
-#: How the marks begin that make a row a bound; other marks are remarks.
+#: How the caveats begin that make a row a bound; other caveats are remarks.
 BOUND = ("oracle", "other data")
 
 #: Narrowest range of a metric that the heat map's colours span: what lies closer together shall look alike.
@@ -40,7 +40,7 @@ _NARROWEST = {"share": 0.05, "percent": 5.0, "points": 5.0, "count": 1.0}
 
 @dataclass(frozen=True)
 class SuiteView:
-    """What ``suite.json`` and ``costs.json`` hold, by condition and contender.
+    """What ``suite.json`` and ``costs.json`` hold, by condition and method.
 
     Attributes
     ----------
@@ -54,12 +54,12 @@ class SuiteView:
     costs: Sequence[Mapping[str, Any]] = ()
 
     @property
-    def contender_axis(self) -> str:
+    def method_axis(self) -> str:
         """Return the name of the axis whose labels are compared; "figure" where nothing is."""
-        return str(self.results["contenders"] or "figure")
+        return str(self.results["method_axis"] or "figure")
 
     @cached_property
-    def contenders(self) -> list[str]:
+    def methods(self) -> list[str]:
         """Return the labels that are compared, in the suite's order; one empty label where nothing is."""
         compared = [axis for axis in self.results["axes"] if self._compared(axis)]
         return [str(label) for axis in compared for label in axis["labels"]] or [""]
@@ -77,10 +77,9 @@ class SuiteView:
 
     @cached_property
     def rows(self) -> dict[tuple[Labels, str], Mapping[str, Any]]:
-        """Return the rows by condition and contender."""
+        """Return the rows by condition and method."""
         return {
-            (self.condition(row["labels"]), self.contender(row["labels"])): row
-            for row in self.results["rows"]
+            (self.condition(row["labels"]), self.method(row["labels"])): row for row in self.results["rows"]
         }
 
     @cached_property
@@ -90,23 +89,23 @@ class SuiteView:
 
     @cached_property
     def main(self) -> str | None:
-        """Return the metric that contenders are ranked by: the suite's, accuracy, or else the first one."""
+        """Return the metric that methods are ranked by: the suite's, accuracy, or else the first one."""
         wanted = (self.results.get("metric"), "accuracy", *self.metrics)
         return next((key for key in wanted if key in self.metrics), None)
 
     @property
     def unit(self) -> str:
-        """Return the unit of the metric that contenders are ranked by."""
+        """Return the unit of the metric that methods are ranked by."""
         return str(self.metrics[self.main]["unit"]) if self.main else "share"
 
     @property
     def measure(self) -> str:
-        """Return the name of the metric that contenders are ranked by."""
+        """Return the name of the metric that methods are ranked by."""
         return str(self.metrics[self.main]["name"]) if self.main else "accuracy"
 
     @property
     def sign(self) -> int:
-        """Return -1 if a smaller figure of the metric that contenders are ranked by is better, else 1."""
+        """Return -1 if a smaller figure of the metric that methods are ranked by is better, else 1."""
         return -1 if self.main and self.metrics[self.main]["better"] == "lower" else 1
 
     @property
@@ -115,51 +114,51 @@ class SuiteView:
         return len(self.results["seeds"])
 
     @cached_property
-    def marks(self) -> dict[str, str]:
-        """Return all marks that rows bear, each with the sign that stands for it."""
-        found = dict.fromkeys(mark for row in self.results["rows"] for mark in row.get("marks") or ())
+    def caveats(self) -> dict[str, str]:
+        """Return all caveats that rows bear, each with the sign that stands for it."""
+        found = dict.fromkeys(caveat for row in self.results["rows"] for caveat in row.get("caveats") or ())
         return {
-            mark: _SIGNS[place] if place < len(_SIGNS) else f"[{place + 1}]"
-            for place, mark in enumerate(found)
+            caveat: _SIGNS[place] if place < len(_SIGNS) else f"[{place + 1}]"
+            for place, caveat in enumerate(found)
         }
 
     def signs(self, row: Mapping[str, Any] | None) -> str:
-        """Return the signs of a row's marks; nothing for an unmarked one."""
-        return "" if row is None else "".join(self.marks[mark] for mark in row.get("marks") or ())
+        """Return the signs of a row's caveats; nothing for an unmarked one."""
+        return "" if row is None else "".join(self.caveats[caveat] for caveat in row.get("caveats") or ())
 
     @cached_property
     def bounds(self) -> frozenset[str]:
-        """Return the contenders that are never winners: bounds, and those that lack conditions."""
-        unranked = {str(entry["label"]) for entry in self.results["ranking"] if entry.get("marks")}
+        """Return the methods that are never winners: bounds, and those that lack conditions."""
+        unranked = {str(entry["label"]) for entry in self.results["ranking"] if entry.get("caveats")}
         return frozenset(unranked | {label for (_, label), row in self.rows.items() if is_bound(row)})
 
-    def contender(self, labels: Mapping[str, Any]) -> str:
-        """Return the contender that a row's labels name."""
-        return str(labels.get(self.contender_axis, ""))
+    def method(self, labels: Mapping[str, Any]) -> str:
+        """Return the method that a row's labels name."""
+        return str(labels.get(self.method_axis, ""))
 
     def condition(self, labels: Mapping[str, Any]) -> Labels:
         """Return the condition that a row's labels name."""
         return tuple(str(labels[axis["name"]]) for axis in self.axes if axis["name"] in labels)
 
-    def figure(self, condition: Labels, contender: str, key: str | None) -> Mapping[str, Any]:
+    def figure(self, condition: Labels, method: str, key: str | None) -> Mapping[str, Any]:
         """Return a metric's mean, interval and values; all empty where there are none."""
-        row = self.rows.get((condition, contender))
+        row = self.rows.get((condition, method))
         none: dict[str, Any] = {"mean": None, "low": None, "high": None, "values": []}
         return none if row is None else {**none, **(row["metrics"].get(key) or {})}
 
-    def contender_signs(self, contender: str) -> str:
-        """Return the signs of all marks that any row of a contender bears."""
-        rows = [row for (_, label), row in self.rows.items() if label == contender]
+    def method_signs(self, method: str) -> str:
+        """Return the signs of all caveats that any row of a method bears."""
+        rows = [row for (_, label), row in self.rows.items() if label == method]
         return "".join(dict.fromkeys(sign for row in rows for sign in self.signs(row)))
 
-    def bound_marks(self, contender: str) -> list[str]:
-        """Return the marks that make any row of a contender a bound."""
-        rows = [row for (_, label), row in self.rows.items() if label == contender]
-        return [mark for row in rows for mark in row.get("marks") or () if mark.startswith(BOUND)]
+    def bound_caveats(self, method: str) -> list[str]:
+        """Return the caveats that make any row of a method a bound."""
+        rows = [row for (_, label), row in self.rows.items() if label == method]
+        return [caveat for row in rows for caveat in row.get("caveats") or () if caveat.startswith(BOUND)]
 
-    def cost(self, contender: str, key: str) -> float | None:
-        """Return a contender's cost over the conditions: mean of the seconds, largest of the memory."""
-        rows = [row for row in self.costs if self.contender(row["labels"]) == contender]
+    def cost(self, method: str, key: str) -> float | None:
+        """Return a method's cost over the conditions: mean of the seconds, largest of the memory."""
+        rows = [row for row in self.costs if self.method(row["labels"]) == method]
         known = [row[key] for row in rows if row.get(key) is not None]
         if not known:
             return None
@@ -172,7 +171,7 @@ class SuiteView:
         return (min(known), max(known)) if known else None
 
     def _compared(self, axis: Mapping[str, Any]) -> bool:
-        return bool(axis["name"] == self.results["contenders"])
+        return bool(axis["name"] == self.results["method_axis"])
 
 
 def load_suite(folder: Path) -> SuiteView:
@@ -196,7 +195,7 @@ def load_suite(folder: Path) -> SuiteView:
 
 def is_bound(row: Mapping[str, Any]) -> bool:
     """Return whether a row cannot be compared with others: it is told what they are not, or has other data."""
-    return any(mark.startswith(BOUND) for mark in row.get("marks") or ())
+    return any(caveat.startswith(BOUND) for caveat in row.get("caveats") or ())
 
 
 def digits(unit: str) -> int:

@@ -18,7 +18,7 @@ def headline(view: SuiteView) -> str:
     """Return the page's headline: who leaves most in the worst case and on average, and whether that is more than chance."""
     worst, mean = _best(view, "worst"), _best(view, "mean")
     if not worst or not mean:
-        return f"No {view.contender_axis} can be ranked: {_why_unranked(view)}"
+        return f"No {view.method_axis} can be ranked: {_why_unranked(view)}"
     seen = "" if view.seeds >= ENOUGH else f"Seen with {_seeds(view.seeds)} only, so it may be chance: "
     lowest, average = _text(view, worst[0]["worst"]), _text(view, mean[0]["mean"])
     under = f", under {worst[0]['worst_under']}" if worst[0].get("worst_under") else ""
@@ -63,7 +63,7 @@ def facts(view: SuiteView) -> list[tuple[str, list[str]]]:
 
 
 def _best(view: SuiteView, key: str) -> list[Entry]:
-    """Return the unmarked contenders with the highest figure; several if they tie."""
+    """Return the unmarked methods with the highest figure; several if they tie."""
     known = [entry for entry in _ranked(view) if entry[key] is not None]
     top = max((entry[key] for entry in known), key=lambda value: view.sign * value, default=None)
     return [entry for entry in known if entry[key] == top]
@@ -139,11 +139,11 @@ def _against_reference(view: SuiteView, winner: Entry) -> str:
     return f"{said}; {_test(found)}" if found.get("p_holm") is not None else f"{said}."
 
 
-def _compared(view: SuiteView, contender: str, under: str) -> Mapping[str, Any] | None:
-    """Return the comparison of a contender with the reference under a condition; None if there is none."""
+def _compared(view: SuiteView, method: str, under: str) -> Mapping[str, Any] | None:
+    """Return the comparison of a method with the reference under a condition; None if there is none."""
     for pair in view.results["comparisons"]:
-        place = (pair["metric"], view.contender(pair["labels"]), " · ".join(view.condition(pair["labels"])))
-        if place == (view.main, contender, under) and pair["difference"] is not None:
+        place = (pair["metric"], view.method(pair["labels"]), " · ".join(view.condition(pair["labels"])))
+        if place == (view.main, method, under) and pair["difference"] is not None:
             return dict(pair)
     return None
 
@@ -157,18 +157,18 @@ def _test(pair: Mapping[str, Any]) -> str:
     return f"Holm p {held}, {word} {LEVEL}."
 
 
-def _cost(view: SuiteView, contender: str) -> str:
-    seconds = view.cost(contender, "aggregation_s")
+def _cost(view: SuiteView, method: str) -> str:
+    seconds = view.cost(method, "aggregation_s")
     if seconds is None:
         return "Not recorded."
     said = f"{_duration(seconds)} of aggregation a round"
     reference = view.results["reference"]
-    if reference is not None and reference != contender:
+    if reference is not None and reference != method:
         base = view.cost(reference, "aggregation_s")
         said += (
             f", {number(seconds / base, 1)} times what {reference} takes ({_duration(base)})" if base else ""
         )
-    memory = view.cost(contender, "defence_mib")
+    memory = view.cost(method, "defence_mib")
     return said + (
         f"; at most {number(memory, 1)} MiB more memory." if memory is not None else "; memory not recorded."
     )
@@ -219,7 +219,7 @@ def _text(view: SuiteView, value: float | None) -> str:
 
 
 def _does(view: SuiteView, many: int) -> str:
-    """Return what the best contenders do: "leaves the most accuracy"."""
+    """Return what the best methods do: "leaves the most accuracy"."""
     if view.sign < 0:
         return f"{'has' if many == 1 else 'have'} the lowest {view.measure}"
     return f"{'leaves' if many == 1 else 'leave'} the most {view.measure}"
