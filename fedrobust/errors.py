@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 
 __all__ = ["UserError", "nearest"]
 
@@ -16,7 +16,7 @@ class UserError(Exception):
     """
 
 
-def nearest(name: str, known: Iterable[str]) -> str:
+def nearest(name: str, known: Iterable[str], synonyms: Mapping[str, str] | None = None) -> str:
     """Return a hint naming the known words closest to a mistyped one.
 
     Parameters
@@ -25,6 +25,8 @@ def nearest(name: str, known: Iterable[str]) -> str:
         The word that was not found.
     known : iterable of str
         The words that exist.
+    synonyms : mapping of str to str, optional
+        Other words that users type, each with what is meant; they come before likeness of letters.
 
     Returns
     -------
@@ -32,6 +34,8 @@ def nearest(name: str, known: Iterable[str]) -> str:
         ``"did you mean 'a' or 'b'?"`` when something is close, else ``"known: a, b, c"``.
     """
     words = sorted(set(known))
+    if synonyms and name.lower() in synonyms:
+        return f"did you mean '{synonyms[name.lower()]}'?"
     close = difflib.get_close_matches(name, words, n=2, cutoff=0.5)
     if close:
         return "did you mean " + " or ".join(f"'{word}'" for word in close) + "?"

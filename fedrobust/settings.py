@@ -22,12 +22,40 @@ from pydantic import (
 from fedrobust.errors import UserError, nearest
 from fedrobust.plugins import split_chain
 
-__all__ = ["EXECUTION_SETTINGS", "Settings", "load_settings", "read_toml"]
+__all__ = ["EXECUTION_SETTINGS", "SYNONYMS", "Settings", "load_settings", "read_toml"]
 
 #: Settings that say where and how a run is carried out, never what comes out of it.
 EXECUTION_SETTINGS = frozenset(
     {"engine", "workers", "out", "data_root", "download", "client_timeout", "ray_address"}
 )
+
+#: What other tools call a setting.
+SYNONYMS = {
+    other: meant
+    for meant, others in {
+        "attack": "attacks poison poisoning adversary",
+        "backbone": "model network net arch architecture",
+        "batch-size": "batch batchsize bs",
+        "client-timeout": "timeout",
+        "clients": "hospitals nodes num-clients n-clients number-of-clients num-hospitals num-supernodes",
+        "data": "dataset datasets source",
+        "data-root": "data-dir data-folder data-path root",
+        "device": "gpu cuda accelerator",
+        "image-size": "resolution resize img-size",
+        "local-epochs": "epochs epoch num-epochs",
+        "lr": "learning-rate eta",
+        "malicious": "attackers n-malicious num-malicious byzantine num-byzantine adversaries n-attackers poisoned",
+        "noise-std": "noise sigma",
+        "out": "output output-dir outdir out-dir run-dir",
+        "partition": "noniid non-iid iid dirichlet alpha",
+        "rounds": "num-rounds n-rounds num-server-rounds",
+        "seed": "random-seed random-state",
+        "strategy": "defence defense aggregator aggregation aggregation-rule rule server-strategy",
+        "threat": "threats",
+        "workers": "jobs n-jobs num-workers processes parallel threads cpus",
+    }.items()
+    for other in others.split()
+}
 
 
 class Settings(BaseModel):
@@ -198,7 +226,9 @@ def load_settings(
     for key in (*values, *given):
         if key not in Settings.model_fields:
             place = str(file) if key in values else where
-            hint = nearest(key.replace("_", "-"), [name.replace("_", "-") for name in Settings.model_fields])
+            hint = nearest(
+                key.replace("_", "-"), [name.replace("_", "-") for name in Settings.model_fields], SYNONYMS
+            )
             raise UserError(f"{place}: there is no setting '{key.replace('_', '-')}'; {hint}")
     try:
         return Settings(**{**values, **given})

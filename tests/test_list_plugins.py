@@ -1,28 +1,78 @@
-"""The catalogue names what is there."""
+"""`fedrobust list` names what there is: on one page, by kind, by name, by word."""
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import pytest
 
-from fedrobust.commands.list_plugins import catalogue
+from fedrobust.commands.list_plugins import catalogue, list_plugins
+from fedrobust.errors import UserError
 
 TOP = Path(__file__).resolve().parents[1]
+
+
+def listed(capsys: pytest.CaptureFixture[str], *what: str) -> str:
+    list_plugins(list(what))
+    return capsys.readouterr().out
 
 
 @pytest.mark.parametrize(
     ("kind", "folder", "apart"), [("attack", "clients", {"hospital"}), ("strategy", "strategies", set())]
 )
-def test_every_file_is_listed_with_a_line(kind: str, folder: str, apart: set[str]) -> None:
+def test_catalogue_has_every_file_with_a_line(kind: str, folder: str, apart: set[str]) -> None:
     files = {f.stem.replace("_", "-") for f in (TOP / folder).glob("*.py")}
-    listed = catalogue()[kind]
-    assert set(listed) == files - apart
-    assert all(len(line) > 20 and "does not load" not in line for line in listed.values())
+    entries = catalogue()[kind]
+    assert set(entries) == files - apart
+    assert all(len(line) > 20 and "does not load" not in line for line in entries.values())
 
 
-def test_data_partitions_and_backbones() -> None:
+def test_catalogue_has_data_partitions_and_backbones() -> None:
     listing = catalogue()
     assert set(listing["data"]) == {"phantom", "medmnist:NAME"}
     assert {"iid", "dirichlet", "site"} == set(listing["partition"])
     assert {"cnn", "resnet18", "resnet50"} <= set(listing["backbone"])
+
+
+def test_page_of_all_kinds_has_one_line_an_entry_and_no_backbones(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("COLUMNS", "80")
+    lines = listed(capsys).splitlines()
+    for kind in ("attack", "strategy", "data", "partition"):
+        for name in catalogue()[kind]:
+            assert sum(re.match(rf"  {re.escape(name)} +\S", line) is not None for line in lines) == 1, name
+    assert len(lines) <= 75 and not any("resnet50" in line for line in lines)
+    assert any("fedrobust list backbones" in line for line in lines)
+
+
+@pytest.mark.parametrize("word", ["attack", "attacks", "threat"])
+def test_kind_shows_whole_descriptions_of_that_kind_alone(
+    word: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("COLUMNS", "80")
+    text = " ".join(listed(capsys, word).split())
+    assert all(" ".join(line.split()) in text for line in catalogue()["attack"].values())
+    assert "trimmed-mean" not in text
+
+
+def test_backbones_are_listed_when_asked_for(capsys: pytest.CaptureFixture[str]) -> None:
+    assert {"cnn", "resnet50"} <= set(listed(capsys, "backbones").split())
+
+
+def test_word_finds_names_and_descriptions(capsys: pytest.CaptureFixture[str]) -> None:
+    text = listed(capsys, "krum")
+    assert "krum (strategy)" in text
+    text = listed(capsys, "attacks", "labels")
+    assert "label-flip" in text and "edge-case" in text and "strategies:" not in text
+
+
+@pytest.mark.parametrize(
+    ("what", "hint"),
+    [("isolation-forst", "did you mean 'isolation-forest'"), ("xyzzy", "shows what there is")],
+)
+def test_word_that_finds_nothing_is_one_short_sentence(what: str, hint: str) -> None:
+    with pytest.raises(UserError, match=hint) as raised:
+        list_plugins([what])
+    assert len(str(raised.value)) < 150

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import subprocess
 import sys
@@ -10,8 +11,10 @@ from pathlib import Path
 
 import pytest
 
+import fedrobust.federation
 from fedrobust.commands import program
-from fedrobust.settings import Settings
+from fedrobust.errors import UserError
+from fedrobust.settings import SYNONYMS, Settings, load_settings
 
 QUICK = ["--clients", "3", "--rounds", "1", "--local-epochs", "1", "--networks", "1", "--workers", "1"]
 QUICK += ["--data", "phantom(images=120, size=16)"]
@@ -115,6 +118,56 @@ def test_help_loads_nothing_heavy() -> None:
     assert done.stdout.splitlines()[-1] == "HEAVY []"
 
 
+@pytest.mark.parametrize(
+    ("flag", "meant"),
+    [
+        ("--defence", "--strategy"),
+        ("--defense", "--strategy"),
+        ("--model", "--backbone"),
+        ("--attackers", "--malicious"),
+        ("--learning-rate", "--lr"),
+        ("--num_clients", "--clients"),
+        ("--gpu", "--device"),
+    ],
+)
+def test_flag_of_another_tool_names_the_one_that_is_meant(
+    flag: str, meant: str, capfd: pytest.CaptureFixture[str]
+) -> None:
+    code, _, err = call(["simulate", flag, "1"], capfd)
+    assert code == 2 and f"did you mean '{meant}'?" in err
+
+
+def test_synonyms_stand_for_settings_and_none_is_one() -> None:
+    settings = {name.replace("_", "-") for name in Settings.model_fields}
+    assert set(SYNONYMS.values()) <= settings and not settings & SYNONYMS.keys()
+
+
+def test_synonym_in_a_settings_file_names_the_setting(tmp_path: Path) -> None:
+    (tmp_path / "own.toml").write_text("n-clients = 3\n")
+    with pytest.raises(UserError, match="did you mean 'clients'"):
+        load_settings({}, tmp_path / "own.toml")
+
+
+def test_version_is_printed_alone(capfd: pytest.CaptureFixture[str]) -> None:
+    assert call(["--version"], capfd) == (0, f"fedrobust {fedrobust.__version__}\n", "")
+
+
+def test_completion_offers_flags() -> None:
+    script = Path(sys.executable).with_name("fedrobust")
+    asked = {"_FEDROBUST_COMPLETE": "complete_bash", "COMP_CWORD": "2"}
+    environment = os.environ | asked | {"COMP_WORDS": "fedrobust simulate --strat"}
+    done = subprocess.run(
+        [str(script)], env=environment, capture_output=True, text=True, timeout=60, check=False
+    )
+    assert done.stdout.split() == ["--strategy"]
+
+
+def test_package_lists_its_public_names() -> None:
+    assert {"Result", "Settings", "UserError", "attack", "run", "strategy"} <= set(dir(fedrobust))
+    assert all(getattr(fedrobust, name) is not None for name in dir(fedrobust))
+    assert "Records" in dir(fedrobust.federation)
+
+
 def test_list_names_everything_with_a_line(capfd: pytest.CaptureFixture[str]) -> None:
     code, out, _ = call(["list"], capfd)
     assert code == 0
@@ -126,7 +179,7 @@ def test_list_names_everything_with_a_line(capfd: pytest.CaptureFixture[str]) ->
         "feddetect",
         "fedavg",
         "phantom",
-        "resnet18",
+        "dirichlet",
     ):
         assert re.search(rf"^  {name} +\S", out, re.MULTILINE), name
 
@@ -150,7 +203,15 @@ def test_a_strategy_in_an_otherwise_empty_folder(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "arguments", [["list"], ["--help"], ["simulate", "--help"], ["deploy-local", "--help"]]
+    "arguments",
+    [
+        ["list"],
+        ["list", "attacks"],
+        ["list", "label-flip"],
+        ["--help"],
+        ["simulate", "--help"],
+        ["deploy-local", "--help"],
+    ],
 )
 def test_help_and_list_fit_into_80_columns(
     arguments: list[str], monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]

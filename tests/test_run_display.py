@@ -73,6 +73,6 @@ def test_what_the_defence_looked_at(
 
 
 def test_the_page_is_named_where_there_is_one(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert "ClientMetrics:" not in said(result(tmp_path, run=str(tmp_path)), capsys)
+    assert "Report:" not in said(result(tmp_path, run=str(tmp_path)), capsys)
     (tmp_path / "report.html").write_text("", encoding="utf-8")
-    assert f"ClientMetrics: {tmp_path / 'report.html'}" in said(result(tmp_path, run=str(tmp_path)), capsys)
+    assert f"Report: {tmp_path / 'report.html'}" in said(result(tmp_path, run=str(tmp_path)), capsys)

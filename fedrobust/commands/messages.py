@@ -8,6 +8,7 @@ from typing import TextIO
 import click
 
 from fedrobust.errors import nearest
+from fedrobust.settings import SYNONYMS
 
 __all__ = ["note", "refuse", "show_warning", "usage_sentence"]
 
@@ -34,7 +35,9 @@ def usage_sentence(error: click.UsageError) -> str:
     """Return what is wrong with the flags, with the nearest flag there is."""
     known = [flag for p in (error.ctx.command.params if error.ctx else []) for flag in p.opts]
     if isinstance(error, click.NoSuchOption):
-        return f"there is no flag '{error.option_name}'; {nearest(error.option_name, known)}"
+        meant = {f"--{word}": f"--{setting}" for word, setting in SYNONYMS.items() if f"--{setting}" in known}
+        flag = error.option_name.replace("_", "-")
+        return f"there is no flag '{error.option_name}'; {nearest(flag, known, meant)}"
     return error.format_message()
 
 

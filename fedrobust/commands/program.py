@@ -5,22 +5,17 @@ from __future__ import annotations
 import sys
 import warnings
 from collections.abc import Callable
+from typing import Annotated
 
 import click
 import typer
 
+from fedrobust import __version__
 from fedrobust.commands.messages import refuse, show_warning, usage_sentence
 from fedrobust.errors import UserError
 from fedrobust.plugins import add_working_folder
 
 __all__ = ["main", "run_command"]
-
-
-def list_plugins() -> None:
-    """Name every attack, strategy, data source and backbone, your own included."""
-    from fedrobust.commands.list_plugins import print_catalogue
-
-    print_catalogue()
 
 
 def run_command(function: Callable[..., None], arguments: list[str] | None = None) -> None:
@@ -30,20 +25,26 @@ def run_command(function: Callable[..., None], arguments: list[str] | None = Non
     _run(app, arguments)
 
 
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        print(f"fedrobust {__version__}")
+        raise typer.Exit
+
+
 def main(arguments: list[str] | None = None) -> None:
     """Run `fedrobust <command>`."""
     from fedrobust.commands.benchmark import benchmark
     from fedrobust.commands.deploy_local import deploy_local
+    from fedrobust.commands.list_plugins import list_plugins
     from fedrobust.commands.report import report
     from fedrobust.commands.simulate import simulate
 
     app = typer.Typer(
-        add_completion=False,
         rich_markup_mode="rich",
         pretty_exceptions_enable=False,
         help="Simulate, defend and measure poisoned federations of hospitals.",
     )
-    app.callback()(_no_command_of_its_own)
+    app.callback()(_program)
     app.command("simulate")(simulate)
     app.command("deploy-local")(deploy_local)
     app.command("benchmark")(benchmark)
@@ -52,7 +53,11 @@ def main(arguments: list[str] | None = None) -> None:
     _run(app, arguments)
 
 
-def _no_command_of_its_own() -> None:
+def _program(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="show the version")
+    ] = False,
+) -> None:
     """Simulate, defend and measure poisoned federations of hospitals."""
 
 
