@@ -211,13 +211,13 @@ def test_options_become_what_the_plug_in_declares(options: str, place: int, valu
 @pytest.mark.parametrize(
     ("options", "words"),
     [
-        ("on=maybe", "declares: on is 'maybe', but should be a valid boolean"),
-        ("times=x", "declares: times is 'x', but should be a valid number"),
-        ("n=2.5", "declares: n is 2.5, but should be a valid integer"),
-        ("mode=c", "declares: mode is 'c', but should be 'a' or 'b'"),
-        ("most=few", "declares: most is 'few', but should be a valid integer"),
-        ("place=[1]", "declares: place is .*, but should be a valid integer or should be a valid string"),
-        ("loose=[]", "declares: loose is .*, but should be a valid boolean"),
+        ("on=maybe", "declares: on is 'maybe', but must be true or false"),
+        ("times=x", "declares: times is 'x', but must be a number"),
+        ("n=2.5", "declares: n is 2.5, but must be a whole number"),
+        ("mode=c", "declares: mode is 'c', but must be 'a' or 'b'"),
+        ("most=few", "declares: most is 'few', but must be a whole number"),
+        ("place=[1]", "declares: place is .*, but must be a whole number or a text"),
+        ("loose=[]", "declares: loose is .*, but must be true or false"),
     ],
 )
 def test_options_that_are_not_what_the_plug_in_declares_are_named(options: str, words: str) -> None:

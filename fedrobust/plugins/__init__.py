@@ -2,16 +2,25 @@
 
 from fedrobust.plugins.discovery import add_working_folder, available, describe, find
 from fedrobust.plugins.failures import reraise_as_user_error
-from fedrobust.plugins.options import instantiate
+from fedrobust.plugins.options import Limits, OptionInfo, instantiate, limits, options_of
+from fedrobust.plugins.origin import Origin, origin_of, replaced_built_in, source_hash
 from fedrobust.plugins.specs import parse_call, split_chain
 
 __all__ = [
+    "Limits",
+    "OptionInfo",
+    "Origin",
     "add_working_folder",
     "available",
     "describe",
     "find",
     "instantiate",
+    "limits",
+    "options_of",
+    "origin_of",
     "parse_call",
+    "replaced_built_in",
     "reraise_as_user_error",
+    "source_hash",
     "split_chain",
 ]
