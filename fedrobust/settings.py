@@ -69,45 +69,56 @@ class Settings(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, validate_default=True)
 
     clients: int = Field(10, ge=1, description="hospitals in the federation")
-    malicious: int = Field(0, ge=0, description="how many of them carry out --attack")
-    attack: str = Field("label-flip", description="what a malicious hospital does; several join with '+'")
+    malicious: int = Field(0, ge=0, description="number of malicious hospitals; they carry out --attack")
+    attack: str = Field("label-flip", description="what a malicious hospital does; join several with '+'")
     threat: tuple[str, ...] = Field(
-        (), description="'ATTACK:NUMBER' of hospitals; repeatable, replaces --malicious and --attack"
+        (), description="'ATTACK:NUMBER' of hospitals; repeatable; replaces --malicious and --attack"
     )
-    strategy: str = Field("isolation-forest", description="how the server aggregates; steps join with '|'")
+    strategy: str = Field("isolation-forest", description="how the server aggregates; join steps with '|'")
     false_flag_rate: float | None = Field(
-        None, gt=0, le=0.5, description="false_flag_rate of the strategy's last step, if it takes one"
+        None, gt=0, le=0.5, description="false_flag_rate of the strategy, where it has this option"
     )
-    rounds: int = Field(20, ge=1, description="rounds of federated training at most")
-    local_epochs: int = Field(2, ge=1, description="epochs that a hospital trains in each round")
-    batch_size: int = Field(32, ge=1, description="images in a mini-batch")
-    lr: float = Field(1e-3, gt=0, description="Adam's learning rate in the first round")
+    rounds: int = Field(20, ge=1, description="maximum number of rounds")
+    local_epochs: int = Field(2, ge=1, description="local epochs per round")
+    batch_size: int = Field(32, ge=1, description="mini-batch size")
+    lr: float = Field(1e-3, gt=0, description="Adam's learning rate in round 1")
     weight_decay: float = Field(1e-3, ge=0, description="Adam's L2 penalty")
-    patience: int = Field(20, ge=1, description="stop after so many rounds without a better validation loss")
-    seed: int = Field(0, ge=0, description="the one number that all randomness follows from")
+    patience: int = Field(20, ge=1, description="stop after this many rounds without a lower validation loss")
+    seed: int = Field(0, ge=0, description="random seed")
     data: str = Field("phantom", description="phantom (synthetic) or medmnist:NAME")
-    data_root: str | None = Field(None, description="folder that holds data files")
-    download: bool = Field(False, description="let medmnist fetch a missing file (the only network access)")
+    data_root: str | None = Field(None, description="folder of the data files")
+    download: bool = Field(False, description="download a missing MedMNIST file (the only network access)")
     split: Literal["pooled", "official"] = Field(
-        "pooled", description="pool and split 7:2:1, or the file's own"
+        "pooled", description="pool all images and split them 7:2:1, or keep the file's own split"
     )
     partition: str = Field("iid", description="iid, dirichlet(alpha=0.5) or site")
-    image_size: int | None = Field(None, ge=8, le=512, description="side in pixels; default: the data's own")
-    networks: Literal[1, 2] = Field(2, description="networks of a hospital; 2 learn from each other")
-    head: Literal["etf-rect", "etf", "linear"] = Field("etf-rect", description="classifier on top")
-    backbone: str = Field("cnn", description="cnn, or a torchvision classification network by name")
+    image_size: int | None = Field(
+        None, ge=8, le=512, description="image side in pixels; default: as in the data"
+    )
+    networks: Literal[1, 2] = Field(2, description="networks per hospital; 2 learn from each other")
+    head: Literal["etf-rect", "etf", "linear"] = Field(
+        "etf-rect",
+        description="classifier: fixed ETF with Rect lengths, fixed ETF, or a trained linear layer",
+    )
+    backbone: str = Field("cnn", description="cnn, or the name of a torchvision classification network")
     dr_weight: float = Field(10.0, gt=0, description="weight of the dot-regression loss")
-    mutual_weight: float = Field(1.0, ge=0, description="weight of the mutual-learning KL term")
-    temperature: float = Field(1.0, gt=0, description="ETF inner products are divided by it before softmax")
-    noise_std: float = Field(0.01, ge=0, description="Gaussian noise on the noisy test set, in [0, 1] units")
-    engine: Literal["local", "flower"] = Field("local", description="what carries the messages")
-    workers: int | Literal["auto"] = Field("auto", description="processes that train hospitals side by side")
-    client_timeout: float = Field(3600.0, gt=0, description="seconds until a hospital loses its round")
+    mutual_weight: float = Field(1.0, ge=0, description="weight of the KL term of mutual learning")
+    temperature: float = Field(1.0, gt=0, description="softmax temperature of the ETF logits")
+    noise_std: float = Field(
+        0.01, ge=0, description="standard deviation of the noise on the noisy test set; images are in [0, 1]"
+    )
+    engine: Literal["local", "flower"] = Field(
+        "local", description="worker processes of this machine, or Flower's simulation runtime"
+    )
+    workers: int | Literal["auto"] = Field("auto", description="processes that train hospitals in parallel")
+    client_timeout: float = Field(
+        3600.0, gt=0, description="seconds before a hospital is dropped from the round"
+    )
     ray_address: str | None = Field(
         None, description="host:port of a running Ray cluster that --engine flower joins, or 'auto'"
     )
     device: str = Field("cpu", description="cpu, or a CUDA device such as cuda:0")
-    out: str = Field("runs", description="folder for run folders")
+    out: str = Field("runs", description="folder for the run folders")
 
     @model_validator(mode="before")
     @classmethod
@@ -208,7 +219,7 @@ def load_settings(
     flags : mapping, optional
         Setting names (dashes or underscores) to values; ``None`` values count as not given.
     file : Path, optional
-        A TOML file of settings.
+        A TOML file of settings, or a run folder, which holds one; a leading ``~`` is expanded.
     where : str
         What to call the flags in an error message.
 
@@ -221,7 +232,8 @@ def load_settings(
     UserError
         If the file cannot be read, a key is unknown, or a value does not fit.
     """
-    values = read_toml(file) if file is not None else {}
+    file = None if file is None else _settings_file(file.expanduser())
+    values = {} if file is None else read_toml(file)
     given = {_underscored(key): value for key, value in (flags or {}).items() if value is not None}
     for key in (*values, *given):
         if key not in Settings.model_fields:
@@ -234,6 +246,15 @@ def load_settings(
         return Settings(**{**values, **given})
     except ValidationError as error:
         raise UserError(_sentence(error, where, file, values, given)) from None
+
+
+def _settings_file(path: Path) -> Path:
+    """Return the file that holds the settings, given it or a run folder."""
+    if not path.is_dir():
+        return path
+    if not (path / "settings.toml").is_file():
+        raise UserError(f"{path}: holds no settings.toml; give --config a TOML file or a run folder")
+    return path / "settings.toml"
 
 
 def read_toml(file: Path) -> dict[str, Any]:

@@ -148,6 +148,27 @@ def test_synonym_in_a_settings_file_names_the_setting(tmp_path: Path) -> None:
         load_settings({}, tmp_path / "own.toml")
 
 
+def test_config_takes_a_run_folder_and_expands_the_home(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    (tmp_path / "run").mkdir()
+    code, _, err = call(["simulate", "--config", "~/run"], capfd)
+    assert code == 2 and "run: holds no settings.toml" in err
+    (tmp_path / "run" / "settings.toml").write_text("clients = 3\nrounds = 0\n")
+    code, _, err = call(["simulate", "--config", "~/run"], capfd)
+    assert code == 2 and "settings.toml" in err and "rounds 0" in err
+    assert load_settings({"rounds": "1"}, Path("~/run")).clients == 3
+
+
+def test_data_root_of_the_environment_is_used(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("FEDROBUST_DATA_ROOT", str(tmp_path / "images"))
+    code, _, err = call(["simulate", "--data", "medmnist:mine"], capfd)
+    assert code == 2 and str(tmp_path / "images") in err
+
+
 def test_version_is_printed_alone(capfd: pytest.CaptureFixture[str]) -> None:
     assert call(["--version"], capfd) == (0, f"fedrobust {fedrobust.__version__}\n", "")
 

@@ -12,12 +12,28 @@ from pydantic.fields import FieldInfo
 
 from fedrobust.settings import Settings
 
-__all__ = ["ConfigFile", "JsonOnly", "Quiet", "settings_flags"]
+__all__ = ["ConfigFile", "JsonOnly", "Quiet", "settings_flags", "user_path"]
+
+#: Environment variables that stand in for a flag that is not given; they override a settings file as flags do.
+_ENVIRONMENT = {"data_root": "FEDROBUST_DATA_ROOT"}
 
 _METAVARS = {int: "INT", float: "FLOAT", str: "TEXT"}
 
 
-ConfigFile = Annotated[Path | None, typer.Option("--config", help="TOML file of settings; flags override it")]
+def user_path(text: str | Path) -> Path:
+    """Return a path that a user typed, a leading ``~`` expanded where the shell left it alone."""
+    return Path(text).expanduser()
+
+
+ConfigFile = Annotated[
+    Path | None,
+    typer.Option(
+        "--config",
+        parser=user_path,
+        metavar="PATH",
+        help="TOML file of settings, or a run folder; flags override it",
+    ),
+]
 
 
 JsonOnly = Annotated[bool, typer.Option("--json", help="print the summary alone, as JSON")]
@@ -54,7 +70,9 @@ def _flag(name: str, field: FieldInfo) -> Any:
     if field.annotation is bool:
         return Annotated[bool | None, typer.Option(f"--{name}", help=field.description, show_default=False)]
     flag = "--" + name.replace("_", "-")
-    option = typer.Option(flag, help=text, metavar=_metavar(field), show_default=False)
+    option = typer.Option(
+        flag, help=text, metavar=_metavar(field), show_default=False, envvar=_ENVIRONMENT.get(name)
+    )
     if get_origin(field.annotation) is tuple:
         return Annotated[list[str] | None, option]
     return Annotated[str | None, option]

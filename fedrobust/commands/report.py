@@ -8,6 +8,7 @@ from typing import Annotated, Any
 
 import typer
 
+from fedrobust.commands.flags import user_path
 from fedrobust.errors import UserError
 from fedrobust.reports.writing import suite_results, write_report
 
@@ -16,14 +17,22 @@ __all__ = ["report", "write_report"]
 
 def report(
     folders: Annotated[
-        list[Path], typer.Argument(help="folders of runs or of suites", metavar="RUN_OR_SUITE...")
+        list[Path],
+        typer.Argument(parser=user_path, help="folders of runs or of suites", metavar="RUN_OR_SUITE..."),
     ],
     show: Annotated[bool, typer.Option("--open", help="open the pages in the browser")] = False,
-    csv: Annotated[Path | None, typer.Option("--csv", help="write a suite's table there as CSV")] = None,
-    parquet: Annotated[Path | None, typer.Option("--parquet", help="write it as Parquet")] = None,
-    latex: Annotated[Path | None, typer.Option("--latex", help="write it as LaTeX")] = None,
+    csv: Annotated[
+        Path | None,
+        typer.Option("--csv", parser=user_path, metavar="FILE", help="write a suite's table there as CSV"),
+    ] = None,
+    parquet: Annotated[
+        Path | None, typer.Option("--parquet", parser=user_path, metavar="FILE", help="write it as Parquet")
+    ] = None,
+    latex: Annotated[
+        Path | None, typer.Option("--latex", parser=user_path, metavar="FILE", help="write it as LaTeX")
+    ] = None,
 ) -> None:
-    """Write the page of runs and suites into their folders, report.html, and say where each is.
+    """Write the report of runs and suites into their folders, report.html, and print where each is.
 
     Example: fedrobust report runs/* --open
     """

@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
-from fedrobust.commands.flags import ConfigFile, JsonOnly, Quiet, settings_flags
+from fedrobust.commands.flags import ConfigFile, JsonOnly, Quiet, settings_flags, user_path
 from fedrobust.errors import UserError
 from fedrobust.settings import Settings, load_settings
 
@@ -19,7 +19,13 @@ def simulate(
     flags: dict[str, Any],
     config: ConfigFile = None,
     resume: Annotated[
-        Path | None, typer.Option("--resume", help="go on with an unfinished run (its .partial folder)")
+        Path | None,
+        typer.Option(
+            "--resume",
+            parser=user_path,
+            metavar="PATH",
+            help="resume an unfinished run, given its .partial folder",
+        ),
     ] = None,
     show_profile: Annotated[
         bool, typer.Option("--profile", help="say at the end where the time went (on stderr)")
