@@ -9,7 +9,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fedrobust.aggregation.geometry import squared_distances, squared_distances_to, whole
-from fedrobust.aggregation.sketch import from_text, to_text
 from fedrobust.errors import UserError
 from fedrobust.federation import Defence, Updates, Vector, Verdict
 
@@ -76,12 +75,13 @@ class CenteredClipping(Defence):
 
     def state(self) -> dict[str, Any]:
         """Return the previous aggregate."""
-        return {"previous": None if self._previous is None else to_text(self._previous)}
+        return {"previous": self._previous}
 
     def load_state(self, state: Mapping[str, Any]) -> None:
         """Take back the previous aggregate."""
-        text = state["previous"]
-        self._previous = None if text is None else from_text(text, "f4")
+        previous = state["previous"]
+        # A copy, as the next round writes over it.
+        self._previous = None if previous is None else np.array(previous, np.float32)
 
 
 def _with_start(updates: Updates, start: Vector | None, *, pairs: bool) -> Floats:

@@ -204,15 +204,11 @@ class IsolationForestWeighting(Defence):
 
     def state(self) -> dict[str, Any]:
         """Return the evidence and the trust by hospital."""
-        return {
-            "sums": {str(node): row for node, row in self._sums.items()},
-            "trust": {str(node): value for node, value in self._trust.items()},
-        }
+        return {"sums": self._sums, "trust": self._trust}
 
     def load_state(self, state: Mapping[str, Any]) -> None:
         """Take back the evidence and the trust by hospital."""
-        self._sums = {int(node): list(row) for node, row in state["sums"].items()}
-        self._trust = {int(node): float(value) for node, value in state["trust"].items()}
+        self._sums, self._trust = dict(state["sums"]), dict(state["trust"])
 
 
 def _held(updates: Updates, server: ServerData) -> Floats:
