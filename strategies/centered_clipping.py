@@ -8,6 +8,7 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from fedrobust.aggregation.clipping import clip_factors
 from fedrobust.aggregation.geometry import squared_distances, squared_distances_to, whole
 from fedrobust.errors import UserError
 from fedrobust.federation import Defence, Updates, Vector, Verdict
@@ -64,7 +65,7 @@ class CenteredClipping(Defence):
         for _ in range(self.iterations):
             distances = np.sqrt(squared_distances_to(c, squares))[1:]
             radius = float(np.median(distances)) if self.tau is None else self.tau
-            share = np.minimum(1.0, np.divide(radius, distances, out=np.ones(n), where=distances > 0)) / n
+            share = clip_factors(distances, radius) / n
             c = (1.0 - share.sum()) * c + np.concatenate([[0.0], share])
         result = updates.combination(c[1:])
         if previous is not None:

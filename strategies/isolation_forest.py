@@ -8,6 +8,7 @@ from typing import Any, ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
+from fedrobust.aggregation.clipping import clip_factors
 from fedrobust.errors import UserError
 from fedrobust.federation import Defence, ServerData, Updates, Vector, Verdict
 from fedrobust.scoring.anomaly import tails
@@ -247,7 +248,7 @@ def _shortened(updates: Updates) -> Floats:
     """Return the factor that leaves no update longer than CLIP medians, shape (n,)."""
     norms = updates.norms()
     bound = CLIP * float(np.median(norms))
-    return np.divide(bound, norms, out=np.ones(len(norms)), where=(norms > bound) & (bound > 0))
+    return clip_factors(norms, bound) if bound > 0 else np.ones(len(norms))
 
 
 def _sizes(updates: Updates) -> Floats:
