@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from dataclasses import replace
 
 import numpy as np
 import pytest
-from helpers import make_updates, restored
+from helpers import make_updates
 from lent import Lent
 from references import differences
 
@@ -172,7 +173,7 @@ def test_a_restart_goes_on_alike(spec: str) -> None:
     straight, broken = pipeline(spec), pipeline(spec)
     for updates in rounds(count=5, n=9, d=120):
         wanted, verdict = run(straight, updates)
-        state = restored(broken.defence.state())
+        state = json.loads(json.dumps(broken.defence.state()))
         broken = pipeline(spec)
         broken.defence.load_state(state)
         found, said = run(broken, updates)

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import re
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
 from fedrobust.commands.list_plugins import catalogue, list_plugins
 from fedrobust.errors import UserError
+from fedrobust.federation import Attack
+from fedrobust.plugins import find, options_of
 
 TOP = Path(__file__).resolve().parents[1]
 
@@ -76,3 +80,43 @@ def test_word_that_finds_nothing_is_one_short_sentence(what: str, hint: str) -> 
     with pytest.raises(UserError, match=hint) as raised:
         list_plugins([what])
     assert len(str(raised.value)) < 150
+
+
+@pytest.mark.parametrize("what", ["alie", "alie(z=1)"])
+def test_name_shows_options_with_defaults_values_and_meaning(
+    what: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    text = " ".join(listed(capsys, what).split())
+    assert text.startswith("alie (attack): Sends the mean of the updates")
+    assert "Baruch et al." in text and '--attack "alie(option=value)"' in text
+    for option in options_of(find("alie", "clients", (Attack,), "attack")):
+        assert f" {option.name}: default " in text and option.allowed in text
+    assert "strength: default 1.0" in text
+
+
+def test_name_of_a_data_source_shows_its_options(capsys: pytest.CaptureFixture[str]) -> None:
+    text = listed(capsys, "phantom")
+    assert "images: default 3000" in text and "--data" in text
+
+
+def test_name_without_options_says_so(capsys: pytest.CaptureFixture[str]) -> None:
+    assert "It has no options." in listed(capsys, "median")
+
+
+def test_own_plug_in_shows_its_file_and_that_it_replaces_a_built_in_one(tmp_path: Path) -> None:
+    (tmp_path / "strategies").mkdir()
+    (tmp_path / "strategies" / "median.py").write_text(
+        "from fedrobust.federation import Defence\n\n\n"
+        'class Median(Defence):\n    """Ours [/red].\n\n    References\n    ----------\n    Us, 2026.\n    """\n'
+    )
+    done = subprocess.run(
+        [sys.executable, "-m", "fedrobust", "list", "strategies", "median"],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=True,
+    )
+    assert "Ours [/red]." in done.stdout and "references\n  Us, 2026." in done.stdout
+    assert f"file: {tmp_path / 'strategies' / 'median.py'}" in done.stdout.replace("\n", "")
+    assert "in place of the built-in one" in done.stdout

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import inspect
+import re
 import textwrap
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -26,6 +28,8 @@ class Kind:
         How a flag names one.
     entries : callable
         Returns name -> one line.
+    code : callable
+        Returns the class or function of a name, whose signature has the options; None where there is none.
     other_words : tuple of str
         What else users call it.
     brief : str
@@ -36,6 +40,7 @@ class Kind:
     plural: str
     usage: str
     entries: Callable[[], dict[str, str]]
+    code: Callable[[str], Callable[..., object] | None] = lambda _: None
     other_words: tuple[str, ...] = ()
     brief: str = ""
 
@@ -53,29 +58,55 @@ def _attacks() -> dict[str, str]:
 
 def _sight(name: str) -> str:
     """Return which updates an attack sees beside its own hospital's, as words behind its description."""
-    from fedrobust.federation import Attack
-    from fedrobust.plugins import find
+    kind = _attack(name)
+    knowledge = getattr(kind, "knowledge", "own")
+    return {"colluders": " Sees its colluders' updates.", "all": " Sees all updates."}.get(knowledge, "")
 
-    try:
-        kind: type[Attack] = find(name, "clients", (Attack,), "attack")
-    except UserError:
-        return ""
-    return {"colluders": " Sees its colluders' updates.", "all": " Sees all updates."}.get(kind.knowledge, "")
+
+def _attack(name: str) -> type | None:
+    from fedrobust.federation import Attack
+
+    return _found(name, "clients", (Attack,))
 
 
 def _strategies() -> dict[str, str]:
+    from fedrobust.plugins import available
+
+    return available("strategies", _strategy_bases())
+
+
+def _strategy(name: str) -> type | None:
+    return _found(name, "strategies", _strategy_bases())
+
+
+def _strategy_bases() -> tuple[type, ...]:
     from flwr.serverapp.strategy import Strategy
 
     from fedrobust.federation import Defence, PreAggregation
-    from fedrobust.plugins import available
 
-    return available("strategies", (Defence, PreAggregation, Strategy))
+    return Defence, PreAggregation, Strategy
+
+
+def _found(name: str, package: str, bases: tuple[type, ...]) -> type | None:
+    """Return a plug-in's class; None for one that does not load, of which its line says why."""
+    from fedrobust.plugins import find
+
+    try:
+        return find(name, package, bases, "plug-in")
+    except UserError:
+        return None
 
 
 def _sources() -> dict[str, str]:
     from fedrobust.data.sources import SOURCES
 
     return dict(SOURCES)
+
+
+def _source(name: str) -> Callable[..., object] | None:
+    from fedrobust.data.phantom import phantom
+
+    return phantom if name == "phantom" else None
 
 
 def _partitions() -> dict[str, str]:
@@ -96,6 +127,7 @@ KINDS = (
         "strategies",
         '--strategy "NAME(option=value)"; "STEP | RULE" puts a step first',
         _strategies,
+        _strategy,
         ("defence", "defences", "defense", "defenses", "aggregation", "rules"),
     ),
     Kind(
@@ -103,17 +135,18 @@ KINDS = (
         "attacks",
         '--attack "A + B" --malicious 2, or --threat "A + B:2"',
         _attacks,
+        _attack,
         ("client", "clients", "threat", "threats"),
     ),
-    Kind("data", "data", "--data NAME", _sources, ("source", "sources", "dataset", "datasets")),
-    Kind("partition", "partitions", "--partition NAME", _partitions, ("split", "splits")),
+    Kind("data", "data", "--data NAME", _sources, _source, ("source", "sources", "dataset", "datasets")),
+    Kind("partition", "partitions", "--partition NAME", _partitions, other_words=("split", "splits")),
     Kind(
         "backbone",
         "backbones",
         "--backbone NAME",
         _backbones,
-        ("model", "models", "network", "networks"),
-        "cnn (the default) and torchvision's networks by name, such as resnet18",
+        other_words=("model", "models", "network", "networks"),
+        brief="cnn (the default) and torchvision's networks by name, such as resnet18",
     ),
 )
 
@@ -135,7 +168,9 @@ def list_plugins(
     if not words:
         _print_all(kinds)
         return
-    named = [(kind, words[0]) for kind in kinds if len(words) == 1 and words[0] in kind.entries()]
+    # 'krum(f=2)' is asked for by its name; its options are on the page.
+    name = words[0].partition("(")[0]
+    named = [(kind, name) for kind in kinds if len(words) == 1 and name in kind.entries()]
     if named:
         for kind, name in named:
             _print_one(kind, name)
@@ -195,13 +230,61 @@ def _print_kind(kind: Kind, entries: dict[str, str], *, in_one_line: bool = Fals
 
 
 def _print_one(kind: Kind, name: str) -> None:
-    """Print one entry: its whole line, and how it is given."""
-    _print_paragraph(f"{name} ({kind.name}): {kind.entries()[name]}")
-    print(f"\n  {kind.usage.split(';')[0].replace('NAME', name).replace('A + B', name)}")
+    """Print one entry: what it does, how it is given, its options, its paper, and its file where that is the user's."""
+    line = kind.entries()[name]
+    code = kind.code(name)
+    _print_paragraph(f"{name} ({kind.name}): {line}")
+    if code is not None:
+        description, references = _documentation(code)
+        for paragraph in description:
+            print()
+            _print_paragraph(paragraph)
+        _print_options(kind, name, code)
+        if references:
+            print("\nreferences")
+            for reference in references:
+                _print_paragraph(reference, "  ")
+    if inspect.isclass(code):
+        from fedrobust.plugins import origin_of
+
+        origin = origin_of(code)
+        if origin.kind != "built-in":
+            instead = ", in place of the built-in one" if origin.replaces_built_in else ""
+            print(f"\nfile: {origin.file}{instead}")
+
+
+def _print_options(kind: Kind, name: str, code: Callable[..., object]) -> None:
+    """Print each option: its default, the values it takes, and what it means."""
+    from fedrobust.plugins import options_of
+
+    options = options_of(code)
+    print(f'\noptions, given as --{kind.name} "{name}(option=value)"' if options else "\nIt has no options.")
+    for option in options:
+        facts = ["required" if option.required else f"default {_default(option.default)}"]
+        _print_paragraph(
+            f"{option.name}: {'; '.join([*facts, option.allowed]) if option.allowed else facts[0]}", "  "
+        )
+        if option.meaning:
+            _print_paragraph(option.meaning.replace("``", "'"), "      ")
+
+
+def _default(value: object) -> str:
+    return "none" if value is None else str(value)
+
+
+def _documentation(code: Callable[..., object]) -> tuple[list[str], list[str]]:
+    """Return the paragraphs of a docstring between its first line and its sections, and those of its references."""
+    text = inspect.cleandoc(code.__doc__ or "").replace("``", "'").replace("`", "")
+    sections = re.split(r"^(\w[\w ]*)\n-{3,}$", text, flags=re.MULTILINE)
+    described = re.split(r"\n\s*\n", sections[0].strip())[1:]
+    bodies = dict(zip(sections[1::2], sections[2::2], strict=True))
+    references = re.split(r"\n\s*\n", bodies.get("References", "").strip())
+    return [part for part in described if part], [part for part in references if part]
 
 
 def _print_paragraph(text: str, indent: str = "") -> None:
-    print(textwrap.fill(text, _width(), initial_indent=indent, subsequent_indent=indent))
+    width = _width()
+    print(textwrap.fill(" ".join(text.split()), width, initial_indent=indent, subsequent_indent=indent))
 
 
 def _one_line(line: str, width: int) -> str:

@@ -111,10 +111,7 @@ class Defence:
         return None
 
     def state(self) -> dict[str, Any]:
-        """Return what must survive a restart: mappings, lists, numbers, texts and NumPy arrays, of whatever keys.
-
-        It is encoded at once (`fedrobust.results.state`), so nothing has to be copied or made into text.
-        """
+        """Return what must survive a restart: mappings, lists, numbers, texts and NumPy arrays, of whatever keys."""
         return {}
 
     def load_state(self, state: Mapping[str, Any]) -> None:
