@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from fedrobust.aggregation.clipping import clip_factors
-from fedrobust.aggregation.tolerance import AssumedByzantine
+from fedrobust.aggregation.geometry import Assumed
 from fedrobust.federation import PreAggregation, Updates
 from fedrobust.federation.mixed import Mixed
 
@@ -26,7 +25,7 @@ class ARC(PreAggregation):
 
     def __init__(self, f: int | None = None) -> None:
         """Check the options."""
-        self._f = AssumedByzantine("arc", f, lambda n: (n - 1) // 2, "n >= 2f + 1")
+        self._f = Assumed("arc", f, lambda n: (n - 1) // 2, "n >= 2f + 1")
 
     def check(self, hospitals: int) -> int:
         """Refuse an f that makes the attackers the majority."""
@@ -39,4 +38,5 @@ class ARC(PreAggregation):
         f, _ = self._f.at(n)
         norms = updates.norms()
         bound = np.sort(norms)[n - 1 - 2 * f * (n - f) // n]
-        return Mixed(updates, np.diag(clip_factors(norms, bound)))
+        factor = np.divide(bound, norms, out=np.ones(n), where=norms > bound)
+        return Mixed(updates, np.diag(factor))
