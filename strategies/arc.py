@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from fedrobust.aggregation.geometry import Assumed
+from fedrobust.aggregation.clipping import clip_factors
+from fedrobust.aggregation.tolerance import AssumedByzantine
 from fedrobust.federation import PreAggregation, Updates
 from fedrobust.federation.mixed import Mixed
 
@@ -25,7 +26,7 @@ class ARC(PreAggregation):
 
     def __init__(self, f: int | None = None) -> None:
         """Check the options."""
-        self._f = Assumed("arc", f, lambda n: (n - 1) // 2, "n >= 2f + 1")
+        self._f = AssumedByzantine("arc", f, lambda n: (n - 1) // 2, "n >= 2f + 1")
 
     def check(self, hospitals: int) -> int:
         """Refuse an f that makes the attackers the majority."""
@@ -38,5 +39,4 @@ class ARC(PreAggregation):
         f, _ = self._f.at(n)
         norms = updates.norms()
         bound = np.sort(norms)[n - 1 - 2 * f * (n - f) // n]
-        factor = np.divide(bound, norms, out=np.ones(n), where=norms > bound)
-        return Mixed(updates, np.diag(factor))
+        return Mixed(updates, np.diag(clip_factors(norms, bound)))

@@ -5,8 +5,9 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from fedrobust.aggregation.geometry import Assumed, krum_scores, squared_distances
+from fedrobust.aggregation.geometry import krum_scores, squared_distances
 from fedrobust.aggregation.sorting import sort_rows
+from fedrobust.aggregation.tolerance import AssumedByzantine
 from fedrobust.federation import Defence, Updates, Vector, Verdict
 
 __all__ = ["Bulyan"]
@@ -27,7 +28,7 @@ class Bulyan(Defence):
 
     def __init__(self, f: int | None = None) -> None:
         """Check the options."""
-        self._f = Assumed("bulyan", f, lambda n: (n - 3) // 4, "n >= 4f + 3")
+        self._f = AssumedByzantine("bulyan", f, lambda n: (n - 3) // 4, "n >= 4f + 3")
 
     def check(self, hospitals: int) -> None:
         """Refuse an f that leaves too few to choose from."""

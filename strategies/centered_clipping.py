@@ -8,8 +8,8 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from fedrobust.aggregation.clipping import clip_factors
 from fedrobust.aggregation.geometry import squared_distances, squared_distances_to, whole
-from fedrobust.aggregation.sketch import from_text, to_text
 from fedrobust.errors import UserError
 from fedrobust.federation import Defence, Updates, Vector, Verdict
 
@@ -65,7 +65,7 @@ class CenteredClipping(Defence):
         for _ in range(self.iterations):
             distances = np.sqrt(squared_distances_to(c, squares))[1:]
             radius = float(np.median(distances)) if self.tau is None else self.tau
-            share = np.minimum(1.0, np.divide(radius, distances, out=np.ones(n), where=distances > 0)) / n
+            share = clip_factors(distances, radius) / n
             c = (1.0 - share.sum()) * c + np.concatenate([[0.0], share])
         result = updates.combination(c[1:])
         if previous is not None:
@@ -76,12 +76,13 @@ class CenteredClipping(Defence):
 
     def state(self) -> dict[str, Any]:
         """Return the previous aggregate."""
-        return {"previous": None if self._previous is None else to_text(self._previous)}
+        return {"previous": self._previous}
 
     def load_state(self, state: Mapping[str, Any]) -> None:
         """Take back the previous aggregate."""
-        text = state["previous"]
-        self._previous = None if text is None else from_text(text, "f4")
+        previous = state["previous"]
+        # A copy, as the next round writes over it.
+        self._previous = None if previous is None else np.array(previous, np.float32)
 
 
 def _with_start(updates: Updates, start: Vector | None, *, pairs: bool) -> Floats:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from fedrobust.aggregation.clipping import clip_factors
 from fedrobust.errors import UserError
 from fedrobust.federation import PreAggregation, Updates
 from fedrobust.federation.mixed import Mixed
@@ -31,6 +32,4 @@ class Clipping(PreAggregation):
 
     def transform(self, updates: Updates) -> Updates:
         """Return updates of at most that length."""
-        norms = updates.norms()
-        factor = np.minimum(1.0, np.divide(self.c, norms, out=np.ones(len(norms)), where=norms > 0))
-        return Mixed(updates, np.diag(factor))
+        return Mixed(updates, np.diag(clip_factors(updates.norms(), self.c)))

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from fedrobust.aggregation.geometry import Assumed, whole
+from fedrobust.aggregation.geometry import whole
+from fedrobust.aggregation.tolerance import AssumedByzantine
 from fedrobust.errors import UserError
 from fedrobust.federation import Defence, Updates, Verdict
 from fedrobust.seeding import generator
@@ -34,7 +35,7 @@ class DnC(Defence):
 
     def __init__(self, f: int | None = None, iterations: int = 5, c: float = 1.0, b: int = 10_000) -> None:
         """Check the options."""
-        self._f = Assumed("dnc", f, lambda n: (n - 1) // 2, "n >= 2f + 1")
+        self._f = AssumedByzantine("dnc", f, lambda n: (n - 1) // 2, "n >= 2f + 1")
         self.iterations = whole("dnc", "iterations", iterations, 1)
         if not c > 0:
             raise UserError(f"dnc: c is {c}, but must be above 0")

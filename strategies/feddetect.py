@@ -77,12 +77,11 @@ class FedDetect(Defence):
 
     def state(self) -> dict[str, Any]:
         """Return decay factors and counts by hospital."""
-        return {"factors": _texts(self._factors), "counts": _texts(self._counts)}
+        return {"factors": self._factors, "counts": self._counts}
 
     def load_state(self, state: Mapping[str, Any]) -> None:
         """Take back decay factors and counts by hospital."""
-        self._factors = {int(node): factor for node, factor in state["factors"].items()}
-        self._counts = {int(node): count for node, count in state["counts"].items()}
+        self._factors, self._counts = dict(state["factors"]), dict(state["counts"])
 
 
 def _outliers(losses: np.ndarray[Any, np.dtype[np.float64]]) -> tuple[Any, Any]:
@@ -97,7 +96,3 @@ def _outliers(losses: np.ndarray[Any, np.dtype[np.float64]]) -> tuple[Any, Any]:
     forest = IsolationForest(max_samples=len(known), contamination="auto", random_state=0)
     outlying = forest.fit_predict(points) == -1
     return -forest.score_samples(points), outlying
-
-
-def _texts(table: Mapping[int, Any]) -> dict[str, Any]:
-    return {str(node): value for node, value in table.items()}

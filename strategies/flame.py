@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
+from fedrobust.aggregation.clipping import clip_factors
 from fedrobust.aggregation.geometry import cosines
 from fedrobust.errors import UserError
 from fedrobust.federation import Defence, Updates, Vector, Verdict
@@ -45,7 +46,7 @@ class Flame(Defence):
         # Rounded, so that equal updates are equally far apart.
         admitted = _majority(np.round(distances, 9))
         median = float(np.median(norms))
-        factor = np.minimum(1.0, np.divide(median, norms, out=np.ones(n), where=norms > 0)) * admitted
+        factor = clip_factors(norms, median) * admitted
         result = updates.combination(factor / admitted.sum())
         if self.noise and median:
             draw = generator(updates.seed, "flame", updates.round)

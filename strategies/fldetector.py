@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fedrobust.aggregation.geometry import whole
-from fedrobust.aggregation.sketch import from_text, sketch, sketch_global, to_text
+from fedrobust.aggregation.sketch import sketch, sketch_global
 from fedrobust.federation import Defence, Updates, Verdict
 from fedrobust.federation.blocks import one_blas_thread
 from fedrobust.seeding import generator
@@ -87,22 +87,19 @@ class FLDetector(Defence):
     def state(self) -> dict[str, Any]:
         """Return what the rounds so far left behind."""
         return {
-            "last": {str(node): to_text(row) for node, row in self._last.items()},
-            "scores": {str(node): row for node, row in self._scores.items()},
-            "model": None if self._model is None else to_text(self._model),
-            "mean": None if self._mean is None else to_text(self._mean),
-            "steps": [to_text(row) for row in self._steps],
-            "changes": [to_text(row) for row in self._changes],
+            "last": self._last,
+            "scores": self._scores,
+            "model": self._model,
+            "mean": self._mean,
+            "steps": self._steps,
+            "changes": self._changes,
         }
 
     def load_state(self, state: Mapping[str, Any]) -> None:
         """Take back what the rounds so far left behind."""
-        self._last = {int(node): from_text(text) for node, text in state["last"].items()}
-        self._scores = {int(node): list(row) for node, row in state["scores"].items()}
-        self._model = None if state["model"] is None else from_text(state["model"])
-        self._mean = None if state["mean"] is None else from_text(state["mean"])
-        self._steps = [from_text(text) for text in state["steps"]]
-        self._changes = [from_text(text) for text in state["changes"]]
+        self._last, self._scores = dict(state["last"]), dict(state["scores"])
+        self._model, self._mean = state["model"], state["mean"]
+        self._steps, self._changes = state["steps"], state["changes"]
 
 
 def _hessian_product(steps: Floats, changes: Floats, vector: Floats) -> Floats:

@@ -8,6 +8,7 @@ from typing import Any, ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
+from fedrobust.aggregation.clipping import clip_factors
 from fedrobust.errors import UserError
 from fedrobust.federation import Defence, ServerData, Updates, Vector, Verdict
 from fedrobust.scoring.anomaly import tails
@@ -204,15 +205,11 @@ class IsolationForestWeighting(Defence):
 
     def state(self) -> dict[str, Any]:
         """Return the evidence and the trust by hospital."""
-        return {
-            "sums": {str(node): row for node, row in self._sums.items()},
-            "trust": {str(node): value for node, value in self._trust.items()},
-        }
+        return {"sums": self._sums, "trust": self._trust}
 
     def load_state(self, state: Mapping[str, Any]) -> None:
         """Take back the evidence and the trust by hospital."""
-        self._sums = {int(node): list(row) for node, row in state["sums"].items()}
-        self._trust = {int(node): float(value) for node, value in state["trust"].items()}
+        self._sums, self._trust = dict(state["sums"]), dict(state["trust"])
 
 
 def _held(updates: Updates, server: ServerData) -> Floats:
@@ -251,7 +248,7 @@ def _shortened(updates: Updates) -> Floats:
     """Return the factor that leaves no update longer than CLIP medians, shape (n,)."""
     norms = updates.norms()
     bound = CLIP * float(np.median(norms))
-    return np.divide(bound, norms, out=np.ones(len(norms)), where=(norms > bound) & (bound > 0))
+    return clip_factors(norms, bound) if bound > 0 else np.ones(len(norms))
 
 
 def _sizes(updates: Updates) -> Floats:

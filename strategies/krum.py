@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from fedrobust.aggregation.geometry import Assumed, krum_scores, squared_distances
+from fedrobust.aggregation.geometry import krum_scores, squared_distances
+from fedrobust.aggregation.tolerance import AssumedByzantine
 from fedrobust.federation import Defence, Updates, Verdict
 
 __all__ = ["Krum"]
@@ -25,7 +26,7 @@ class Krum(Defence):
 
     def __init__(self, f: int | None = None) -> None:
         """Check the options."""
-        self._f = Assumed("krum", f, lambda n: (n - 3) // 2, "n >= 2f + 3")
+        self._f = AssumedByzantine("krum", f, lambda n: (n - 3) // 2, "n >= 2f + 3")
 
     def check(self, hospitals: int) -> None:
         """Refuse an f for which the rule has no neighbours to go by."""

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from fedrobust.aggregation.geometry import Assumed, krum_scores, squared_distances, whole
+from fedrobust.aggregation.geometry import krum_scores, squared_distances, whole
+from fedrobust.aggregation.tolerance import AssumedByzantine
 from fedrobust.errors import UserError
 from fedrobust.federation import Defence, Updates, Verdict
 
@@ -28,7 +29,7 @@ class MultiKrum(Defence):
 
     def __init__(self, f: int | None = None, m: int | None = None) -> None:
         """Check the options."""
-        self._f = Assumed("multi-krum", f, lambda n: (n - 3) // 2, "n >= 2f + 3")
+        self._f = AssumedByzantine("multi-krum", f, lambda n: (n - 3) // 2, "n >= 2f + 3")
         self.m = None if m is None else whole("multi-krum", "m", m, 1)
 
     def check(self, hospitals: int) -> None:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from fedrobust.aggregation.geometry import Assumed, nearest, squared_distances
+from fedrobust.aggregation.geometry import nearest, squared_distances
+from fedrobust.aggregation.tolerance import AssumedByzantine
 from fedrobust.federation import PreAggregation, Updates
 from fedrobust.federation.mixed import Mixed
 
@@ -25,7 +26,7 @@ class NNM(PreAggregation):
 
     def __init__(self, f: int | None = None) -> None:
         """Check the options."""
-        self._f = Assumed("nnm", f, lambda n: (n - 1) // 2, "n >= 2f + 1")
+        self._f = AssumedByzantine("nnm", f, lambda n: (n - 1) // 2, "n >= 2f + 1")
 
     def check(self, hospitals: int) -> int:
         """Refuse an f that makes the attackers the majority."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from fedrobust.aggregation.clipping import clip_factors
 from fedrobust.errors import UserError
 from fedrobust.federation import Defence, Updates, Vector, Verdict
 from fedrobust.seeding import generator
@@ -39,7 +40,7 @@ class NormClipping(Defence):
         """Return the global parameters moved by the mean of the clipped differences."""
         norms = updates.norms()
         limit = float(np.median(norms)) if self.limit is None else self.limit
-        factor = np.minimum(1.0, np.divide(limit, norms, out=np.ones(len(norms)), where=norms > 0))
+        factor = clip_factors(norms, limit)
         result = updates.combination(factor / len(norms))
         if self.noise:
             draw = generator(updates.seed, "norm-clipping", updates.round)

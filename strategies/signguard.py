@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 from threadpoolctl import threadpool_limits
 
+from fedrobust.aggregation.clipping import clip_factors
 from fedrobust.aggregation.geometry import cosines, squared_distances
 from fedrobust.errors import UserError
 from fedrobust.federation import Defence, Updates, Vector, Verdict
@@ -70,7 +71,7 @@ class SignGuard(Defence):
         usual = (norms >= self.lower * median) & (norms <= self.upper * median)
         alike = _largest_cluster(self._features(updates, gram, median))
         kept = usual & alike if (usual & alike).any() else usual
-        factor = np.minimum(1.0, np.divide(median, norms, out=np.ones(len(norms)), where=norms > 0)) * kept
+        factor = clip_factors(norms, median) * kept
         score = (~usual).astype(float) + ~alike
         why = [
             "; ".join(

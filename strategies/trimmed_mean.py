@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from fedrobust.aggregation.geometry import Assumed
 from fedrobust.aggregation.sorting import sort_rows
+from fedrobust.aggregation.tolerance import AssumedByzantine
 from fedrobust.federation import Defence, Updates, Vector, Verdict
 
 __all__ = ["TrimmedMean"]
@@ -25,7 +25,7 @@ class TrimmedMean(Defence):
 
     def __init__(self, f: int | None = None) -> None:
         """Check the options."""
-        self._f = Assumed("trimmed-mean", f, lambda n: (n - 1) // 2, "n >= 2f + 1")
+        self._f = AssumedByzantine("trimmed-mean", f, lambda n: (n - 1) // 2, "n >= 2f + 1")
 
     def check(self, hospitals: int) -> None:
         """Refuse an f that leaves nothing over."""

@@ -7,7 +7,8 @@ from typing import ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
-from fedrobust.aggregation.geometry import Assumed, above_zero_to_one, whole
+from fedrobust.aggregation.geometry import above_zero_to_one, whole
+from fedrobust.aggregation.tolerance import AssumedByzantine
 from fedrobust.errors import UserError
 from fedrobust.federation import Defence, Updates, Verdict
 from fedrobust.seeding import generator
@@ -49,7 +50,7 @@ class Zeno(Defence):
         self, b: int | None = None, rho: float = 0.05, images: int | None = None, share: float = 0.5
     ) -> None:
         """Check the options."""
-        self._b = Assumed("zeno", b, lambda n: n - 1, "n >= b + 1", "b")
+        self._b = AssumedByzantine("zeno", b, lambda n: n - 1, "n >= b + 1", "b")
         if isinstance(rho, bool) or not 0 <= rho < float("inf"):
             raise UserError(f"zeno: rho is {rho}, but must be 0 or more")
         self.rho = rho

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 
 from fedrobust.data.records import Records
 from fedrobust.federation import ClientMetrics, Update, Updates
+from fedrobust.results.state import state_from_json, state_to_json
 
 
 def make_records(
@@ -71,6 +73,11 @@ def make_updates(
             for position in range(n)
         ]
     )
+
+
+def restored(state: Mapping[str, Any]) -> Any:
+    """Return a plug-in's state as a checkpoint gives it back."""
+    return state_from_json(state_to_json(state, "a plug-in"))
 
 
 def reporting(losses: Sequence[float], round: int, nodes: Sequence[int] | None = None) -> Updates:

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator
 from dataclasses import replace
 
 import numpy as np
 import pytest
-from helpers import make_updates
+from helpers import make_updates, restored
 from lent import Lent
 from references import differences
 
@@ -173,7 +172,7 @@ def test_a_restart_goes_on_alike(spec: str) -> None:
     straight, broken = pipeline(spec), pipeline(spec)
     for updates in rounds(count=5, n=9, d=120):
         wanted, verdict = run(straight, updates)
-        state = json.loads(json.dumps(broken.defence.state()))
+        state = restored(broken.defence.state())
         broken = pipeline(spec)
         broken.defence.load_state(state)
         found, said = run(broken, updates)

@@ -1,12 +1,11 @@
 from __future__ import annotations
 
-import json
 import warnings
 from collections.abc import Sequence
 
 import numpy as np
 import pytest
-from helpers import reporting
+from helpers import reporting, restored
 from sklearn.ensemble import IsolationForest
 
 from fedrobust.errors import UserError
@@ -79,7 +78,7 @@ def test_thirty_rounds_replayed_and_a_restart_in_between() -> None:
         np.testing.assert_allclose(shares(verdict), weights, rtol=1e-9)
         assert flagged(verdict) == found, f"round {number}"
         if number == 17:
-            restarted.load_state(json.loads(json.dumps(defence.state())))
+            restarted.load_state(restored(defence.state()))
         if number in (18, 19, 20):
             again = restarted.weigh(reporting(losses, number))
             np.testing.assert_array_equal(again.weight, verdict.weight)
@@ -91,10 +90,10 @@ def test_thirty_rounds_replayed_and_a_restart_in_between() -> None:
     assert any(len(outliers(losses)) >= 3 for losses in rounds[4:])
 
 
-def test_the_state_is_plain_json_and_survives_it() -> None:
+def test_state_written_and_read_back_continues_alike() -> None:
     defence = FedDetect(warm_up=0)
     run(defence, ONE_OF_FIVE, times=2)
-    state = json.loads(json.dumps(defence.state()))
+    state = restored(defence.state())
     other = FedDetect(warm_up=0)
     other.load_state(state)
     assert other.state() == defence.state() == state

@@ -118,7 +118,7 @@ def test_a_hospital_that_missed_the_last_round_has_no_prediction() -> None:
     rule, rounds = FLDetector(window=9), list(training(5))
     for number, updates in enumerate(rounds, 1):
         rule.combine(Updates([u for u in updates if u.node != 3 or number != 3]))
-    assert len(rule.state()["scores"]["3"]) == 1 and len(rule.state()["scores"]["0"]) == 3
+    assert len(rule.state()["scores"][3]) == 1 and len(rule.state()["scores"][0]) == 3
 
 
 def test_one_cluster_is_nobody_s_fault() -> None:

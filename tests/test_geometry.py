@@ -6,7 +6,6 @@ from references import cosine_distances, distances
 from references import krum_scores as reference_scores
 
 from fedrobust.aggregation.geometry import (
-    Assumed,
     cosines,
     krum_scores,
     nearest,
@@ -42,20 +41,6 @@ def test_a_vector_of_length_0_has_cosine_0() -> None:
 def test_nearest_begins_with_itself_and_breaks_ties_by_order() -> None:
     squares = squared_distances(np.ones((4, 4)))
     assert nearest(squares, 2).tolist() == [[0, 1], [1, 0], [2, 0], [3, 0]]
-
-
-def test_f_is_a_third_or_what_the_rule_admits_or_as_given() -> None:
-    rule = Assumed("rule", None, lambda n: (n - 3) // 2, "n >= 2f + 3")
-    assert [rule.at(n)[0] for n in (1, 3, 4, 5, 9, 10, 30)] == [0, 0, 0, 1, 3, 3, 10]
-    rule.check(1)
-    given = Assumed("rule", 3, lambda n: (n - 3) // 2, "n >= 2f + 3")
-    assert given.at(9) == (3, None)
-    assert given.at(8) == (2, ["only 8 replied: f=2 instead of 3"] * 8)
-    given.check(9)
-    with pytest.raises(
-        UserError, match=r"rule: f=3 does not fit 8 hospitals, as the rule needs n >= 2f \+ 3; give f=2"
-    ):
-        given.check(8)
 
 
 @pytest.mark.parametrize("value", [-1, 1.0, True, "2", None])

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import pytest
-from helpers import make_updates
+from helpers import make_updates, restored
 from lent import Lent
 from softmax import CLASSES, Images, Poison, Site, Views, flipped, play, site, trained
 
@@ -380,7 +379,7 @@ def test_two_attackers_of_ten_are_found() -> None:
 def test_a_forged_report_is_a_contradiction_to_what_the_server_sees() -> None:
     defence = rule(True)
     last = play(defence, with_bad(ATTACKS["label flip, honest report"]))[0][-1]
-    rounds, received, epoch, own, *_ = defence.state()["sums"][str(BAD)]
+    rounds, received, epoch, own, *_ = defence.state()["sums"][BAD]
     assert own / rounds > 5 and min(received, epoch) / rounds < 3
     assert last.why is not None and "loss of its model on the server's images" in last.why[BAD]
 
@@ -391,7 +390,7 @@ def test_alone_with_a_class_is_no_offence_where_the_server_sees_that_it_helps() 
     seeing, blind = rule(True), rule(True, images=(20, 20, 20, 0))
     verdicts, _ = play(seeing, sites)
     assert not any(BAD in flagged(verdict) for verdict in verdicts)
-    rounds, _, _, _, harm, turn, *_ = seeing.state()["sums"][str(BAD)]
+    rounds, _, _, _, harm, turn, *_ = seeing.state()["sums"][BAD]
     assert turn / rounds > 3 and harm / rounds < -3
     # A server without an image of the class cannot tell: the test has teeth.
     assert BAD in flagged(play(blind, sites)[0][-1])
@@ -400,16 +399,16 @@ def test_alone_with_a_class_is_no_offence_where_the_server_sees_that_it_helps() 
 def test_evidence_waits_for_a_hospital_that_drops_out_and_a_late_one_starts_at_nothing() -> None:
     sites, defence = with_bad(ATTACKS["label flip"]), rule(False)
     _, model = play(defence, sites, 6)
-    kept = defence.state()["sums"][str(BAD)]
+    kept = defence.state()["sums"][BAD]
     for number in (7, 8):
         absent = Updates([trained(own, model, i, number) for i, own in enumerate(sites) if i != BAD])
         model, verdict = defence.combine(absent)
         assert len(np.asarray(verdict.weight)) == 9
-    assert defence.state()["sums"][str(BAD)] == kept
+    assert defence.state()["sums"][BAD] == kept
     back = Updates([trained(own, model, i, 9) for i, own in enumerate([*sites, site([40] * 4, 50)])])
     verdict = defence.combine(back)[1].checked(11)
     assert BAD in flagged(verdict) and 10 not in flagged(verdict)
-    assert defence.state()["sums"]["10"][0] == 1
+    assert defence.state()["sums"][10][0] == 1
 
 
 # --- weights --------------------------------------------------------------------------------------------------------
@@ -525,7 +524,7 @@ def test_state_survives_a_restart(server: bool) -> None:
     whole, first, second = rule(server), rule(server), rule(server)
     model = play(whole, sites, 5)[1]
     play(first, sites, 5)
-    second.load_state(json.loads(json.dumps(first.state())))
+    second.load_state(restored(first.state()))
     wanted, got = (play(d, sites, 3, first=6, start=model) for d in (whole, second))
     np.testing.assert_array_equal(wanted[1], got[1])
     np.testing.assert_array_equal(wanted[0][-1].score, got[0][-1].score)

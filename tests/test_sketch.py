@@ -1,14 +1,12 @@
 from __future__ import annotations
 
-import json
 from dataclasses import replace
 
 import numpy as np
-import pytest
 from helpers import make_updates
 from references import differences
 
-from fedrobust.aggregation.sketch import from_text, sketch, sketch_global, to_text
+from fedrobust.aggregation.sketch import sketch, sketch_global
 from fedrobust.federation import Updates
 
 
@@ -41,14 +39,6 @@ def test_it_is_linear_and_the_same_in_every_round_of_a_run() -> None:
     np.testing.assert_allclose(
         sketch_global(moved, 1000) - sketch_global(updates, 1000), sketch(updates, 1000)[0], atol=1e-3
     )
-
-
-@pytest.mark.parametrize("dtype", ["f4", "f8"])
-def test_text_keeps_every_bit(dtype: str) -> None:
-    array = np.random.default_rng(0).standard_normal(50).astype(dtype)
-    again = from_text(json.loads(json.dumps(to_text(array))), dtype)
-    assert again.dtype == dtype and again.flags.writeable
-    np.testing.assert_array_equal(again, array)
 
 
 def test_a_vector_that_repeats_with_the_sketch_s_length_does_not_vanish() -> None:

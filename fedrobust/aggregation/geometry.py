@@ -1,9 +1,6 @@
-"""What rules compute from inner products, distances and cosines, and how many attackers they reckon with."""
+"""What rules compute from inner products: distances, cosines, Krum scores, nearest neighbours."""
 
 from __future__ import annotations
-
-from collections.abc import Callable
-from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -11,7 +8,6 @@ from numpy.typing import ArrayLike, NDArray
 from fedrobust.errors import UserError
 
 __all__ = [
-    "Assumed",
     "above_zero_to_one",
     "cosines",
     "krum_scores",
@@ -91,57 +87,3 @@ def above_zero_to_one(rule: str, option: str, value: float) -> float:
     if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value <= 1:
         raise UserError(f"{rule}: {option} is {value!r}, but must be above 0 and at most 1")
     return float(value)
-
-
-@dataclass(frozen=True)
-class Assumed:
-    """How many attackers, f, a rule reckons with.
-
-    Nobody knows the true number. Not given, f is a third of those who replied (rounded down), the classical
-    bound of Byzantine agreement, or the most that the rule admits if that is less. A given f that cannot work
-    with the federation's size is an error before anything runs. In a round in which so few hospitals reply
-    that f is too many, the rule takes the most it admits and says so in its verdict: a run does not die of
-    two hospitals' crashes.
-
-    Parameters
-    ----------
-    rule : str
-        The rule's name, for messages.
-    f : int or None
-        As the user gave it.
-    most : callable
-        The largest f for n updates; may be negative.
-    needs : str
-        The condition in the paper's terms, for messages.
-    option : str
-        What the rule calls f, for messages.
-    """
-
-    rule: str
-    f: int | None
-    most: Callable[[int], int]
-    needs: str
-    option: str = "f"
-
-    def __post_init__(self) -> None:
-        """Check that f is a count."""
-        if self.f is not None:
-            whole(self.rule, self.option, self.f)
-
-    def check(self, hospitals: int) -> None:
-        """Raise `UserError` if the given f is too many for so many hospitals."""
-        most = max(0, self.most(hospitals))
-        if self.f is not None and self.f > most:
-            raise UserError(
-                f"{self.rule}: {self.option}={self.f} does not fit {hospitals} hospitals, as the rule needs "
-                f"{self.needs}; give {self.option}={most} or less"
-            )
-
-    def at(self, n: int) -> tuple[int, list[str] | None]:
-        """Return the f to use for n updates, and what to say of it to each (None if it is as given)."""
-        most = max(0, self.most(n))
-        if self.f is None:
-            return min(n // 3, most), None
-        if self.f <= most:
-            return self.f, None
-        return most, [f"only {n} replied: {self.option}={most} instead of {self.f}"] * n

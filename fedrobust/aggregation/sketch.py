@@ -8,16 +8,13 @@ sketch are kept as they are.
 
 from __future__ import annotations
 
-import base64
-from typing import Any
-
 import numpy as np
 from numpy.typing import NDArray
 
 from fedrobust.federation import Updates
 from fedrobust.seeding import generator
 
-__all__ = ["SIZE", "from_text", "sketch", "sketch_global", "to_text"]
+__all__ = ["SIZE", "sketch", "sketch_global"]
 
 Floats = NDArray[np.float64]
 
@@ -48,13 +45,3 @@ def _add(result: Floats, part: slice, block: Floats, updates: Updates, size: int
         draw = generator(updates.seed, "sketch", part.start // size)
         block *= 1.0 - 2.0 * draw.integers(0, 2, block.shape[1])
     result[:, : block.shape[1]] += block
-
-
-def to_text(array: NDArray[Any]) -> str:
-    """Return a vector as text that JSON keeps bit by bit: base64 of its little-endian numbers."""
-    return base64.b64encode(array.astype(array.dtype.newbyteorder("<")).tobytes()).decode("ascii")
-
-
-def from_text(text: str, dtype: str = "f8") -> NDArray[Any]:
-    """Return the vector that `to_text` wrote; `dtype` is ``"f8"`` or ``"f4"``."""
-    return np.frombuffer(base64.b64decode(text), f"<{dtype}").astype(dtype)

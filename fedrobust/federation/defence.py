@@ -111,7 +111,10 @@ class Defence:
         return None
 
     def state(self) -> dict[str, Any]:
-        """Return what must survive a restart: mappings, lists, numbers, texts and NumPy arrays, of whatever keys."""
+        """Return what must survive a restart: mappings, lists, numbers, texts and NumPy arrays, of whatever keys.
+
+        It is encoded at once (`fedrobust.results.state`), so nothing has to be copied or made into text.
+        """
         return {}
 
     def load_state(self, state: Mapping[str, Any]) -> None:
