@@ -7,6 +7,7 @@ from flwr.serverapp import Grid, ServerApp
 
 from fedrobust.commands.run_display import Terminal
 from fedrobust.flower.client_app import make_client_app, settings_from
+from fedrobust.flower.compat import is_simulation
 from fedrobust.flower.data_spec import DataSpecGrid
 from fedrobust.runtime.runner import serve
 
@@ -19,10 +20,8 @@ client_app = make_client_app()
 @server_app.main()
 def main(grid: Grid, context: Context) -> None:
     """Run the federation of the run config and say at the end what it found."""
-    from flwr.superlink.grid import InMemoryGrid
-
     settings = settings_from(context)
-    if not isinstance(grid, InMemoryGrid):
+    if not is_simulation(grid):
         grid = DataSpecGrid(grid, settings)
     terminal = Terminal(settings)
     terminal.finish(serve(grid, settings, terminal))

@@ -134,7 +134,7 @@ def test_the_verdict_is_in_the_metrics_and_finds_the_attacker() -> None:
     assert said["flagged"] == [0, 0, 0, 0, 1, 0]
     assert said["weights"] == pytest.approx([0.2, 0.2, 0.2, 0.2, 0.0, 0.2])
     assert int(np.argmax(said["scores"])) == 4
-    assert strategy.verdict is not None and strategy.nodes == (0, 1, 2, 3, 4, 5) and strategy.losses == []
+    assert strategy.verdict is not None and strategy.nodes == (0, 1, 2, 3, 4, 5) and strategy.failures == []
 
 
 def test_a_pipeline_and_a_file_of_the_user_s(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -256,7 +256,7 @@ def test_a_fault_costs_its_node_the_round(fault: str, spec: str, caplog: pytest.
     with caplog.at_level(logging.WARNING, "flwr"):
         result = run(strategy, app(twist))
     assert strategy.nodes == (0, 1, 3, 4, 5)
-    assert [loss.node for loss in strategy.losses] == [3] and words in strategy.losses[0].reason
+    assert [failure.client for failure in strategy.failures] == [3] and words in strategy.failures[0].reason
     warned = [
         r.getMessage() for r in caplog.records if r.levelno == logging.WARNING and "round 1" in r.getMessage()
     ]
@@ -272,7 +272,7 @@ def test_when_nobody_s_reply_can_be_used_the_model_stays() -> None:
         1, kept, ConfigRecord({"lr": 0.1}), grid := LocalGrid(app(lambda c, _: _crash(c)), 4)
     )
     assert strategy.aggregate_train(1, grid.send_and_receive(messages)) == (None, None)
-    assert len(strategy.losses) == 4 and strategy.verdict is None
+    assert len(strategy.failures) == 4 and strategy.verdict is None
 
 
 class Flaky(LocalGrid):
@@ -290,7 +290,7 @@ def test_a_missing_and_a_doubled_reply(caplog: pytest.LogCaptureFixture) -> None
     with caplog.at_level(logging.WARNING, "flwr"):
         strategy.start(Flaky(app(), 5), start(), num_rounds=1, train_config=ConfigRecord({"lr": 0.1}))
     assert len(strategy.nodes) == 4
-    assert [loss.reason for loss in strategy.losses] == ["no reply in time"]
+    assert [failure.reason for failure in strategy.failures] == ["no reply in time"]
     assert any("replies twice" in record.getMessage() for record in caplog.records)
 
 
@@ -316,7 +316,7 @@ def test_an_error_that_the_superlink_sends_is_named_by_the_node_that_was_asked()
 
     strategy = fedrobust.strategy("median")
     run(strategy, app(twist), grid=SuperLinkAnswers)
-    assert [loss.node for loss in strategy.losses] == [3] and strategy.nodes == (0, 1, 3, 4, 5)
+    assert [failure.client for failure in strategy.failures] == [3] and strategy.nodes == (0, 1, 3, 4, 5)
 
 
 def test_federated_evaluation_survives_faults_and_can_be_left_out() -> None:
@@ -381,7 +381,7 @@ def test_a_stolen_partition_id_costs_its_owner_nothing() -> None:
 
     strategy = fedrobust.strategy("fldetector(window=1)")
     result = run(strategy, app(twist), rounds=4)
-    assert strategy.losses == [] and len(set(strategy.nodes)) == 6
+    assert strategy.failures == [] and len(set(strategy.nodes)) == 6
     assert {2, 3, 4, 5} < set(strategy.nodes)
     said = [result.train_metrics_clientapp[number]["hospitals"] for number in (1, 4)]
     assert said[0] == said[1]

@@ -76,8 +76,8 @@ def _with(name: str, value: Any) -> Any:
     [
         (_with("parameters", np.array([1, np.nan, 1, 1], np.float32)), {}, "NaN"),
         (_with("buffers", np.array([np.inf, 0], np.float32)), {}, "infinite"),
-        (_with("parameters", np.ones(5, np.float32)), {}, "wrong shape"),
-        ({"parameters": np.ones(4, np.float32)}, {}, "wrong shape"),
+        (_with("parameters", np.ones(5, np.float32)), {}, "wrong names or shapes"),
+        ({"parameters": np.ones(4, np.float32)}, {}, "wrong names or shapes"),
         (_with("parameters", np.full(4, 1e20, np.float32)), {}, "absurdly large"),
         (START, {"extra": 1.0}, "other names or lengths"),
         (START, {"loss": [1.0, 2.0]}, "other names or lengths"),
@@ -92,7 +92,7 @@ def test_a_faulty_reply_becomes_a_named_error(arrays: Any, metrics: dict[str, An
     )
     replies = exchange(client_grid)
     assert [reply.has_error() for reply in replies] == [False, False, True, False]
-    assert [fault.hospital for fault in client_grid.faults] == [2]
+    assert [fault.client for fault in client_grid.faults] == [2]
     assert words in client_grid.faults[0].reason
 
 
@@ -105,7 +105,7 @@ def test_a_crash_is_told_by_its_last_line() -> None:
     client_grid = ClientGrid(LocalGrid(fake_app(behaviour), 3), 3)
     replies = exchange(client_grid)
     assert [reply.has_error() for reply in replies] == [False, True, False]
-    assert client_grid.faults[0].hospital == 1
+    assert client_grid.faults[0].client == 1
     assert "the scanner is on fire" in client_grid.faults[0].reason
 
 
@@ -117,7 +117,7 @@ def test_a_hospital_that_does_not_answer_is_named() -> None:
 
     client_grid = ClientGrid(Deaf(fake_app(lambda a, number: (a, {})), 3), 3)
     assert len(exchange(client_grid)) == 2
-    assert (client_grid.faults[0].hospital, client_grid.faults[0].reason) == (0, "no reply in time")
+    assert (client_grid.faults[0].client, client_grid.faults[0].reason) == (0, "no reply in time")
 
 
 def test_another_s_name_is_refused() -> None:

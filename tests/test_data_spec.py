@@ -14,8 +14,8 @@ from flwr.supercore.task_identity import TaskIdentity
 from fedrobust.commands.run_display import Terminal
 from fedrobust.engines.local import LocalGrid
 from fedrobust.flower.client_app import make_client_app
-from fedrobust.flower.client_grid import Fault
-from fedrobust.flower.data_spec import DATA_SPEC, DataSpecGrid
+from fedrobust.flower.codec import DATA_SPEC
+from fedrobust.flower.data_spec import DataSpecGrid
 from fedrobust.runtime.server import Server
 
 
@@ -57,7 +57,7 @@ def test_a_node_that_is_gone_costs_its_hospital_the_round_only(tmp_path: Path) -
     summary, rounds = Server(settings, Terminal(settings, quiet=True)).run(DataSpecGrid(grid, settings))
     assert summary["rounds"] == 2
     for line in rounds:
-        assert line["faults"] == [vars(Fault(2, "node is gone"))]
+        assert line["faults"] == [{"hospital": 2, "reason": "node is gone"}]
 
 
 def test_messages_to_train_say_what_the_data_look_like(tmp_path: Path) -> None:

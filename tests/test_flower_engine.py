@@ -20,6 +20,7 @@ import pytest
 
 from fedrobust import Settings, UserError
 from fedrobust.engines import flower
+from fedrobust.flower import compat
 from fedrobust.settings import load_settings
 
 TOP = Path(__file__).resolve().parents[1]
@@ -264,6 +265,6 @@ def test_flower_is_as_it_was_after_a_run() -> None:
     from flwr.simulation.ray_transport import ray_actor
 
     before = ray_actor.pool_size_from_resources
-    with flower._pool_of(3):
+    with compat.actors_limited_to(3):
         assert ray_actor.pool_size_from_resources({}) == 3
     assert ray_actor.pool_size_from_resources is before

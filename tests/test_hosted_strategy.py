@@ -254,12 +254,12 @@ class Rated(Defence):
 def test_a_false_flag_rate_reaches_the_last_step(
     steps: str, options: str, rate: float | None, wanted: tuple[float, str]
 ) -> None:
-    spec = f"{steps}test_hosting:Rated{options}"
+    spec = f"{steps}test_hosted_strategy:Rated{options}"
     strategy = build_strategy(spec, 5, 0, rate)
     assert isinstance(strategy, HostedStrategy)
     assert (strategy.defence.false_flag_rate, strategy.defence.other) == wanted  # type: ignore[attr-defined]
     # Messages name what the user wrote.
-    assert strategy.watch.names[-1] == f"test_hosting:Rated{options}"
+    assert strategy.watch.names[-1] == f"test_hosted_strategy:Rated{options}"
 
 
 @pytest.mark.parametrize("spec", ["krum", "clipping | median", "flwr.serverapp.strategy:FedMedian"])
@@ -278,7 +278,9 @@ def test_the_default_strategy_takes_a_false_flag_rate() -> None:
     assert strategy.defence.false_flag_rate == 0.2  # type: ignore[attr-defined]
 
 
-@pytest.mark.parametrize("spec", ["test_hosting:WritesHere", "test_hosting:ShrinksHere | median"])
+@pytest.mark.parametrize(
+    "spec", ["test_hosted_strategy:WritesHere", "test_hosted_strategy:ShrinksHere | median"]
+)
 def test_a_rule_cannot_write_to_what_the_hospitals_sent(spec: str) -> None:
     with pytest.raises(ValueError, match="read-only"):
         one_round(build_strategy(spec, 5))
@@ -356,19 +358,19 @@ class Looks(PreAggregation):
 )
 def test_what_a_part_returns_is_held_against_what_it_may(spec: str, words: str) -> None:
     with pytest.raises(UserError, match=words):
-        one_round(build_strategy(f"test_hosting:{spec}", 5))
+        one_round(build_strategy(f"test_hosted_strategy:{spec}", 5))
 
 
 def test_a_list_of_numbers_will_do() -> None:
-    listed = one_round(build_strategy("test_hosting:Returns(what=list)", 5))
+    listed = one_round(build_strategy("test_hosted_strategy:Returns(what=list)", 5))
     for name, value in one_round(build_strategy("multi-krum(f=0)", 5)).items():
         np.testing.assert_array_equal(listed[name], value)
 
 
 @pytest.mark.parametrize("rest", ["krum", "nnm | multi-krum", "median"])
 def test_a_step_whose_check_only_looks_leaves_the_number_of_hospitals(rest: str) -> None:
-    one_round(build_strategy(f"test_hosting:Looks | {rest}", 5))
+    one_round(build_strategy(f"test_hosted_strategy:Looks | {rest}", 5))
     with pytest.raises(
-        UserError, match=r"Looks: check fails: AssertionError: too few .*test_hosting.py, line \d+"
+        UserError, match=r"Looks: check fails: AssertionError: too few .*test_hosted_strategy.py, line \d+"
     ):
-        build_strategy(f"test_hosting:Looks | {rest}", 3)
+        build_strategy(f"test_hosted_strategy:Looks | {rest}", 3)

@@ -1,4 +1,4 @@
-"""What can be wrong with a reply."""
+"""The validator of replies."""
 
 from __future__ import annotations
 
@@ -6,77 +6,146 @@ from typing import Any
 
 import numpy as np
 import pytest
-from flwr.app import Array, Message, MetricRecord, RecordDict
-from flwr.supercore.task_identity import TaskIdentity
+from flwr.app import Array, ArrayRecord, ConfigRecord, Error, Message, MetricRecord, RecordDict
 
-from fedrobust.flower.reply_checks import last_line, length, report_fault, senders, usual, values_fault
+from fedrobust.flower.compat import error_reply, identify_process, set_message_id, set_sender
+from fedrobust.flower.reply_checks import (
+    Expected,
+    Reply,
+    ReplyFault,
+    check_reply,
+    last_line,
+    senders,
+    unusual_schemas,
+)
+from fedrobust.flower.vectors import SentModel
+
+MODEL = {"w": np.ones(3, np.float32), "bn.running_mean": np.zeros(2, np.float32), "seen": np.array(7)}
 
 
 @pytest.fixture(autouse=True)
-def _somebody_sends_messages() -> None:
-    TaskIdentity.task_id, TaskIdentity.run_id, TaskIdentity.node_id = 1, 1, 0
+def _an_identified_process() -> None:
+    identify_process()
 
 
-@pytest.mark.parametrize("dtype", [np.float16, np.float32, np.float64, np.int64])
-def test_length(dtype: type) -> None:
-    values = np.random.default_rng(0).uniform(-90, 90, (20, 3)).astype(dtype)
-    assert length(values) == pytest.approx(np.linalg.norm(values.astype(np.float64)), rel=1e-6)
+def arrays(**changes: Any) -> ArrayRecord:
+    made = {name: Array(value) for name, value in MODEL.items()}
+    return ArrayRecord({**made, **{n: v if isinstance(v, Array) else Array(v) for n, v in changes.items()}})
+
+
+EXPECTED = Expected(SentModel(arrays()))
+
+
+def reply(record: ArrayRecord | None = None, **metrics: Any) -> Message:
+    content: dict[str, Any] = {"metrics": MetricRecord({"num-examples": 5, "loss": 1.0, **metrics})}
+    if record is not None:
+        content["arrays"] = record
+    return Message(RecordDict(content), dst_node_id=1, message_type="train")
+
+
+def reason(message: Message, expected: Expected = EXPECTED) -> str:
+    checked = check_reply(message, expected)
+    assert isinstance(checked, ReplyFault)
+    return checked.reason
+
+
+def test_a_valid_reply_is_returned_as_read_only_vectors() -> None:
+    message = reply(arrays(w=np.array([1.0, 2.0, 3.0])))
+    message.content["hospital"] = ConfigRecord({"partition-id": 4})
+    checked = check_reply(message, EXPECTED)
+    assert isinstance(checked, Reply)
+    assert checked.parameters.tolist() == [1, 2, 3] and checked.buffers.tolist() == [0, 0]
+    assert checked.parameters.dtype == np.float32 and not checked.parameters.flags.writeable
+    assert checked.hospital.number == 4 and checked.metrics["loss"] == 1.0
+
+
+@pytest.mark.parametrize("dtype", [np.float16, np.float64, np.longdouble, ">f4", np.int64, np.uint8])
+def test_numbers_of_any_width_are_converted_to_float32(dtype: Any) -> None:
+    checked = check_reply(reply(arrays(w=np.array([1, 2, 300 % 256]).astype(dtype))), EXPECTED)
+    assert isinstance(checked, Reply) and checked.parameters.tolist() == [1, 2, 44]
 
 
 @pytest.mark.parametrize(
     ("values", "words"),
     [
-        (np.ones(3), None),
-        (np.ones(3, np.int32), None),
-        (np.array([1.0, np.nan]), "NaN"),
-        (np.array([1.0, np.inf]), "NaN or infinite"),
-        (np.full(3, 7.0), "absurdly large"),
-        (np.array([True]), "not numbers"),
-        (np.array([1 + 2j]), "not numbers"),
-        (np.array(["x"]), "not numbers"),
+        (np.array([1, np.nan, 1]), "'w' holds NaN or infinite"),
+        (np.array([1, np.inf, 1]), "'w' holds NaN or infinite"),
+        (np.full(3, 7e6), "absurdly large: length 1.21e+07"),
+        (np.full(3, 1e300), "absurdly large"),
+        (np.full(3, 1e30, np.float32), "absurdly large"),
+        (np.full(3, 2**62), "absurdly large"),
+        (np.array([True] * 3), "not numbers"),
+        (np.array([1 + 2j] * 3), "not numbers"),
+        (np.array(["x"] * 3), "not numbers"),
+        (np.ones(4), "wrong names or shapes"),
+        (Array("float32", (3,), "numpy.ndarray", b"?"), "cannot be read"),
     ],
 )
-def test_numbers(values: np.ndarray, words: str | None) -> None:
-    fault = values_fault("w", Array(values), 10.0)
-    assert fault is None if words is None else words in str(fault)
+def test_an_array_that_cannot_be_aggregated_is_named(values: Any, words: str) -> None:
+    assert words in reason(reply(arrays(w=values)))
 
 
-def test_bytes_that_are_no_array_and_a_shape_that_is_not_true() -> None:
-    assert "cannot be read" in str(values_fault("w", Array("float32", (2,), "numpy.ndarray", b"?"), 1.0))
-    honest = Array(np.zeros(2, np.float32))
-    lying = Array(honest.dtype, (3,), honest.stype, honest.data)
-    assert "says shape (3,)" in str(values_fault("w", lying, 1.0))
+def test_an_array_of_another_shape_than_it_says_is_a_fault() -> None:
+    true = Array(np.zeros(2))
+    assert "says shape (3,)" in reason(reply(arrays(w=Array(true.dtype, (3,), true.stype, true.data))))
 
 
-@pytest.mark.parametrize("examples", [None, 0, -1, float("nan"), 1e13, [3]])
-def test_a_number_of_images(examples: Any) -> None:
-    metrics = MetricRecord({"loss": 1.0} if examples is None else {"num-examples": examples})
-    message = Message(RecordDict({"m": metrics}), dst_node_id=1, message_type="train")
-    assert "num-examples is" in str(report_fault(message, arrays=False))
-    assert "one ArrayRecord and one MetricRecord" in str(report_fault(message))
+def test_a_counter_may_be_of_the_models_type_or_any_number() -> None:
+    masked = {**MODEL, "mask": np.array([True, False])}
+    record = ArrayRecord({name: Array(value) for name, value in masked.items()})
+    assert isinstance(check_reply(reply(record), Expected(SentModel(record))), Reply)
+    assert isinstance(check_reply(reply(arrays(seen=np.array(0.5))), EXPECTED), Reply)
+    assert "'seen' holds" in reason(reply(arrays(seen=np.array("x"))))
 
 
-def test_senders_and_the_usual_names() -> None:
+def test_an_unbounded_update_may_be_of_any_finite_length() -> None:
+    unbounded = Expected(SentModel(arrays()), bounded=False)
+    assert isinstance(check_reply(reply(arrays(w=np.full(3, 1e30, np.float32))), unbounded), Reply)
+    assert "NaN" in reason(reply(arrays(w=np.full(3, np.nan))), unbounded)
+    assert "absurdly large" in reason(reply(arrays(w=np.full(3, 1e300))), unbounded)
+
+
+@pytest.mark.parametrize("examples", [0, -1, float("nan"), 1e13, [3]])
+def test_a_number_of_images_that_is_none_is_a_fault(examples: Any) -> None:
+    assert "num-examples is" in reason(reply(arrays(), **{"num-examples": examples}))
+
+
+def test_records_that_are_missing_are_a_fault() -> None:
+    assert "one ArrayRecord and one MetricRecord" in reason(reply())
+    assert isinstance(check_reply(reply(), Expected(None)), Reply)
+    assert "n is None" in reason(reply(), Expected(None, "n"))
+    empty = Message(RecordDict(), dst_node_id=1, message_type="train")
+    assert "exactly one MetricRecord" in reason(empty, Expected(None))
+
+
+def test_an_error_is_told_by_its_last_line() -> None:
+    failed = error_reply(reply(arrays()), 1, "Traceback\n  x\nValueError: no\n\n")
+    assert reason(failed) == "ValueError: no"
+    message = Message(RecordDict(), dst_node_id=1, message_type="train")
+    assert reason(Message(Error(3), reply_to=message)) == "error code 3"
+    assert last_line("") == "unknown error"
+
+
+def test_the_sender_is_the_client_that_was_asked() -> None:
     # Hospitals 0 and 2 share node 5.
     asked = {
         number: Message(RecordDict(), dst_node_id=node, message_type="train")
         for number, node in enumerate((5, 6, 5))
     }
     for number, message in asked.items():
-        message.metadata.__dict__["_message_id"] = f"m{number}"
+        set_message_id(message, f"m{number}")
     for number, message in asked.items():
-        reply = Message(RecordDict(), reply_to=message)
-        assert senders(asked)(reply) == number
+        answer = Message(RecordDict(), reply_to=message)
+        assert senders(asked)(answer) == number
         # The SuperLink's answer for a lost node.
-        reply.metadata.__dict__["_src_node_id"] = 1
-        assert senders(asked)(reply) == number and senders({})(reply) == 1
-    reply.metadata.__dict__["_reply_to_message_id"] = "unheard of"
-    reply.metadata.__dict__["_src_node_id"] = 6
-    assert senders(asked)(reply) == 1
-    assert usual([None, frozenset("a"), frozenset("b"), frozenset("b")]) == frozenset("b")
-    assert usual([None]) is None
+        set_sender(answer, 1)
+        assert senders(asked)(answer) == number and senders({})(answer) == 1
+    answer.metadata.__dict__["_reply_to_message_id"] = "unknown"
+    set_sender(answer, 6)
+    assert senders(asked)(answer) == 1
 
 
-def test_last_line() -> None:
-    assert last_line("Traceback\n  x\nValueError: no\n\n") == "ValueError: no"
-    assert last_line("") == "unknown error"
+def test_metrics_of_other_names_or_lengths_than_most_are_unusual() -> None:
+    replies = [reply(), reply(loss=2.0), reply(more=1.0), reply(loss=[1.0, 2.0]), reply()]
+    assert unusual_schemas(replies) == {2, 3}
+    assert unusual_schemas([Message(RecordDict(), dst_node_id=1, message_type="query")] * 2) == set()

@@ -3,20 +3,27 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
-from typing import cast
+from dataclasses import replace
 
-import numpy as np
-from flwr.app import ArrayRecord, ConfigRecord, Message, MessageType, MetricRecord, RecordDict
+from flwr.app import ArrayRecord, Message, MessageType, MetricRecord, RecordDict
 from flwr.serverapp import Grid
 
 from fedrobust.attacks.compare import same_report, same_update
 from fedrobust.errors import UserError
 from fedrobust.federation import Attack, Update
 from fedrobust.flower.arrays import records_in
-from fedrobust.flower.codec import pack, report_of, unpack
+from fedrobust.flower.codec import (
+    HOSPITAL,
+    TrainConfig,
+    hospital_record,
+    pack_update,
+    read_metrics,
+    write_metrics,
+)
+from fedrobust.flower.compat import error_reply, is_superlink
 from fedrobust.flower.grid import WrappedGrid
-from fedrobust.flower.reply_checks import as_error, hospital_record, report_fault, shapes_of
-from fedrobust.learners.base import State
+from fedrobust.flower.reply_checks import Expected, ReplyFault, check_reply
+from fedrobust.flower.vectors import SentModel
 from fedrobust.pipeline.no_effect import ROUNDING
 from fedrobust.scenario import attackers, build_attacks, threats
 from fedrobust.seeding import generator
@@ -49,11 +56,9 @@ def with_collusion(grid: Grid, settings: Settings) -> Grid:
 
 
 def _is_real(grid: Grid) -> bool:
-    from flwr.superlink.grid import HttpGrid
-
     from fedrobust.flower.data_spec import DataSpecGrid
 
-    return isinstance(grid, HttpGrid | DataSpecGrid)
+    return is_superlink(grid) or isinstance(grid, DataSpecGrid)
 
 
 class _Group:
@@ -120,17 +125,17 @@ class CollusionGrid(WrappedGrid):
                 continue
             before = [found[place] for place in places]
             try:
-                after, busy = _colluded(group, before, honest, exchange.round)
+                after, effective = _colluded(group, before, honest, exchange.round)
                 changes = [_changes(*pair) for pair in zip(before, after, strict=True)]
             except Exception as error:  # noqa: BLE001 - an attack that fails costs its hospitals their round, not the run
                 for place in places:
-                    replies[place] = as_error(replies[place], _ERROR_ATTACK_RAISED, str(error))
+                    replies[place] = error_reply(replies[place], _ERROR_ATTACK_RAISED, str(error))
                 continue
-            for place, (arrays, metrics), names in zip(places, changes, busy, strict=True):
+            for place, (arrays, metrics), names in zip(places, changes, effective, strict=True):
                 _put(replies[place].content, arrays, metrics)
-                said = hospital_record(replies[place])
-                if "idle" in said:
-                    said["idle"] = [name for name in cast(list[str], said["idle"]) if name not in names]
+                about = hospital_record(replies[place])
+                about = replace(about, no_effect=about.no_effect - names)
+                replies[place].content[HOSPITAL] = about.record()
         return replies
 
 
@@ -138,43 +143,28 @@ class _Exchange:
     """What the replies of a round answer: the global model and the round's number."""
 
     def __init__(self, question: Message) -> None:
-        base = next(iter(records_in(question.content, ArrayRecord).values()))
-        self._shapes = shapes_of(base)
-        self._start = unpack(base)
-        configs = records_in(question.content, ConfigRecord).values()
-        self.round = int(cast(int, next(c["server-round"] for c in configs if "server-round" in c)))
+        self._model = SentModel(next(iter(records_in(question.content, ArrayRecord).values())))
+        # Before the attack a colluder's update may be of any length.
+        self._expected = Expected(self._model, bounded=False)
+        self.round = TrainConfig.round_of(question) or 0
 
-    def update(self, reply: Message) -> Update | None:
-        """Return a reply as an update of read-only views; None if it is no usable one, which the client grid says."""
-        if reply.has_error() or report_fault(reply) is not None:
+    def update(self, message: Message) -> Update | None:
+        """Return a reply as an update of read-only views; None if it cannot be used, which the client grid reports."""
+        reply = check_reply(message, self._expected)
+        if isinstance(reply, ReplyFault) or reply.hospital.number is None:
             return None
-        (arrays,) = records_in(reply.content, ArrayRecord).values()
-        (metrics,) = records_in(reply.content, MetricRecord).values()
-        said = hospital_record(reply)
-        if "partition-id" not in said or shapes_of(arrays) != self._shapes:
-            return None
-        state = unpack(arrays)
-        if not (np.isfinite(state.parameters).all() and np.isfinite(state.buffers).all()):
-            return None
-        return Update(
-            node=int(cast(int, said["partition-id"])),
-            parameters=state.parameters,
-            report=report_of(metrics),
-            global_parameters=self._start.parameters,
-            buffers=state.buffers,
-            round=self.round,
-            global_buffers=self._start.buffers,
-        )
+        metrics = read_metrics(reply.metrics)
+        return self._model.update(reply.hospital.number, reply.parameters, reply.buffers, metrics, self.round)
 
 
 def _colluded(
     group: _Group, updates: Sequence[Update], honest: Sequence[Update], round: int
 ) -> tuple[Sequence[Update], list[set[str]]]:
-    """Return the group's updates after all its colluding attacks, and which of those changed something, by hospital.
+    """Return the group's updates after all its colluding attacks, and which of those had an effect, by hospital.
 
     Whatever is wrong with them is raised.
     """
-    at_work: list[set[str]] = [set() for _ in updates]
+    effective: list[set[str]] = [set() for _ in updates]
     for attack in group.colluding(round):
         try:
             made = list(attack.collude(updates, list(honest) if attack.knowledge == "all" else []))
@@ -183,23 +173,20 @@ def _colluded(
         except Exception as error:
             about = f"{type(error).__name__}: {error}"
             raise RuntimeError(f"attack '{attack.role.name}' fails to collude: {about}") from error
-        for busy, one, other in zip(at_work, made, updates, strict=True):
+        for names, one, other in zip(effective, made, updates, strict=True):
             if not (same_update(one, other, ROUNDING) and same_report(one.report, other.report)):
-                busy.add(attack.role.name)
+                names.add(attack.role.name)
         updates = made
-    return updates, at_work
+    return updates, effective
 
 
 def _changes(before: Update, after: Update) -> tuple[ArrayRecord | None, MetricRecord | None]:
     """Return the records that an attack made anew; None for one that stays the hospital's own."""
     arrays = metrics = None
     if after.parameters is not before.parameters or after.buffers is not before.buffers:
-        arrays = pack(
-            State(*(np.asarray(values, np.float32) for values in (after.parameters, after.buffers)))
-        )
+        arrays = pack_update(after)
     if after.report is not before.report:
-        reported = {key: list(v) if isinstance(v, tuple) else v for key, v in after.report.values.items()}
-        metrics = MetricRecord({"num-examples": after.report.num_examples, **reported})
+        metrics = write_metrics(after.report)
     return arrays, metrics
 
 

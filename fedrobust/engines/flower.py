@@ -2,14 +2,10 @@
 
 from __future__ import annotations
 
-import functools
 import logging
 import os
 import sys
-from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
-from types import ModuleType
+from collections.abc import Callable
 from typing import Any
 
 from flwr.app import Context
@@ -18,6 +14,7 @@ from flwr.serverapp import Grid, ServerApp
 
 from fedrobust.engines.retrying import RestartingGrid
 from fedrobust.errors import UserError
+from fedrobust.flower.compat import pool_size, simulate
 from fedrobust.settings import Settings
 
 __all__ = ["enter_working_folder", "join_cluster", "leave_cluster", "run_on_flower"]
@@ -47,8 +44,6 @@ def run_on_flower(client_app: ClientApp, settings: Settings, main: Callable[[Gri
         If no cluster answers at `ray_address`, or none that this process can join.
     """
     _quiet_environment()
-    from flwr.simulation import run_simulation
-
     caught: list[BaseException] = []
     server_app = ServerApp()
 
@@ -67,13 +62,7 @@ def run_on_flower(client_app: ClientApp, settings: Settings, main: Callable[[Gri
         at_once = (
             _start_ray(settings) if settings.ray_address is None else _join(settings, settings.ray_address)
         )
-        with _pool_of(at_once):
-            run_simulation(
-                server_app=server_app,
-                client_app=client_app,
-                num_supernodes=settings.clients,
-                backend_config={"client_resources": dict(_HOSPITAL)},
-            )
+        simulate(server_app, client_app, settings.clients, _HOSPITAL, at_once)
     finally:
         logger.setLevel(before)
         leave_cluster()
@@ -99,8 +88,6 @@ def join_cluster(address: str) -> int:
     UserError
         If no cluster answers there, or none that this process can join.
     """
-    from flwr.simulation.ray_transport.ray_actor import pool_size_from_resources
-
     _quiet_environment()
     found = _answering(address)
     try:
@@ -111,7 +98,7 @@ def join_cluster(address: str) -> int:
             f"one of its machines, with the Python and Ray versions that it was started with"
         ) from error
     try:
-        return int(pool_size_from_resources(dict(_HOSPITAL)))
+        return pool_size(_HOSPITAL)
     except ValueError:
         raise UserError(
             f"--ray-address {address}: no node of the cluster has a CPU to train on; start nodes with --num-cpus"
@@ -198,33 +185,6 @@ def _init(**arguments: Any) -> None:
         logging_level=logging.ERROR,
         **arguments,
     )
-
-
-@contextmanager
-def _pool_of(at_once: int) -> Iterator[None]:
-    """Let Flower have so many actors, and as many threads that hand them messages.
-
-    By itself it starts an actor on every CPU of a cluster, needed or not, and hands out messages from as many threads
-    as suit *this* machine's cores, which leaves a large cluster idle.
-    """
-    from flwr.server.superlink.fleet.vce import vce_api
-    from flwr.simulation.ray_transport import ray_actor
-
-    with (
-        _replaced(ray_actor, "pool_size_from_resources", lambda resources: at_once),
-        _replaced(vce_api, "ThreadPoolExecutor", functools.partial(ThreadPoolExecutor, at_once)),
-    ):
-        yield
-
-
-@contextmanager
-def _replaced(module: ModuleType, name: str, value: Any) -> Iterator[None]:
-    before = getattr(module, name)
-    setattr(module, name, value)
-    try:
-        yield
-    finally:
-        setattr(module, name, before)
 
 
 def _first_line(error: BaseException) -> str:

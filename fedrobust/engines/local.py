@@ -11,9 +11,9 @@ from typing import Any
 from flwr.app import Context, Error, Message, RecordDict
 from flwr.clientapp import ClientApp
 from flwr.serverapp import Grid
-from flwr.supercore.task_identity import TaskIdentity
 
 from fedrobust.engines.timeouts import Overdue, time_limit
+from fedrobust.flower.compat import identify_process
 
 __all__ = ["LocalGrid", "no_answer"]
 
@@ -53,8 +53,7 @@ class LocalGrid(Grid):
         limit_s: float = math.inf,
     ) -> None:
         """Give each node a context of its own."""
-        # Outside Flower's own runtimes nobody has said who sends the messages.
-        TaskIdentity.task_id, TaskIdentity.run_id, TaskIdentity.node_id = 1, 1, 0
+        identify_process()
         self._client_app = client_app
         self._on_reply = on_reply
         self._limit_s = limit_s

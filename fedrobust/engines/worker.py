@@ -15,10 +15,10 @@ from typing import Any, NamedTuple
 
 from flwr.app import Context, Message, RecordDict
 from flwr.clientapp import ClientApp
-from flwr.supercore.task_identity import TaskIdentity
 
 from fedrobust.engines.shared_arrays import WorkerMemory, dumps, loads, outgoing
 from fedrobust.engines.slots import Place
+from fedrobust.flower.compat import identify_process
 
 __all__ = ["MUCH", "Done", "Job", "serve"]
 
@@ -53,7 +53,7 @@ def serve(pipe: Connection, make_app: Callable[[], ClientApp], path: list[str]) 
     # Ctrl-C reaches the whole process group; the server ends the workers itself.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     sys.path[:] = path
-    TaskIdentity.task_id, TaskIdentity.run_id, TaskIdentity.node_id = 1, 1, 0
+    identify_process()
     app = make_app()
     memory = WorkerMemory()
     # What is loaded by now stays: the collector need not look through it again and again.

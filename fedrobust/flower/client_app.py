@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import functools
+from dataclasses import replace
 from typing import cast
 
 import numpy as np
-from flwr.app import ArrayRecord, ConfigRecord, Context, Message, MetricRecord, RecordDict
+from flwr.app import ConfigRecord, Context, Message, MetricRecord, RecordDict
 from flwr.clientapp import ClientApp
 
 from fedrobust.data.own import check_fit, own_records, own_settings
@@ -15,10 +16,18 @@ from fedrobust.data.sources import prepare
 from fedrobust.errors import UserError
 from fedrobust.federation import Client
 from fedrobust.flower.arrays import records_in
-from fedrobust.flower.client_grid import CLIENT_ASSIGNMENT
-from fedrobust.flower.codec import pack, unpack
-from fedrobust.flower.data_spec import DATA_SPEC
-from fedrobust.learners.base import State
+from fedrobust.flower.codec import (
+    CLIENT_ASSIGNMENT,
+    HOSPITAL,
+    METRICS,
+    NUM_EXAMPLES,
+    PARTITION_ID,
+    DataSpec,
+    HospitalRecord,
+    TrainConfig,
+    model_of,
+    pack_reply,
+)
 from fedrobust.learners.factory import build_learner
 from fedrobust.plugins import find
 from fedrobust.scenario import build_attacks
@@ -58,60 +67,33 @@ def make_client_app(settings: Settings | None = None) -> ClientApp:
     app = ClientApp()
 
     @app.query()
-    def who(message: Message, context: Context) -> Message:
-        """Say which hospital this node is."""
-        return Message(RecordDict({"hospital": _identity(message, context)}), reply_to=message)
+    def identify(message: Message, context: Context) -> Message:
+        """Return which hospital this node is."""
+        return Message(RecordDict({HOSPITAL: _identity(message, context).record()}), reply_to=message)
 
     @app.train()
     def train(message: Message, context: Context) -> Message:
         """Train the received model and send the update."""
-        number = _number(message, context)
-        config = next(
-            r
-            for name, r in records_in(message.content, ConfigRecord).items()
-            if name not in (CLIENT_ASSIGNMENT, DATA_SPEC)
-        )
-        state = unpack(next(iter(records_in(message.content, ArrayRecord).values())))
+        identity = _identity(message, context)
         chosen = settings or settings_from(context)
         own = _own(chosen, message, context)
-        hospital = _hospital(chosen, number, own)
-        update = hospital.fit(
-            state.parameters,
-            state.buffers,
-            int(cast(int, config["server-round"])),
-            float(cast(float, config["lr"])),
-        )
-        metrics = {"num-examples": update.report.num_examples}
-        reported = {key: list(v) if isinstance(v, tuple) else v for key, v in update.report.values.items()}
-        identity = _identity(message, context)
-        # Which of its attacks changed nothing: for the run's notes, never for a defence.
-        if idle := list(getattr(hospital, "idle", ())):
-            identity["idle"] = idle
-        reply = RecordDict(
-            {
-                # Whatever array an attack made of them, Flower's records hold NumPy's.
-                "arrays": pack(
-                    State(*(np.asarray(v, np.float32) for v in (update.parameters, update.buffers)))
-                ),
-                "metrics": MetricRecord({**metrics, **reported}),
-                "hospital": identity,
-            }
-        )
-        return Message(reply, reply_to=message)
+        hospital = _hospital(chosen, _number(message, context), own)
+        config, state = TrainConfig.of(message), model_of(message)
+        update = hospital.fit(state.parameters, state.buffers, config.round, config.lr)
+        identity = replace(identity, no_effect=frozenset(getattr(hospital, "idle", ())))
+        return Message(pack_reply(update, identity), reply_to=message)
 
     @app.evaluate()
     def evaluate(message: Message, context: Context) -> Message:
         """Measure the received model on the hospital's own records, for strategies that ask."""
         chosen = settings or settings_from(context)
-        state = unpack(next(iter(records_in(message.content, ArrayRecord).values())))
         own = _own(chosen, message, context)
         records = _records(chosen, _number(message, context), own)
-        prediction = build_learner(own or chosen).predict(state, records.images, records.labels)
-        right = float((prediction.probabilities.argmax(1) == records.labels).mean())
-        metrics = MetricRecord({"num-examples": len(records), "loss": prediction.loss, "accuracy": right})
-        return Message(
-            RecordDict({"metrics": metrics, "hospital": _identity(message, context)}), reply_to=message
-        )
+        prediction = build_learner(own or chosen).predict(model_of(message), records.images, records.labels)
+        accuracy = float((prediction.probabilities.argmax(1) == records.labels).mean())
+        metrics = MetricRecord({NUM_EXAMPLES: len(records), "loss": prediction.loss, "accuracy": accuracy})
+        identity = _identity(message, context).record()
+        return Message(RecordDict({METRICS: metrics, HOSPITAL: identity}), reply_to=message)
 
     return app
 
@@ -135,19 +117,20 @@ def _own(settings: Settings, message: Message, context: Context) -> Settings | N
     if not data:
         return None
     own = own_settings(settings, str(data), str(root) if root else None)
-    told = records_in(message.content, ConfigRecord).get(DATA_SPEC)
-    if told is None:
+    spec = DataSpec.of(message)
+    if spec is None:
         shared = prepare(settings).records
         check_fit(own, shared.classes, shared.images.shape[1:])
     else:
-        check_fit(own, cast(list[str], told["classes"]), cast(list[int], told["shape"]))
+        check_fit(own, spec.classes, spec.shape)
     return own
 
 
 def _number(message: Message, context: Context) -> int:
-    """Return which hospital shall answer: the node's own, or in a shared simulation the one that the seat names."""
-    seat = records_in(message.content, ConfigRecord).get(CLIENT_ASSIGNMENT) if message.has_content() else None
-    number = context.node_config.get("partition-id") if seat is None else seat["partition-id"]
+    """Return which hospital shall answer: the node's own, or the one that a shared node is asked to answer for."""
+    config = records_in(message.content, ConfigRecord) if message.has_content() else {}
+    assignment = config.get(CLIENT_ASSIGNMENT)
+    number = context.node_config.get(PARTITION_ID) if assignment is None else assignment[PARTITION_ID]
     if number is None:
         raise UserError(
             'this node does not say which hospital it is; start it with --node-config "partition-id=0"'
@@ -155,11 +138,11 @@ def _number(message: Message, context: Context) -> int:
     return int(cast(int, number))
 
 
-def _identity(message: Message, context: Context) -> ConfigRecord:
-    record = ConfigRecord({"partition-id": _number(message, context)})
-    if "num-partitions" in context.node_config:
-        record["num-partitions"] = int(context.node_config["num-partitions"])
-    if context.node_config.get("data"):
+def _identity(message: Message, context: Context) -> HospitalRecord:
+    hospitals = context.node_config.get("num-partitions")
+    return HospitalRecord(
+        _number(message, context),
+        None if hospitals is None else int(hospitals),
         # The server then makes no guess at what this hospital holds.
-        record["own-data"] = True
-    return record
+        own_data=bool(context.node_config.get("data")),
+    )

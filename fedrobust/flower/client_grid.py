@@ -2,15 +2,14 @@
 
 Flower's node ids are random and replies come in the order of arrival. Sums of floats depend on their order, so every
 strategy, ours or anybody's, sees the replies sorted by hospital here. The same place checks that a reply can be
-aggregated at all: a hospital that crashes, sends NaN, a wrong shape or absurd numbers loses its round, not the run.
+aggregated at all: if a hospital crashes or sends NaN, a wrong shape or absurd numbers, its update is discarded and
+the run continues.
 """
 
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
-from typing import cast
+from collections.abc import Iterable, Sequence
 
 import numpy as np
 from flwr.app import ArrayRecord, ConfigRecord, Message, MessageType, RecordDict
@@ -18,36 +17,31 @@ from flwr.serverapp import Grid
 
 from fedrobust.errors import UserError
 from fedrobust.flower.arrays import records_in
+from fedrobust.flower.codec import (
+    CLIENT_ASSIGNMENT,
+    PARTITION_ID,
+    HospitalRecord,
+    hospital_record,
+    with_record,
+)
+from fedrobust.flower.compat import error_reply, is_simulation, set_sender
 from fedrobust.flower.grid import WrappedGrid
 from fedrobust.flower.reply_checks import (
-    ABSURD,
-    as_error,
+    ClientFailure,
+    Expected,
+    Reply,
+    ReplyFault,
     brief,
-    hospital_record,
+    check_reply,
     last_line,
-    length,
-    metric_names,
-    report_fault,
     senders,
-    shapes_of,
-    usual,
-    values_fault,
+    unusual_schemas,
 )
+from fedrobust.flower.vectors import SentModel, shapes_of
 
-__all__ = ["CLIENT_ASSIGNMENT", "ClientGrid", "Fault"]
-
-#: The record that tells a node shared by several hospitals whom it plays.
-CLIENT_ASSIGNMENT = "seat"
+__all__ = ["ClientGrid"]
 
 _ERROR_FAULTY_REPLY = 1000
-
-
-@dataclass(frozen=True)
-class Fault:
-    """A hospital's lost round: which hospital, and why in a few words."""
-
-    hospital: int
-    reason: str
 
 
 class ClientGrid(WrappedGrid):
@@ -67,21 +61,23 @@ class ClientGrid(WrappedGrid):
 
     Attributes
     ----------
-    faults : list of Fault
+    faults : list of ClientFailure
         Those of the last exchange.
+    no_effect : dict of int to frozenset of str
+        By hospital, the attacks that had no effect in the last round.
     """
 
     def __init__(self, grid: Grid, hospitals: int, wait_s: float = 60) -> None:
-        """Wrap the grid; `discover` asks the nodes who they are."""
+        """Wrap the grid; `discover` asks the nodes which hospitals they are."""
         super().__init__(grid)
         self._hospitals = hospitals
         self._wait_s = wait_s
-        self._claims: dict[int, ConfigRecord] = {}
+        self._answers: dict[int, HospitalRecord] = {}
         self._node_of: dict[int, int] = {}
         self._shared = False
         self._shapes: dict[str, tuple[int, ...]] = {}
-        self.faults: list[Fault] = []
-        self.idle: dict[int, frozenset[str]] = {}
+        self.faults: list[ClientFailure] = []
+        self.no_effect: dict[int, frozenset[str]] = {}
 
     def discover(self) -> None:
         """Ask every node which hospital it is.
@@ -89,24 +85,24 @@ class ClientGrid(WrappedGrid):
         Raises
         ------
         UserError
-            If two nodes claim one hospital, or a hospital does not appear in time.
+            If two nodes have one number, or a hospital does not appear in time.
         """
         deadline = time.monotonic() + self._wait_s
         while True:
-            self._ask([node for node in self.inner.get_node_ids() if node not in self._claims])
-            claimed = [(_number(record), node) for node, record in self._claims.items()]
-            numbers = sorted(number for number, _ in claimed if number < self._hospitals)
+            self._ask([node for node in self.inner.get_node_ids() if node not in self._answers])
+            answered = sorted((_number(node, record), node) for node, record in self._answers.items())
+            numbers = [number for number, _ in answered if number < self._hospitals]
             twice = sorted({number for number in numbers if numbers.count(number) > 1})
             if twice:
                 raise UserError(
                     f"two nodes claim to be hospital {twice[0]}; give each node a partition-id of its own"
                 )
             missing = sorted(set(range(self._hospitals)) - set(numbers))
-            self._node_of = dict(claimed)
+            self._node_of = dict(answered)
             if not missing:
                 return
-            if self._shared_simulation():
-                nodes = [node for _, node in sorted(claimed)]
+            if self._is_shared_simulation():
+                nodes = [node for _, node in answered]
                 self._node_of = {number: nodes[number % len(nodes)] for number in range(self._hospitals)}
                 self._shared = True
                 return
@@ -119,9 +115,8 @@ class ClientGrid(WrappedGrid):
 
     @property
     def own_data(self) -> frozenset[int]:
-        """Return the hospitals whose nodes say that they have data of their own, which the server does not know."""
-        said = (record for record in self._claims.values() if record.get("own-data"))
-        return frozenset(_number(record) for record in said)
+        """Return the hospitals with data of their own, which the server does not know."""
+        return frozenset(_number(node, record) for node, record in self._answers.items() if record.own_data)
 
     def _ask(self, nodes: Sequence[int]) -> None:
         questions = [Message(RecordDict(), dst_node_id=n, message_type=MessageType.QUERY) for n in nodes]
@@ -129,23 +124,20 @@ class ClientGrid(WrappedGrid):
             node = answer.metadata.src_node_id
             if answer.has_error():
                 raise UserError(f"node {node} does not start: {last_line(answer.error.reason or '')}")
-            self._claims[node] = hospital_record(answer)
+            self._answers[node] = hospital_record(answer)
 
-    def _shared_simulation(self) -> bool:
+    def _is_shared_simulation(self) -> bool:
         """Tell whether all nodes of a simulation are there, fewer than the hospitals."""
-        from flwr.superlink.grid import InMemoryGrid
-
-        if not isinstance(self.innermost, InMemoryGrid) or not self._claims:
+        if not is_simulation(self.innermost) or not self._answers:
             return False
-        promised = next(iter(self._claims.values())).get("num-partitions")
-        return promised == len(self._claims)
+        return next(iter(self._answers.values())).hospitals == len(self._answers)
 
     def get_node_ids(self) -> Iterable[int]:
         """Return a node id for each hospital, in the hospitals' order."""
         return [number + 1 for number in range(self._hospitals)]
 
     def set_expected_shapes(self, arrays: ArrayRecord) -> None:
-        """Hold replies to the names and shapes of these arrays."""
+        """Require the names and shapes of these arrays of every new global model."""
         self._shapes = shapes_of(arrays)
 
     def check_model(self, arrays: ArrayRecord) -> None:
@@ -166,81 +158,68 @@ class ClientGrid(WrappedGrid):
     ) -> Iterable[Message]:
         """Exchange messages; return the replies ordered by hospital, the faulty ones as errors."""
         asked = list(messages)
-        base = next((record for m in asked for record in records_in(m.content, ArrayRecord).values()), None)
-        bounds = {name: ABSURD * max(1.0, length(array.numpy())) for name, array in (base or {}).items()}
+        models = (record for m in asked for record in records_in(m.content, ArrayRecord).values())
+        expected = Expected(SentModel(next(models, ArrayRecord())))
         sent = {message.metadata.dst_node_id - 1: self._addressed(message) for message in asked}
         replies = list(self.inner.send_and_receive(list(sent.values()), timeout=timeout))
         sender = senders(sent)
         for reply in replies:
-            reply.metadata.__dict__["_src_node_id"] = sender(reply) + 1
-        self.idle = {
-            self.hospital_of(reply): _idle(reply)
-            for reply in replies
-            if not reply.has_error() and reply.metadata.message_type == MessageType.TRAIN
-        }
-        self.faults = []
+            set_sender(reply, sender(reply) + 1)
         replies.sort(key=self.hospital_of)
-        metrics = [metric_names(reply) for reply in replies]
-        most = usual(metrics)
-        checked = [
-            self._checked(reply, bounds, names != most) for reply, names in zip(replies, metrics, strict=True)
-        ]
+        unusual = unusual_schemas(replies)
+        self.faults, self.no_effect = [], {}
+        checked = [self._checked(reply, expected, place in unusual) for place, reply in enumerate(replies)]
         silent = sorted(set(sent) - {self.hospital_of(reply) for reply in replies})
-        self.faults += [Fault(number, "no reply in time") for number in silent]
+        self.faults += [ClientFailure(number, "no reply in time") for number in silent]
         return checked
 
     def _addressed(self, message: Message) -> Message:
-        """Return a message to the node that plays its hospital; a copy where it goes by another number."""
+        """Return a message to the node that answers for its hospital; a copy where it has another number."""
         number = message.metadata.dst_node_id - 1
         node = self._node_of[number]
         content = message.content
         if node == message.metadata.dst_node_id and not self._shared:
             return message
         if self._shared:
-            content = RecordDict({**content, CLIENT_ASSIGNMENT: ConfigRecord({"partition-id": number})})
+            content = with_record(content, CLIENT_ASSIGNMENT, ConfigRecord({PARTITION_ID: number}))
         data = message.metadata
         return Message(content, node, data.message_type, ttl=data.ttl, group_id=data.group_id)
 
-    def _checked(self, reply: Message, bounds: Mapping[str, float], alien: bool) -> Message:
+    def _checked(self, reply: Message, expected: Expected, unusual_schema: bool) -> Message:
         """Return a reply, or an error in its place; keep the fault."""
-        fault = self._fault(reply, bounds)
-        # Flower's strategies give the whole round up over one report of other names or lengths.
-        if fault is None and alien:
+        number = self.hospital_of(reply)
+        if not reply.has_error() and reply.metadata.message_type == MessageType.TRAIN:
+            self.no_effect[number] = hospital_record(reply).no_effect
+        fault = self._fault(reply, number, expected)
+        if fault is None and unusual_schema:
             fault = "its metrics have other names or lengths than most hospitals'"
         if fault is None:
             return reply
-        self.faults.append(Fault(self.hospital_of(reply), fault))
-        return reply if reply.has_error() else as_error(reply, _ERROR_FAULTY_REPLY, fault)
+        self.faults.append(ClientFailure(number, fault))
+        return reply if reply.has_error() else error_reply(reply, _ERROR_FAULTY_REPLY, fault)
 
-    def _fault(self, reply: Message, bounds: Mapping[str, float]) -> str | None:
+    def _fault(self, reply: Message, number: int, expected: Expected) -> str | None:
         """Return what is wrong with a reply, or None."""
-        if reply.has_error():
-            return last_line(reply.error.reason or f"error code {reply.error.code}")
-        if reply.metadata.message_type != MessageType.TRAIN:
-            return None
-        claimed = hospital_record(reply).get("partition-id", self.hospital_of(reply))
-        if claimed != self.hospital_of(reply):
-            return f"claims to be hospital {claimed!r}"
-        fault = report_fault(reply)
-        return fault or self._array_fault(next(iter(records_in(reply.content, ArrayRecord).values())), bounds)
-
-    def _array_fault(self, arrays: ArrayRecord, bounds: Mapping[str, float]) -> str | None:
-        shapes = shapes_of(arrays)
-        if shapes != self._shapes:
-            return f"wrong shape: {brief(shapes)} instead of {brief(self._shapes)}"
-        faults = (values_fault(name, a, bounds.get(name, ABSURD)) for name, a in arrays.items())
-        return next((fault for fault in faults if fault), None)
+        if reply.has_error() or reply.metadata.message_type == MessageType.TRAIN:
+            checked = check_reply(reply, expected)
+            if isinstance(checked, ReplyFault):
+                return checked.reason
+            return _number_fault(checked, number)
+        return None
 
     def push_messages(self, messages: Iterable[Message]) -> Iterable[str]:
         """Push messages as the wrapped grid does; their replies are neither ordered nor checked."""
         return self.inner.push_messages([self._addressed(message) for message in messages])
 
 
-def _number(record: ConfigRecord) -> int:
-    return int(cast(int, record["partition-id"]))
+def _number_fault(reply: Reply, number: int) -> str | None:
+    reported = reply.hospital.number
+    return None if reported in (None, number) else f"claims to be hospital {reported}"
 
 
-def _idle(message: Message) -> frozenset[str]:
-    """Return the names of the attacks that a hospital says changed nothing."""
-    said = hospital_record(message).get("idle")
-    return frozenset(str(name) for name in said) if isinstance(said, list) else frozenset()
+def _number(node: int, record: HospitalRecord) -> int:
+    if record.number is None:
+        raise UserError(
+            f'node {node} does not say which hospital it is; start it with --node-config "partition-id=0"'
+        )
+    return record.number

@@ -1,98 +1,197 @@
-"""Named arrays of any model to two flat vectors, parameters and running statistics, and back."""
+"""The wire format: what the messages of a run hold. It is declared here and nowhere else.
+
+==============  =====================  ==========================================================================
+message         record                 content
+==============  =====================  ==========================================================================
+answer (query)  ``hospital``           `HospitalRecord`
+train           ``arrays``             the global model, see `pack`
+train           ``config``             `TrainConfig`: the round, the learning rate, what the strategy adds
+any             ``client-assignment``  partition-id: the hospital for which a shared node answers
+any             ``data-spec``          `DataSpec`: classes and image shape, in a deployment
+train reply     ``arrays``             the trained model, see `pack`
+train reply     ``metrics``            num-examples, and what the hospital reports, see `write_metrics`
+train reply     ``hospital``           `HospitalRecord`
+==============  =====================  ==========================================================================
+"""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
+from dataclasses import dataclass
+from typing import Any, cast
 
 import numpy as np
-from flwr.app import Array, ArrayRecord, MetricRecord
+from flwr.app import ArrayRecord, ConfigRecord, Message, MetricRecord, RecordDict
 from numpy.typing import NDArray
 
-from fedrobust.federation.updates import ClientMetrics, Vector
-from fedrobust.flower.arrays import LazyArray, record_of
+from fedrobust.federation.updates import ClientMetrics, Update, Vector
+from fedrobust.flower.arrays import LazyArray, record_of, records_in
 from fedrobust.learners.base import State
 
-__all__ = ["fixed", "flat", "is_buffer", "is_float", "pack", "report_of", "to_arrays", "unpack"]
+__all__ = [
+    "CLIENT_ASSIGNMENT",
+    "DATA_SPEC",
+    "NUM_EXAMPLES",
+    "PARTITION_ID",
+    "SERVER_ROUND",
+    "DataSpec",
+    "HospitalRecord",
+    "TrainConfig",
+    "hospital_record",
+    "model_of",
+    "pack",
+    "pack_reply",
+    "pack_update",
+    "read_metrics",
+    "unpack",
+    "with_record",
+    "write_metrics",
+]
+
+ARRAYS, METRICS, CONFIG, HOSPITAL = "arrays", "metrics", "config", "hospital"
+#: The record that tells a node shared by several hospitals for which one to answer.
+CLIENT_ASSIGNMENT = "client-assignment"
+#: The record that describes the federation's data.
+DATA_SPEC = "data-spec"
+
+NUM_EXAMPLES, PARTITION_ID, SERVER_ROUND = "num-examples", "partition-id", "server-round"
+_NUM_PARTITIONS, _OWN_DATA, _NO_EFFECT = "num-partitions", "own-data", "no-effect"
+_LR, _PROXIMAL_MU = "lr", "proximal-mu"
 
 
-def is_float(dtype: str) -> bool:
-    """Tell whether an array's type, as Flower writes it, is a floating one: ``float32`` as well as ``>f4``."""
-    try:
-        return np.dtype(dtype).kind == "f"
-    except TypeError:
-        return False
+@dataclass(frozen=True)
+class HospitalRecord:
+    """What a node says of its hospital, beside metrics.
 
-
-def is_buffer(name: str, dtype: str) -> bool:
-    """Tell running statistics and counters from trainable parameters, by an array's name and type."""
-    return not is_float(dtype) or name.rpartition(".")[2] in (
-        "buffers",
-        "running_mean",
-        "running_var",
-        "num_batches_tracked",
-    )
-
-
-def flat(arrays: Mapping[str, Array], *, buffers: bool, like: Mapping[str, Array] | None = None) -> Vector:
-    """Return the floating arrays of one kind as one vector of float32; a single array is viewed, several are joined.
-
-    Parameters
+    Attributes
     ----------
-    arrays : mapping of str to Array
-        A model's, by name.
-    buffers : bool
-        The running statistics; else the trainable parameters.
-    like : mapping of str to Array, optional
-        Whose order and types decide, where another's arrays of the same names may differ in them.
+    number : int or None
+        Its partition id; None where the node does not say it, or says something else than a number.
+    hospitals : int or None
+        How many partitions the node knows of.
+    own_data : bool
+        It trains on data of its own, which the server does not know.
+    no_effect : frozenset of str
+        The attacks that had no effect in this round: for the run's notes, never for a defence.
     """
-    chosen = [
-        arrays[name].numpy().reshape(-1)
-        for name, array in (arrays if like is None else like).items()
-        if is_float(array.dtype) and is_buffer(name, array.dtype) == buffers
-    ]
-    if len(chosen) == 1:
-        return chosen[0].astype(np.float32, copy=False)
-    return np.concatenate(chosen).astype(np.float32) if chosen else np.zeros(0, np.float32)
+
+    number: int | None = None
+    hospitals: int | None = None
+    own_data: bool = False
+    no_effect: frozenset[str] = frozenset()
+
+    @classmethod
+    def read(cls, record: ConfigRecord) -> HospitalRecord:
+        """Return what a record says."""
+        named = record.get(_NO_EFFECT)
+        return cls(
+            _whole_number(record.get(PARTITION_ID)),
+            _whole_number(record.get(_NUM_PARTITIONS)),
+            bool(record.get(_OWN_DATA)),
+            frozenset(str(name) for name in named) if isinstance(named, list) else frozenset(),
+        )
+
+    def record(self) -> ConfigRecord:
+        """Return the record to send."""
+        made = ConfigRecord({} if self.number is None else {PARTITION_ID: self.number})
+        if self.hospitals is not None:
+            made[_NUM_PARTITIONS] = self.hospitals
+        if self.own_data:
+            made[_OWN_DATA] = True
+        if self.no_effect:
+            made[_NO_EFFECT] = sorted(self.no_effect)
+        return made
 
 
-def fixed(vector: Vector) -> Vector:
-    """Return a view that nobody can write to: the numbers are those that a node sent, or the server's own."""
-    view = vector.view()
-    view.flags.writeable = False
-    return view
+def hospital_record(message: Message) -> HospitalRecord:
+    """Return what a reply says of its hospital; nothing where it has no such record."""
+    return HospitalRecord.read(records_in(message.content, ConfigRecord).get(HOSPITAL, ConfigRecord()))
 
 
-def to_arrays(parameters: Vector, buffers: Vector, like: ArrayRecord) -> ArrayRecord:
-    """Cut flat vectors into arrays of the same names, shapes and types; counters stay as they are.
+@dataclass(frozen=True)
+class DataSpec:
+    """The federation's data, for hospitals that bring their own.
 
-    The arrays are views where the type allows it: whoever changes one changes the vector.
+    Attributes
+    ----------
+    classes : tuple of str
+    shape : tuple of int
+        Channels, height and width of an image.
     """
-    offsets = {True: 0, False: 0}
-    made: dict[str, Array] = {}
-    for name, array in like.items():
-        kind = is_buffer(name, array.dtype)
-        if not is_float(array.dtype):
-            made[name] = array
-            continue
-        count = int(np.prod(array.shape))
-        source = buffers if kind else parameters
-        piece = source[offsets[kind] : offsets[kind] + count]
-        offsets[kind] += count
-        made[name] = LazyArray(piece.reshape(tuple(array.shape)).astype(array.dtype, copy=False))
-    return record_of(made)
+
+    classes: tuple[str, ...]
+    shape: tuple[int, ...]
+
+    @classmethod
+    def of(cls, message: Message) -> DataSpec | None:
+        """Return that of a message, or None."""
+        record = records_in(message.content, ConfigRecord).get(DATA_SPEC)
+        if record is None:
+            return None
+        return cls(tuple(cast(list[str], record["classes"])), tuple(cast(list[int], record["shape"])))
+
+    def record(self) -> ConfigRecord:
+        """Return the record to send."""
+        return ConfigRecord({"classes": list(self.classes), "shape": list(self.shape)})
 
 
-def report_of(metrics: MetricRecord, key: str = "num-examples") -> ClientMetrics:
-    """Return what a hospital's metrics say: the number of its images stands under the key, all else are values."""
+@dataclass(frozen=True)
+class TrainConfig:
+    """The configuration of a round's training.
+
+    Attributes
+    ----------
+    round : int
+        Counted from 1.
+    lr : float
+        Learning rate.
+    proximal_mu : float
+        Weight of FedProx's proximal term; 0 for none.
+    unread : tuple of str
+        Keys that a strategy added and that no hospital reads.
+    """
+
+    round: int
+    lr: float
+    proximal_mu: float = 0.0
+    unread: tuple[str, ...] = ()
+
+    @classmethod
+    def of(cls, message: Message) -> TrainConfig:
+        """Return that of a training message of one of our own runs."""
+        configs = records_in(message.content, ConfigRecord)
+        config = next(r for name, r in configs.items() if name not in (CLIENT_ASSIGNMENT, DATA_SPEC))
+        return cls(
+            int(cast(int, config[SERVER_ROUND])),
+            float(cast(float, config[_LR])),
+            float(cast(float, config.get(_PROXIMAL_MU, 0.0))),
+            tuple(sorted(config.keys() - {SERVER_ROUND, _LR, _PROXIMAL_MU})),
+        )
+
+    @staticmethod
+    def round_of(message: Message) -> int | None:
+        """Return the round of a training message of anybody's, as Flower's FedAvg and its kin say it; else None."""
+        for config in records_in(message.content, ConfigRecord).values():
+            if SERVER_ROUND in config:
+                return int(cast(int, config[SERVER_ROUND]))
+        return None
+
+
+def read_metrics(metrics: MetricRecord, key: str = NUM_EXAMPLES) -> ClientMetrics:
+    """Return a record of metrics: the number of images stands under the key, all else are reported values."""
     values: dict[str, float | tuple[float, ...]] = {
         name: tuple(float(v) for v in value) if isinstance(value, list) else float(value)
         for name, value in metrics.items()
         if name != key
     }
     examples: Any = metrics.get(key, 0)
-    # Some apps weigh by a share, which is no whole number.
+    # Some apps weigh by a share, which is not a whole number.
     return ClientMetrics(examples if examples % 1 else int(examples), values)
+
+
+def write_metrics(metrics: ClientMetrics) -> MetricRecord:
+    """Return the record to send; the inverse of `read_metrics`."""
+    values = {key: list(v) if isinstance(v, tuple) else v for key, v in metrics.values.items()}
+    return MetricRecord({NUM_EXAMPLES: metrics.num_examples, **values})
 
 
 def pack(state: State) -> ArrayRecord:
@@ -104,13 +203,38 @@ def pack(state: State) -> ArrayRecord:
 
 
 def unpack(arrays: ArrayRecord) -> State:
-    """Return what `pack` packed, as views that nobody can write to: the numbers may be the server's own."""
+    """Return what `pack` packed, as read-only views: the values may be the server's own."""
     buffers = arrays["buffers"].numpy() if "buffers" in arrays else np.zeros(0, np.float32)
-    parameters = arrays["parameters"].numpy()
-    return State(_read_only(parameters), _read_only(buffers))
+    return State(_read_only(arrays["parameters"].numpy()), _read_only(buffers))
 
 
-def _read_only(values: NDArray[Any]) -> Vector:
+def model_of(message: Message) -> State:
+    """Return the model that a message to a hospital carries."""
+    return unpack(next(iter(records_in(message.content, ArrayRecord).values())))
+
+
+def pack_update(update: Update) -> ArrayRecord:
+    """Return an update's arrays; whatever array an attack made of them, Flower's records hold NumPy's."""
+    return pack(State(*(np.asarray(v, np.float32) for v in (update.parameters, update.buffers))))
+
+
+def pack_reply(update: Update, hospital: HospitalRecord) -> RecordDict:
+    """Return the content of a hospital's reply to a training message."""
+    return RecordDict(
+        {ARRAYS: pack_update(update), METRICS: write_metrics(update.report), HOSPITAL: hospital.record()}
+    )
+
+
+def with_record(content: RecordDict, name: str, record: ConfigRecord) -> RecordDict:
+    """Return a content with one more record; the given one stays as it is."""
+    return RecordDict({**content, name: record})
+
+
+def _whole_number(value: object) -> int | None:
+    return value if isinstance(value, int) and not isinstance(value, bool) else None
+
+
+def _read_only(values: NDArray[np.generic]) -> Vector:
     view: Vector = values.astype(np.float32, copy=False).view()
     view.flags.writeable = False
     return view

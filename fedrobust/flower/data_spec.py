@@ -4,17 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from flwr.app import ConfigRecord, Message, MessageType, RecordDict
+from flwr.app import Message, MessageType
 from flwr.serverapp import Grid
 
 from fedrobust.data.sources import prepare
+from fedrobust.flower.codec import DATA_SPEC, DataSpec, with_record
+from fedrobust.flower.compat import set_message_id
 from fedrobust.flower.grid import WrappedGrid
 from fedrobust.settings import Settings
 
-__all__ = ["DATA_SPEC", "DataSpecGrid"]
-
-#: The record that names the federation's classes and image shape.
-DATA_SPEC = "federation"
+__all__ = ["DataSpecGrid"]
 
 
 class DataSpecGrid(WrappedGrid):
@@ -30,31 +29,31 @@ class DataSpecGrid(WrappedGrid):
     """
 
     def __init__(self, grid: Grid, settings: Settings) -> None:
-        """Wrap the grid; the data are looked at with the first message."""
+        """Wrap the grid; the data are loaded with the first message."""
         super().__init__(grid)
         self._settings = settings
 
-    def _briefed(self, message: Message) -> Message:
+    def _with_spec(self, message: Message) -> Message:
         data = message.metadata
         if data.message_type not in (MessageType.TRAIN, MessageType.EVALUATE):
             return message
         records = prepare(self._settings).records
-        about = ConfigRecord({"classes": list(records.classes), "shape": list(records.images.shape[1:])})
-        content = RecordDict({**message.content, DATA_SPEC: about})
+        spec = DataSpec(tuple(records.classes), tuple(records.images.shape[1:]))
+        content = with_record(message.content, DATA_SPEC, spec.record())
         return Message(content, data.dst_node_id, data.message_type, ttl=data.ttl, group_id=data.group_id)
 
     def send_and_receive(
         self, messages: Iterable[Message], *, timeout: float | None = None
     ) -> Iterable[Message]:
-        """Exchange messages as the wrapped grid does, each with the briefing."""
+        """Exchange messages as the wrapped grid does, each with the data spec."""
         asked = list(messages)
-        briefed = [self._briefed(message) for message in asked]
-        replies = list(self.inner.send_and_receive(briefed, timeout=timeout))
+        specified = [self._with_spec(message) for message in asked]
+        replies = list(self.inner.send_and_receive(specified, timeout=timeout))
         # The ids that the grid gave tell the caller which reply belongs to which message.
-        for message, sent in zip(asked, briefed, strict=True):
-            message.metadata.__dict__["_message_id"] = sent.metadata.message_id
+        for message, sent in zip(asked, specified, strict=True):
+            set_message_id(message, sent.metadata.message_id)
         return replies
 
     def push_messages(self, messages: Iterable[Message]) -> Iterable[str]:
-        """Push messages as the wrapped grid does, each with the briefing."""
-        return self.inner.push_messages([self._briefed(m) for m in messages])
+        """Push messages as the wrapped grid does, each with the data spec."""
+        return self.inner.push_messages([self._with_spec(m) for m in messages])

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Iterable, Sequence
-from typing import Any, cast
+from typing import Any
 
 import numpy as np
 from flwr.app import ArrayRecord, ConfigRecord, Message, MessageType, MetricRecord, RecordDict
@@ -15,8 +15,8 @@ from flwr.serverapp.strategy import Strategy
 from fedrobust.errors import UserError
 from fedrobust.federation import Defence, PreAggregation, Update, Updates, Verdict
 from fedrobust.flower.arrays import records_in
-from fedrobust.flower.codec import fixed, flat, is_buffer, report_of, to_arrays
-from fedrobust.flower.reply_checks import hospital_record
+from fedrobust.flower.codec import ARRAYS, CONFIG, SERVER_ROUND, hospital_record, read_metrics
+from fedrobust.flower.vectors import SentModel, is_buffer, to_arrays
 from fedrobust.pipeline.no_effect import NoEffectMonitor
 from fedrobust.pipeline.pipeline import Pipeline
 from fedrobust.plugins import find, instantiate, parse_call, split_chain
@@ -161,8 +161,8 @@ class HostedStrategy(Strategy):
     ) -> Iterable[Message]:
         """Send the global arrays to every node."""
         self._global = arrays
-        config["server-round"] = server_round
-        content = RecordDict({"arrays": arrays, "config": config})
+        config[SERVER_ROUND] = server_round
+        content = RecordDict({ARRAYS: arrays, CONFIG: config})
         return [Message(content, dst_node_id=n, message_type=MessageType.TRAIN) for n in grid.get_node_ids()]
 
     def aggregate_train(
@@ -173,7 +173,7 @@ class HostedStrategy(Strategy):
         self.verdict, self.nodes = None, ()
         if not valid or self._global is None:
             return None, None
-        given = Updates(_to_updates(valid, self._global, server_round), self._seed)
+        given = Updates(_to_updates(valid, SentModel(self._global), server_round), self._seed)
         pipeline = Pipeline(self.defence, self.steps)
         parameters, buffers, self.verdict = pipeline.aggregate(given, self.watch)
         self.nodes = given.nodes
@@ -216,13 +216,13 @@ def verdict_metrics(verdict: Verdict, nodes: Sequence[int]) -> MetricRecord:
     )
 
 
-def _to_updates(replies: Sequence[Message], base: ArrayRecord, server_round: int) -> list[Update]:
-    start, statistics = (fixed(flat(base, buffers=kind)) for kind in (False, True))
+def _to_updates(replies: Sequence[Message], model: SentModel, server_round: int) -> list[Update]:
     updates = []
-    for position, reply in enumerate(replies):
-        arrays = next(iter(records_in(reply.content, ArrayRecord).values()))
-        metrics = next(iter(records_in(reply.content, MetricRecord).values()))
-        node = int(cast(int, hospital_record(reply).get("partition-id", position)))
-        trained, buffers = (fixed(flat(arrays, buffers=kind, like=base)) for kind in (False, True))
-        updates.append(Update(node, trained, report_of(metrics), start, buffers, server_round, statistics))
+    for reply in replies:
+        (arrays,) = records_in(reply.content, ArrayRecord).values()
+        (metrics,) = records_in(reply.content, MetricRecord).values()
+        number = hospital_record(reply).number
+        # A node that does not say its number has the one that the client grid gave it.
+        node = reply.metadata.src_node_id - 1 if number is None else number
+        updates.append(model.update(node, *model.vectors(arrays), read_metrics(metrics), server_round))
     return updates

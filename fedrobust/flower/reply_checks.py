@@ -1,38 +1,195 @@
-"""What can be wrong with a reply, whoever's app sent it: the checks that our own runs and other people's apps share."""
+"""The one validator of replies: of our own runs, of other people's apps, and of colluding attacks."""
 
 from __future__ import annotations
 
+import math
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping
-from typing import Any, cast
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
 
 import numpy as np
-from flwr.app import Array, ArrayRecord, ConfigRecord, Error, Message, MetricRecord
+from flwr.app import Array, ArrayRecord, Message, MetricRecord
 from numpy.typing import NDArray
 
+from fedrobust.federation.updates import Vector
 from fedrobust.flower.arrays import records_in
+from fedrobust.flower.codec import NUM_EXAMPLES, HospitalRecord, hospital_record
+from fedrobust.flower.vectors import SentModel, is_float, shapes_of
 
 __all__ = [
     "ABSURD",
-    "as_error",
+    "ClientFailure",
+    "Expected",
+    "Reply",
+    "ReplyFault",
     "brief",
-    "hospital_record",
+    "check_reply",
     "last_line",
-    "length",
-    "metric_names",
-    "report_fault",
     "senders",
-    "shapes_of",
-    "usual",
-    "values_fault",
+    "unusual_schemas",
 ]
 
 #: An update this many times as long as the global model is no training step; in float32 it drowns all others.
 ABSURD = 1e6
 
+_EMPTY = np.zeros(0, np.float32)
+
+
+@dataclass(frozen=True)
+class ClientFailure:
+    """A client whose update of a round is discarded.
+
+    Attributes
+    ----------
+    client : int
+        The hospital's number; in anybody's app Flower's id of the node.
+    reason : str
+        Why, in a few words.
+    """
+
+    client: int
+    reason: str
+
+
+@dataclass(frozen=True)
+class ReplyFault:
+    """What is wrong with a reply, in a few words."""
+
+    reason: str
+
+
+@dataclass(frozen=True)
+class Expected:
+    """What a reply must hold.
+
+    Attributes
+    ----------
+    model : SentModel or None
+        A model with the names and shapes of this one; None for an evaluation, which returns no arrays.
+    key : str
+        Under which the metrics hold the number of images.
+    bounded : bool
+        Refuse an update more than `ABSURD` times as long as the model.
+    """
+
+    model: SentModel | None
+    key: str = NUM_EXAMPLES
+    bounded: bool = True
+
+    @cached_property
+    def limits(self) -> tuple[float, float]:
+        """Return the lengths that parameters and running statistics must not exceed."""
+        if self.model is None or not self.bounded:
+            return math.inf, math.inf
+        parameters, buffers = _length(self.model.parameters), _length(self.model.buffers)
+        return ABSURD * max(1.0, parameters), ABSURD * max(1.0, buffers)
+
+
+@dataclass(frozen=True)
+class Reply:
+    """A reply that can be used.
+
+    Attributes
+    ----------
+    message : Message
+    metrics : MetricRecord
+        The only one; what it holds is reported and not verified.
+    hospital : HospitalRecord
+    parameters, buffers : ndarray of float32
+        Read-only; empty for an evaluation.
+    """
+
+    message: Message
+    metrics: MetricRecord
+    hospital: HospitalRecord
+    parameters: Vector = field(default_factory=lambda: _EMPTY)
+    buffers: Vector = field(default_factory=lambda: _EMPTY)
+
+
+def check_reply(message: Message, expected: Expected) -> Reply | ReplyFault:
+    """Return a reply with its update as vectors, or what is wrong with it.
+
+    Integer and float arrays of any width are converted to float32 here, and only here, before their length is taken.
+    """
+    if message.has_error():
+        return ReplyFault(last_line(message.error.reason or f"error code {message.error.code}"))
+    arrays = list(records_in(message.content, ArrayRecord).values())
+    metrics = list(records_in(message.content, MetricRecord).values())
+    model = expected.model
+    if (model is not None and len(arrays) != 1) or len(metrics) != 1:
+        return ReplyFault(f"must send exactly {'one ArrayRecord and ' if model else ''}one MetricRecord")
+    examples = metrics[0].get(expected.key)
+    if not isinstance(examples, int | float) or not 0 < examples < 1e12:
+        return ReplyFault(f"{expected.key} is {examples}, not a positive number")
+    if model is None:
+        return Reply(message, metrics[0], hospital_record(message))
+    fault = _arrays_fault(arrays[0], model)
+    if fault is not None:
+        return ReplyFault(fault)
+    # What float64 holds and float32 does not becomes infinite.
+    with np.errstate(over="ignore"):
+        parameters, buffers = model.vectors(arrays[0])
+    for vector, limit in zip((parameters, buffers), expected.limits, strict=True):
+        fault = _length_fault(vector, limit)
+        if fault is not None:
+            return ReplyFault(_not_finite(arrays[0]) or fault)
+    return Reply(message, metrics[0], hospital_record(message), parameters, buffers)
+
+
+def _arrays_fault(arrays: ArrayRecord, model: SentModel) -> str | None:
+    """Return what is wrong with names, shapes or types, or None."""
+    shapes = shapes_of(arrays)
+    if shapes != model.shapes:
+        return f"wrong names or shapes: {brief(shapes)} instead of {brief(model.shapes)}"
+    faults = (_array_fault(name, arrays[name], like) for name, like in model.arrays.items())
+    return next((fault for fault in faults if fault), None)
+
+
+def _array_fault(name: str, array: Array, like: Array) -> str | None:
+    try:
+        values = array.numpy()
+    except Exception as error:  # noqa: BLE001 - the bytes are whatever the sender wrote
+        return f"'{name}' cannot be read: {last_line(str(error))}"
+    if not isinstance(values, np.ndarray):
+        return f"'{name}' holds {type(values).__name__}, no array"
+    if values.shape != tuple(array.shape):
+        return f"'{name}' says shape {tuple(array.shape)}, but holds {values.shape}"
+    # Counters and masks are not aggregated by our own rules: any type will do that the model has there.
+    if values.dtype.kind not in "iuf" and (is_float(like.dtype) or values.dtype != like.numpy().dtype):
+        return f"'{name}' holds {values.dtype}, not numbers"
+    return None
+
+
+def _length_fault(values: Vector, limit: float) -> str | None:
+    size = _length(values)
+    if size <= limit and (size < math.inf or np.isfinite(values).all()):
+        return None
+    return f"absurdly large: length {size:.3g}, a million times the global model's and more"
+
+
+def _not_finite(arrays: ArrayRecord) -> str | None:
+    for name, array in arrays.items():
+        values = array.numpy()
+        if values.dtype.kind == "f" and not np.isfinite(values).all():
+            return f"'{name}' holds NaN or infinite values"
+    return None
+
+
+def _length(values: NDArray[np.float32]) -> float:
+    """Return the L2 length in one pass; infinite also where float32 overflows, NaN with a NaN inside."""
+    with np.errstate(over="ignore", invalid="ignore"):
+        return float(np.sqrt(np.dot(values, values)))
+
 
 def senders(asked: Mapping[int, Message]) -> Callable[[Message], int]:
-    """Return what tells whose reply one is, given the messages that were sent, by the number of whom they are for."""
+    """Return a function from a reply to the number of its sender.
+
+    Parameters
+    ----------
+    asked : mapping of int to Message
+        The messages that were sent, by the number of the client that each is for.
+    """
     # The grid has given the messages their ids; without ids, each node has got one message at most.
     by_message = {m.metadata.message_id: number for number, m in asked.items() if m.metadata.message_id}
     by_node = {m.metadata.dst_node_id: number for number, m in asked.items()}
@@ -45,85 +202,29 @@ def senders(asked: Mapping[int, Message]) -> Callable[[Message], int]:
     return sender
 
 
-def hospital_record(reply: Message) -> ConfigRecord:
-    """Return what a reply of our own ClientApp says of its hospital beside metrics; empty where it says nothing."""
-    return records_in(reply.content, ConfigRecord).get("hospital", ConfigRecord())
+def unusual_schemas(messages: Sequence[Message]) -> set[int]:
+    """Return the positions of the messages with metrics of other names or lengths than most have.
 
-
-def as_error(reply: Message, code: int, reason: str) -> Message:
-    """Return an error in a reply's place, from the same sender to the same question."""
-    return cast(Message, cast(Any, Message)(error=Error(code, reason), metadata=reply.metadata))
-
-
-def report_fault(reply: Message, key: str = "num-examples", *, arrays: bool = True) -> str | None:
-    """Return what is wrong with a reply's records, or None: it needs one of metrics, with a number of images in it.
-
-    Parameters
-    ----------
-    reply : Message
-        One with content.
-    key : str
-        Under which the metrics say the number of images.
-    arrays : bool
-        It needs one record of arrays as well.
+    Flower's strategies give the whole round up over one such reply.
     """
-    metrics = list(records_in(reply.content, MetricRecord).values())
-    if arrays and len(records_in(reply.content, ArrayRecord)) != 1 or len(metrics) != 1:
-        return f"must send exactly {'one ArrayRecord and ' if arrays else ''}one MetricRecord"
-    examples = metrics[0].get(key)
-    if not isinstance(examples, int | float) or not 0 < examples < 1e12:
-        return f"{key} is {examples}, not a positive number"
-    return None
+    schemas = [_schema(message) for message in messages]
+    usual = _most_common(schemas)
+    return {place for place, schema in enumerate(schemas) if schema != usual}
 
 
-def metric_names(reply: Message) -> frozenset[Any] | None:
+def _schema(message: Message) -> frozenset[tuple[str, int | None]] | None:
     """Return the names and lengths of a reply's metrics; None where there is not one record of them."""
-    records = [] if reply.has_error() else list(records_in(reply.content, MetricRecord).values())
+    records = [] if message.has_error() else list(records_in(message.content, MetricRecord).values())
     if len(records) != 1:
         return None
-    record = records[0]
-    return frozenset((name, len(v) if isinstance(v, list) else None) for name, v in record.items())
+    return frozenset((name, len(v) if isinstance(v, list) else None) for name, v in records[0].items())
 
 
-def usual(names: Iterable[frozenset[Any] | None]) -> frozenset[Any] | None:
-    """Return what most replies' `metric_names` are."""
-    counted = Counter(one for one in names if one is not None)
+def _most_common(
+    schemas: Iterable[frozenset[tuple[str, int | None]] | None],
+) -> frozenset[tuple[str, int | None]] | None:
+    counted = Counter(schema for schema in schemas if schema is not None)
     return counted.most_common(1)[0][0] if counted else None
-
-
-def shapes_of(arrays: Mapping[str, Array]) -> dict[str, tuple[int, ...]]:
-    """Return each array's shape."""
-    return {name: tuple(array.shape) for name, array in arrays.items()}
-
-
-def values_fault(name: str, array: Array, bound: float) -> str | None:
-    """Return what is wrong with an array's numbers, or None; they may be as long as the bound."""
-    try:
-        values = array.numpy()
-    except Exception as error:  # noqa: BLE001 - the bytes are whatever the sender wrote
-        return f"'{name}' cannot be read: {last_line(str(error))}"
-    if not isinstance(values, np.ndarray):
-        return f"'{name}' holds {type(values).__name__}, no array"
-    if values.shape != tuple(array.shape):
-        return f"'{name}' says shape {tuple(array.shape)}, but holds {values.shape}"
-    if values.dtype.kind not in "iuf":
-        return f"'{name}' holds {values.dtype}, not numbers"
-    size = length(values)
-    if not np.isfinite(size) and not np.isfinite(values).all():
-        return f"'{name}' holds NaN or infinite values"
-    if size > bound:
-        return f"'{name}' is absurdly large: length {size:.3g}, a million times the global model's and more"
-    return None
-
-
-def length(values: NDArray[Any]) -> float:
-    """Return the L2 length in one pass; infinite also where float32 overflows, NaN with a NaN inside."""
-    flat = values.reshape(-1)
-    if flat.dtype == np.float16:
-        # Its squares overflow at 256.
-        flat = flat.astype(np.float32)
-    with np.errstate(over="ignore", invalid="ignore"):
-        return float(np.sqrt(np.dot(flat, flat)))
 
 
 def brief(shapes: Mapping[str, tuple[int, ...]]) -> str:
@@ -132,6 +233,6 @@ def brief(shapes: Mapping[str, tuple[int, ...]]) -> str:
 
 
 def last_line(text: str) -> str:
-    """Return the last line with anything in it: what a traceback says."""
+    """Return the last line with anything in it, such as the error that a traceback ends with."""
     lines = [line.strip() for line in text.strip().splitlines() if line.strip()]
     return lines[-1] if lines else "unknown error"

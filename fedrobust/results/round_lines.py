@@ -11,7 +11,7 @@ from flwr.serverapp.strategy import Strategy
 
 from fedrobust.flower.arrays import records_in
 from fedrobust.flower.client_grid import ClientGrid
-from fedrobust.flower.codec import report_of
+from fedrobust.flower.codec import read_metrics
 from fedrobust.flower.hosted_strategy import HostedStrategy
 from fedrobust.results.folder import plain
 
@@ -35,7 +35,7 @@ def reports_line(number: int, replies: Sequence[Message]) -> dict[str, Any]:
     for reply in replies:
         records = [] if reply.has_error() else list(records_in(reply.content, MetricRecord).values())
         if records:
-            told.append((ClientGrid.hospital_of(reply), report_of(records[0])))
+            told.append((ClientGrid.hospital_of(reply), read_metrics(records[0])))
     claims = {
         name: [value if isinstance(value := report.values.get(key), float) else None for _, report in told]
         for name, key in _CLAIMS.items()

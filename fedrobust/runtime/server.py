@@ -217,7 +217,7 @@ class Server:
                 replies = list(client_grid.send_and_receive(messages, timeout=self._patience_s()))
             self._profile.move("transport", "training", client_grid.busy_s)
             faults = client_grid.faults
-            self._idle = self._idle_attacks(client_grid.idle)
+            self._idle = self._idle_attacks(client_grid.no_effect)
             self._reports = reports_line(number, replies)
             with self._profile.phase("imports"):
                 self._preload()
@@ -283,7 +283,7 @@ class Server:
             "flagged": self._verdicts[-1]["flagged"],
             "no_effect_attacks": self._idle,
             "no_effect_steps": self._watch.idle if self._watch else [],
-            "faults": [{"hospital": fault.hospital, "reason": fault.reason} for fault in client_grid.faults],
+            "faults": [{"hospital": fault.client, "reason": fault.reason} for fault in client_grid.faults],
         }
         return dict(plain(line))
 

@@ -8,7 +8,7 @@ from logging import WARNING
 from typing import Any, cast
 
 import numpy as np
-from flwr.app import ArrayRecord, ConfigRecord, Context, Message, MessageType, MetricRecord
+from flwr.app import ArrayRecord, Context, Message, MessageType, MetricRecord
 from flwr.clientapp.typing import ClientAppCallable
 from flwr.supercore import log
 
@@ -16,10 +16,10 @@ from fedrobust.attacks.compare import to_change
 from fedrobust.data.records import Records
 from fedrobust.errors import UserError
 from fedrobust.federation import Attack, Role, Update
-from fedrobust.flower.apps.metric_aliases import read_report, write_report
+from fedrobust.flower.apps.metric_aliases import read_aliased, write_aliased
 from fedrobust.flower.arrays import records_in
-from fedrobust.flower.codec import flat, is_float, to_arrays
-from fedrobust.flower.reply_checks import shapes_of
+from fedrobust.flower.codec import NUM_EXAMPLES, PARTITION_ID, SERVER_ROUND, TrainConfig
+from fedrobust.flower.vectors import SentModel, is_float, shapes_of, to_arrays
 from fedrobust.plugins import add_working_folder, find, instantiate, parse_call, split_chain
 from fedrobust.seeding import generator
 
@@ -32,7 +32,7 @@ def attack(
     seed: int = 0,
     nodes: Iterable[int] | None = None,
     hospitals: int | None = None,
-    weighted_by_key: str = "num-examples",
+    weighted_by_key: str = NUM_EXAMPLES,
 ) -> AttackMod:
     """Return a Flower client modifier that attacks what a client sends: ``ClientApp(mods=[fedrobust.attack("boost")])``.
 
@@ -125,7 +125,7 @@ class AttackMod:
         seed: int,
         nodes: tuple[int, ...] | None,
         hospitals: int | None,
-        key: str = "num-examples",
+        key: str = NUM_EXAMPLES,
     ) -> None:
         """Keep what the attacks are made of; each message makes them anew, as they keep nothing between rounds."""
         self.spec, self.seed, self.nodes, self.hospitals, self.key = spec, seed, nodes, hospitals, key
@@ -145,7 +145,7 @@ class AttackMod:
     def __call__(self, message: Message, context: Context, call_next: ClientAppCallable) -> Message:
         """Let the client answer; rewrite what it sends."""
         reply = call_next(message, context)
-        number = context.node_config.get("partition-id")
+        number = context.node_config.get(PARTITION_ID)
         if message.metadata.message_type.partition(".")[0] != MessageType.TRAIN or reply.has_error():
             return reply
         if number is None and self.nodes is not None:
@@ -163,19 +163,13 @@ class AttackMod:
         received = self._one(message, ArrayRecord)[1]
         place, trained = self._one(reply, ArrayRecord)
         metrics_place, metrics = self._one(reply, MetricRecord)
-        if shapes_of(received) != shapes_of(trained):
+        model = SentModel(received)
+        if model.shapes != shapes_of(trained):
             raise UserError(
                 f"attack '{self.spec}': the client's arrays have other names or shapes than the model it was sent"
             )
-        update = Update(
-            node=number,
-            parameters=flat(trained, buffers=False, like=received),
-            report=read_report(metrics, self.key),
-            global_parameters=flat(received, buffers=False),
-            buffers=flat(trained, buffers=True, like=received),
-            round=_round(message, self.spec),
-            global_buffers=flat(received, buffers=True),
-        )
+        reported = read_aliased(metrics, self.key)
+        update = model.update(number, *model.vectors(trained), reported, _round(message, self.spec))
         attacks = self.chain(number)
         if not all(one.is_active(update.round) for one in attacks):
             return
@@ -190,7 +184,7 @@ class AttackMod:
                 f"attack '{self.spec}' forges the number of images, and the client's metrics have no '{self.key}'; say "
                 f"under which key it stands with fedrobust.attack(..., weighted_by_key=...)"
             )
-        said = write_report(report, metrics, self.key)
+        said = write_aliased(report, metrics, self.key)
         if not same:
             # Counters and the order of the names are the client's own.
             made = to_arrays(moved.parameters, moved.buffers, _like(trained, received))
@@ -230,7 +224,7 @@ def _same(one: Update, other: Update) -> bool:
 
 def _round(message: Message, spec: str) -> int:
     """Return the round, as Flower's FedAvg and its kin say it."""
-    for config in records_in(message.content, ConfigRecord).values():
-        if "server-round" in config:
-            return int(cast(int, config["server-round"]))
-    raise UserError(f"attack '{spec}' needs the round, but the train config has no 'server-round'")
+    round = TrainConfig.round_of(message)
+    if round is None:
+        raise UserError(f"attack '{spec}' needs the round, but the train config has no '{SERVER_ROUND}'")
+    return round

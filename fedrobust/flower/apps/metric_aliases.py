@@ -1,58 +1,58 @@
-"""A client's metrics as a report, under the names that defences and attacks know, and back."""
+"""A client's metrics under the names that defences and attacks know, and back under the client's own names."""
 
 from __future__ import annotations
 
 from flwr.app import MetricRecord
 
 from fedrobust.federation.updates import ClientMetrics
-from fedrobust.flower.codec import report_of
+from fedrobust.flower.codec import NUM_EXAMPLES, PARTITION_ID, read_metrics
 
-__all__ = ["read_report", "write_report"]
+__all__ = ["read_aliased", "write_aliased"]
 
 #: What Flower's tutorials call the training loss.
 _LOSS_NAMES = ("train_loss", "train-loss")
 
 
 def _alias(metrics: MetricRecord) -> str | None:
-    """Return under which other name the metrics say the loss."""
+    """Return the other name under which the metrics hold the loss."""
     return None if "loss" in metrics else next((name for name in _LOSS_NAMES if name in metrics), None)
 
 
-def read_report(metrics: MetricRecord, key: str = "num-examples") -> ClientMetrics:
-    """Return a client's report; ``train_loss`` is its ``loss``, and the loss is its ``last-loss`` where it says no other."""
-    report = report_of(metrics, key)
-    values = {("loss" if name == _alias(metrics) else name): value for name, value in report.values.items()}
-    values.pop("partition-id", None)
+def read_aliased(metrics: MetricRecord, key: str = NUM_EXAMPLES) -> ClientMetrics:
+    """Return a client's metrics; ``train_loss`` counts as ``loss``, and ``loss`` as ``last-loss`` where there is none."""
+    read = read_metrics(metrics, key)
+    values = {("loss" if name == _alias(metrics) else name): value for name, value in read.values.items()}
+    values.pop(PARTITION_ID, None)
     if "loss" in values:
         values.setdefault("last-loss", values["loss"])
-    return ClientMetrics(report.num_examples, values)
+    return ClientMetrics(read.num_examples, values)
 
 
-def write_report(report: ClientMetrics, metrics: MetricRecord, key: str = "num-examples") -> MetricRecord:
-    """Return the client's metrics with what a forged report says in place of the truth.
+def write_aliased(forged: ClientMetrics, metrics: MetricRecord, key: str = NUM_EXAMPLES) -> MetricRecord:
+    """Return the client's metrics with forged values in place of the true ones.
 
     Parameters
     ----------
-    report : ClientMetrics
-        What has become of ``read_report(metrics, key)``.
+    forged : ClientMetrics
+        What an attack made of ``read_aliased(metrics, key)``.
     metrics : MetricRecord
-        The truth; what the report leaves as it is keeps its type.
+        The true ones; a value that the attack leaves as it is keeps its type.
     key : str
-        Under which the number of images stands; where there is none, none is said.
+        Under which the number of images is; where there is none, none is added.
     """
-    truth = read_report(metrics, key)
-    said = MetricRecord(dict(metrics))
+    truth = read_aliased(metrics, key)
+    written = MetricRecord(dict(metrics))
     alias = _alias(metrics)
-    if key in metrics and report.num_examples != truth.num_examples:
-        said[key] = report.num_examples
-    for name in sorted(truth.values.keys() | report.values.keys()):
+    if key in metrics and forged.num_examples != truth.num_examples:
+        written[key] = forged.num_examples
+    for name in sorted(truth.values.keys() | forged.values.keys()):
         place = alias if name == "loss" and alias else name
-        if name not in report.values:
-            said.pop(place, None)
-        elif name not in truth.values or report.values[name] != truth.values[name]:
-            # The last loss was lent where the client says none.
+        if name not in forged.values:
+            written.pop(place, None)
+        elif name not in truth.values or forged.values[name] != truth.values[name]:
+            # `read_aliased` added the last loss where the client reports none.
             if name == "last-loss" and name not in metrics:
                 continue
-            value = report.values[name]
-            said[place] = list(value) if isinstance(value, tuple) else value
-    return said
+            value = forged.values[name]
+            written[place] = list(value) if isinstance(value, tuple) else value
+    return written

@@ -15,11 +15,11 @@ from flwr.supercore import log
 from fedrobust.errors import UserError
 from fedrobust.federation import ServerData, Update, Updates
 from fedrobust.flower.apps.checked_strategy import AppStrategy
-from fedrobust.flower.apps.metric_aliases import read_report
-from fedrobust.flower.apps.reply_intake import Reply
+from fedrobust.flower.apps.metric_aliases import read_aliased
+from fedrobust.flower.apps.reply_intake import NumberedReply
 from fedrobust.flower.arrays import records_in
-from fedrobust.flower.codec import fixed, flat, is_float, to_arrays
 from fedrobust.flower.hosted_strategy import read_strategy, verdict_metrics
+from fedrobust.flower.vectors import SentModel, is_float, to_arrays
 from fedrobust.pipeline.no_effect import NoEffectMonitor
 from fedrobust.pipeline.pipeline import Pipeline
 from fedrobust.plugins import add_working_folder, split_chain
@@ -183,7 +183,7 @@ class HostedAppStrategy(AppStrategy):
         return messages
 
     def _aggregate(
-        self, server_round: int, usable: Sequence[Reply]
+        self, server_round: int, usable: Sequence[NumberedReply]
     ) -> tuple[ArrayRecord | None, MetricRecord | None]:
         if not usable:
             log(WARNING, "fedrobust: nobody's reply of round %s can be used; the model stays", server_round)
@@ -198,22 +198,20 @@ class HostedAppStrategy(AppStrategy):
         # Plain arrays: whoever is handed views of one vector may write to it.
         return ArrayRecord(dict(to_arrays(parameters, buffers, self._base))), metrics
 
-    def _updates(self, usable: Sequence[Reply], server_round: int) -> list[Update]:
-        start, statistics = (fixed(flat(self._base, buffers=kind)) for kind in (False, True))
+    def _updates(self, usable: Sequence[NumberedReply], server_round: int) -> list[Update]:
+        model, key = SentModel(self._base), self._fedavg.weighted_by_key
         return [
-            Update(
-                node=reply.number,
-                parameters=fixed(reply.parameters),
-                report=read_report(_record(reply), self._fedavg.weighted_by_key),
-                global_parameters=start,
-                buffers=fixed(reply.buffers),
-                round=server_round,
-                global_buffers=statistics,
+            model.update(
+                one.number,
+                one.reply.parameters,
+                one.reply.buffers,
+                read_aliased(one.reply.metrics, key),
+                server_round,
             )
-            for reply in usable
+            for one in usable
         ]
 
-    def _look_for_frozen(self, usable: Sequence[Reply]) -> None:
+    def _look_for_frozen(self, usable: Sequence[NumberedReply]) -> None:
         """Say so once where nodes train what the server's model has as integers, which stay as they are."""
         sent = [_arrays(reply) for reply in usable]
         for name, array in self._base.items():
@@ -238,7 +236,7 @@ class HostedAppStrategy(AppStrategy):
                 self._spec,
             )
 
-    def _metrics(self, usable: Sequence[Reply]) -> MetricRecord:
+    def _metrics(self, usable: Sequence[NumberedReply]) -> MetricRecord:
         """Return the averages of what the nodes report, and the verdict."""
         assert self.verdict is not None
         contents = [reply.message.content for reply in usable]
@@ -262,9 +260,5 @@ class HostedAppStrategy(AppStrategy):
         super().summary()
 
 
-def _arrays(reply: Reply) -> ArrayRecord:
+def _arrays(reply: NumberedReply) -> ArrayRecord:
     return next(iter(records_in(reply.message.content, ArrayRecord).values()))
-
-
-def _record(reply: Reply) -> MetricRecord:
-    return next(iter(records_in(reply.message.content, MetricRecord).values()))

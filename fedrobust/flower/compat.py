@@ -1,0 +1,111 @@
+"""All that touches Flower's private names, in one place: an upgrade of Flower is checked against this module."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from types import ModuleType
+from typing import Any, cast
+
+from flwr.app import Error, Message
+from flwr.clientapp import ClientApp
+from flwr.serverapp import Grid, ServerApp
+from flwr.supercore.task_identity import TaskIdentity
+
+__all__ = [
+    "actors_limited_to",
+    "error_reply",
+    "identify_process",
+    "is_simulation",
+    "is_superlink",
+    "pool_size",
+    "set_message_id",
+    "set_sender",
+    "simulate",
+]
+
+
+def identify_process() -> None:
+    """Say who sends this process's messages; outside its own runtimes Flower does not know."""
+    TaskIdentity.task_id, TaskIdentity.run_id, TaskIdentity.node_id = 1, 1, 0
+
+
+def error_reply(reply: Message, code: int, reason: str) -> Message:
+    """Return an error in place of a reply, from the same sender to the same question."""
+    return cast(Message, cast(Any, Message)(error=Error(code, reason), metadata=reply.metadata))
+
+
+def set_sender(reply: Message, node: int) -> None:
+    """Set the node that a reply comes from."""
+    reply.metadata.__dict__["_src_node_id"] = node
+
+
+def set_message_id(message: Message, identifier: str) -> None:
+    """Set a message's id, as a grid does when it sends the message."""
+    message.metadata.__dict__["_message_id"] = identifier
+
+
+def is_simulation(grid: Grid) -> bool:
+    """Tell whether a grid is that of Flower's simulation runtime."""
+    from flwr.superlink.grid import InMemoryGrid
+
+    return isinstance(grid, InMemoryGrid)
+
+
+def is_superlink(grid: Grid) -> bool:
+    """Tell whether a grid is that of a real SuperLink."""
+    from flwr.superlink.grid import HttpGrid
+
+    return isinstance(grid, HttpGrid)
+
+
+def simulate(
+    server_app: ServerApp, client_app: ClientApp, nodes: int, resources: dict[str, float], at_once: int
+) -> None:
+    """Run Flower's simulation; so many virtual nodes train at once, on actors with these resources."""
+    from flwr.simulation import run_simulation
+
+    with actors_limited_to(at_once):
+        run_simulation(
+            server_app=server_app,
+            client_app=client_app,
+            num_supernodes=nodes,
+            backend_config={"client_resources": cast(Any, dict(resources))},
+        )
+
+
+def pool_size(resources: dict[str, float]) -> int:
+    """Return how many actors of these resources fit the Ray cluster; `ValueError` if none does."""
+    from flwr.simulation.ray_transport.ray_actor import pool_size_from_resources
+
+    return int(pool_size_from_resources(cast(Any, dict(resources))))
+
+
+@contextmanager
+def actors_limited_to(at_once: int) -> Iterator[None]:
+    """Let Flower's simulation have so many actors, and as many threads that hand them messages.
+
+    By itself it starts an actor on every CPU of a cluster, needed or not, and hands out messages from as many threads
+    as suit *this* machine's cores, which leaves a large cluster waiting.
+    """
+    from flwr.server.superlink.fleet.vce import vce_api
+    from flwr.simulation.ray_transport import ray_actor
+
+    threads: Callable[..., ThreadPoolExecutor] = functools.partial(ThreadPoolExecutor, at_once)
+    with (
+        _replaced(ray_actor, "pool_size_from_resources", lambda resources: at_once),
+        _replaced(vce_api, "ThreadPoolExecutor", threads),
+    ):
+        yield
+
+
+@contextmanager
+def _replaced(module: ModuleType, name: str, value: Any) -> Iterator[None]:
+    before = getattr(module, name)
+    setattr(module, name, value)
+    try:
+        yield
+    finally:
+        setattr(module, name, before)
