@@ -16,13 +16,14 @@ from typing import Any
 
 from engine_big import tree_bytes
 
-from fedrobust import Settings, run
+from fedrobust import Observer, Settings, run
+from fedrobust.runtime.observers import RoundOutcome
 
 WORKERS = 2
 IMAGES = 4
 
 
-class MemoryMonitor:
+class MemoryMonitor(Observer):
     """Notes the memory of all processes after some rounds."""
 
     def __init__(self, *rounds: int) -> None:
@@ -30,15 +31,9 @@ class MemoryMonitor:
         self._rounds = rounds
         self.bytes: list[int] = []
 
-    def started(self, *_: Any) -> None:
-        """Ignore it."""
-
-    def replied(self) -> None:
-        """Ignore it."""
-
-    def round_done(self, line: dict[str, Any]) -> None:
-        """Look at the processes."""
-        if line["round"] in self._rounds:
+    def round_done(self, outcome: RoundOutcome) -> None:
+        """Measure the processes."""
+        if outcome.number in self._rounds:
             self.bytes.append(tree_bytes(os.getpid(), ("Pss_Anon", "Pss_Shmem")))
 
 
@@ -84,7 +79,7 @@ def memory() -> float:
     """Return the memory after 200 rounds over that after 20."""
     watch = MemoryMonitor(20, 200)
     with tempfile.TemporaryDirectory() as out:
-        run(settings(100, 200, out), watch)
+        run(settings(100, 200, out), [watch])
     print(f"after round 20: {watch.bytes[0] / 1e6:.1f} MB, after round 200: {watch.bytes[1] / 1e6:.1f} MB")
     return watch.bytes[1] / watch.bytes[0]
 

@@ -6,19 +6,23 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from fedrobust.errors import RunInterrupted as RunInterrupted
     from fedrobust.errors import UserError as UserError
     from fedrobust.flower.apps import attack as attack
     from fedrobust.flower.apps import strategy as strategy
-    from fedrobust.runtime.runner import Result as Result
+    from fedrobust.runtime.observers import Observer as Observer
+    from fedrobust.runtime.result import Result as Result
     from fedrobust.runtime.runner import run as run
     from fedrobust.settings import Settings as Settings
 
 __version__ = "0.1.0"
 
-__all__ = ["Result", "Settings", "UserError", "attack", "run", "strategy"]
+__all__ = ["Observer", "Result", "RunInterrupted", "Settings", "UserError", "attack", "run", "strategy"]
 
 _HOMES = {
-    "Result": "fedrobust.runtime.runner",
+    "Observer": "fedrobust.runtime.observers",
+    "Result": "fedrobust.runtime.result",
+    "RunInterrupted": "fedrobust.errors",
     "Settings": "fedrobust.settings",
     "UserError": "fedrobust.errors",
     "attack": "fedrobust.flower.apps",

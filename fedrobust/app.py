@@ -24,4 +24,4 @@ def main(grid: Grid, context: Context) -> None:
     if not is_simulation(grid):
         grid = DataSpecGrid(grid, settings)
     terminal = Terminal(settings)
-    terminal.finish(serve(grid, settings, terminal))
+    terminal.finish(serve(grid, settings, [terminal]))

@@ -1,11 +1,12 @@
-"""The one exception that a user is meant to read."""
+"""The exceptions that a user is meant to read."""
 
 from __future__ import annotations
 
 import difflib
 from collections.abc import Iterable, Mapping
+from pathlib import Path
 
-__all__ = ["UserError", "nearest"]
+__all__ = ["RunInterrupted", "UserError", "nearest"]
 
 
 class UserError(Exception):
@@ -14,6 +15,24 @@ class UserError(Exception):
     The commands print the sentence without a traceback and exit with code 2. Raise it where the mistake is
     first visible and name three things: what is wrong, where, and what to do about it.
     """
+
+
+class RunInterrupted(KeyboardInterrupt):
+    """A run that the user stopped.
+
+    Attributes
+    ----------
+    folder : Path
+        The files of the unfinished run, from which it can be resumed.
+    rounds : int
+        How many rounds it has completed, those before an earlier resume included.
+    """
+
+    def __init__(self, folder: Path, rounds: int) -> None:
+        """Keep where the run stands."""
+        super().__init__(f"interrupted after {rounds} completed rounds; its files are in {folder}")
+        self.folder = folder
+        self.rounds = rounds
 
 
 def nearest(name: str, known: Iterable[str], synonyms: Mapping[str, str] | None = None) -> str:

@@ -11,6 +11,7 @@ from flwr.app import Array, ArrayRecord, ConfigRecord, Context, Message, MetricR
 from flwr.clientapp import ClientApp
 
 from fedrobust.engines.local import LocalGrid
+from fedrobust.runtime.observers import Observer, RoundOutcome
 from fedrobust.settings import Settings
 
 #: What a fake hospital does with (arrays, hospital number): returns its arrays and metrics.
@@ -29,6 +30,23 @@ def tiny(out: Path, **changes: Any) -> Settings:
         "out": str(out),
     }
     return Settings(**{**quick, **changes})
+
+
+class Unplugged(Exception):
+    """Stands for a power cut."""
+
+
+class Cut(Observer):
+    """Pulls the plug after a round."""
+
+    def __init__(self, number: int) -> None:
+        """Keep the round's number."""
+        self.number = number
+
+    def round_done(self, outcome: RoundOutcome) -> None:
+        """Raise, if it is the round."""
+        if outcome.number == self.number:
+            raise Unplugged
 
 
 def fake_app(behaviour: Behaviour, says: Callable[[int], dict[str, Any]] | None = None) -> ClientApp:

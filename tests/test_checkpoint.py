@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from federations import tiny
+from federations import Cut, Unplugged, tiny
 from flwr.app import Array, ArrayRecord
 
 from fedrobust import Settings, UserError, run
@@ -22,28 +22,9 @@ from fedrobust.results.folder import RunFolder, final_folder
 NAMES = ("rounds.jsonl", "verdicts.jsonl", "client_metrics.jsonl", "evaluation.json", "model.safetensors")
 
 
-class Unplugged(Exception):
-    """Stands for a power cut."""
-
-
-class Cut:
-    """An observer that pulls the plug in a round."""
-
-    def __init__(self, number: int) -> None:
-        self.number = number
-
-    def started(self, *_: Any) -> None: ...
-
-    def replied(self) -> None: ...
-
-    def round_done(self, line: dict[str, Any]) -> None:
-        if line["round"] == self.number:
-            raise Unplugged
-
-
 def interrupted(settings: Settings, number: int) -> Path:
     with pytest.raises(Unplugged):
-        run(settings, Cut(number))
+        run(settings, [Cut(number)])
     folder = final_folder(settings)
     return folder.with_name(folder.name + ".partial")
 
@@ -82,7 +63,7 @@ def test_a_run_from_before_there_were_reports_goes_on(tmp_path: Path) -> None:
     settings = tiny(tmp_path, rounds=4)
     (interrupted(settings, 1) / "client_metrics.jsonl").unlink()
     with pytest.raises(Unplugged):
-        run(settings, Cut(3), resume=True)
+        run(settings, [Cut(3)], resume=True)
     result = run(settings, resume=True)
     lines = (result.folder / "client_metrics.jsonl").read_text().splitlines()
     assert [json.loads(line)["round"] for line in lines] == [2, 3, 4]

@@ -11,7 +11,6 @@ from federations import tiny
 from flwr.app import ConfigRecord, Error, Message, MessageType, Metadata, RecordDict
 from flwr.supercore.task_identity import TaskIdentity
 
-from fedrobust.commands.run_display import Terminal
 from fedrobust.engines.local import LocalGrid
 from fedrobust.flower.client_app import make_client_app
 from fedrobust.flower.codec import DATA_SPEC
@@ -54,9 +53,9 @@ def _identity() -> None:
 def test_a_node_that_is_gone_costs_its_hospital_the_round_only(tmp_path: Path) -> None:
     settings = tiny(tmp_path)
     grid = OneNodeGone(make_client_app(settings), settings.clients)
-    summary, rounds = Server(settings, Terminal(settings, quiet=True)).run(DataSpecGrid(grid, settings))
-    assert summary["rounds"] == 2
-    for line in rounds:
+    result = Server(settings).run(DataSpecGrid(grid, settings))
+    assert result.summary["rounds"] == 2
+    for line in result.rounds:
         assert line["faults"] == [{"hospital": 2, "reason": "node is gone"}]
 
 

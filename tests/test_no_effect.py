@@ -10,11 +10,11 @@ from typing import Any
 
 import numpy as np
 import pytest
-from federations import tiny
+from federations import Cut, Unplugged, tiny
 from helpers import make_updates
 
 import fedrobust.federation.updates
-from fedrobust import UserError, run
+from fedrobust import run
 from fedrobust.federation import Defence, PreAggregation, Updates, Vector, Verdict
 from fedrobust.federation.mixed import Mixed
 from fedrobust.flower.hosted_strategy import HostedStrategy, build_strategy
@@ -246,24 +246,15 @@ class Early(Defence):
 
 
 @pytest.mark.parametrize(
-    ("spec", "named"), [("test_idle:Early", []), ("trimmed-mean(f=0)", ["trimmed-mean(f=0)"])]
+    ("spec", "named"), [("test_no_effect:Early", []), ("trimmed-mean(f=0)", ["trimmed-mean(f=0)"])]
 )
 def test_rounds_before_an_interruption_count(tmp_path: Path, spec: str, named: list[str]) -> None:
-    class Cut:
-        def started(self, *_: object) -> None: ...
-
-        def replied(self) -> None: ...
-
-        def round_done(self, line: dict[str, object]) -> None:
-            if line["round"] == 1:
-                raise UserError("cut")
-
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", UserWarning)
         whole = run(tiny(tmp_path / "whole", strategy=spec, rounds=3))
         settings = tiny(tmp_path / "cut", strategy=spec, rounds=3)
-        with pytest.raises(UserError, match="cut"):
-            run(settings, Cut())
+        with pytest.raises(Unplugged):
+            run(settings, [Cut(1)])
         resumed = run(settings, resume=True)
     assert resumed.summary["no_effect_steps"] == whole.summary["no_effect_steps"] == named
     lines = (resumed.folder / "rounds.jsonl").read_text().splitlines()

@@ -14,6 +14,7 @@ from federations import tiny
 from fedrobust.commands.run_display import Terminal
 from fedrobust.data.sources import prepare
 from fedrobust.federation import Attack, Update
+from fedrobust.runtime.observers import RunStart
 from fedrobust.runtime.runner import run
 from fedrobust.scenario import attackers, odd_hospitals, threats
 from fedrobust.settings import Settings
@@ -62,7 +63,7 @@ def test_a_run_counts_the_odd_as_honest(tmp_path: Path, capsys: pytest.CaptureFi
     wronged = [set(line["flagged"]) - set(flippers) for line in lines]
     assert summary["detection"]["false_flag_rate"] == pytest.approx(sum(map(len, wronged)) / (4 * len(lines)))
     terminal = Terminal(settings)
-    terminal.started(settings, result.malicious, "here")
+    terminal.started(RunStart(settings, result.malicious, "here", tmp_path))
     terminal.finish(result)
     out, err = capsys.readouterr()
     assert "2 of them malicious (label-flip:2), 1 honest but odd (other-scanner:1)" in " ".join(err.split())

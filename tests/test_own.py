@@ -14,7 +14,6 @@ from flwr.serverapp import Grid
 from flwr.supercore.task_identity import TaskIdentity
 from helpers import make_records
 
-from fedrobust.commands.run_display import Terminal
 from fedrobust.data.own import own_records, own_settings
 from fedrobust.data.sources import prepare
 from fedrobust.engines.local import LocalGrid
@@ -168,8 +167,8 @@ def test_it_costs_that_hospital_its_round_only(settings: Settings, tmp_path: Pat
     data = write(tmp_path / "a", "mine", size=16)
     grid = LocalGrid(make_client_app(settings), settings.clients)
     grid._contexts[grid.get_node_ids()[2]].node_config |= {"data": data, "data-root": str(tmp_path / "a")}
-    summary, rounds = Server(settings, Terminal(settings, quiet=True)).run(grid)
-    assert summary["rounds"] == 2
-    for line in rounds:
+    result = Server(settings).run(grid)
+    assert result.summary["rounds"] == 2
+    for line in result.rounds:
         (fault,) = line["faults"]
         assert fault["hospital"] == 2 and "image shape [1, 16, 16]" in fault["reason"]

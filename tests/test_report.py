@@ -96,7 +96,7 @@ def test_a_page_that_fails_costs_the_run_nothing(tmp_path: Path, monkeypatch: py
         raise RuntimeError("no ink")
 
     monkeypatch.setattr("fedrobust.reports.writing.write_report", fail)
-    with pytest.warns(UserWarning, match="the run is whole, but its report .* RuntimeError: no ink"):
+    with pytest.warns(UserWarning, match="the run is complete, but its report .* RuntimeError: no ink"):
         result: Any = run(tiny(tmp_path))
     assert (result.folder / "summary.json").is_file()
 

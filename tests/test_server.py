@@ -11,7 +11,7 @@ import pytest
 from federations import tiny
 
 from fedrobust import UserError, run
-from fedrobust.runtime.server import _strategy_at_work
+from fedrobust.runtime.rounds import _strategy_at_work
 from fedrobust.seeding import derive
 
 

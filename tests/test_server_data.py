@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from federations import tiny
+from federations import Cut, Unplugged, tiny
 from helpers import make_records
 
 from fedrobust import run
@@ -146,19 +146,10 @@ def test_a_defence_that_looks_at_nothing_says_so(tmp_path: Path) -> None:
 
 
 def test_a_resumed_run_sees_the_same_images(tmp_path: Path) -> None:
-    class Cut:
-        def started(self, *_: object) -> None: ...
-
-        def replied(self) -> None: ...
-
-        def round_done(self, line: dict[str, object]) -> None:
-            if line["round"] == 2:
-                raise InterruptedError
-
     whole = run(tiny(tmp_path / "whole", rounds=4, strategy="fltrust"))
     settings = tiny(tmp_path / "cut", rounds=4, strategy="fltrust")
-    with pytest.raises(InterruptedError):
-        run(settings, Cut())
+    with pytest.raises(Unplugged):
+        run(settings, [Cut(2)])
     resumed = run(settings, resume=True)
     for name in ("rounds.jsonl", "verdicts.jsonl", "model.safetensors"):
         assert (whole.folder / name).read_bytes() == (resumed.folder / name).read_bytes(), name

@@ -17,18 +17,19 @@ from rich.progress import (
 )
 from rich.table import Table
 
+from fedrobust.runtime.observers import Observer, RoundOutcome, RunStart
 from fedrobust.settings import Settings
 
 if TYPE_CHECKING:
     from fedrobust.runtime.profiling import Profile
-    from fedrobust.runtime.runner import Result
+    from fedrobust.runtime.result import Result
 
 __all__ = ["Terminal", "print_profile"]
 
 _NAMES = {"accuracy": "accuracy", "macro_f1": "macro F1", "macro_precision": "macro precision"}
 
 
-class Terminal:
+class Terminal(Observer):
     """Shows a run on standard error (progress) and standard output (results).
 
     Parameters
@@ -68,13 +69,13 @@ class Terminal:
         """Take the progress bar away."""
         self._progress.stop()
 
-    def started(self, settings: Settings, malicious: Sequence[int], source: str) -> None:
+    def started(self, start: RunStart) -> None:
         """Say what is about to run."""
         if self._quiet:
             return
         self._errors.print(
-            f"[bold]{settings.clients} hospitals[/bold], {_threat(settings, malicious)} · {source} · "
-            f"{settings.strategy}",
+            f"[bold]{start.settings.clients} hospitals[/bold], {_threat(start.settings, start.malicious)} · "
+            f"{start.source} · {start.settings.strategy}",
             highlight=False,
         )
         self._progress.start()
@@ -84,9 +85,10 @@ class Terminal:
         self._replies += 1
         self._progress.update(self._task, completed=self._replies)
 
-    def round_done(self, line: dict[str, Any]) -> None:
+    def round_done(self, outcome: RoundOutcome) -> None:
         """Show the round's figures; name hospitals that lost it."""
-        self._round = line["round"]
+        line = outcome.line
+        self._round = outcome.number
         self._replies = self._round * self._settings.clients
         flagged = ",".join(str(number) for number in line["flagged"]) or "none"
         state = f"acc {line['clean']['accuracy']:.3f} loss {line['val']['loss']:.3f} flagged {flagged}"

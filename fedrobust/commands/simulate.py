@@ -50,7 +50,7 @@ def simulate(
     profile = Profile(process_began())
     terminal = Terminal(settings, quiet=quiet or as_json)
     with terminal:
-        result = run(settings, terminal, resume=resume is not None, profile=profile)
+        result = run(settings, [terminal], resume=resume is not None, profile=profile)
     if show_profile:
         print_profile(profile)
     if as_json:

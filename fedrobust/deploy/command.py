@@ -20,8 +20,9 @@ from fedrobust.flower.client_app import make_client_app
 from fedrobust.flower.data_spec import DataSpecGrid
 from fedrobust.plugins import parse_call
 from fedrobust.results.folder import final_folder
+from fedrobust.runtime.observers import Observer, RoundOutcome, RunStart
 from fedrobust.runtime.runner import Result, keep_report
-from fedrobust.runtime.server import Observer, Server
+from fedrobust.runtime.server import Server
 from fedrobust.scenario import attackers
 from fedrobust.settings import Settings
 
@@ -92,7 +93,7 @@ def deploy(
         )
     settings = settings.model_copy(update=_absolute(settings, own))
     # Mistakes in the settings shall not wait for the processes; nor attacks that no real hospital could carry out.
-    Server(settings, observer)
+    Server(settings)
     with_collusion(DataSpecGrid(LocalGrid(make_client_app(settings), 0), settings), settings)
     follower = _Follower(settings, observer)
     try:
@@ -173,11 +174,12 @@ class _Follower:
             except (OSError, ValueError):
                 continue  # Just being written, or moved to its final place.
             if not self._started:
-                self._observer.started(self._settings, about["malicious"], about["data"]["source"])
+                malicious, source = tuple(about["malicious"]), about["data"]["source"]
+                self._observer.started(RunStart(self._settings, malicious, source, self.partial))
                 self._started = True
             for line in lines[self._shown :]:
                 if line.endswith("\n"):
-                    self._observer.round_done(json.loads(line))
+                    self._observer.round_done(RoundOutcome(json.loads(line), {}, {}))
                     self._shown += 1
             return
 

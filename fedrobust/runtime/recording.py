@@ -1,0 +1,75 @@
+"""The observers that write a run's files after each round."""
+
+from __future__ import annotations
+
+from flwr.serverapp.strategy import Strategy
+
+from fedrobust.results.checkpoint import save_checkpoint
+from fedrobust.results.folder import RunFolder
+from fedrobust.runtime.observers import Observer, RoundOutcome, RunStart
+from fedrobust.runtime.profiling import Profile
+
+__all__ = ["CheckpointFile", "RoundFiles", "TimingsFile", "recorders"]
+
+
+def recorders(folder: RunFolder, strategy: Strategy, profile: Profile) -> list[Observer]:
+    """Return the observers that keep a run's rounds in its folder, in the order in which they must be told."""
+    return [
+        RoundFiles(folder, profile),
+        CheckpointFile(folder, strategy, profile),
+        TimingsFile(folder, profile),
+    ]
+
+
+class RoundFiles(Observer):
+    """Appends each round's lines to the ``.jsonl`` files."""
+
+    def __init__(self, folder: RunFolder, profile: Profile) -> None:
+        """Write into this folder."""
+        self._folder = folder
+        self._profile = profile
+
+    def round_done(self, outcome: RoundOutcome) -> None:
+        """Append the lines."""
+        with self._profile.phase("records"):
+            self._folder.append("rounds.jsonl", outcome.line)
+            self._folder.append("verdicts.jsonl", outcome.verdict)
+            self._folder.append("client_metrics.jsonl", outcome.client_metrics)
+
+
+class CheckpointFile(Observer):
+    """Writes the state to resume from; after `RoundFiles`, so that no checkpoint is without its lines."""
+
+    def __init__(self, folder: RunFolder, strategy: Strategy, profile: Profile) -> None:
+        """Write the state of this strategy into this folder."""
+        self._folder = folder
+        self._strategy = strategy
+        self._profile = profile
+
+    def round_done(self, outcome: RoundOutcome) -> None:
+        """Replace the checkpoint."""
+        if outcome.arrays is None:
+            raise ValueError("a checkpoint needs the round's model")
+        with self._profile.phase("records"):
+            save_checkpoint(self._folder, outcome.number, outcome.arrays, self._strategy)
+
+
+class TimingsFile(Observer):
+    """Writes where the time went, apart from the results: results are the same bits on every engine, times never are."""
+
+    def __init__(self, folder: RunFolder, profile: Profile) -> None:
+        """Write the laps of this profile into this folder."""
+        self._folder = folder
+        self._profile = profile
+
+    def started(self, start: RunStart) -> None:
+        """Write the seconds before the next round as those of round 0."""
+        self._folder.append("timings.jsonl", {"round": 0, **self._lap()})
+
+    def round_done(self, outcome: RoundOutcome) -> None:
+        """Write the round's seconds and the memory that the aggregation took."""
+        line = {"round": outcome.number, **self._lap(), "defence_mib": outcome.defence_mib}
+        self._folder.append("timings.jsonl", line)
+
+    def _lap(self) -> dict[str, float]:
+        return {phase: round(seconds, 4) for phase, seconds in self._profile.lap().items()}

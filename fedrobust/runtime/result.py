@@ -1,0 +1,51 @@
+"""The outcome of a run."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from fedrobust.settings import Settings
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+__all__ = ["Result"]
+
+
+@dataclass(frozen=True)
+class Result:
+    """The outcome of a run.
+
+    Attributes
+    ----------
+    settings : Settings
+    summary : mapping
+        What ``summary.json`` holds and ``--json`` prints.
+    rounds : sequence of mapping
+        The lines of ``rounds.jsonl``.
+    folder : Path
+        The run folder.
+    malicious : tuple of int
+        The numbers of the malicious hospitals.
+    """
+
+    settings: Settings
+    summary: Mapping[str, Any]
+    rounds: Sequence[Mapping[str, Any]]
+    folder: Path
+    malicious: tuple[int, ...]
+
+    @property
+    def history(self) -> pd.DataFrame:
+        """Return one row a round, with columns such as ``clean.accuracy``."""
+        import pandas as pd
+
+        return pd.json_normalize([dict(line) for line in self.rounds]).set_index("round")
+
+    def to_json(self) -> str:
+        """Return the summary as one line of JSON."""
+        return json.dumps(self.summary)

@@ -1,0 +1,101 @@
+"""What a run needs before any hospital is asked: the data, the strategy, the learner and the evaluation."""
+
+from __future__ import annotations
+
+import contextlib
+
+from fedrobust.data.sources import prepare
+from fedrobust.evaluation.server_data import ServerShare
+from fedrobust.evaluation.server_evaluation import Examination
+from fedrobust.federation import Defence
+from fedrobust.flower.hosted_strategy import HostedStrategy, build_strategy
+from fedrobust.learners.factory import build_learner
+from fedrobust.pipeline.no_effect import NoEffectMonitor
+from fedrobust.runtime.profiling import Profile
+from fedrobust.scenario import attackers, build_attacks, threats
+from fedrobust.settings import Settings
+
+__all__ = ["Setup"]
+
+
+class Setup:
+    """The server's side of one federation, made from its settings.
+
+    Parameters
+    ----------
+    settings : Settings
+    profile : Profile
+        Counts the time that it takes.
+
+    Attributes
+    ----------
+    strategy : Strategy
+    data : FederationData
+    learner : Learner
+    evaluation : Examination
+    server_data : ServerShare or None
+        The labelled images of the server that the defence may use.
+    malicious : tuple of int
+        The numbers of the malicious hospitals, ascending.
+    attacks : mapping of int to frozenset of str
+        The names of the attacks of each hospital that has any.
+
+    Raises
+    ------
+    UserError
+        If the strategy, the attack or the data of the settings do not work.
+    """
+
+    def __init__(self, settings: Settings, profile: Profile) -> None:
+        """Make everything that does not need the hospitals."""
+        self.settings = settings
+        self.strategy = build_strategy(
+            settings.strategy, settings.clients, settings.seed, settings.false_flag_rate
+        )
+        attacks = build_attacks(settings)
+        with profile.phase("data"):
+            self.data = prepare(settings)
+        with profile.phase("imports"):
+            # torch, which `build_learner` would import anyway
+            import fedrobust.learners.mutual  # noqa: F401
+        self.learner = build_learner(settings)
+        self.evaluation = Examination(
+            settings, self.data, self.learner, attacks if settings.malicious else []
+        )
+        self.server_data = self._attach_server_data()
+        self.malicious = attackers(settings)
+        self.attacks = {
+            number: frozenset(attack.role.name for attack in build_attacks(settings, number))
+            for _, hospitals in threats(settings)
+            for number in hospitals
+        }
+        self._preloaded = False
+
+    @property
+    def defence(self) -> Defence | None:
+        """Return the defence; None for a plain Flower strategy."""
+        return self.strategy.defence if isinstance(self.strategy, HostedStrategy) else None
+
+    @property
+    def monitor(self) -> NoEffectMonitor | None:
+        """Return what knows which parts of the pipeline had no effect; None for a plain Flower strategy."""
+        return self.strategy.watch if isinstance(self.strategy, HostedStrategy) else None
+
+    def preload(self) -> None:
+        """Let the defence import what it needs, so that no round counts that as its memory."""
+        if self._preloaded or self.defence is None:
+            return
+        # Whatever fails here fails again, and is reported, where it is needed.
+        with contextlib.suppress(Exception):
+            self.defence.preload()
+        self._preloaded = True
+
+    def _attach_server_data(self) -> ServerShare | None:
+        """Give a defence that asks for it its share of the validation images."""
+        defence = self.defence
+        if defence is None or not defence.server_share:
+            return None
+        seed, lr = self.settings.seed, self.settings.lr
+        share = ServerShare(self.learner, self.data.part("val"), defence.server_share, seed, lr)
+        defence.server = share
+        return share
