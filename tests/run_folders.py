@@ -9,6 +9,8 @@ from typing import Any
 
 import numpy as np
 
+from fedrobust.results.records import FORMAT
+
 __all__ = ["make_run"]
 
 
@@ -34,18 +36,18 @@ def make_run(
     folder : Path
     clients : int
     attacks, atypical : mapping of int to str
-        What hospitals do that are malicious, or honest but atypical.
+        What malicious and atypical hospitals do.
     classes : sequence of str
     rounds : int
     flagged : sequence of int, optional
         Flagged from the second round on; by default the malicious ones.
     verdicts : bool
-        Whether the strategy says what it thinks of single hospitals.
+        Whether the strategy gives verdicts on single hospitals.
     strategy : str
     examples, facts : bool
-        Whether there are pictures of poisoned images, and facts about the images.
+        Whether there are examples of poisoned images, and facts about the images.
     **summary
-        In place of what ``summary.json`` would say.
+        In place of what ``summary.json`` would hold.
     """
     folder.mkdir(parents=True, exist_ok=True)
     rng = np.random.default_rng(7)
@@ -70,7 +72,7 @@ def make_run(
 
 
 class _Everyone:
-    """The hospitals of a run that never was."""
+    """The hospitals of a made-up run."""
 
     def __init__(
         self,
@@ -135,7 +137,7 @@ class _Everyone:
             "weights": (weights / weights.sum()).tolist(),
             "scores": [4.0 if n in flagged else 0.5 for n in range(self.clients)],
             "flagged": list(flagged),
-            "why": {str(n): "loss of the received model 5.4 spreads high" for n in flagged},
+            "why": {str(n): "loss of the received model: robust z-score 5.4" for n in flagged},
         }
 
     def report(self, number: int) -> dict[str, Any]:
@@ -206,6 +208,7 @@ class _Everyone:
     def manifest(self, strategy: str, rounds: int) -> dict[str, Any]:
         every = {**self.attacks, **self.atypical}
         return {
+            "format": FORMAT,
             "settings": {"clients": self.clients, "strategy": strategy, "rounds": rounds, "seed": 3},
             "settings_hash": "ea9332e2eb",
             "versions": {"python": "3.11.7", "torch": "2.13.0", "ray": None},
@@ -248,7 +251,7 @@ class _Everyone:
                 "recall": len(bad & set(flagged)) / len(bad) if bad else None,
                 "auroc": 1.0 if bad else None,
                 "false_flag_rate": 0.0,
-                "flagged": flagged,
+                "flagged": list(flagged),
             },
             "attack_success_rate": lines[-1]["attack_success_rate"],
             "no_effect_attacks": [],

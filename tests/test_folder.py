@@ -14,7 +14,8 @@ from federations import tiny
 from safetensors import safe_open
 
 from fedrobust.errors import UserError
-from fedrobust.results.folder import RunFolder, final_folder, plain
+from fedrobust.results.files import plain
+from fedrobust.results.folder import RunFolder, final_folder
 
 
 def test_a_folder_is_final_only_when_whole(tmp_path: Path) -> None:

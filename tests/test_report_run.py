@@ -15,10 +15,11 @@ from run_folders import make_run
 
 from fedrobust import UserError
 from fedrobust.reports.run.examples import poisoned_examples
-from fedrobust.reports.run.headline import headline, notes
-from fedrobust.reports.run.key_metrics import key_figures
+from fedrobust.reports.run.headline import headline
+from fedrobust.reports.run.key_metrics import key_metrics
+from fedrobust.reports.run.notes import notes
 from fedrobust.reports.run.page import run_page
-from fedrobust.results.records import read_run
+from fedrobust.results.finished_run import read_run
 
 HOSTILE = "</script><img src=x onerror=alert(1)>"
 FILES = (
@@ -26,19 +27,21 @@ FILES = (
     *("verdicts.jsonl", "rounds.jsonl"),
 )
 HEADINGS = (
-    *("Round by round", "Whom the defence trusted", "What hospitals claimed of their loss", "Who holds what"),
+    *("Round by round", "Which hospitals the defence trusted", "Losses that hospitals reported"),
+    "Each hospital's data",
     *(
         "Poisoned images beside their originals",
-        "What is taken for what",
-        "Each class, and how sure the model is",
+        "Confusion matrix",
+        "Each class, and calibration",
     ),
     *(
-        "What noise costs",
-        "What each hospital gets",
+        "Robustness to noise",
+        "Accuracy at each hospital",
         "Faults",
         "Where the time went",
         "Settings",
         "Provenance",
+        "Glossary",
     ),
 )
 
@@ -128,7 +131,7 @@ def test_keys_that_older_lines_lack_are_left_out(tmp_path: Path) -> None:
     (tmp_path / "rounds.jsonl").write_text("\n".join(map(json.dumps, lines)), encoding="utf-8")
     choices = embedded(run_page(tmp_path))["figures"]["curves"]["choices"]
     assert "accuracy" in choices and "balanced accuracy" not in choices
-    assert "Worst class" not in [figure.name for figure in key_figures(read_run(tmp_path))]
+    assert "Worst class" not in [figure.name for figure in key_metrics(read_run(tmp_path))]
 
 
 def test_users_names_never_become_markup(tmp_path: Path) -> None:
@@ -162,7 +165,7 @@ def said(folder: Path, **shape: Any) -> str:
 def test_the_headline_of_a_success(tmp_path: Path) -> None:
     text = said(tmp_path, clients=10, attacks={1: "label-flip", 4: "label-flip"})
     assert text == (
-        "Two of ten hospitals flipped labels; isolation-forest found both, "
+        "Two of ten hospitals flipped labels; isolation-forest flagged both attackers, "
         "and accuracy ended at 0.75 with a combined drop of 5.5 % on noisy images."
     )
 
@@ -174,24 +177,24 @@ def test_the_headline_of_a_success(tmp_path: Path) -> None:
             {"attacks": {0: "label-flip", 1: "backdoor"}},
             "Of six hospitals, one flipped labels and one planted a",
         ),
-        ({"attacks": {0: "backdoor"}}, "works on 20 % of the marked images"),
-        ({"attacks": {0: "sign-flip"}, "flagged": []}, "flagged nobody, leaving the attackers 0.9"),
-        ({"attacks": {0: "sign-flip"}, "flagged": [0]}, "found it, "),
+        ({"attacks": {0: "backdoor"}}, "works on 20 % of the images with its trigger"),
+        ({"attacks": {0: "sign-flip"}, "flagged": []}, "flagged no hospital, leaving each attacker 0.9"),
+        ({"attacks": {0: "sign-flip"}, "flagged": [0]}, "flagged it, "),
         (
             {"attacks": {0: "alie", 1: "alie"}, "flagged": [0, 3]},
-            "found one of the two but accused one honest",
+            "flagged one of the two attackers and falsely flagged one honest",
         ),
         (
             {"attacks": {0: "alie", 1: "alie"}, "flagged": [3, 4]},
-            "found neither but accused two honest hospitals",
+            "flagged neither attacker and falsely flagged two honest hospitals",
         ),
-        ({"attacks": {0: "backdoor(a=[1+1])+forge-loss"}}, "planted a backdoor and lied about the loss"),
+        ({"attacks": {0: "backdoor(a=[1+1])+forge-loss"}}, "planted a backdoor and reported a false loss"),
         ({"attacks": {0: "my-attack(x=1)"}}, "attacked with my-attack;"),
         (
             {"attacks": {}, "flagged": []},
-            "Six honest hospitals trained together; isolation-forest accused nobody",
+            "Six honest hospitals trained together; isolation-forest flagged none of them",
         ),
-        ({"attacks": {}, "flagged": [2]}, "flagged one of them at the end"),
+        ({"attacks": {}, "flagged": [2]}, "falsely flagged one of them at the end"),
         ({"attacks": {}, "atypical": {1: "other-scanner"}}, "one of them atypical (other-scanner)"),
         ({"clients": 1, "attacks": {}, "flagged": []}, "One hospital trained alone"),
         (
@@ -200,7 +203,7 @@ def test_the_headline_of_a_success(tmp_path: Path) -> None:
         ),
         ({"drop": {"combined": -0.9}}, "with nothing lost on noisy images (−0.9 %)"),
         ({"drop": {"combined": None}}, "with an undefined drop"),
-        ({"clean": {"accuracy": 0.2}}, "no better than always naming the commonest class"),
+        ({"clean": {"accuracy": 0.2}}, "no better than always predicting the commonest class"),
         ({"clean": {}}, "no accuracy is recorded"),
     ],
 )
@@ -222,16 +225,16 @@ def test_what_a_reader_must_know_first(tmp_path: Path) -> None:
     change(tmp_path, "manifest.json", oracle=True, settings={"strategy": "oracle", "rounds": 20})
     text = "\n".join(notes(read_run(tmp_path)))
     for sentence in (
-        *("images are synthetic", "told who is malicious", "attack label-flip changed nothing"),
-        *("isolation-forest changed nothing", "Hospital 1 (label-flip) was not flagged at the end and kept"),
+        *("images are synthetic", "told which hospitals are malicious", "attack label-flip had no effect"),
+        *("isolation-forest had no effect", "Hospital 1 (label-flip) was not flagged at the end and kept"),
         *(
-            "Honest hospitals 2 (atypical: other-scanner) and 3 were flagged at the end",
+            "Honest hospitals 2 (atypical: other-scanner) and 3 were falsely flagged at the end",
             "stopped after round 5 of 20",
         ),
         *(
-            "Faults cost hospitals one round",
-            "302 labelled images of the server's (50 %",
-            "One seed is one draw",
+            "One update of hospitals was discarded",
+            "302 of the server's labelled images (50 %",
+            "This is one seed",
         ),
     ):
         assert sentence in text
@@ -243,8 +246,8 @@ def test_a_hospital_without_weight_is_named_though_it_is_not_flagged(tmp_path: P
     lines[-1]["flagged"] = []
     (tmp_path / "verdicts.jsonl").write_text("\n".join(map(json.dumps, lines)), encoding="utf-8")
     text = "\n".join(notes(read_run(tmp_path)))
-    assert "hospital 3 was left with less than half of a fair share, though not flagged" in text
-    assert "hospital 3 was flagged in some rounds, but not at the end" in text
+    assert "hospital 3 was left with less than half of a uniform weight, though not flagged" in text
+    assert "hospital 3 was falsely flagged in some rounds, but not at the end" in text
 
 
 def test_a_small_hospital_that_is_weighed_by_its_images_is_not_wronged(tmp_path: Path) -> None:
@@ -273,7 +276,7 @@ def test_a_model_that_got_worse_is_said_to_have(tmp_path: Path) -> None:
     lines = [json.loads(line) for line in (tmp_path / "rounds.jsonl").read_text().splitlines()]
     lines[1]["clean"]["accuracy"] = 0.9
     (tmp_path / "rounds.jsonl").write_text("\n".join(map(json.dumps, lines)), encoding="utf-8")
-    assert "Accuracy had been 0.90 in round 2 and fell to 0.75" in "\n".join(notes(read_run(tmp_path)))
+    assert "Accuracy was 0.90 in round 2 and fell to 0.75" in "\n".join(notes(read_run(tmp_path)))
 
 
 def test_the_timeline_shows_weights_in_fair_shares_flags_and_the_truth(tmp_path: Path) -> None:
@@ -281,7 +284,7 @@ def test_the_timeline_shows_weights_in_fair_shares_flags_and_the_truth(tmp_path:
     heat, flags = embedded(run_page(tmp_path))["figures"]["trust"]["data"]
     assert heat["y"] == ["4 ▲ sign-flip", "1 ◆ other-scanner", "0 ○", "2 ○", "3 ○", "5 ○"]
     assert heat["x"] == [1, 2, 3]
-    # The mean weight of a round is one fair share.
+    # The mean weight of a round is the uniform weight.
     assert np.mean(heat["z"], axis=0) == pytest.approx(1)
     assert heat["z"][0][2] < 0.1
     assert list(zip(flags["x"], flags["y"], strict=True)) == [(2, "4 ▲ sign-flip"), (3, "4 ▲ sign-flip")]
@@ -294,7 +297,7 @@ def test_a_hospital_that_lost_a_round_leaves_a_gap(tmp_path: Path) -> None:
     (tmp_path / "verdicts.jsonl").write_text("\n".join(map(json.dumps, lines)), encoding="utf-8")
     heat = embedded(run_page(tmp_path))["figures"]["trust"]["data"][0]
     last = dict(zip(heat["y"], [row[1] for row in heat["z"]], strict=True))
-    assert (last["1 ▲ label-flip"], last["2 ○"], last["0 ○"]) == (0.5, 1.5, None)
+    assert (last["1 ▲ label-flip"], last["2 ○"], last["0 ○"]) == (1.5, 4.5, None)
 
 
 def test_attackers_losses_differ_from_honest_ones_without_colour(tmp_path: Path) -> None:
@@ -303,13 +306,13 @@ def test_attackers_losses_differ_from_honest_ones_without_colour(tmp_path: Path)
     styles = {t["name"]: (t["line"]["dash"], t["marker"]["symbol"], t["line"]["width"]) for t in traces}
     assert len(styles) == len(set(styles.values())) == 4
     assert sum(t["showlegend"] for t in traces) == 4
-    assert [t["name"] for t in traces][-2:] != ["○ honest", "○ honest"]
+    assert [t["name"] for t in traces][-2:] != ["honest", "honest"]
 
 
 def test_examples_are_pictures_with_words_for_those_who_do_not_see_them(tmp_path: Path) -> None:
     make_run(tmp_path)
     flipped, marked = poisoned_examples(tmp_path)
-    assert flipped.changed == 0 and flipped.what == "the picture unchanged, another label"
+    assert flipped.changed == 0 and flipped.what == "the image unchanged, another label"
     assert marked.changed == pytest.approx(36 / 784) and "4.6 % of the pixels" in marked.what
     page = run_page(tmp_path)
     assert page.count("data:image/png;base64,") == 4
@@ -360,7 +363,7 @@ def test_the_share_of_missing_facts_is_said(tmp_path: Path) -> None:
     assert "train part: sex 25.0 % and view 0.0 %; val part: sex 25.0 %" in text
     assert "sex missing" in text
     text = words(run_page(make_run(tmp_path / "b", facts=False)))
-    assert "says neither the sex nor the view" in text and "sex missing" not in text
+    assert "gives neither the sex nor the view" in text and "sex missing" not in text
 
 
 def test_settings_and_the_command_can_be_copied(tmp_path: Path) -> None:
@@ -374,9 +377,9 @@ def test_settings_and_the_command_can_be_copied(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("given", "shown"),
     [
-        ("/home/someone/images", 'data-root = "images" # a folder of the machine that ran this'),
+        ("/home/someone/images", 'data-root = "images" # a folder on the machine of this run'),
         ("../images", 'data-root = "../images"'),
-        ("C:\\\\Users\\\\someone\\\\images", 'data-root = "images" # a folder of the machine that ran this'),
+        ("C:\\\\Users\\\\someone\\\\images", 'data-root = "images" # a folder on the machine of this run'),
     ],
 )
 def test_the_page_names_no_folder_of_the_machine(
@@ -397,7 +400,7 @@ def test_the_page_names_no_folder_of_the_machine(
 def test_tables_of_many_rounds_stay_small(tmp_path: Path) -> None:
     make_run(tmp_path, clients=40, rounds=60, attacks={}, flagged=[])
     page = run_page(tmp_path)
-    assert "Weights in fair shares, ✕ flagged (10 of 60 rounds)" in words(page)
+    assert "Weights in uniform weights (1/n), ✕ flagged (10 of 60 rounds)" in words(page)
     assert "round 1 " in words(page) and "round 60 " in words(page)
     assert len(page) - len(run_page(make_run(tmp_path / "b", clients=40, rounds=10, attacks={}))) < 500_000
 
@@ -407,5 +410,70 @@ def test_what_is_no_run_folder_is_one_sentence(tmp_path: Path) -> None:
         run_page(tmp_path)
     make_run(tmp_path)
     (tmp_path / "rounds.jsonl").write_text("{", encoding="utf-8")
-    with pytest.raises(UserError, match=r"rounds\.jsonl: not JSON"):
+    with pytest.raises(UserError, match=r"rounds\.jsonl: line 1, not JSON"):
         run_page(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("file", "key", "value", "sentence"),
+    [
+        ("summary.json", "clients", "three", r"summary\.json: clients: input should be a valid integer"),
+        ("summary.json", "detection", {"flagged": [1.5]}, r"summary\.json: detection\.flagged\.0: input"),
+        ("manifest.json", "malicious", None, r"manifest\.json: malicious: input should be a valid array"),
+        ("evaluation.json", "classes", 3, r"evaluation\.json: classes: input should be a valid array"),
+        (
+            "manifest.json",
+            "format",
+            1,
+            r"has format 1, and this version reads format \d; run the settings again",
+        ),
+    ],
+)
+def test_wrong_types_and_other_formats_are_one_sentence(
+    tmp_path: Path, file: str, key: str, value: object, sentence: str
+) -> None:
+    change(make_run(tmp_path), file, **{key: value})
+    with pytest.raises(UserError, match=sentence) as error:
+        run_page(tmp_path)
+    assert "\n" not in str(error.value)
+
+
+def test_a_folder_without_a_format_is_refused(tmp_path: Path) -> None:
+    manifest = json.loads((make_run(tmp_path) / "manifest.json").read_text())
+    del manifest["format"]
+    (tmp_path / "manifest.json").write_text(json.dumps(manifest), encoding="utf-8")
+    with pytest.raises(
+        UserError, match=r"this run folder has no format number, and this version reads format"
+    ):
+        run_page(tmp_path)
+
+
+def test_an_attack_whose_hospitals_all_fail_is_said_never_to_have_run(tmp_path: Path) -> None:
+    make_run(tmp_path, clients=5, attacks={4: "my-attack"}, flagged=[])
+    lines = [json.loads(line) for line in (tmp_path / "rounds.jsonl").read_text().splitlines()]
+    for line in lines:
+        line["faults"] = [{"hospital": 4, "reason": "ValueError"}]
+    (tmp_path / "rounds.jsonl").write_text("\n".join(map(json.dumps, lines)), encoding="utf-8")
+    run = read_run(tmp_path)
+    assert headline(run).startswith(
+        "The attack 'my-attack' never ran, as the malicious hospital failed in every round; accuracy ended"
+    )
+    assert "Hospital 4 failed in every round and had no part in the model." in notes(run)
+
+
+def test_what_the_attack_cost_is_the_first_metric(tmp_path: Path) -> None:
+    baseline = {"run": "clean-seed0-aaaa", "clean": {"accuracy": 0.87}}
+    make_run(tmp_path, lost_to_attack={"accuracy": 0.12}, baseline=baseline)
+    first = key_metrics(read_run(tmp_path))[0]
+    assert (first.name, first.value) == ("Lost to the attack", "12.0 points")
+    assert first.beside == "accuracy 0.870 without attackers"
+    assert "12.0 points below the run without attackers" in headline(read_run(tmp_path))
+
+
+def test_the_worst_hospital_is_said_to_be_atypical(tmp_path: Path) -> None:
+    make_run(tmp_path, attacks={0: "sign-flip"}, atypical={2: "other-scanner"})
+    lines = [json.loads(line) for line in (tmp_path / "rounds.jsonl").read_text().splitlines()]
+    lines[-1].update(hospital_accuracy=[0.1, 0.8, 0.4, 0.8, 0.8, 0.8], worst_hospital=0.4)
+    (tmp_path / "rounds.jsonl").write_text("\n".join(map(json.dumps, lines)), encoding="utf-8")
+    metrics = {metric.name: metric for metric in key_metrics(read_run(tmp_path))}
+    assert metrics["Worst honest hospital"].beside == "hospital 2, atypical: accuracy on its mix of classes"

@@ -20,18 +20,16 @@ import jinja2
 from markupsafe import Markup
 
 from fedrobust.errors import UserError
+from fedrobust.reports.palette import Figures
 from fedrobust.reports.tables import FILTERS
-from fedrobust.results.folder import plain
+from fedrobust.results.files import plain
 
-__all__ = ["Figure", "embed", "environment", "render"]
+__all__ = ["embed", "environment", "render"]
 
 _HERE = Path(__file__).parent
 
 #: Level 5 compresses plotly.js in 0.1 s to 1 % more than level 9 does in twice that.
 _LEVEL = 5
-
-#: A plotly figure as plain data: ``{"data": [...], "layout": {...}}``.
-Figure = Mapping[str, Any]
 
 
 @cache
@@ -51,8 +49,8 @@ def environment() -> jinja2.Environment:
 def render(
     template_name: str,
     *,
-    figures: Mapping[str, Any] | None = None,
-    data: Mapping[str, Any] | None = None,
+    figures: Figures | None = None,
+    data: Mapping[str, object] | None = None,
     scripts: Sequence[str] = (),
     styles: Sequence[str] = (),
     **context: Any,
@@ -64,7 +62,7 @@ def render(
     template_name : str
         A template that extends ``base.html.j2``.
     figures : mapping, optional
-        Element id to figure, or to ``{"choices": {choice: figure}}`` where a ``<select data-choice-of="id">`` picks one.
+        Element id to plot, or to ``{"choices": {choice: figure}}`` where a ``<select data-choice-of="id">`` picks one.
         A page without figures does not hold plotly.js.
     data : mapping, optional
         Whatever else the page's own scripts read, as ``fedrobust.data``.
@@ -73,7 +71,7 @@ def render(
     **context
         For the template.
     """
-    figures = dict(figures or {})
+    figures = figures or {}
     script, digest = plotly() if figures else ("", "")
     texts = [_asset("base.js"), *map(_asset, scripts)]
     hashes = [*map(_hash, texts), *([digest] if digest else [])]

@@ -1,4 +1,4 @@
-"""Colours, marks and labels of the reports' plots: whoever does not see colours tells lines by dash and marker."""
+"""Colours, marks and labels of the reports' plots: lines differ by dash and marker as well as by colour."""
 
 from __future__ import annotations
 
@@ -11,7 +11,12 @@ __all__ = [
     "LINES",
     "ROLES",
     "SCALE",
-    "Role",
+    "WEIGHT_SCALE",
+    "Choices",
+    "Figures",
+    "Plot",
+    "RoleStyle",
+    "Trace",
     "axis",
     "figure",
     "label",
@@ -22,6 +27,15 @@ __all__ = [
 _BLUE, _VERMILION, _GREEN, _PURPLE, _ORANGE, _SKY = (
     *("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9"),
 )
+
+#: A trace, an axis and a whole figure as plotly's JavaScript reads them.
+Trace = dict[str, Any]
+Axis = Trace
+Plot = Trace
+#: ``{"choices": {name: figure}}``: several figures in one place, of which a menu shows one.
+Choices = dict[str, dict[str, Plot]]
+#: A page's figures by the ids of their elements.
+Figures = dict[str, Plot | Choices]
 
 #: Okabe and Ito's colours without those that vanish on white or black, each with a dash and a marker of its own.
 LINES: tuple[Mapping[str, str], ...] = (
@@ -35,6 +49,9 @@ LINES: tuple[Mapping[str, str], ...] = (
 
 #: For heat maps: even in lightness, and the same to those who cannot tell red from green.
 SCALE = "Cividis"
+
+#: For weights: blue below the uniform weight, light at it, orange above, so that half of it looks different.
+WEIGHT_SCALE = [[0, "#08306b"], [0.25, "#4a90c4"], [0.5, "#f1ece0"], [0.75, "#e8a25c"], [1, "#b34a00"]]
 
 #: Classes in stacked bars: a colour, and once those are used up a pattern.
 CLASSES: tuple[tuple[str, str], ...] = tuple(
@@ -54,7 +71,7 @@ FLAG = "✕"
 _SHADED = {_BLUE: "blue", _VERMILION: "vermilion", _GREEN: "green"}
 
 
-class Role:
+class RoleStyle:
     """How hospitals of one kind are drawn.
 
     Parameters
@@ -70,10 +87,10 @@ class Role:
         self.mark, self.symbol, self.colour, self.dash = mark, symbol, colour, dash
 
 
-ROLES: Mapping[str, Role] = {
-    "malicious": Role("▲", "triangle-up", _VERMILION, "dash"),
-    "atypical": Role("◆", "diamond", _GREEN, "dashdot"),
-    "honest": Role("○", "circle", _BLUE, "solid"),
+ROLES: Mapping[str, RoleStyle] = {
+    "malicious": RoleStyle("▲", "triangle-up", _VERMILION, "dash"),
+    "atypical": RoleStyle("◆", "diamond", _GREEN, "dashdot"),
+    "honest": RoleStyle("○", "circle", _BLUE, "solid"),
 }
 
 
@@ -83,24 +100,24 @@ def label(name: str, length: int = 18) -> str:
     return short.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
 
 
-def figure(data: Sequence[Mapping[str, Any]], height: int = 320, **layout: Any) -> dict[str, Any]:
+def figure(data: Sequence[Trace], height: int = 320, **layout: Any) -> Plot:
     """Return a figure; the page gives it fonts, grid and theme."""
     return {"data": list(data), "layout": {"height": height, **layout}}
 
 
-def axis(title: str = "", **more: Any) -> dict[str, Any]:
+def axis(title: str = "", **more: Any) -> Axis:
     """Return an axis; it cannot be dragged, so that a finger on a phone scrolls the page."""
     return {"title": {"text": title}, "fixedrange": True, **more}
 
 
-def rounds_axis(rounds: Sequence[int]) -> dict[str, Any]:
+def rounds_axis(rounds: Sequence[int]) -> Axis:
     """Return the axis of the rounds, with a tick at whole numbers only."""
     beside = max(0.2, 0.02 * len(rounds))
     ends = [rounds[0] - beside, rounds[-1] + beside]
     return axis("round", dtick=max(1, -(-len(rounds) // 10)), tickformat="d", range=ends)
 
 
-def line(name: str, x: Sequence[Any], y: Sequence[Any], place: int, **more: Any) -> dict[str, Any]:
+def line(name: str, x: Sequence[Any], y: Sequence[Any], place: int, **more: Any) -> Trace:
     """Return one line of a plot in the style of its place."""
     style = LINES[place % len(LINES)]
     return shaded(
@@ -122,7 +139,7 @@ def line(name: str, x: Sequence[Any], y: Sequence[Any], place: int, **more: Any)
     )
 
 
-def shaded(trace: dict[str, Any]) -> dict[str, Any]:
+def shaded(trace: Trace) -> Trace:
     """Return a trace whose line and markers follow the page's theme, where the page has a shade of their colour."""
     names = {
         f"{part}.color": _SHADED[trace[part]["color"]]

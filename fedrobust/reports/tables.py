@@ -7,7 +7,20 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-__all__ = ["FILTERS", "Column", "Table", "fair", "number", "percent", "probability", "share"]
+__all__ = [
+    "FILTERS",
+    "Cell",
+    "Column",
+    "Table",
+    "in_uniform_weights",
+    "number",
+    "percent",
+    "probability",
+    "share",
+]
+
+#: What a table's cell holds.
+Cell = str | int | float | bool | None
 
 #: What stands for a number that is not there.
 NOTHING = "–"
@@ -45,7 +58,7 @@ class Table:
 
     caption: str
     columns: Sequence[Column | str]
-    rows: Sequence[Sequence[Any]]
+    rows: Sequence[Sequence[Cell]]
 
     @property
     def heads(self) -> list[Column]:
@@ -53,7 +66,7 @@ class Table:
         return [Column(column) if isinstance(column, str) else column for column in self.columns]
 
 
-def number(value: Any, digits: int | None = None, unit: str = "") -> str:
+def number(value: Cell, digits: int | None = None, unit: str = "") -> str:
     """Return a cell's text."""
     if value is None or (isinstance(value, float) and not math.isfinite(value)):
         return NOTHING
@@ -72,7 +85,7 @@ def number(value: Any, digits: int | None = None, unit: str = "") -> str:
 
 
 def share(value: float | None) -> str:
-    """Return a share between 0 and 1 as the terminal writes it."""
+    """Return a share between 0 and 1 with three digits."""
     return number(value, 3)
 
 
@@ -82,23 +95,25 @@ def percent(value: float | None) -> str:
 
 
 def probability(value: float | None) -> str:
-    """Return a p value; one that three digits would write as 0 is said to be below them."""
+    """Return a p value; one that three digits would round to 0 is given as a bound."""
     return "< 0.001" if value is not None and value < 0.0005 else number(value, 3)
 
 
-def fair(weight: float | None) -> str:
-    """Return a weight, given in fair shares, in words."""
-    return f"{number(weight, 2)} {'of a fair share' if weight is None or weight < 1 else 'fair shares'}"
+def in_uniform_weights(weight: float | None) -> str:
+    """Return a weight, given as a multiple of the uniform weight, in words."""
+    return (
+        f"{number(weight, 2)} {'of a uniform weight' if weight is None or weight < 1 else 'uniform weights'}"
+    )
 
 
-def sort_value(value: Any) -> str:
+def sort_value(value: Cell) -> str:
     """Return what a column is sorted by: numbers unrounded, nothing for what is not there."""
     if value is None or (isinstance(value, float) and not math.isfinite(value)):
         return ""
     return repr(float(value)) if isinstance(value, int | float) else str(value)
 
 
-def is_number(value: Any) -> bool:
+def is_number(value: Cell) -> bool:
     """Return whether a cell stands with the numbers, at the right."""
     return value is None or (isinstance(value, int | float) and not isinstance(value, bool))
 

@@ -9,11 +9,10 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import json
-import math
 import os
 import re
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import IO, Any
 
@@ -21,9 +20,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fedrobust.errors import UserError
+from fedrobust.results.files import (
+    append_line,
+    read_text,
+    write_json,
+    write_tensors,
+    write_text,
+)
 from fedrobust.settings import Settings
 
-__all__ = ["RunFolder", "final_folder", "plain"]
+__all__ = ["RunFolder", "final_folder"]
 
 
 class RunFolder:
@@ -63,30 +69,27 @@ class RunFolder:
         self.write_text("settings.toml", _toml(settings))
 
     def write_text(self, name: str, text: str) -> None:
-        """Write a whole file: aside first, then renamed."""
-        aside = self.partial / f".{name}.aside"
-        aside.write_text(text, encoding="utf-8")
-        os.replace(aside, self.partial / name)
+        """Write a text file of the folder."""
+        write_text(self.partial / name, text)
 
-    def write_json(self, name: str, content: Mapping[str, Any]) -> None:
-        """Write a JSON file, indented."""
-        self.write_text(name, json.dumps(plain(content), indent=2) + "\n")
+    def write_json(self, name: str, content: object) -> None:
+        """Write a JSON file of the folder, indented."""
+        write_json(self.partial / name, content)
+
+    def append(self, name: str, line: object) -> None:
+        """Add one line to a ``.jsonl`` file of the folder."""
+        append_line(self.partial / name, line)
 
     def read_json(self, name: str) -> dict[str, Any]:
         """Return a JSON file's content; empty if there is none."""
         path = self.partial / name
-        content: dict[str, Any] = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+        content: dict[str, Any] = json.loads(read_text(path)) if path.is_file() else {}
         return content
-
-    def append(self, name: str, line: Mapping[str, Any]) -> None:
-        """Add one line to a ``.jsonl`` file."""
-        with (self.partial / name).open("a", encoding="utf-8") as file:
-            file.write(json.dumps(plain(line)) + "\n")
 
     def keep_lines(self, name: str, rounds: int) -> list[dict[str, Any]]:
         """Cut a ``.jsonl`` file to the lines of the first rounds, and return them."""
-        text = (self.partial / name).read_text(encoding="utf-8") if (self.partial / name).exists() else ""
-        lines = text.splitlines(keepends=True)[:rounds]
+        path = self.partial / name
+        lines = read_text(path).splitlines(keepends=True)[:rounds] if path.exists() else []
         if len(lines) < rounds:
             raise ValueError(f"{name} has {len(lines)} lines for {rounds} rounds")
         self.write_text(name, "".join(lines))
@@ -98,29 +101,20 @@ class RunFolder:
         if not path.exists():
             return
         kept = []
-        for line in path.read_text(encoding="utf-8").splitlines(keepends=True):
-            # What comes after a line that was cut off in the middle belongs to no whole round.
+        for line in read_text(path).splitlines(keepends=True):
+            # What comes after a line that was cut off in the middle belongs to no complete round.
             if not line.endswith("\n") or json.loads(line)["round"] > rounds:
                 break
             kept.append(line)
         self.write_text(name, "".join(kept))
 
-    def write_model(self, tensors: Mapping[str, NDArray[np.float32]], about: Mapping[str, Any]) -> None:
+    def write_model(self, tensors: Mapping[str, NDArray[np.float32]], about: object) -> None:
         """Write model.safetensors with a JSON description in its metadata."""
         self.write_tensors("model.safetensors", tensors, about)
 
-    def write_tensors(
-        self, name: str, tensors: Mapping[str, NDArray[Any]], about: Mapping[str, Any] | Sequence[Any]
-    ) -> None:
-        """Write a whole safetensors file, the same bytes for the same content."""
-        from safetensors.numpy import save_file
-
-        ordered = {key: np.ascontiguousarray(tensors[key]) for key in sorted(tensors)}
-        # One metadata key only: safetensors writes several in an order that differs from process to process.
-        described = {"fedrobust": json.dumps(plain(about), sort_keys=True)}
-        aside = self.partial / f".{name}.aside"
-        save_file(ordered, aside, metadata=described)
-        os.replace(aside, self.partial / name)
+    def write_tensors(self, name: str, tensors: Mapping[str, NDArray[Any]], about: object) -> None:
+        """Write a safetensors file of the folder, the same bytes for the same content."""
+        write_tensors(self.partial / name, tensors, about)
 
     def finish(self) -> Path:
         """Put the whole run in its final place; an older one of the same settings goes."""
@@ -145,19 +139,6 @@ class RunFolder:
 def final_folder(settings: Settings) -> Path:
     """Return where a run of these settings stands once it is finished."""
     return (Path(settings.out) / f"{_name(settings)}-{settings.digest()}").absolute()
-
-
-def plain(value: Any) -> Any:
-    """Return a value as JSON can hold it: NumPy numbers as Python's, NaN and infinities as None."""
-    if isinstance(value, Mapping):
-        return {str(key): plain(item) for key, item in value.items()}
-    if isinstance(value, list | tuple | set | frozenset):
-        return [plain(item) for item in value]
-    if isinstance(value, np.ndarray | np.generic):
-        return plain(value.tolist())
-    if isinstance(value, float) and not math.isfinite(value):
-        return None
-    return value
 
 
 def _name(settings: Settings) -> str:

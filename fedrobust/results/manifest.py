@@ -1,4 +1,4 @@
-"""The manifest: what a run was made with, so that its numbers can be traced and made again."""
+"""The manifest: what a run was made with, so that its numbers can be traced and reproduced."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ import subprocess
 from collections.abc import Sequence
 from importlib import metadata
 from pathlib import Path
-from typing import Any
 
 from fedrobust.data.sources import FederationData
 from fedrobust.federation import Defence
+from fedrobust.results.records import FORMAT, Manifest, ServerDataUse
 from fedrobust.scenario import odd_hospitals, threats
 from fedrobust.settings import Settings
 
@@ -23,7 +23,7 @@ _PACKAGES = ("fedrobust", "flwr", "flwr-datasets", "ray", "torch", "torchvision"
 
 def manifest(
     settings: Settings, data: FederationData, malicious: Sequence[int], defence: Defence | None
-) -> dict[str, Any]:
+) -> Manifest:
     """Return the manifest of a run.
 
     Parameters
@@ -31,45 +31,45 @@ def manifest(
     settings : Settings
     data : FederationData
     malicious : sequence of int
-        The numbers of the poisoned hospitals.
+        The numbers of the malicious hospitals.
     defence : Defence or None
-        The rule in use; None for a plain Flower strategy, which does not say what it believes.
+        The rule in use; None for a plain Flower strategy, which says nothing on single hospitals.
     """
-    counts = {
-        str(number): data.records.take(part).counts().tolist() for number, part in enumerate(data.hospitals)
-    }
-    return {
-        "settings": settings.model_dump(),
-        "settings_hash": settings.digest(),
-        "seeds": {"run": settings.seed},
-        "versions": {"python": platform.python_version(), **{name: _version(name) for name in _PACKAGES}},
-        "git_commit": _git_commit(),
-        "machine": {"system": platform.platform(), "processor": platform.machine(), "cores": os.cpu_count()},
-        "started": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
-        "data": {
+    return Manifest.of(
+        format=FORMAT,
+        settings=settings.model_dump(),
+        settings_hash=settings.digest(),
+        seeds={"run": settings.seed},
+        versions={"python": platform.python_version(), **{name: _version(name) for name in _PACKAGES}},
+        git_commit=_git_commit(),
+        machine={"system": platform.platform(), "processor": platform.machine(), "cores": os.cpu_count()},
+        started=datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+        data={
             "source": data.records.source,
             "synthetic": data.records.synthetic,
             "sha256": data.digest,
             "images": len(data.records),
-            "shape": list(data.records.images.shape[1:]),
-            "classes": list(data.records.classes),
+            "shape": data.records.images.shape[1:],
+            "classes": data.records.classes,
             "split": {part: len(getattr(data.split, part)) for part in ("train", "val", "test")},
-            "hospitals": counts,
+            "hospitals": {
+                number: data.records.take(part).counts() for number, part in enumerate(data.hospitals)
+            },
         },
-        "malicious": list(malicious),
-        "atypical": list(odd_hospitals(settings)),
-        "threats": [{"attack": chain, "hospitals": list(numbers)} for chain, numbers in threats(settings)],
-        "defence_trusts": None if defence is None else sorted(defence.trusts),
-        "oracle": defence is not None and defence.oracle,
-        "defence_server_data": None if defence is None else _server_data(defence),
-    }
+        malicious=malicious,
+        atypical=odd_hospitals(settings),
+        threats=[{"attack": chain, "hospitals": numbers} for chain, numbers in threats(settings)],
+        defence_trusts=None if defence is None else sorted(defence.trusts),
+        oracle=defence is not None and defence.oracle,
+        defence_server_data=None if defence is None else _server_data(defence),
+    )
 
 
-def _server_data(defence: Defence) -> dict[str, Any] | None:
+def _server_data(defence: Defence) -> ServerDataUse | None:
     """Return what the defence sees of the server's validation part; None where it sees nothing."""
     if defence.server is None:
         return None
-    return {"share_of_validation": defence.server_share, "images": len(defence.server.labels)}
+    return ServerDataUse(share_of_validation=defence.server_share, images=len(defence.server.labels))
 
 
 def _version(package: str) -> str | None:

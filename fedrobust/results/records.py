@@ -1,198 +1,434 @@
-"""What a run folder tells a report; whatever an older run did not write is absent, never wrong."""
+"""The records of a run folder: what each of its files holds, declared once for writers and readers.
+
+A record is frozen and its fields are checked when it is made or read. A key that no field names is
+kept as it is, so that a task or a plug-in can add its own.
+
+| file | record |
+|---|---|
+| ``manifest.json`` | `Manifest` |
+| ``summary.json`` | `Summary` |
+| ``rounds.jsonl`` | `RoundLine` |
+| ``verdicts.jsonl`` | `VerdictLine` |
+| ``client_metrics.jsonl`` | `ClientMetricsLine` |
+| ``timings.jsonl`` | `TimingLine` |
+| ``evaluation.json`` | `Evaluation` |
+"""
 
 from __future__ import annotations
 
-import json
-from collections.abc import Mapping
-from dataclasses import dataclass
-from functools import cached_property
-from pathlib import Path
-from typing import Any
+from collections.abc import Iterable, Mapping
+from typing import Any, Literal, Self
+
+from pydantic import BaseModel, ConfigDict, JsonValue
 
 from fedrobust.errors import UserError
+from fedrobust.results.files import plain
 
-__all__ = ["Hospital", "Record", "read_run"]
+__all__ = [
+    "FORMAT",
+    "Baseline",
+    "CalibrationBin",
+    "ClassMetrics",
+    "ClientMetricsLine",
+    "DataRecord",
+    "Deployment",
+    "Detection",
+    "Evaluation",
+    "ExampleRecord",
+    "Fault",
+    "HospitalEvaluation",
+    "Machine",
+    "Manifest",
+    "Metrics",
+    "PartSummary",
+    "PluginRecord",
+    "Record",
+    "Role",
+    "RoundLine",
+    "ServerDataUse",
+    "SplitSizes",
+    "Summary",
+    "ThreatRecord",
+    "TimingLine",
+    "VerdictLine",
+    "check_format",
+    "reported_images",
+]
 
-Json = Mapping[str, Any]
+#: The version of a run folder's files; a folder of another version is refused.
+FORMAT = 2
+
+#: What is true of a hospital; an atypical one is benign, but unlike the others.
+Role = Literal["malicious", "atypical", "honest"]
 
 
-@dataclass(frozen=True)
-class Hospital:
-    """One hospital: its number, the truth about it, and what it holds.
+class Record(BaseModel):
+    """A record of a file: frozen, strict about types, open to further keys."""
+
+    model_config = ConfigDict(frozen=True, extra="allow", strict=True)
+
+    @classmethod
+    def of(cls, values: Mapping[str, Any] | None = None, /, **more: Any) -> Self:
+        """Return a record of Python or NumPy values; NaN and infinities become None, as in the file."""
+        return cls.model_validate(plain({**(values or {}), **more}), strict=False)
+
+    def as_json(self) -> dict[str, Any]:
+        """Return what the file holds, as JSON's dictionaries and lists."""
+        return dict(plain(self))
+
+
+class Metrics(Record):
+    """A model's metrics on one set of images; None where undefined.
 
     Attributes
     ----------
-    number : int
-    role : str
-        ``honest``, ``atypical`` or ``malicious``.
-    attack : str
-        What it does, where it is not plainly honest.
-    counts : tuple of int
-        Images of each class; empty where that is not recorded.
-    accuracy : float or None
-        The last global model's on the test images, mixed as this hospital's classes are.
-    missing : mapping
-        A fact's name to the share of images that lack it.
+    sensitivity : tuple of float or None
+        One value for each class.
     """
+
+    loss: float | None = None
+    accuracy: float | None = None
+    macro_f1: float | None = None
+    macro_precision: float | None = None
+    macro_recall: float | None = None
+    auroc: float | None = None
+    balanced_accuracy: float | None = None
+    ece: float | None = None
+    sensitivity: tuple[float | None, ...] = ()
+    worst_class: float | None = None
+
+    def value(self, key: str) -> float | None:
+        """Return a metric by its key; None where it is undefined or not recorded."""
+        found = getattr(self, key, None)
+        return found if isinstance(found, float | int) else None
+
+
+class Fault(Record):
+    """A hospital whose update was discarded in a round, and why."""
+
+    hospital: int
+    reason: str
+
+
+class RoundLine(Record):
+    """One round: the global model's metrics after it, and who failed or was flagged in it."""
+
+    round: int
+    lr: float | None = None
+    train_loss: float | None = None
+    val: Metrics = Metrics()
+    clean: Metrics = Metrics()
+    noisy: Metrics = Metrics()
+    attack_success_rate: float | None = None
+    hospital_accuracy: tuple[float | None, ...] = ()
+    worst_hospital: float | None = None
+    flagged: tuple[int, ...] = ()
+    no_effect_attacks: tuple[str, ...] = ()
+    no_effect_steps: tuple[str, ...] = ()
+    faults: tuple[Fault, ...] = ()
+
+
+class VerdictLine(Record):
+    """What the strategy decided on each hospital in a round; no hospitals where it gives no verdict.
+
+    Attributes
+    ----------
+    weights : tuple of float or None
+        Sum 1.
+    why : mapping
+        By the hospital's number.
+    """
+
+    round: int
+    hospitals: tuple[int, ...] = ()
+    weights: tuple[float | None, ...] = ()
+    scores: tuple[float | None, ...] = ()
+    flagged: tuple[int, ...] = ()
+    why: Mapping[int, str] = {}
+
+    def uniform_weights(self, clients: int) -> dict[int, float]:
+        """Return each hospital's weight as a multiple of the uniform weight 1/n over all n hospitals."""
+        known = zip(self.hospitals, self.weights, strict=True)
+        return {hospital: weight * clients for hospital, weight in known if weight is not None}
+
+
+class ClientMetricsLine(Record):
+    """The metrics that hospitals reported in a round, which nobody has verified."""
+
+    round: int
+    hospitals: tuple[int, ...] = ()
+    loss: tuple[float | None, ...] = ()
+    received_loss: tuple[float | None, ...] = ()
+    num_examples: tuple[int | float | None, ...] = ()
+
+    def by_hospital(self, key: str) -> dict[int, float | None]:
+        """Return a metric by the hospital's number."""
+        return dict(zip(self.hospitals, getattr(self, key), strict=False))
+
+
+def reported_images(lines: Iterable[ClientMetricsLine]) -> dict[int, float]:
+    """Return the images that each hospital last reported to train on, by its number; only positive numbers."""
+    found: dict[int, float] = {}
+    for line in lines:
+        known = line.by_hospital("num_examples").items()
+        found |= {number: images for number, images in known if images is not None and images > 0}
+    return found
+
+
+class TimingLine(Record):
+    """Where a round's time went: a key for each phase, in seconds. Round 0 is what precedes the first.
+
+    Attributes
+    ----------
+    defence_mib : float or None
+        The most additional memory that the defence needed.
+    """
+
+    round: int
+    defence_mib: float | None = None
+
+    @property
+    def seconds(self) -> dict[str, float]:
+        """Return the seconds of each phase."""
+        more = self.model_extra or {}
+        return {phase: float(found) for phase, found in more.items() if isinstance(found, int | float)}
+
+
+class Detection(Record):
+    """How well the defence told malicious hospitals from honest ones; None where undefined."""
+
+    precision: float | None = None
+    recall: float | None = None
+    auroc: float | None = None
+    false_flag_rate: float | None = None
+    weights: Mapping[int, float | None] = {}
+    flagged: tuple[int, ...] = ()
+
+
+class Baseline(Record):
+    """The same run without attackers.
+
+    Attributes
+    ----------
+    run : str
+        The name of its folder.
+    clean : Metrics
+        Of its last model on the clean test images.
+    """
+
+    run: str
+    clean: Metrics = Metrics()
+
+
+class Summary(Record):
+    """A finished run in short.
+
+    Attributes
+    ----------
+    faults : int
+        How many updates were discarded in all rounds.
+    baseline : Baseline or None
+        The same run without attackers, where it was run.
+    lost_to_attack : mapping or None
+        Metric to what the baseline has more of it.
+    commonest_class_share : float or None
+        The accuracy of always naming the commonest class.
+    """
+
+    clean: Metrics = Metrics()
+    noisy: Metrics = Metrics()
+    drop: Mapping[str, float | None] = {}
+    detection: Detection = Detection()
+    attack_success_rate: float | None = None
+    no_effect_attacks: tuple[str, ...] = ()
+    no_effect_steps: tuple[str, ...] = ()
+    server_images: int = 0
+    server_share: float = 0.0
+    faults: int = 0
+    clients: int
+    malicious: int = 0
+    atypical: tuple[int, ...] = ()
+    rounds: int
+    seed: int
+    synthetic: bool = False
+    seconds: float | None = None
+    run: str = ""
+    baseline: Baseline | None = None
+    lost_to_attack: Mapping[str, float | None] | None = None
+    commonest_class_share: float | None = None
+
+
+class Machine(Record):
+    """The machine of a run."""
+
+    system: str
+    processor: str = ""
+    cores: int | None = None
+
+
+class SplitSizes(Record):
+    """How many images each part has."""
+
+    train: int
+    val: int
+    test: int
+
+
+class DataRecord(Record):
+    """The data of a run.
+
+    Attributes
+    ----------
+    shape : tuple of int
+        Channels, height, width.
+    hospitals : mapping
+        The number of images of each class, by hospital; None where the server does not know them.
+    """
+
+    source: str
+    synthetic: bool = False
+    sha256: str
+    images: int
+    shape: tuple[int, ...] = ()
+    classes: tuple[str, ...]
+    split: SplitSizes | None = None
+    hospitals: Mapping[int, tuple[int, ...] | None] = {}
+
+
+class ThreatRecord(Record):
+    """What a group of hospitals does."""
+
+    attack: str
+    hospitals: tuple[int, ...]
+
+
+class ServerDataUse(Record):
+    """What the defence sees of the server's validation images."""
+
+    share_of_validation: float
+    images: int
+
+
+class Deployment(Record):
+    """How a deployed run was made, and which hospitals brought data of their own."""
+
+    tls: bool
+    supernode_keys: bool
+    own_data: Mapping[int, str] = {}
+
+
+class PluginRecord(Record):
+    """A plug-in of a run: where it comes from, and the hash of its source and of the user's files it imports.
+
+    Attributes
+    ----------
+    plugin : str
+        ``module:Class``.
+    kind : str
+        ``built-in``, ``own`` or ``installed``.
+    file : str
+        The file's name; empty for a class without one.
+    replaces_built_in : bool
+        Whether it hides a built-in plug-in of the same name.
+    """
+
+    plugin: str
+    kind: str
+    file: str = ""
+    replaces_built_in: bool = False
+    source_hash: str
+
+
+class Manifest(Record):
+    """What a run was made with, so that its results can be traced and reproduced."""
+
+    format: int | None = None
+    settings: Mapping[str, JsonValue]
+    settings_hash: str
+    seeds: Mapping[str, int] = {}
+    versions: Mapping[str, str | None] = {}
+    git_commit: str | None = None
+    machine: Machine | None = None
+    started: str | None = None
+    data: DataRecord
+    malicious: tuple[int, ...] = ()
+    atypical: tuple[int, ...] = ()
+    threats: tuple[ThreatRecord, ...] = ()
+    plugins: tuple[PluginRecord, ...] = ()
+    defence_trusts: tuple[str, ...] | None = None
+    oracle: bool = False
+    defence_server_data: ServerDataUse | None = None
+    deployment: Deployment | None = None
+
+    def setting(self, key: str) -> str | None:
+        """Return a setting as text; None where it was not given."""
+        found = self.settings.get(key)
+        return None if found is None else str(found)
+
+
+class CalibrationBin(Record):
+    """One bin of confidence: its ends, its images, and their mean confidence and accuracy."""
+
+    low: float
+    high: float
+    count: int
+    confidence: float | None = None
+    accuracy: float | None = None
+
+
+class ClassMetrics(Record):
+    """The last model class by class, on one set of test images; the confusion matrix has truth in rows."""
+
+    confusion: tuple[tuple[int, ...], ...] = ()
+    sensitivity: tuple[float | None, ...] = ()
+    specificity: tuple[float | None, ...] = ()
+    precision: tuple[float | None, ...] = ()
+    calibration: tuple[CalibrationBin, ...] = ()
+
+
+class HospitalEvaluation(Record):
+    """One hospital: the truth about it, its images, and the last model's accuracy for it."""
 
     number: int
-    role: str
+    role: Role
+    attack: str | None = None
+    images: int | None = None
+    counts: tuple[int, ...] | None = None
+    missing: Mapping[str, float] | None = None
+    accuracy: float | None = None
+
+
+class PartSummary(Record):
+    """One part of the data: images of each class, and the share of images that lack a fact."""
+
+    counts: tuple[int, ...] = ()
+    missing: Mapping[str, float] = {}
+
+
+class ExampleRecord(Record):
+    """One pair of ``examples.safetensors``: who poisoned an image and how, and the labels before and after."""
+
+    hospital: int
     attack: str
-    counts: tuple[int, ...]
-    accuracy: float | None
-    missing: Mapping[str, float]
+    before: str
+    after: str
 
 
-@dataclass(frozen=True)
-class Record:
-    """A run folder, read.
+class Evaluation(Record):
+    """The final evaluation: the last model class by class, the hospitals, and the parts of the data."""
 
-    Attributes
-    ----------
-    folder : Path
-    settings : str
-        The text of ``settings.toml``.
-    manifest, summary, evaluation : mapping
-        Empty where there is no such file.
-    rounds, verdicts, reports, timings : list of mapping
-        One line a round.
-    """
-
-    folder: Path
-    settings: str
-    manifest: Json
-    summary: Json
-    evaluation: Json
-    rounds: list[Json]
-    verdicts: list[Json]
-    reports: list[Json]
-    timings: list[Json]
-
-    @cached_property
-    def hospitals(self) -> list[Hospital]:
-        """Return all hospitals, malicious ones first, then atypical ones."""
-        order = ("malicious", "atypical", "honest")
-        return sorted(
-            map(self._hospital, range(self.clients)), key=lambda one: (order.index(one.role), one.number)
-        )
-
-    @property
-    def clients(self) -> int:
-        """Return the number of hospitals."""
-        return int(self.summary.get("clients") or self.manifest.get("settings", {}).get("clients") or 0)
-
-    @property
-    def malicious(self) -> frozenset[int]:
-        """Return the numbers of the poisoned hospitals."""
-        return frozenset(self.manifest.get("malicious", ()))
-
-    @property
-    def atypical(self) -> frozenset[int]:
-        """Return the numbers of the honest hospitals that are unlike the others."""
-        return frozenset(self.manifest.get("atypical", ()))
-
-    @cached_property
-    def attacks(self) -> dict[int, str]:
-        """Return what each hospital that is not plainly honest does, by number."""
-        return {
-            number: threat["attack"]
-            for threat in self.manifest.get("threats", ())
-            for number in threat.get("hospitals", ())
-        }
-
-    @property
-    def classes(self) -> list[str]:
-        """Return the classes' names."""
-        named = self.evaluation.get("classes") or self.manifest.get("data", {}).get("classes") or ()
-        return [str(name) for name in named]
-
-    @property
-    def strategy(self) -> str:
-        """Return the defence's name as a reader says it: without the module of one from elsewhere."""
-        text = str(self.manifest.get("settings", {}).get("strategy", "the defence"))
-        return text.rpartition(":")[2] if ":" in text.partition("(")[0] else text
-
-    @cached_property
-    def judged(self) -> list[Json]:
-        """Return the verdicts that say something of single hospitals."""
-        return [verdict for verdict in self.verdicts if verdict.get("hospitals")]
-
-    @cached_property
-    def weights(self) -> dict[int, float]:
-        """Return each hospital's last weight, in fair shares; empty where the strategy gives no verdict."""
-        return fair_shares(self.judged[-1]) if self.judged else {}
-
-    @property
-    def flagged(self) -> frozenset[int]:
-        """Return the hospitals that are flagged at the end."""
-        return frozenset(self.judged[-1].get("flagged", ())) if self.judged else frozenset()
-
-    def _hospital(self, number: int) -> Hospital:
-        role = (
-            "malicious" if number in self.malicious else "atypical" if number in self.atypical else "honest"
-        )
-        told: Json = next((h for h in self.evaluation.get("hospitals", ()) if h.get("number") == number), {})
-        # One with data of its own, which the server does not know, has None there; an older run has nothing.
-        held = self.manifest.get("data", {}).get("hospitals", {}).get(str(number))
-        counts = told.get("counts", held) or ()
-        accuracy = told.get("accuracy")
-        if accuracy is None and self.rounds:
-            every = self.rounds[-1].get("hospital_accuracy") or ()
-            accuracy = every[number] if number < len(every) else None
-        return Hospital(
-            number, role, self.attacks.get(number, ""), tuple(counts), accuracy, told.get("missing") or {}
-        )
+    classes: tuple[str, ...]
+    clean: ClassMetrics = ClassMetrics()
+    noisy: ClassMetrics = ClassMetrics()
+    hospitals: tuple[HospitalEvaluation, ...] = ()
+    splits: Mapping[str, PartSummary] = {}
 
 
-def fair_shares(verdict: Json) -> dict[int, float]:
-    """Return the weights of one verdict as multiples of an equal share."""
-    hospitals, weights = verdict["hospitals"], verdict["weights"]
-    return {
-        h: weight * len(hospitals) for h, weight in zip(hospitals, weights, strict=True) if weight is not None
-    }
-
-
-def read_run(folder: Path) -> Record:
-    """Read a run folder.
-
-    Raises
-    ------
-    UserError
-        If it is not that of a finished run, or a file of it cannot be read.
-    """
-    if not (folder / "summary.json").is_file() or not (folder / "manifest.json").is_file():
+def check_format(found: Manifest, path: object) -> None:
+    """Refuse a run folder of another version of the format, in one sentence."""
+    if found.format != FORMAT:
+        has = "no format number" if found.format is None else f"format {found.format}"
         raise UserError(
-            f"{folder}: this is not the folder of a finished run (no summary.json and manifest.json)"
+            f"{path}: this run folder has {has}, and this version reads format {FORMAT}; "
+            "run the settings again, or use the version that wrote it"
         )
-    settings = folder / "settings.toml"
-    return Record(
-        folder=folder,
-        settings=settings.read_text(encoding="utf-8") if settings.is_file() else "",
-        manifest=_object(folder / "manifest.json"),
-        summary=_object(folder / "summary.json"),
-        evaluation=_object(folder / "evaluation.json"),
-        rounds=_lines(folder / "rounds.jsonl"),
-        verdicts=_lines(folder / "verdicts.jsonl"),
-        reports=_lines(folder / "client_metrics.jsonl"),
-        timings=_lines(folder / "timings.jsonl"),
-    )
-
-
-def _object(path: Path) -> Json:
-    if not path.is_file():
-        return {}
-    found = _parsed(path, path.read_text(encoding="utf-8"))
-    return found if isinstance(found, Mapping) else {}
-
-
-def _lines(path: Path) -> list[Json]:
-    if not path.is_file():
-        return []
-    return [_parsed(path, text) for text in path.read_text(encoding="utf-8").splitlines() if text.strip()]
-
-
-def _parsed(path: Path, text: str) -> Any:
-    try:
-        return json.loads(text)
-    except ValueError as error:
-        raise UserError(f"{path}: not JSON ({error})") from None

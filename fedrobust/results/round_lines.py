@@ -13,7 +13,7 @@ from fedrobust.flower.arrays import records_in
 from fedrobust.flower.client_grid import ClientGrid
 from fedrobust.flower.codec import read_metrics
 from fedrobust.flower.hosted_strategy import HostedStrategy
-from fedrobust.results.folder import plain
+from fedrobust.results.files import plain
 
 __all__ = ["reports_line", "verdict_line"]
 

@@ -14,7 +14,7 @@ from fedrobust.flower.client_grid import ClientGrid
 from fedrobust.flower.codec import unpack
 from fedrobust.flower.reply_checks import ClientFailure
 from fedrobust.plugins import reraise_as_user_error
-from fedrobust.results.folder import plain
+from fedrobust.results.files import plain
 from fedrobust.results.round_lines import reports_line, verdict_line
 from fedrobust.runtime.observers import RoundOutcome
 from fedrobust.runtime.peak_memory import extra_memory

@@ -32,7 +32,9 @@ from typing import Any, TypeVar, cast
 from fedrobust.engines.launch import main_left_alone, warm_up
 from fedrobust.engines.timeouts import may_end_this_process
 from fedrobust.errors import UserError
+from fedrobust.results.files import read_lines
 from fedrobust.results.folder import final_folder
+from fedrobust.results.records import ClientMetricsLine
 from fedrobust.settings import Settings
 from fedrobust.suites.progress import Lines, Watcher
 
@@ -89,10 +91,9 @@ class Cell:
         return _lines(self.folder / "verdicts.jsonl")
 
     @cached_property
-    def reports(self) -> list[dict[str, Any]]:
-        """Return the lines of ``client_metrics.jsonl``; none of a run that has no such file."""
-        path = self.folder / "client_metrics.jsonl"
-        return _lines(path) if path.is_file() else []
+    def client_metrics(self) -> tuple[ClientMetricsLine, ...]:
+        """Return the lines of ``client_metrics.jsonl``."""
+        return read_lines(self.folder / "client_metrics.jsonl", ClientMetricsLine)
 
     @cached_property
     def timings(self) -> list[dict[str, Any]]:

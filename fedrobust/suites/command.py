@@ -12,9 +12,9 @@ from pathlib import Path
 from typing import Any
 
 from fedrobust.errors import UserError, nearest
+from fedrobust.evaluation.metrics import METRICS
 from fedrobust.settings import Settings
 from fedrobust.suites.cells import Cell, default_jobs, failure, finished, run_cells
-from fedrobust.suites.metrics import METRICS
 from fedrobust.suites.plan import Planned, chosen, distinct, plan
 from fedrobust.suites.progress import Bar, Lines, Silent, Watcher, span
 from fedrobust.suites.suite import Suite, load_suite

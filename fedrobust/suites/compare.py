@@ -7,9 +7,10 @@ from collections.abc import Callable, Mapping, Sequence
 from statistics import fmean
 from typing import Any
 
+from fedrobust.evaluation.metrics import metric_of
 from fedrobust.evaluation.statistics import bootstrap_interval, holm, ranks, sign_flip_test
 from fedrobust.suites.caveats import is_bound
-from fedrobust.suites.metrics import METRICS, mean_known
+from fedrobust.suites.metrics import mean_known
 from fedrobust.suites.plan import Planned
 from fedrobust.suites.suite import Suite
 
@@ -89,7 +90,7 @@ def ranking(suite: Suite, rows: Sequence[Mapping[str, Any]]) -> list[dict[str, A
     metric, axis = suite.metric, suite.compared_axis
     if not axis:
         return []
-    higher = METRICS.get(metric, ("", "higher"))[1] != "lower"
+    higher = metric_of(metric).better != "lower"
     worst: Callable[..., Any] = min if higher else max
     conditions = _ranked_in(suite, rows)
     tables: dict[str, dict[tuple[str, ...], float | None]] = defaultdict(dict)

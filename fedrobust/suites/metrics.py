@@ -7,126 +7,13 @@ from statistics import fmean
 from typing import Any
 
 from fedrobust.evaluation.drop import combined_drop
-from fedrobust.results.reported_sizes import told_images
+from fedrobust.results.records import reported_images
 from fedrobust.suites.cells import Cell
 
-__all__ = ["LAST", "METRICS", "costs", "figures", "mean_known"]
+__all__ = ["LAST", "costs", "figures", "mean_known"]
 
 #: Figures that each round has are means over so many last rounds: one round alone moves by several points.
 LAST = 3
-
-#: Each metric's name, whether more of it is better, its unit, and what it is in a sentence. Shares lie in [0, 1].
-METRICS: dict[str, tuple[str, str | None, str, str]] = {
-    "accuracy": ("accuracy", "higher", "share", "Share of clean test images that are classified rightly."),
-    "balanced_accuracy": ("balanced accuracy", "higher", "share", "Mean sensitivity over the classes."),
-    "macro_f1": ("macro F1", "higher", "share", "F1 of each class, averaged over the classes."),
-    "macro_precision": ("macro precision", "higher", "share", "Precision of each class, averaged."),
-    "macro_recall": (
-        "macro recall",
-        "higher",
-        "share",
-        "Recall of each class, averaged; balanced accuracy again.",
-    ),
-    "auroc": ("AUROC", "higher", "share", "Area under the ROC curve, each class against the rest, averaged."),
-    "ece": ("ECE", "lower", "share", "Expected calibration error: how far confidence is from accuracy."),
-    "worst_class": ("worst class", "higher", "share", "Sensitivity of the class that fares worst."),
-    "worst_hospital": (
-        "worst hospital",
-        "higher",
-        "share",
-        (
-            "Accuracy on clean test images mixed as the hospital's own, for the hospital that fares worst; the malicious "
-            "are left out."
-        ),
-    ),
-    "noisy_accuracy": ("noisy accuracy", "higher", "share", "Accuracy on the noisy test images."),
-    "noisy_macro_f1": ("noisy macro F1", "higher", "share", "Macro F1 on the noisy test images."),
-    "noisy_macro_precision": (
-        "noisy macro precision",
-        "higher",
-        "share",
-        "Macro precision on the noisy test images.",
-    ),
-    "drop": (
-        "combined drop",
-        "lower",
-        "percent",
-        "Mean relative loss of the next three from clean to noisy images.",
-    ),
-    "drop_accuracy": (
-        "accuracy drop",
-        "lower",
-        "percent",
-        "Relative loss of accuracy from clean to noisy images.",
-    ),
-    "drop_macro_f1": ("F1 drop", "lower", "percent", "Relative loss of macro F1 from clean to noisy images."),
-    "drop_macro_precision": (
-        "precision drop",
-        "lower",
-        "percent",
-        "Relative loss of macro precision from clean to noisy images.",
-    ),
-    "attack_success_rate": (
-        "attack success",
-        "lower",
-        "share",
-        "Share of stamped test images of other classes that are taken for the backdoor's target.",
-    ),
-    "lost_to_attack": (
-        "lost to the attack",
-        "lower",
-        "points",
-        "Points of accuracy below the clean baseline: the same federation, defence and seed without attackers.",
-    ),
-    "detection_precision": (
-        "flag precision",
-        "higher",
-        "share",
-        "Share of the hospitals flagged in the last round that are malicious.",
-    ),
-    "detection_recall": (
-        "flag recall",
-        "higher",
-        "share",
-        "Share of the malicious flagged in the last round.",
-    ),
-    "detection_auroc": (
-        "detection AUROC",
-        "higher",
-        "share",
-        "Chance that a malicious hospital's mean score exceeds an honest one's.",
-    ),
-    "false_flags": (
-        "false flags",
-        "lower",
-        "share",
-        "Share of the honest hospitals' rounds that were flagged.",
-    ),
-    "benign_false_flags": (
-        "false flags, no attack",
-        "lower",
-        "share",
-        "The same where nobody attacks: in the cell itself or its clean baseline.",
-    ),
-    "honest_lost": (
-        "honest lost",
-        "lower",
-        "count",
-        "Honest hospitals whose last weight is below half of a fair share, or of their share of images if that is less.",
-    ),
-    "honest_lost_accuracy": (
-        "what those lose",
-        "lower",
-        "points",
-        "Points of accuracy on images mixed as their own that those hospitals lose against the clean baseline, averaged.",
-    ),
-    "attacker_weight": (
-        "attackers' weight",
-        "lower",
-        "share",
-        "Share of the last round's weight that attackers have.",
-    ),
-}
 
 _CLEAN = (
     *("accuracy", "balanced_accuracy", "macro_f1", "macro_precision", "macro_recall", "auroc", "ece"),
@@ -210,7 +97,7 @@ def _against_baseline(cell: Cell, baseline: Cell | None, accuracy: float | None)
 def _lost(cell: Cell, weights: Mapping[int, float], bad: set[int]) -> list[int]:
     images = {int(number): sum(counts) for number, counts in cell.manifest["data"]["hospitals"].items()}
     # An odd hospital may train on fewer than were dealt to it, and says so; what attackers say counts for nothing.
-    images |= {n: told for n, told in told_images(cell.reports).items() if n not in bad}
+    images |= {n: count for n, count in reported_images(cell.client_metrics).items() if n not in bad}
     total, equal = sum(images.values()), 1 / len(images)
     return [
         number

@@ -8,13 +8,14 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from fedrobust.evaluation.metrics import METRICS, metric_of
 from fedrobust.evaluation.statistics import bootstrap_interval
-from fedrobust.results.folder import plain
+from fedrobust.results.files import plain
 from fedrobust.settings import EXECUTION_SETTINGS, Settings
 from fedrobust.suites.caveats import caveats_of, is_bound, usual
 from fedrobust.suites.cells import Cell
 from fedrobust.suites.compare import FEW, attack_budget_of, comparisons, ranking, reference_of
-from fedrobust.suites.metrics import METRICS, costs, figures, mean_known
+from fedrobust.suites.metrics import costs, figures, mean_known
 from fedrobust.suites.plan import Planned
 from fedrobust.suites.suite import Suite
 
@@ -165,12 +166,9 @@ def _metric_order(rows: Sequence[Mapping[str, Any]]) -> list[str]:
 
 
 def _metric(key: str) -> dict[str, Any]:
-    if key in METRICS:
-        name, better, unit, about = METRICS[key]
-    else:
-        name = key.replace(":", ": ")
-        better, unit, about = "higher", "share", "Share of this class's test images that are found."
-    return {"key": key, "name": name, "better": better, "unit": unit, "about": about}
+    found = metric_of(key)
+    about = {"name": found.name, "better": found.better, "unit": found.unit, "about": found.about}
+    return {"key": key, **about}
 
 
 def _notes(suite: Suite, content: Mapping[str, Any], common: Mapping[str, Any]) -> list[str]:

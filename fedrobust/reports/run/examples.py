@@ -1,27 +1,30 @@
-"""Poisoned images beside their originals, as pictures inside the page."""
+"""Poisoned images beside their originals, as images inside the page."""
 
 from __future__ import annotations
 
 import base64
 import io
-import json
-from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from pydantic import TypeAdapter
+
+from fedrobust.results.records import ExampleRecord
 
 __all__ = ["Example", "poisoned_examples"]
 
-#: Longer sides are made smaller: they are looked at side by side.
+#: Longer sides are made smaller: they are shown side by side.
 _SIDE = 256
 
-#: More pairs than these tell nothing new.
+#: At most so many pairs are shown.
 _PAIRS = 12
 
 Image = NDArray[np.uint8]
+
+#: The description of ``examples.safetensors``: an entry a pair.
+_ABOUT = TypeAdapter(list[ExampleRecord])
 
 
 @dataclass(frozen=True)
@@ -38,7 +41,7 @@ class Example:
     changed : float
         Share of pixels that differ.
     width, height : int
-        Of the picture in the page, in its own pixels.
+        Of the image in the page, in its own pixels.
     """
 
     hospital: int
@@ -55,7 +58,7 @@ class Example:
     def what(self) -> str:
         """Return what was changed, in words."""
         pixels = (
-            f"{100 * self.changed:.1f} % of the pixels changed" if self.changed else "the picture unchanged"
+            f"{100 * self.changed:.1f} % of the pixels changed" if self.changed else "the image unchanged"
         )
         return pixels + (", the label kept" if self.before == self.after else ", another label")
 
@@ -69,30 +72,22 @@ def poisoned_examples(folder: Path) -> list[Example]:
 
     try:
         with safe_open(path, framework="numpy") as file:
-            said = _said(file.metadata() or {})
+            described = _ABOUT.validate_json((file.metadata() or {}).get("fedrobust", "[]"))
             return [
                 _example(file.get_tensor(f"original/{i}"), file.get_tensor(f"poisoned/{i}"), about)
-                for i, about in enumerate(said[:_PAIRS])
+                for i, about in enumerate(described[:_PAIRS])
             ]
     except (SafetensorError, OSError, KeyError, ValueError):
         return []
 
 
-def _said(metadata: Mapping[str, str]) -> list[Mapping[str, Any]]:
-    """Return what is said of each pair: the file's one metadata text is a list, or holds it."""
-    found = json.loads(next(iter(metadata.values()), "[]"))
-    if isinstance(found, Mapping):
-        found = next((value for value in found.values() if isinstance(value, list)), [])
-    return list(found)
-
-
-def _example(original: Image, poisoned: Image, about: Mapping[str, Any]) -> Example:
+def _example(original: Image, poisoned: Image, about: ExampleRecord) -> Example:
     height, width = original.shape[-2:]
     return Example(
-        hospital=int(about["hospital"]),
-        attack=str(about.get("attack", "")),
-        before=str(about.get("before", "")),
-        after=str(about.get("after", "")),
+        hospital=about.hospital,
+        attack=about.attack,
+        before=about.before,
+        after=about.after,
         original=_png(original),
         poisoned=_png(poisoned),
         changed=float((original != poisoned).any(axis=0).mean()),

@@ -1,22 +1,20 @@
-"""The plots of what a run came to: the images that were trained on, and the last model class by class."""
+"""The plots of a run's final evaluation: the training images, and the last model class by class."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from typing import Any
 
-from fedrobust.reports.palette import CLASSES, ROLES, SCALE, axis, figure, label, line, shaded
-from fedrobust.results.records import Hospital
+from fedrobust.reports.palette import CLASSES, ROLES, SCALE, Plot, Trace, axis, figure, label, line, shaded
+from fedrobust.results.finished_run import Hospital
+from fedrobust.results.records import CalibrationBin
 
 __all__ = ["by_hospital", "calibration", "class_counts", "confusion", "per_class"]
-
-Figure = dict[str, Any]
 
 
 def class_counts(
     names: Sequence[str], counts: Sequence[Sequence[int]], classes: Sequence[str], title: str, share: bool
-) -> Figure:
+) -> Plot:
     """Return stacked bars: the classes of each hospital or part, in images or as shares of it."""
     totals = [sum(row) or 1 for row in counts]
     traces = []
@@ -48,7 +46,7 @@ def class_counts(
     )
 
 
-def confusion(counts: Sequence[Sequence[int]], classes: Sequence[str]) -> Figure:
+def confusion(counts: Sequence[Sequence[int]], classes: Sequence[str]) -> Plot:
     """Return a confusion matrix: the share of each true class as colour, counts as text."""
     names = _distinct([label(name, 14) for name in classes])
     shares = [[n / sum(row) if sum(row) else None for n in row] for row in counts]
@@ -76,7 +74,7 @@ def confusion(counts: Sequence[Sequence[int]], classes: Sequence[str]) -> Figure
     )
 
 
-def per_class(parts: Mapping[str, Sequence[float | None]], classes: Sequence[str]) -> Figure:
+def per_class(parts: Mapping[str, Sequence[float | None]], classes: Sequence[str]) -> Plot:
     """Return the sensitivity of each class as points, clean beside noisy."""
     names = _distinct([label(name) for name in classes])
     traces = [
@@ -101,23 +99,23 @@ def per_class(parts: Mapping[str, Sequence[float | None]], classes: Sequence[str
     )
 
 
-def calibration(parts: Mapping[str, Sequence[Mapping[str, Any]]]) -> Figure:
-    """Return how often the model is right beside how sure it is."""
-    diagonal = {
+def calibration(parts: Mapping[str, Sequence[CalibrationBin]]) -> Plot:
+    """Return the accuracy at each level of confidence."""
+    diagonal: Trace = {
         "type": "scatter",
         "mode": "lines",
-        "name": "as sure as right",
+        "name": "perfectly calibrated",
         "x": [0, 1],
         "y": [0, 1],
         "line": {"color": "#8A8F98", "dash": "dot", "width": 1},
         "hoverinfo": "skip",
     }
-    traces: list[Figure] = [diagonal]
+    traces = [diagonal]
     for place, (part, bins) in enumerate(parts.items()):
-        filled = [b for b in bins if b.get("count")]
-        trace = line(part, [b["confidence"] for b in filled], [b["accuracy"] for b in filled], place)
-        counts = [b["count"] for b in filled]
-        # A bin of a few images says little, and is drawn small.
+        filled = [b for b in bins if b.count]
+        trace = line(part, [b.confidence for b in filled], [b.accuracy for b in filled], place)
+        counts = [b.count for b in filled]
+        # A bin of a few images is uncertain, and is drawn small.
         sizes = [round(5 + 13 * math.sqrt(count / max(counts)), 1) for count in counts]
         trace["marker"] = {
             "color": trace["marker"]["color"],
@@ -125,13 +123,13 @@ def calibration(parts: Mapping[str, Sequence[Mapping[str, Any]]]) -> Figure:
             "size": sizes,
         }
         trace["customdata"] = counts
-        trace["hovertemplate"] = "sure %{x:.2f}, right %{y:.2f} (%{customdata} images)"
+        trace["hovertemplate"] = "confidence %{x:.2f}, accuracy %{y:.2f} (%{customdata} images)"
         traces.append(trace)
     unit = [-0.03, 1.03]
     return figure(traces, 340, xaxis=axis("mean confidence", range=unit), yaxis=axis("accuracy", range=unit))
 
 
-def by_hospital(hospitals: Sequence[Hospital]) -> Figure:
+def by_hospital(hospitals: Sequence[Hospital]) -> Plot:
     """Return each hospital's accuracy, by role."""
     traces = []
     for role, style in ROLES.items():
@@ -142,7 +140,7 @@ def by_hospital(hospitals: Sequence[Hospital]) -> Figure:
                     {
                         "type": "scatter",
                         "mode": "markers",
-                        "name": f"{style.mark} {role}",
+                        "name": role,
                         "x": [str(h.number) for h in of_role],
                         "y": [h.accuracy for h in of_role],
                         "marker": {"color": style.colour, "symbol": style.symbol, "size": 11},

@@ -1,15 +1,15 @@
-"""The tables of what a run came to, and of what it was made with."""
+"""The tables of a run's final evaluation, and of what it was made with."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
 
 from fedrobust.evaluation.drop import DROP_METRICS
-from fedrobust.reports.run.round_plots import METRICS
-from fedrobust.reports.run.round_tables import said
-from fedrobust.reports.tables import Column, Table
-from fedrobust.results.records import Record
+from fedrobust.evaluation.metrics import metric_of
+from fedrobust.reports.run.round_tables import role_of
+from fedrobust.reports.tables import Cell, Column, Table
+from fedrobust.results.finished_run import FinishedRun
+from fedrobust.results.records import CalibrationBin, ClassMetrics, Manifest
 
 __all__ = [
     "accuracies_table",
@@ -45,105 +45,97 @@ def counts_table(
 
 def confusion_table(counts: Sequence[Sequence[int]], classes: Sequence[str], part: str) -> Table:
     """Return a confusion matrix, truth in rows."""
-    rows = [[name, *row] for name, row in zip(classes, counts, strict=False)]
+    rows: list[list[Cell]] = [[name, *row] for name, row in zip(classes, counts, strict=False)]
     return Table(f"Confusion, {part} images: truth in rows, prediction in columns", ["truth", *classes], rows)
 
 
-def classes_table(record: Record) -> Table:
+def classes_table(run: FinishedRun) -> Table:
     """Return sensitivity, specificity and precision of each class."""
-    told = {part: record.evaluation.get(part) or {} for part in ("clean", "noisy")}
-    rows: list[list[Any]] = []
-    for k, name in enumerate(record.classes):
-        row: list[Any] = [name]
-        for part in told.values():
-            confusion = part.get("confusion") or []
-            row.append(sum(confusion[k]) if k < len(confusion) else None)
-            for key in ("sensitivity", "specificity", "precision"):
-                values = part.get(key) or []
-                row.append(values[k] if k < len(values) else None)
-        del row[5]  # the noisy images are the clean ones
-        rows.append(row)
-    names = ("sensitivity", "specificity", "precision")
+    found = run.evaluation
+    clean, noisy = (found.clean, found.noisy) if found else (ClassMetrics(), ClassMetrics())
+    rows = [
+        [
+            name,
+            sum(clean.confusion[k]) if k < len(clean.confusion) else None,
+            *_of_class(clean, k),
+            *_of_class(noisy, k),
+        ]
+        for k, name in enumerate(run.classes)
+    ]
     columns: list[Column | str] = [
-        "class",
-        "test images",
-        *(Column(f"{n}, {part}", 3) for part in told for n in names),
+        *("class", "test images"),
+        *(Column(f"{name}, {part}", 3) for part in ("clean", "noisy") for name in _OF_CLASS),
     ]
     return Table("Each class against the others", columns, rows)
 
 
-def drop_table(record: Record) -> Table:
+_OF_CLASS = ("sensitivity", "specificity", "precision")
+
+
+def _of_class(part: ClassMetrics, k: int) -> list[float | None]:
+    columns = (part.sensitivity, part.specificity, part.precision)
+    return [values[k] if k < len(values) else None for values in columns]
+
+
+def drop_table(run: FinishedRun) -> Table:
     """Return the drop's components."""
-    summary = record.summary
-    clean, noisy, drop = (summary.get(key) or {} for key in ("clean", "noisy", "drop"))
-    rows: list[list[Any]] = [
-        [METRICS[key], clean.get(key), noisy.get(key), drop.get(key)] for key in DROP_METRICS
+    summary = run.summary
+    rows: list[list[Cell]] = [
+        [metric_of(key).name, summary.clean.value(key), summary.noisy.value(key), summary.drop.get(key)]
+        for key in DROP_METRICS
     ]
-    rows.append(["combined (their mean)", "", "", drop.get("combined")])
-    return Table(
-        "Drop from clean to noisy", ["", Column("clean", 3), Column("noisy", 3), Column("drop", 2, "%")], rows
-    )
+    rows.append(["combined (their mean)", "", "", summary.drop.get("combined")])
+    columns: list[Column | str] = ["", Column("clean", 3), Column("noisy", 3), Column("drop", 2, "%")]
+    return Table("Drop from clean to noisy", columns, rows)
 
 
-def provenance_table(record: Record) -> Table:
+def provenance_table(run: FinishedRun) -> Table:
     """Return what the run was made with."""
-    manifest = record.manifest
-    data, machine = (manifest.get(key) or {} for key in ("data", "machine"))
-    shape = " × ".join(map(str, data.get("shape") or ()))
-    source = f"{data.get('source', '–')}{' (synthetic)' if data.get('synthetic') else ''}"
-    rows: dict[str, Any] = {
-        "data": source,
-        "images": f"{data.get('images', '–')} of {shape} (channels, height, width)",
-        "SHA-256 of the data": data.get("sha256"),
-        "seed": record.summary.get("seed"),
-        "hash of the settings": manifest.get("settings_hash"),
-        "git commit": manifest.get("git_commit"),
-        "started": manifest.get("started"),
-        "machine": f"{machine.get('system', '–')}, {machine.get('cores', '–')} cores",
-        "versions": ", ".join(f"{n} {v}" for n, v in (manifest.get("versions") or {}).items() if v),
-        "the defence trusts": _trusts(manifest),
+    manifest = run.manifest
+    data, machine = manifest.data, manifest.machine
+    shape = " × ".join(map(str, data.shape))
+    rows: dict[str, object] = {
+        "data": f"{data.source}{' (synthetic)' if data.synthetic else ''}",
+        "images": f"{data.images} of {shape} (channels, height, width)",
+        "SHA-256 of the data": data.sha256,
+        "seed": run.summary.seed,
+        "hash of the settings": manifest.settings_hash,
+        "git commit": manifest.git_commit,
+        "started": manifest.started,
+        "machine": f"{machine.system}, {machine.cores or '–'} cores" if machine else None,
+        "versions": ", ".join(f"{name} {version}" for name, version in manifest.versions.items() if version),
+        "the defence relies on": _trusts(manifest),
     }
-    own = (manifest.get("deployment") or {}).get("own_data") or {}
+    for plugin in manifest.plugins:
+        if plugin.kind != "built-in":
+            rows[f"{plugin.kind} plug-in {plugin.plugin}"] = f"{plugin.file}, SHA-256 {plugin.source_hash}"
+    own = manifest.deployment.own_data if manifest.deployment else {}
     if own:
         rows["hospitals with data of their own"] = ", ".join(f"{n} {source}" for n, source in own.items())
-    return Table(
-        "Provenance",
-        ["what", "value"],
-        [[name, "not recorded" if value is None else str(value)] for name, value in rows.items()],
-    )
+    cells = [[name, "not recorded" if value is None else str(value)] for name, value in rows.items()]
+    return Table("Provenance", ["what", "value"], cells)
 
 
-def _trusts(manifest: Mapping[str, Any]) -> str | None:
-    told = manifest.get("defence_trusts")
-    if told is None:
+def _trusts(manifest: Manifest) -> str | None:
+    if manifest.defence_trusts is None:
         return None
-    return ", ".join(told) if told else "nothing that hospitals claim"
+    return ", ".join(manifest.defence_trusts) or "nothing that hospitals report"
 
 
-def calibration_table(parts: Mapping[str, Sequence[Mapping[str, Any]]]) -> Table:
+def calibration_table(parts: Mapping[str, Sequence[CalibrationBin]]) -> Table:
     """Return the bins of confidence."""
     rows = [
-        [
-            part,
-            f"{b.get('low', 0):.3f} to {b.get('high', 1):.3f}",
-            b.get("count"),
-            b.get("confidence"),
-            b.get("accuracy"),
-        ]
+        [part, f"{b.low:.3f} to {b.high:.3f}", b.count, b.confidence, b.accuracy]
         for part, bins in parts.items()
         for b in bins
     ]
     columns: list[Column | str] = [
-        "images",
-        "confidence",
-        "how many",
-        Column("mean confidence", 3),
-        Column("accuracy", 3),
+        *("images", "confidence", "how many", Column("mean confidence", 3), Column("accuracy", 3)),
     ]
-    return Table("How sure, and how often right", columns, rows)
+    return Table("Confidence and accuracy", columns, rows)
 
 
-def accuracies_table(record: Record) -> Table:
+def accuracies_table(run: FinishedRun) -> Table:
     """Return each hospital's accuracy."""
-    rows = [[h.number, said(h), h.accuracy] for h in record.hospitals]
+    rows = [[h.number, role_of(h), h.accuracy] for h in run.hospitals]
     return Table("Accuracy by hospital", ["hospital", "truth", Column("accuracy", 3)], rows)

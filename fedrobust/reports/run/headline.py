@@ -1,80 +1,83 @@
-"""A run in one sentence, made from its numbers, and what a reader must know beside it."""
+"""A run in one sentence, made from its metrics."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
+from collections.abc import Collection, Iterable, Mapping
+from statistics import fmean
 
-from fedrobust.reports.tables import fair, number
-from fedrobust.results.records import Record
-from fedrobust.results.reported_sizes import told_images
+from fedrobust.reports.run.words import capitalised, counted, listed, plural
+from fedrobust.reports.tables import in_uniform_weights, number
+from fedrobust.results.finished_run import FinishedRun
 
-__all__ = ["headline", "missing", "notes"]
+__all__ = ["attacker_weight", "headline"]
 
-_WORDS = (
-    "no",
-    "one",
-    "two",
-    "three",
-    "four",
-    "five",
-    "six",
-    "seven",
-    "eight",
-    "nine",
-    "ten",
-    "eleven",
-    "twelve",
-)
-
-#: What malicious hospitals did, in words; others are named.
+#: What malicious hospitals did, in words; other attacks are named.
 _DEEDS: Mapping[str, str] = {
     "label-flip": "flipped labels",
-    "random-labels": "gave images random labels",
-    "label-noise": "got labels wrong",
-    "image-noise": "spoilt images with noise",
+    "random-labels": "assigned random labels",
+    "label-noise": "mislabelled images",
+    "image-noise": "added noise to images",
     "backdoor": "planted a backdoor",
-    "dba": "planted a backdoor in parts",
-    "edge-case": "gave rare images the attacker's class",
-    "sign-flip": "sent reversed updates",
+    "dba": "planted a distributed backdoor",
+    "edge-case": "planted an edge-case backdoor",
+    "sign-flip": "reversed their updates",
     "gaussian": "sent random updates",
-    "boost": "sent enlarged updates",
-    "free-rider": "contributed nothing",
-    "forge-loss": "lied about the loss",
-    "forge-size": "claimed too many images",
-    "mimic": "copied one honest hospital",
-    "neurotoxin": "hid a backdoor where others hardly write",
+    "boost": "scaled up their updates",
+    "free-rider": "sent updates without training",
+    "forge-loss": "reported a false loss",
+    "forge-size": "reported too many images",
+    "mimic": "copied an honest hospital",
+    "neurotoxin": "planted a durable backdoor",
 }
 
-#: Below this share of an equal weight a hospital is as good as left out.
-_LOST = 0.5
+#: A model that exceeds the commonest class's share by less is no better than guessing.
+_CHANCE = 0.02
 
 
-def headline(record: Record) -> str:
-    """Return the run in one sentence: what was attacked, by whom and how, and what the defence kept."""
-    return f"{_capital(_threat(record))}; {_verdict(record)}{_outcome(record)}."
+def headline(run: FinishedRun) -> str:
+    """Return the run in one sentence: who attacked and how, what the defence did, and what the model is worth."""
+    verdict = _verdict(run)
+    return f"{capitalised(_threat(run))}; {verdict}{'and ' if verdict else ''}{_outcome(run)}."
 
 
-def _threat(record: Record) -> str:
-    total = record.clients
-    bad = sorted(record.malicious)
+def attacker_weight(run: FinishedRun) -> float | None:
+    """Return the attackers' mean last weight, in uniform weights; one without an update has none."""
+    if not run.judged or not run.malicious:
+        return None
+    return fmean(run.weights.get(one, 0.0) for one in run.malicious)
+
+
+def _threat(run: FinishedRun) -> str:
+    total, bad = run.clients, sorted(run.malicious)
     if total == 1 and not bad:
         return "one hospital trained alone"
     if not bad:
-        odd = (
-            f", {counted(len(record.atypical))} of them atypical ({_deeds(record, record.atypical)})"
-            if record.atypical
-            else ""
-        )
-        return f"{counted(total)} honest hospitals trained together{odd}"
+        some = f", {counted(len(run.atypical))} of them atypical ({_attacks(run, run.atypical)})"
+        return f"{counted(total)} honest hospitals trained together{some if run.atypical else ''}"
     groups: dict[str, list[int]] = {}
     for one in bad:
-        groups.setdefault(record.attacks.get(one, "an attack"), []).append(one)
+        groups.setdefault(run.attacks.get(one, "an attack"), []).append(one)
+    if run.malicious <= run.never_took_part:
+        names = listed([f"'{attack}'" for attack in groups])
+        who = "the malicious hospital" if len(bad) == 1 else f"all {counted(len(bad))} malicious hospitals"
+        return f"the attack {names} never ran, as {who} failed in every round"
     if len(groups) == 1:
         who = "the only hospital" if total == 1 else f"{counted(len(bad))} of {counted(total)} hospitals"
-        return f"{who} {_deed(next(iter(groups)))}"
-    parts = [f"{counted(len(members))} {_deed(attack)}" for attack, members in groups.items()]
+        return f"{who} {_deed(next(iter(groups)))}{_absent(run, bad)}"
+    parts = [
+        f"{counted(len(members))} {_deed(attack)}{_absent(run, members)}"
+        for attack, members in groups.items()
+    ]
     return f"of {counted(total)} hospitals, {listed(parts)}"
+
+
+def _absent(run: FinishedRun, members: Collection[int]) -> str:
+    """Return how many of a group of attackers never sent an update."""
+    silent = len(run.never_took_part.intersection(members))
+    if not silent:
+        return ""
+    which = "" if silent == len(members) else f"{counted(silent)} of them "
+    return f" (but {which}failed in every round)"
 
 
 def _deed(chain: str) -> str:
@@ -94,195 +97,67 @@ def _links(chain: str) -> list[str]:
     return parts
 
 
-def _deeds(record: Record, numbers: Iterable[int]) -> str:
-    return listed(sorted({record.attacks.get(one, "atypical") for one in numbers}))
+def _attacks(run: FinishedRun, numbers: Iterable[int]) -> str:
+    return listed(sorted({run.attacks.get(one, "atypical") for one in numbers}))
 
 
-def _verdict(record: Record) -> str:
-    name = record.strategy
-    if not record.judged:
+def _verdict(run: FinishedRun) -> str:
+    name = run.strategy
+    if not run.judged:
         return f"{name} gives no verdict on single hospitals, "
-    ever = any(verdict.get("flagged") for verdict in record.judged)
-    bad, flagged = record.malicious, record.flagged
-    wronged = len(flagged - bad)
+    bad, flagged = run.malicious, run.flagged
+    false = len(flagged - bad)
     if not bad:
-        said = f"flagged {counted(wronged)} of them at the end" if wronged else "accused nobody at the end"
+        said = (
+            f"falsely flagged {counted(false)} of them at the end"
+            if false
+            else "flagged none of them at the end"
+        )
         return f"{name} {said}, "
-    if not ever:
-        kept = [record.weights[one] for one in bad if one in record.weights]
-        weight = f", leaving the attackers {fair(sum(kept) / len(kept))}" if kept else ""
-        return f"{name} flagged nobody{weight}, "
-    said = f"{name} found {_found(len(bad & flagged), len(bad))}"
+    if bad <= run.never_took_part:
+        return (
+            f"{name} falsely flagged {counted(false)} honest {plural(false, 'hospital')}, " if false else ""
+        )
+    if not any(verdict.flagged for verdict in run.judged):
+        weight = attacker_weight(run)
+        kept = "" if weight is None else f", leaving each attacker {in_uniform_weights(weight)}"
+        return f"{name} flagged no hospital{kept}, "
+    said = f"{name} flagged {_found(len(bad & flagged), len(bad))}"
     return said + (
-        f" but accused {counted(wronged)} honest {_plural(wronged, 'hospital')}, " if wronged else ", "
+        f" and falsely flagged {counted(false)} honest {plural(false, 'hospital')}, " if false else ", "
     )
 
 
 def _found(hit: int, total: int) -> str:
     if total == 1:
-        return "it" if hit else "nothing"
+        return "it" if hit else "not the attacker"
     if hit == total:
-        return "both" if total == 2 else f"all {counted(total)}"
+        return "both attackers" if total == 2 else f"all {counted(total)} attackers"
     if hit == 0:
-        return "neither" if total == 2 else "none of them"
-    return f"{counted(hit)} of the {counted(total)}"
+        return "neither attacker" if total == 2 else "none of the attackers"
+    return f"{counted(hit)} of the {counted(total)} attackers"
 
 
-def _outcome(record: Record) -> str:
-    clean = record.summary.get("clean", {}).get("accuracy")
+def _outcome(run: FinishedRun) -> str:
+    summary = run.summary
+    clean = summary.clean.accuracy
     if clean is None:
-        return "and no accuracy is recorded"
-    text = f"and accuracy ended at {number(clean, 2)}"
-    guess = _commonest(record)
-    if guess is not None and clean <= guess + 0.02:
-        text += f", no better than always naming the commonest class ({number(guess, 2)}),"
-    drop = record.summary.get("drop", {}).get("combined")
+        return "no accuracy is recorded"
+    text = f"accuracy ended at {number(clean, 2)}"
+    lost = (summary.lost_to_attack or {}).get("accuracy")
+    if lost is not None and run.malicious:
+        text += f", {number(abs(100 * lost), 1)} points {'below' if lost >= 0 else 'above'} the run without attackers"
+    guess = run.commonest_class_share
+    if guess is not None and clean <= guess + _CHANCE:
+        text += f", no better than always predicting the commonest class ({number(guess, 2)}),"
+    drop = summary.drop.get("combined")
     if drop is None:
         text += " with an undefined drop on noisy images"
     elif drop > 0.05:
         text += f" with a combined drop of {number(drop, 1, '%')} on noisy images"
     else:
         text += f" with nothing lost on noisy images ({number(drop, 1, '%')})"
-    rate = record.summary.get("attack_success_rate")
+    rate = summary.attack_success_rate
     if rate is not None:
-        text += f", while the backdoor works on {number(100 * rate, 0, '%')} of the marked images"
+        text += f", while the backdoor works on {number(100 * rate, 0, '%')} of the images with its trigger"
     return text
-
-
-def _commonest(record: Record) -> float | None:
-    """Return the share of the commonest class among the test images, where it is recorded."""
-    counts: Sequence[int] = record.evaluation.get("splits", {}).get("test", {}).get("counts") or ()
-    return max(counts) / sum(counts) if counts and sum(counts) else None
-
-
-def notes(record: Record) -> list[str]:
-    """Return what a reader must know before the numbers, most important first."""
-    summary, manifest = record.summary, record.manifest
-    made = []
-    if summary.get("synthetic"):
-        made.append(
-            "The images are synthetic, drawn by a generator: no figure here says anything about patients."
-        )
-    if manifest.get("oracle"):
-        made.append("The defence was told who is malicious (an oracle): a bound for others, not a defence.")
-    made += [
-        f"The attack {name} changed nothing in this run." for name in summary.get("no_effect_attacks") or ()
-    ]
-    made += [f"{name} changed nothing in this run." for name in summary.get("no_effect_steps") or ()]
-    made += _missed(record)
-    made += _wronged(record)
-    made += _decline(record)
-    if faults := summary.get("faults"):
-        made.append(
-            f"Faults cost hospitals {counted(faults)} {_plural(faults, 'round')}; they are listed below."
-        )
-    planned = manifest.get("settings", {}).get("rounds")
-    if planned and summary.get("rounds", planned) < planned:
-        made.append(
-            f"Training stopped after round {summary['rounds']} of {planned}: the validation loss no longer fell."
-        )
-    if images := summary.get("server_images"):
-        made.append(
-            f"The defence looked at {images} labelled images of the server's "
-            f"({number(100 * summary.get('server_share', 0), 0, '%')} of the validation part)."
-        )
-    made.append("One seed is one draw: a difference between two runs needs several.")
-    return made
-
-
-def _missed(record: Record) -> list[str]:
-    """Return a sentence on the attackers that are not flagged at the end, and the weight that they keep."""
-    missed = sorted(record.malicious - record.flagged)
-    if not record.flagged or not missed:
-        return []
-    names = [f"{n} ({record.attacks.get(n, 'an attack')})" for n in missed]
-    kept = [record.weights[n] for n in missed if n in record.weights]
-    weight = f" and kept {fair(sum(kept) / len(kept))}" if kept else ""
-    each = " each, on average" if weight and len(missed) > 1 else ""
-    verb = "was" if len(missed) == 1 else "were"
-    hospitals = _plural(len(missed), "hospital").capitalize()
-    return [f"{hospitals} {listed(names)} {verb} not flagged at the end{weight}{each}."]
-
-
-def _wronged(record: Record) -> list[str]:
-    honest = {h.number for h in record.hospitals if h.role != "malicious"}
-    wronged = sorted(record.flagged & honest)
-    sizes = _sizes(record)
-    # Rules that weigh by images leave a small hospital little, and wrong nobody.
-    lost = sorted(
-        n
-        for n, weight in record.weights.items()
-        if n in honest and weight < _LOST * min(1.0, sizes.get(n, 1.0))
-    )
-    made = []
-    if wronged:
-        made.append(_named(record, wronged, "flagged at the end"))
-    if rest := [one for one in lost if one not in wronged]:
-        made.append(_named(record, rest, "left with less than half of a fair share, though not flagged"))
-    before = sorted({n for v in record.judged for n in v.get("flagged", ()) if n in honest} - set(wronged))
-    if before:
-        made.append(_named(record, before, "flagged in some rounds, but not at the end"))
-    return made
-
-
-def _sizes(record: Record) -> dict[int, float]:
-    """Return how many images each hospital trains on, as a multiple of the mean: what the honest say, else what was dealt."""
-    images: dict[int, float] = {h.number: sum(h.counts) for h in record.hospitals if h.counts}
-    images |= {n: told for n, told in told_images(record.reports).items() if n not in record.malicious}
-    total = sum(images.values())
-    return {n: held * len(images) / total for n, held in images.items()} if total else {}
-
-
-def _named(record: Record, numbers: Sequence[int], what: str) -> str:
-    names = [
-        f"{n} (atypical: {record.attacks.get(n, '')})" if n in record.atypical else str(n) for n in numbers
-    ]
-    verb = "was" if len(numbers) == 1 else "were"
-    return f"Honest {_plural(len(numbers), 'hospital')} {listed(names)} {verb} {what}."
-
-
-def _decline(record: Record) -> list[str]:
-    """Return a sentence where the last model is clearly worse than an earlier one."""
-    found: list[tuple[float, Any]] = [
-        (entry["clean"]["accuracy"], entry["round"])
-        for entry in record.rounds
-        if entry.get("clean", {}).get("accuracy") is not None
-    ]
-    if not found:
-        return []
-    best, when = max(found, key=lambda pair: pair[0])
-    if best - found[-1][0] < 0.05:
-        return []
-    return [
-        f"Accuracy had been {number(best, 2)} in round {when} and fell to {number(found[-1][0], 2)} at the end."
-    ]
-
-
-def missing(record: Record) -> str:
-    """Return for which shares of each part's images the source lacks a fact, in words; nothing where it has no facts."""
-    parts = []
-    for part, told in (record.evaluation.get("splits") or {}).items():
-        shares = [
-            f"{fact} {number(100 * lacks, 1, '%')}" for fact, lacks in (told.get("missing") or {}).items()
-        ]
-        if shares:
-            parts.append(f"{part} part: {listed(shares)}")
-    return f"Images without a known fact, {'; '.join(parts)}." if parts else ""
-
-
-def counted(count: int) -> str:
-    """Return a number as a word where it is short."""
-    return _WORDS[count] if 0 <= count < len(_WORDS) else str(count)
-
-
-def listed(parts: Sequence[str]) -> str:
-    """Return 'a, b and c'."""
-    return " and ".join(filter(None, (", ".join(parts[:-1]), parts[-1]))) if parts else ""
-
-
-def _plural(count: int, word: str) -> str:
-    return word if count == 1 else word + "s"
-
-
-def _capital(text: str) -> str:
-    return text[:1].upper() + text[1:]

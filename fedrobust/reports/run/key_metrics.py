@@ -1,85 +1,154 @@
-"""The numbers of a run that are read first."""
+"""The metrics of a run that are read first."""
 
 from __future__ import annotations
 
-import statistics
 from dataclasses import dataclass
 
+from fedrobust.reports.run.headline import attacker_weight
 from fedrobust.reports.tables import number, percent, share
-from fedrobust.results.records import Record
+from fedrobust.results.finished_run import FinishedRun
+from fedrobust.results.records import RoundLine
 
-__all__ = ["KeyFigure", "key_figures"]
+__all__ = ["KeyMetric", "key_metrics"]
 
 
 @dataclass(frozen=True)
-class KeyFigure:
-    """One number that is read first.
+class KeyMetric:
+    """One metric that is read first.
 
     Attributes
     ----------
     name, value, beside : str
-        What it is, the number, and what it is held against.
+        What it is, the number, and what to compare it with.
+    about : str
+        An explanation, shown on hover and in the page's glossary.
     """
 
     name: str
     value: str
     beside: str = ""
+    about: str = ""
 
 
-def key_figures(record: Record) -> list[KeyFigure]:
-    """Return the numbers that are read first."""
-    summary = record.summary
-    clean, noisy, drop = (summary.get(key) or {} for key in ("clean", "noisy", "drop"))
+def key_metrics(run: FinishedRun) -> list[KeyMetric]:
+    """Return the metrics that are read first; what the attack cost is the first where it is known."""
+    summary = run.summary
+    guess = run.commonest_class_share
+    chance = "" if guess is None else f"; commonest class {share(guess)}"
     made = [
-        KeyFigure(
-            "Accuracy", share(clean.get("accuracy")), f"{share(noisy.get('accuracy'))} on noisy images"
+        *_lost_to_attack(run),
+        KeyMetric(
+            "Accuracy",
+            share(summary.clean.accuracy),
+            f"{share(summary.noisy.accuracy)} on noisy images{chance}",
         ),
-        KeyFigure(
-            "Macro F1", share(clean.get("macro_f1")), f"{share(noisy.get('macro_f1'))} on noisy images"
+        KeyMetric(
+            "Macro F1", share(summary.clean.macro_f1), f"{share(summary.noisy.macro_f1)} on noisy images"
         ),
-        KeyFigure("Combined drop", percent(drop.get("combined")), "clean to noisy images"),
+        KeyMetric(
+            "Combined drop",
+            percent(summary.drop.get("combined")),
+            "clean to noisy images",
+            "The mean relative loss of accuracy, macro F1 and macro precision from clean to noisy images.",
+        ),
     ]
-    last = record.rounds[-1] if record.rounds else {}
-    if (worst := last.get("clean", {}).get("worst_class")) is not None:
-        made.append(KeyFigure("Worst class", share(worst), _worst_name(record)))
-    if (worst := last.get("worst_hospital")) is not None:
-        made.append(KeyFigure("Worst honest hospital", share(worst), "accuracy on its mix of classes"))
-    if (ece := last.get("clean", {}).get("ece")) is not None:
-        made.append(KeyFigure("Calibration error", share(ece), "ECE; 0 is as sure as right"))
-    if summary.get("attack_success_rate") is not None:
+    if run.rounds:
+        made += _of_last_round(run, run.rounds[-1])
+    if summary.attack_success_rate is not None:
         made.append(
-            KeyFigure(
-                "Attack success", share(summary["attack_success_rate"]), "marked images taken for the target"
+            KeyMetric(
+                "Attack success",
+                share(summary.attack_success_rate),
+                "images with the trigger taken for the target",
+                "The share of test images of other classes that are taken for the backdoor's target once they carry "
+                "its trigger.",
             )
         )
-    return made + _detection(record)
+    return made + _detection(run)
 
 
-def _worst_name(record: Record) -> str:
-    last = record.rounds[-1]["clean"].get("sensitivity") or ()
-    known = [(value, name) for value, name in zip(last, record.classes, strict=False) if value is not None]
+def _lost_to_attack(run: FinishedRun) -> list[KeyMetric]:
+    lost, baseline = run.summary.lost_to_attack or {}, run.summary.baseline
+    points = lost.get("accuracy")
+    if points is None or baseline is None or not run.malicious:
+        return []
+    return [
+        KeyMetric(
+            "Lost to the attack",
+            number(100 * points, 1, "points"),
+            f"accuracy {share(baseline.clean.accuracy)} without attackers",
+            "Percentage points of accuracy below the clean baseline: the same run without attackers.",
+        )
+    ]
+
+
+def _of_last_round(run: FinishedRun, last: RoundLine) -> list[KeyMetric]:
+    made = []
+    if last.clean.worst_class is not None:
+        made.append(KeyMetric("Worst class", share(last.clean.worst_class), _worst_class(run, last)))
+    if last.worst_hospital is not None:
+        made.append(
+            KeyMetric("Worst honest hospital", share(last.worst_hospital), _worst_hospital(run, last))
+        )
+    if last.clean.ece is not None:
+        made.append(
+            KeyMetric(
+                "Calibration error",
+                share(last.clean.ece),
+                "ECE; 0 = perfectly calibrated",
+                "Expected calibration error: the mean distance between confidence and accuracy, in 15 bins.",
+            )
+        )
+    return made
+
+
+def _worst_class(run: FinishedRun, last: RoundLine) -> str:
+    values = zip(last.clean.sensitivity, run.classes, strict=False)
+    known = [(value, name) for value, name in values if value is not None]
     return f"sensitivity, {min(known)[1]}" if known else "sensitivity"
 
 
-def _detection(record: Record) -> list[KeyFigure]:
-    if not record.judged:
+def _worst_hospital(run: FinishedRun, last: RoundLine) -> str:
+    """Return which hospital it is; that it is atypical explains much."""
+    honest = [hospital for hospital in run.hospitals if hospital.role != "malicious"]
+    worst = [
+        hospital
+        for hospital in honest
+        if hospital.number < len(last.hospital_accuracy)
+        and last.hospital_accuracy[hospital.number] == last.worst_hospital
+    ]
+    said = "accuracy on its mix of classes"
+    if not worst:
+        return said
+    # Of several that tie, a typical one: being atypical would then explain nothing.
+    one = min(worst, key=lambda hospital: (hospital.role == "atypical", hospital.number))
+    return f"hospital {one.number}{', atypical' if one.role == 'atypical' else ''}: {said}"
+
+
+def _detection(run: FinishedRun) -> list[KeyMetric]:
+    if not run.judged:
         return []
-    bad, flagged = record.malicious, record.flagged
-    detection = record.summary.get("detection") or {}
+    bad, flagged, detection = run.malicious, run.flagged, run.summary.detection
     made = []
     if bad:
-        auroc = detection.get("auroc")
         made.append(
-            KeyFigure(
+            KeyMetric(
                 "Attackers flagged",
                 f"{len(bad & flagged)} of {len(bad)}",
-                f"AUROC of the scores {share(auroc)}",
+                f"AUROC of the scores {share(detection.auroc)}",
+                "Malicious hospitals that are flagged at the end; AUROC: the chance that a malicious hospital's mean "
+                "score exceeds an honest one's.",
             )
         )
-        kept = [record.weights[one] for one in bad if one in record.weights]
-        mean = statistics.fmean(kept) if kept else None
-        made.append(KeyFigure("Attackers' weight", number(mean, 2), "fair shares each, at the end"))
-    rate = detection.get("false_flag_rate")
+        made.append(
+            KeyMetric(
+                "Attackers' weight",
+                number(attacker_weight(run), 2),
+                "uniform weights each, at the end",
+                "1 is a uniform weight, the weight 1/n that each of n hospitals has in a plain mean.",
+            )
+        )
+    rate = detection.false_flag_rate
     of_rounds = f"{number(100 * rate, 1, '%')} of their rounds" if rate is not None else "at the end"
-    made.append(KeyFigure("Honest flagged", str(len(flagged - bad)), of_rounds))
+    made.append(KeyMetric("Falsely flagged", str(len(flagged - bad)), of_rounds))
     return made

@@ -5,24 +5,25 @@ from __future__ import annotations
 import json
 import shlex
 import tomllib
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path, PurePosixPath, PureWindowsPath
-from typing import Any
 
+from fedrobust.reports.glossary import GLOSSARY
 from fedrobust.reports.page import render
+from fedrobust.reports.palette import Figures
 from fedrobust.reports.run import final_plots, final_tables, round_plots, round_tables
 from fedrobust.reports.run.examples import poisoned_examples
-from fedrobust.reports.run.headline import headline, missing, notes
-from fedrobust.reports.run.key_metrics import key_figures
+from fedrobust.reports.run.headline import headline
+from fedrobust.reports.run.key_metrics import key_metrics
+from fedrobust.reports.run.notes import missing_facts, notes
 from fedrobust.reports.tables import Table
-from fedrobust.results.records import Record, read_run
+from fedrobust.results.finished_run import FinishedRun, read_run
+from fedrobust.results.records import ClassMetrics
 
 __all__ = ["run_page"]
 
 #: Settings that name folders.
 PATHS = ("data-root", "out")
-
-Figures = dict[str, Mapping[str, Any]]
 
 
 def run_page(folder: Path) -> str:
@@ -31,54 +32,55 @@ def run_page(folder: Path) -> str:
     Parameters
     ----------
     folder : Path
-        A run folder; what an older run did not write there is said to be not recorded.
+        A run folder; the page says where a file of it is missing.
 
     Raises
     ------
     UserError
         If it is not the folder of a finished run.
     """
-    record = read_run(folder)
+    run = read_run(folder)
     plots: Figures = {}
     tables: dict[str, Table] = {}
-    _add_rounds(record, plots, tables)
-    _add_data(record, plots, tables)
-    _add_test(record, plots, tables)
+    _add_rounds(run, plots, tables)
+    _add_data(run, plots, tables)
+    _add_test(run, plots, tables)
     return render(
         "run.html.j2",
         figures=plots,
-        run=record,
-        settings=_shareable(record.settings),
-        headline=headline(record),
-        notes=notes(record),
-        key_figures=key_figures(record),
+        run=run,
+        settings=_shareable(run.settings),
+        headline=headline(run),
+        notes=notes(run),
+        key_metrics=key_metrics(run),
         tables=tables,
         examples=poisoned_examples(folder),
-        defence_mib=round_tables.defence_mib(record),
-        command=f"python -m fedrobust.simulate --config {_settings_file(folder)}",
-        missing=missing(record),
+        defence_mib=round_tables.defence_mib(run),
+        command=_command(run),
+        missing=missing_facts(run),
+        glossary=GLOSSARY,
     )
 
 
-def _add_rounds(record: Record, plots: Figures, tables: dict[str, Table]) -> None:
-    tables["hospitals"] = round_tables.hospitals_table(record)
-    tables["faults"] = round_tables.faults_table(record)
-    if record.rounds:
-        plots["curves"], tables["curves"] = round_plots.curves(record), round_tables.curves_table(record)
-    if record.judged and record.hospitals:
-        plots["trust"], tables["trust"] = round_plots.trust(record), round_tables.trust_table(record)
-    losses = round_plots.losses(record)
+def _add_rounds(run: FinishedRun, plots: Figures, tables: dict[str, Table]) -> None:
+    tables["hospitals"] = round_tables.hospitals_table(run)
+    tables["faults"] = round_tables.faults_table(run)
+    if run.rounds:
+        plots["curves"], tables["curves"] = round_plots.curves(run), round_tables.curves_table(run)
+    if run.judged and run.hospitals:
+        plots["trust"], tables["trust"] = round_plots.trust(run), round_tables.trust_table(run)
+    losses = round_plots.losses(run)
     if losses["choices"]:
-        plots["losses"], tables["losses"] = losses, round_tables.losses_table(record)
-    if record.timings:
-        rounds = [entry.get("round", 0) for entry in record.timings]
-        plots["time"] = round_plots.phases(rounds, round_tables.seconds_by_phase(record))
-        tables["time"] = round_tables.time_table(record)
+        plots["losses"], tables["losses"] = losses, round_tables.losses_table(run)
+    if run.timings:
+        rounds = [entry.round for entry in run.timings]
+        plots["time"] = round_plots.phases(rounds, round_tables.seconds_by_phase(run))
+        tables["time"] = round_tables.time_table(run)
 
 
-def _add_data(record: Record, plots: Figures, tables: dict[str, Table]) -> None:
-    classes = record.classes
-    holding = [hospital for hospital in record.hospitals if hospital.counts]
+def _add_data(run: FinishedRun, plots: Figures, tables: dict[str, Table]) -> None:
+    classes = run.classes
+    holding = [hospital for hospital in run.hospitals if hospital.counts]
     if holding and classes:
         names = [round_plots.hospital_label(hospital) for hospital in holding]
         counts = [hospital.counts for hospital in holding]
@@ -89,49 +91,58 @@ def _add_data(record: Record, plots: Figures, tables: dict[str, Table]) -> None:
             }
         }
         tables["held"] = final_tables.counts_table(names, counts, classes, [h.missing for h in holding])
-    splits: Mapping[str, Any] = record.evaluation.get("splits") or {}
+    splits = run.evaluation.splits if run.evaluation else {}
     if splits and classes:
         parts = list(splits)
-        counts_of = [tuple(splits[part].get("counts") or ()) for part in parts]
+        counts_of = [part.counts for part in splits.values()]
         plots["splits"] = final_plots.class_counts(parts, counts_of, classes, "part", True)
-        lacks = [splits[part].get("missing") or {} for part in parts]
+        lacks = [part.missing for part in splits.values()]
         tables["splits"] = final_tables.counts_table(parts, counts_of, classes, lacks)
 
 
-def _add_test(record: Record, plots: Figures, tables: dict[str, Table]) -> None:
-    classes = record.classes
-    parts = {part: record.evaluation.get(part) or {} for part in ("clean", "noisy")}
-    for part, told in parts.items():
-        if told.get("confusion"):
-            plots[f"confusion-{part}"] = final_plots.confusion(told["confusion"], classes)
-            tables[f"confusion-{part}"] = final_tables.confusion_table(told["confusion"], classes, part)
+def _add_test(run: FinishedRun, plots: Figures, tables: dict[str, Table]) -> None:
+    classes = run.classes
+    evaluation = run.evaluation
+    parts: dict[str, ClassMetrics] = (
+        {"clean": evaluation.clean, "noisy": evaluation.noisy} if evaluation else {}
+    )
+    for part, of_part in parts.items():
+        if of_part.confusion:
+            plots[f"confusion-{part}"] = final_plots.confusion(of_part.confusion, classes)
+            tables[f"confusion-{part}"] = final_tables.confusion_table(of_part.confusion, classes, part)
     found: dict[str, Sequence[float | None]] = {
-        part: told["sensitivity"] for part, told in parts.items() if told.get("sensitivity")
+        part: of_part.sensitivity for part, of_part in parts.items() if of_part.sensitivity
     }
     if found:
         plots["classes"], tables["classes"] = (
             final_plots.per_class(found, classes),
-            final_tables.classes_table(record),
+            final_tables.classes_table(run),
         )
-    bins = {part: told["calibration"] for part, told in parts.items() if told.get("calibration")}
+    bins = {part: of_part.calibration for part, of_part in parts.items() if of_part.calibration}
     if bins:
         plots["calibration"] = final_plots.calibration(bins)
         tables["calibration"] = final_tables.calibration_table(bins)
-    tables["drop"] = final_tables.drop_table(record)
-    if any(hospital.accuracy is not None for hospital in record.hospitals):
-        plots["accuracies"] = final_plots.by_hospital(record.hospitals)
-        tables["accuracies"] = final_tables.accuracies_table(record)
-    tables["provenance"] = final_tables.provenance_table(record)
+    tables["drop"] = final_tables.drop_table(run)
+    if any(hospital.accuracy is not None for hospital in run.hospitals):
+        plots["accuracies"] = final_plots.by_hospital(run.hospitals)
+        tables["accuracies"] = final_tables.accuracies_table(run)
+    tables["provenance"] = final_tables.provenance_table(run)
+
+
+def _command(run: FinishedRun) -> str:
+    """Return the command that reproduces a run; a folder of data is to be named where the run had one."""
+    command = f"python -m fedrobust.simulate --config {_settings_file(run.folder)}"
+    return command + (" --data-root FOLDER" if run.manifest.setting("data_root") else "")
 
 
 def _settings_file(folder: Path) -> str:
-    """Return the settings' path as a shell takes it, without what comes before the run's folder on this machine."""
+    """Return the settings' path, quoted for a shell, without the folders above the run's on this machine."""
     file = folder / "settings.toml"
     return shlex.quote(str(file.relative_to(folder.parent) if file.is_absolute() else file))
 
 
 def _shareable(settings: str) -> str:
-    """Return a run's TOML with only the last part of absolute paths: a page is passed on, the rest is the machine's own."""
+    """Return a run's TOML with only the last part of absolute paths: pages are shared, and the rest is private."""
 
     def shortened(line: str) -> str:
         key, _, value = line.partition(" = ")
@@ -140,7 +151,7 @@ def _shareable(settings: str) -> str:
         path = str(tomllib.loads(line)[key])
         for flavour in (PurePosixPath, PureWindowsPath):
             if flavour(path).is_absolute():
-                return f"{key} = {json.dumps(flavour(path).name)}  # a folder of the machine that ran this"
+                return f"{key} = {json.dumps(flavour(path).name)}  # a folder on the machine of this run"
         return line
 
     return "\n".join(map(shortened, settings.splitlines()))

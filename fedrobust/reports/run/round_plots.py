@@ -1,17 +1,20 @@
-"""The plots of a run's rounds, as plain dictionaries: plotly's JavaScript draws them, its Python package is not imported."""
+"""The plots of a run's rounds, as plain data for plotly's JavaScript; its Python package is not imported."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from typing import Any
 
+from fedrobust.evaluation.metrics import ROUND_METRICS, metric_of
 from fedrobust.reports.palette import (
     CLASSES,
     FLAG,
     MARKERS,
     ROLES,
-    SCALE,
+    WEIGHT_SCALE,
+    Choices,
+    Plot,
+    Trace,
     axis,
     figure,
     label,
@@ -19,33 +22,18 @@ from fedrobust.reports.palette import (
     rounds_axis,
     shaded,
 )
-from fedrobust.results.records import Hospital, Record, fair_shares
+from fedrobust.results.finished_run import FinishedRun, Hospital
 
-__all__ = ["METRICS", "SINGLE", "curves", "hospital_label", "losses", "phases", "trust"]
+__all__ = ["LOSSES", "SINGLE", "curves", "hospital_label", "losses", "phases", "trust"]
 
-#: Metrics of rounds.jsonl by the names that readers know.
-METRICS: Mapping[str, str] = {
-    "accuracy": "accuracy",
-    "balanced_accuracy": "balanced accuracy",
-    "macro_f1": "macro F1",
-    "macro_precision": "macro precision",
-    "macro_recall": "macro recall",
-    "auroc": "AUROC",
-    "worst_class": "worst class (sensitivity)",
-    "ece": "calibration error (ECE)",
-    "loss": "loss",
-}
+#: The metrics that a round's line has once, not for clean and noisy images apart.
+SINGLE = ("attack_success_rate", "worst_hospital")
 
-#: What a round's line says once, not for clean and noisy images apart.
-SINGLE: Mapping[str, str] = {
-    "attack_success_rate": "attack success rate",
-    "worst_hospital": "worst hospital (accuracy)",
-}
+#: The losses that hospitals report, by their keys in ``client_metrics.jsonl``.
+LOSSES: Mapping[str, str] = {"loss": "training loss", "received_loss": "loss of the received model"}
 
 #: Dash and marker of the second and further attacks of one federation.
 _OTHER_ATTACKS = (("dot", "triangle-down"), ("longdash", "triangle-right"), ("longdashdot", "triangle-left"))
-
-Figure = dict[str, Any]
 
 
 def hospital_label(hospital: Hospital, attack: bool = False) -> str:
@@ -54,38 +42,37 @@ def hospital_label(hospital: Hospital, attack: bool = False) -> str:
     return f"{hospital.number} {ROLES[hospital.role].mark}{words}"
 
 
-def curves(record: Record) -> Figure:
-    """Return clean and noisy curves over the rounds, one figure a metric."""
-    rounds = [entry["round"] for entry in record.rounds]
+def curves(run: FinishedRun) -> Choices:
+    """Return clean and noisy curves over the rounds, one plot a metric."""
+    rounds = [entry.round for entry in run.rounds]
     choices = {}
-    for key, name in METRICS.items():
-        parts = {p: [entry.get(p, {}).get(key) for entry in record.rounds] for p in ("clean", "noisy")}
-        if any(value is not None for values in parts.values() for value in values):
-            traces = [line(part, rounds, parts[part], place) for place, part in enumerate(parts)]
+    for key in ROUND_METRICS:
+        name = metric_of(key).name
+        values = {
+            "clean": [entry.clean.value(key) for entry in run.rounds],
+            "noisy": [entry.noisy.value(key) for entry in run.rounds],
+        }
+        if any(value is not None for row in values.values() for value in row):
+            traces = [line(part, rounds, values[part], place) for place, part in enumerate(values)]
             choices[name] = figure(traces, 340, xaxis=rounds_axis(rounds), yaxis=axis(name))
-    for key, name in SINGLE.items():
-        values = [entry.get(key) for entry in record.rounds]
-        if any(value is not None for value in values):
-            traces = [line(name, rounds, values, 2, showlegend=True)]
-            choices[name] = figure(
-                traces, 340, xaxis=rounds_axis(rounds), yaxis=axis(name, range=[-0.03, 1.03])
-            )
+    for key in SINGLE:
+        name = metric_of(key).name
+        row = [getattr(entry, key) for entry in run.rounds]
+        if any(value is not None for value in row):
+            traces = [line(name, rounds, row, 2, showlegend=True)]
+            unit = [-0.03, 1.03]
+            choices[name] = figure(traces, 340, xaxis=rounds_axis(rounds), yaxis=axis(name, range=unit))
     return {"choices": choices}
 
 
-def trust(record: Record) -> Figure:
-    """Return the trust timeline: hospitals by rounds, weights in fair shares as colour, flags as marks."""
-    rounds = [verdict["round"] for verdict in record.verdicts]
-    shares = [fair_shares(verdict) if verdict.get("hospitals") else {} for verdict in record.verdicts]
-    names = [hospital_label(hospital, attack=True) for hospital in record.hospitals]
-    cells = [[of_round.get(hospital.number) for of_round in shares] for hospital in record.hospitals]
-    named = {hospital.number: name for hospital, name in zip(record.hospitals, names, strict=True)}
-    flags = [
-        (verdict["round"], named[number])
-        for verdict in record.verdicts
-        for number in verdict.get("flagged", ())
-        if number in named
-    ]
+def trust(run: FinishedRun) -> Plot:
+    """Return the trust timeline: hospitals by rounds, weights in uniform weights as colour, flags as marks."""
+    rounds = [verdict.round for verdict in run.verdicts]
+    weights = [verdict.uniform_weights(run.clients) for verdict in run.verdicts]
+    named = {hospital.number: hospital_label(hospital, attack=True) for hospital in run.hospitals}
+    cells = [[of_round.get(number) for of_round in weights] for number in named]
+    flags = [(verdict.round, named[n]) for verdict in run.verdicts for n in verdict.flagged if n in named]
+    names = list(named.values())
     row = 24 if len(names) <= 30 else 13
     heat = {
         "type": "heatmap",
@@ -94,14 +81,23 @@ def trust(record: Record) -> Figure:
         "z": cells,
         "zmin": 0,
         "zmax": 2,
-        "colorscale": SCALE,
+        "colorscale": WEIGHT_SCALE,
         "xgap": 1 if len(rounds) <= 60 else 0,
         "ygap": 1,
         "hoverongaps": False,
-        "hovertemplate": "hospital %{y}<br>round %{x}: %{z:.2f} of a fair share<extra></extra>",
+        "hovertemplate": "hospital %{y}<br>round %{x}: %{z:.2f} uniform weights<extra></extra>",
         "showscale": False,
     }
-    marks = {
+    return figure(
+        [heat, _flags(flags, len(rounds))],
+        56 + row * len(names),
+        xaxis=rounds_axis(rounds) | {"showgrid": False, "range": [rounds[0] - 0.5, rounds[-1] + 0.5]},
+        yaxis=axis(type="category", showgrid=False, dtick=1, range=[len(names) - 0.5, -0.5]),
+    )
+
+
+def _flags(flags: Sequence[tuple[int, str]], rounds: int) -> Trace:
+    return {
         "type": "scatter",
         "mode": "markers",
         "name": f"{FLAG} flagged",
@@ -110,67 +106,55 @@ def trust(record: Record) -> Figure:
         "marker": {
             "symbol": "x",
             "color": "#FFFFFF",
-            "size": max(4, min(9, 260 // max(1, len(rounds)))),
+            "size": max(4, min(9, 260 // max(1, rounds))),
             "line": {"color": "#000000", "width": 1},
         },
         "hovertemplate": "hospital %{y}<br>flagged in round %{x}<extra></extra>",
         "showlegend": False,
     }
-    return figure(
-        [heat, marks],
-        56 + row * len(names),
-        xaxis=rounds_axis(rounds) | {"showgrid": False, "range": [rounds[0] - 0.5, rounds[-1] + 0.5]},
-        yaxis=axis(type="category", showgrid=False, dtick=1, range=[len(names) - 0.5, -0.5]),
-    )
 
 
-def losses(record: Record) -> Figure:
-    """Return what hospitals claim of their loss over the rounds, one line a hospital, by role."""
-    wanted = {"loss": "training loss", "received_loss": "loss of the received model"}
+def losses(run: FinishedRun) -> Choices:
+    """Return the losses that hospitals reported over the rounds, one line a hospital, by role."""
     choices = {}
-    for key, name in wanted.items():
-        told = [_by_number(report, key) for report in record.reports]
-        if not any(value is not None for of_round in told for value in of_round.values()):
+    rounds = [entry.round for entry in run.client_metrics]
+    for key, name in LOSSES.items():
+        reported = [entry.by_hospital(key) for entry in run.client_metrics]
+        if not any(value is not None for of_round in reported for value in of_round.values()):
             continue
-        rounds = [report["round"] for report in record.reports]
         traces = [
             _loss_line(
-                hospital,
-                rounds,
-                [of_round.get(hospital.number) for of_round in told],
-                _place(record, hospital),
+                hospital, rounds, [row.get(hospital.number) for row in reported], _place(run, hospital)
             )
             # Honest ones first, so that the others lie on top.
-            for hospital in reversed(record.hospitals)
+            for hospital in reversed(run.hospitals)
         ]
         seen: set[str] = set()
         for trace in traces:
             trace["showlegend"] = trace["legendgroup"] not in seen
             seen.add(trace["legendgroup"])
         choices[name] = figure(
-            traces, 360, xaxis=rounds_axis(rounds), yaxis=axis(f"claimed {name}", rangemode="tozero")
+            traces, 360, xaxis=rounds_axis(rounds), yaxis=axis(f"reported {name}", rangemode="tozero")
         )
     return {"choices": choices}
 
 
-def _by_number(report: Mapping[str, Any], key: str) -> dict[int, Any]:
-    values = report.get(key) or ()
-    return dict(zip(report.get("hospitals") or (), values, strict=False))
-
-
-def _place(record: Record, hospital: Hospital) -> int:
+def _place(run: FinishedRun, hospital: Hospital) -> int:
     """Return which of the attacks it is that a malicious hospital carries out."""
-    order = list(dict.fromkeys(h.attack for h in record.hospitals if h.role == "malicious"))
+    order = list(dict.fromkeys(h.attack for h in run.hospitals if h.role == "malicious"))
     return order.index(hospital.attack) if hospital.role == "malicious" else 0
 
 
-def _loss_line(hospital: Hospital, rounds: Sequence[int], values: Sequence[Any], place: int) -> Figure:
+def _loss_line(
+    hospital: Hospital, rounds: Sequence[int], values: Sequence[float | None], place: int
+) -> Trace:
     role = ROLES[hospital.role]
     plain = hospital.role == "honest"
     dash, symbol = (
         (role.dash, role.symbol) if place == 0 else _OTHER_ATTACKS[(place - 1) % len(_OTHER_ATTACKS)]
     )
-    group = f"{role.mark} {label(hospital.attack, 28) if hospital.attack else 'honest'}"
+    # The legend draws the symbol: the mark would stand beside it twice.
+    group = label(hospital.attack, 28) if hospital.attack else "honest"
     return shaded(
         {
             "type": "scatter",
@@ -187,12 +171,14 @@ def _loss_line(hospital: Hospital, rounds: Sequence[int], values: Sequence[Any],
                 "maxdisplayed": MARKERS,
             },
             "opacity": 0.6 if plain else 1,
-            "hovertemplate": f"hospital {hospital_label(hospital, attack=True)}<br>round %{{x}}: %{{y:.3f}}<extra></extra>",
+            "hovertemplate": (
+                f"hospital {hospital_label(hospital, attack=True)}<br>round %{{x}}: %{{y:.3f}}<extra></extra>"
+            ),
         }
     )
 
 
-def phases(rounds: Sequence[int], seconds: Mapping[str, Sequence[float]]) -> Figure:
+def phases(rounds: Sequence[int], seconds: Mapping[str, Sequence[float]]) -> Plot:
     """Return where the time of each round went, as stacked bars; round 0 is what precedes the first."""
     traces = []
     for place, (name, values) in enumerate(seconds.items()):

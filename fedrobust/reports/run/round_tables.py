@@ -1,15 +1,16 @@
-"""The tables of a run's rounds: what is plotted, in numbers, and what the defence made of each hospital."""
+"""The tables of a run's rounds: what is plotted, in numbers, and the defence's verdict on each hospital."""
 
 from __future__ import annotations
 
 import statistics
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Sequence
+from typing import TypeVar
 
+from fedrobust.evaluation.metrics import ROUND_METRICS, metric_of
 from fedrobust.reports.palette import FLAG, ROLES
-from fedrobust.reports.run.round_plots import METRICS, SINGLE
-from fedrobust.reports.tables import Column, Table, number
-from fedrobust.results.records import Hospital, Record, fair_shares
+from fedrobust.reports.run.round_plots import SINGLE
+from fedrobust.reports.tables import Cell, Column, Table, number
+from fedrobust.results.finished_run import FinishedRun, Hospital
 
 __all__ = [
     "curves_table",
@@ -17,24 +18,26 @@ __all__ = [
     "faults_table",
     "hospitals_table",
     "losses_table",
-    "said",
+    "role_of",
     "seconds_by_phase",
     "time_table",
     "trust_table",
 ]
 
+Line = TypeVar("Line")
 
-def curves_table(record: Record) -> Table:
+
+def curves_table(run: FinishedRun) -> Table:
     """Return all metrics of all rounds."""
     columns: list[Column | str] = ["round"]
-    rows: list[list[Any]] = [[entry["round"]] for entry in record.rounds]
-    told = {
-        f"{name}, {part}": [entry.get(part, {}).get(key) for entry in record.rounds]
-        for key, name in METRICS.items()
-        for part in ("clean", "noisy")
-    }
-    told |= {name: [entry.get(key) for entry in record.rounds] for key, name in SINGLE.items()}
-    for name, values in told.items():
+    rows: list[list[Cell]] = [[entry.round] for entry in run.rounds]
+    found: dict[str, list[float | None]] = {}
+    for key in ROUND_METRICS:
+        name = metric_of(key).name
+        found[f"{name}, clean"] = [entry.clean.value(key) for entry in run.rounds]
+        found[f"{name}, noisy"] = [entry.noisy.value(key) for entry in run.rounds]
+    found |= {metric_of(key).name: [getattr(entry, key) for entry in run.rounds] for key in SINGLE}
+    for name, values in found.items():
         if any(value is not None for value in values):
             columns.append(Column(name, 3))
             for row, value in zip(rows, values, strict=True):
@@ -42,61 +45,62 @@ def curves_table(record: Record) -> Table:
     return Table("Clean and noisy test images by round", columns, rows)
 
 
-def hospitals_table(record: Record) -> Table:
-    """Return each hospital with the truth, and what the defence made of it."""
-    rows = []
-    for hospital in record.hospitals:
+def hospitals_table(run: FinishedRun) -> Table:
+    """Return each hospital with the truth and the defence's verdict on it."""
+    last = run.judged[-1] if run.judged else None
+    rows: list[list[Cell]] = []
+    for hospital in run.hospitals:
         n = hospital.number
-        flags = [verdict["round"] for verdict in record.judged if n in verdict.get("flagged", ())]
-        why = record.judged[-1].get("why", {}).get(str(n), "") if record.judged else ""
+        flags = [verdict.round for verdict in run.judged if n in verdict.flagged]
+        why = last.why.get(n, "") if last else ""
         images = sum(hospital.counts) if hospital.counts else None
         rows.append(
-            [n, said(hospital), images, record.weights.get(n), len(flags), flags[0] if flags else None, why]
+            [n, role_of(hospital), images, run.weights.get(n), len(flags), flags[0] if flags else None, why]
         )
     columns: list[Column | str] = [
-        *("hospital", "truth", "images", Column("last weight, fair shares", 2)),
+        *("hospital", "truth", "images", Column("last weight (1 = uniform)", 2)),
         *("rounds flagged", "first flagged in", "why, at the end"),
     ]
     return Table("Hospitals, the truth, and the defence's verdict", columns, rows)
 
 
-def said(hospital: Hospital) -> str:
+def role_of(hospital: Hospital) -> str:
     """Return the truth about a hospital in words."""
     attack = f": {hospital.attack}" if hospital.attack else ""
     return f"{ROLES[hospital.role].mark} {hospital.role}{attack}"
 
 
-def losses_table(record: Record) -> Table:
-    """Return claimed losses, a row a hospital, in up to ten of the rounds."""
-    chosen = _some(record.reports)
+def losses_table(run: FinishedRun) -> Table:
+    """Return reported losses, a row a hospital, in up to ten of the rounds."""
+    chosen = _some(run.client_metrics)
     columns: list[Column | str] = ["hospital", "truth"]
-    rows: list[list[Any]] = [[hospital.number, said(hospital)] for hospital in record.hospitals]
-    for report in chosen:
+    rows: list[list[Cell]] = [[hospital.number, role_of(hospital)] for hospital in run.hospitals]
+    for entry in chosen:
         for key, name in (("loss", "training"), ("received_loss", "received")):
-            told = dict(zip(report.get("hospitals") or (), report.get(key) or (), strict=False))
-            columns.append(Column(f"round {report['round']}, {name}", 3))
-            for row in rows:
-                row.append(told.get(row[0]))
-    return Table(f"Losses that hospitals claimed{_of(chosen, record.reports)}", columns, rows)
+            reported = entry.by_hospital(key)
+            columns.append(Column(f"round {entry.round}, {name}", 3))
+            for hospital, row in zip(run.hospitals, rows, strict=True):
+                row.append(reported.get(hospital.number))
+    return Table(f"Losses that hospitals reported{_of(chosen, run.client_metrics)}", columns, rows)
 
 
-def trust_table(record: Record) -> Table:
-    """Return weights in fair shares, a row a hospital, in up to ten of the rounds; flags are marked."""
-    chosen = _some(record.judged)
+def trust_table(run: FinishedRun) -> Table:
+    """Return weights in uniform weights, a row a hospital, in up to ten of the rounds; flags are marked."""
+    chosen = _some(run.judged)
     columns: list[Column | str] = ["hospital", "truth"]
-    rows: list[list[Any]] = [[hospital.number, said(hospital)] for hospital in record.hospitals]
+    rows: list[list[Cell]] = [[hospital.number, role_of(hospital)] for hospital in run.hospitals]
     for verdict in chosen:
-        shares = fair_shares(verdict)
-        columns.append(Column(f"round {verdict['round']}", 2))
-        for row in rows:
-            mark = f" {FLAG}" if row[0] in verdict.get("flagged", ()) else ""
-            weight = shares.get(row[0])
-            row.append(f"{number(weight, 2)}{mark}" if mark else weight)
-    return Table(f"Weights in fair shares, {FLAG} flagged{_of(chosen, record.judged)}", columns, rows)
+        weights = verdict.uniform_weights(run.clients)
+        columns.append(Column(f"round {verdict.round}", 2))
+        for hospital, row in zip(run.hospitals, rows, strict=True):
+            weight = weights.get(hospital.number)
+            flagged = hospital.number in verdict.flagged
+            row.append(f"{number(weight, 2)} {FLAG}" if flagged else weight)
+    return Table(f"Weights in uniform weights (1/n), {FLAG} flagged{_of(chosen, run.judged)}", columns, rows)
 
 
-def _some(lines: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
-    """Return up to ten lines, evenly spread, the first and the last among them: a table of all would be the page."""
+def _some(lines: Sequence[Line]) -> list[Line]:
+    """Return up to ten lines, evenly spaced, the first and the last among them, so that the page stays small."""
     if len(lines) <= 10:
         return list(lines)
     return [lines[round(i * (len(lines) - 1) / 9)] for i in range(10)]
@@ -106,40 +110,33 @@ def _of(chosen: Sequence[object], lines: Sequence[object]) -> str:
     return f" ({len(chosen)} of {len(lines)} rounds)" if len(chosen) < len(lines) else ""
 
 
-def faults_table(record: Record) -> Table:
-    """Return each round that a hospital lost."""
-    rows = [
-        [entry["round"], fault.get("hospital"), fault.get("reason", "")]
-        for entry in record.rounds
-        for fault in entry.get("faults") or ()
+def faults_table(run: FinishedRun) -> Table:
+    """Return each hospital and round whose update was discarded."""
+    rows: list[list[Cell]] = [
+        [line.round, fault.hospital, fault.reason] for line in run.rounds for fault in line.faults
     ]
-    return Table("Rounds that hospitals lost", ["round", "hospital", "reason"], rows)
+    return Table("Hospitals that failed, by round", ["round", "hospital", "reason"], rows)
 
 
-def seconds_by_phase(record: Record) -> dict[str, list[float]]:
+def seconds_by_phase(run: FinishedRun) -> dict[str, list[float]]:
     """Return the seconds of each phase, a value a line of timings.jsonl."""
-    names = dict.fromkeys(
-        key for entry in record.timings for key in entry if key not in ("round", "defence_mib")
-    )
-    return {name: [entry.get(name) or 0.0 for entry in record.timings] for name in names}
+    names = dict.fromkeys(phase for entry in run.timings for phase in entry.seconds)
+    return {name: [entry.seconds.get(name, 0.0) for entry in run.timings] for name in names}
 
 
-def time_table(record: Record) -> Table:
+def time_table(run: FinishedRun) -> Table:
     """Return where the time went, by phase."""
-    rows: list[list[Any]] = []
-    for name, values in seconds_by_phase(record).items():
-        later = [v for v, entry in zip(values, record.timings, strict=True) if entry.get("round", 0) > 1]
-        rows.append([name, sum(values), statistics.median(later) if any(later) else None])
-    rows.sort(key=lambda row: -row[1])
+    found: list[tuple[str, float, float | None]] = []
+    for name, values in seconds_by_phase(run).items():
+        later = [v for v, entry in zip(values, run.timings, strict=True) if entry.round > 1]
+        found.append((name, sum(values), statistics.median(later) if any(later) else None))
+    found.sort(key=lambda row: -row[1])
     columns: list[Column | str] = [
-        "phase",
-        Column("in all", 2, "s"),
-        Column("a later round (median)", 3, "s"),
+        *("phase", Column("in all", 2, "s"), Column("a later round (median)", 3, "s")),
     ]
-    return Table("Where the time went", columns, rows)
+    return Table("Where the time went", columns, found)
 
 
-def defence_mib(record: Record) -> float | None:
-    """Return the defence's peak of extra memory, where it is recorded."""
-    told = [entry["defence_mib"] for entry in record.timings if entry.get("defence_mib") is not None]
-    return max(told) if told else None
+def defence_mib(run: FinishedRun) -> float | None:
+    """Return the defence's peak of additional memory, where it is recorded."""
+    return max((entry.defence_mib for entry in run.timings if entry.defence_mib is not None), default=None)

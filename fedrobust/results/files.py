@@ -1,0 +1,148 @@
+"""The files of runs and suites: each is written aside and renamed, each is read in one place.
+
+A reader never sees half of a file, and a file that cannot be read is one sentence that names it.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any, TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import BaseModel, ValidationError
+
+from fedrobust.errors import UserError
+
+__all__ = [
+    "append_line",
+    "plain",
+    "read_lines",
+    "read_record",
+    "read_text",
+    "write_bytes",
+    "write_json",
+    "write_tensors",
+    "write_text",
+]
+
+Model = TypeVar("Model", bound=BaseModel)
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write a text file: aside first, then renamed.
+
+    Raises
+    ------
+    OSError
+        If it cannot be written; what stood there before still does.
+    """
+    write_bytes(path, text.encode("utf-8"))
+
+
+def write_bytes(path: Path, content: bytes) -> None:
+    """Write a file: aside first, then renamed; see `write_text`."""
+    aside = _aside(path)
+    aside.write_bytes(content)
+    os.replace(aside, path)
+
+
+def write_json(path: Path, content: object) -> None:
+    """Write a JSON file, indented; records and NumPy values are written as `plain` gives them."""
+    write_text(path, json.dumps(plain(content), indent=2) + "\n")
+
+
+def write_tensors(path: Path, tensors: Mapping[str, NDArray[Any]], about: object) -> None:
+    """Write a safetensors file with a JSON description, the same bytes for the same content."""
+    from safetensors.numpy import save_file
+
+    ordered = {key: np.ascontiguousarray(tensors[key]) for key in sorted(tensors)}
+    # One metadata key only: safetensors writes several in an order that differs between processes.
+    described = {"fedrobust": json.dumps(plain(about), sort_keys=True)}
+    aside = _aside(path)
+    save_file(ordered, aside, metadata=described)
+    os.replace(aside, path)
+
+
+def append_line(path: Path, content: object) -> None:
+    """Add one line to a ``.jsonl`` file."""
+    with path.open("a", encoding="utf-8") as file:
+        file.write(json.dumps(plain(content)) + "\n")
+
+
+def read_text(path: Path) -> str:
+    """Return a text file's content.
+
+    Raises
+    ------
+    UserError
+        If there is no such file, or it cannot be read.
+    """
+    try:
+        return path.read_text(encoding="utf-8")
+    except OSError as error:
+        raise UserError(f"{path} cannot be read ({error.strerror})") from None
+    except UnicodeDecodeError:
+        raise UserError(f"{path} cannot be read (it is not UTF-8 text)") from None
+
+
+def read_record(path: Path, model: type[Model]) -> Model:
+    """Return a JSON file as a record.
+
+    Raises
+    ------
+    UserError
+        If the file cannot be read, is not JSON, or a key of it is missing or has another type.
+    """
+    return _parsed(path, read_text(path), model)
+
+
+def read_lines(path: Path, model: type[Model]) -> tuple[Model, ...]:
+    """Return the lines of a ``.jsonl`` file as records; none if there is no such file."""
+    return tuple(_lines(path, model)) if path.is_file() else ()
+
+
+def plain(value: Any) -> Any:
+    """Return a value as JSON can hold it: NumPy numbers as Python's, NaN and infinities as None."""
+    if isinstance(value, BaseModel):
+        return plain(value.model_dump())
+    if isinstance(value, Mapping):
+        return {str(key): plain(item) for key, item in value.items()}
+    if isinstance(value, list | tuple | set | frozenset):
+        return [plain(item) for item in value]
+    if isinstance(value, np.ndarray | np.generic):
+        return plain(value.tolist())
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
+    return value
+
+
+def _lines(path: Path, model: type[Model]) -> Iterator[Model]:
+    for number, text in enumerate(read_text(path).splitlines(), 1):
+        if text.strip():
+            yield _parsed(path, text, model, f"line {number}, ")
+
+
+def _parsed(path: Path, text: str, model: type[Model], place: str = "") -> Model:
+    try:
+        return model.model_validate_json(text)
+    except ValidationError as error:
+        found = error.errors(include_url=False, include_input=False)[0]
+    if found["type"] == "json_invalid":
+        raise UserError(f"{path}: {place}not JSON ({found['ctx']['error']})")
+    key = _key(found["loc"])
+    message = found["msg"][:1].lower() + found["msg"][1:]
+    raise UserError(f"{path}: {place}{key}: {message}" if key else f"{path}: {place}{message}")
+
+
+def _key(location: Sequence[int | str]) -> str:
+    """Return where in a file something is wrong, such as ``data.hospitals.3``."""
+    return ".".join(str(part) for part in location if part != "[key]")
+
+
+def _aside(path: Path) -> Path:
+    return path.with_name(f".{path.name}.aside")
