@@ -10,6 +10,7 @@ if TYPE_CHECKING:
     from fedrobust.errors import UserError as UserError
     from fedrobust.flower.apps import attack as attack
     from fedrobust.flower.apps import strategy as strategy
+    from fedrobust.results.load import load as load
     from fedrobust.runtime.observers import Observer as Observer
     from fedrobust.runtime.result import Result as Result
     from fedrobust.runtime.runner import run as run
@@ -17,7 +18,17 @@ if TYPE_CHECKING:
 
 __version__ = "0.1.0"
 
-__all__ = ["Observer", "Result", "RunInterrupted", "Settings", "UserError", "attack", "run", "strategy"]
+__all__ = [
+    "Observer",
+    "Result",
+    "RunInterrupted",
+    "Settings",
+    "UserError",
+    "attack",
+    "load",
+    "run",
+    "strategy",
+]
 
 _HOMES = {
     "Observer": "fedrobust.runtime.observers",
@@ -26,6 +37,7 @@ _HOMES = {
     "Settings": "fedrobust.settings",
     "UserError": "fedrobust.errors",
     "attack": "fedrobust.flower.apps",
+    "load": "fedrobust.results.load",
     "run": "fedrobust.runtime.runner",
     "strategy": "fedrobust.flower.apps",
 }
