@@ -21,9 +21,10 @@ from typing import Any
 
 import numpy as np
 
-from fedrobust.federation import ClientMetrics, Defence, PreAggregation, Update, Updates
+from fedrobust.federation import ClientMetrics, PreAggregation, Update, Updates
 from fedrobust.learners.backbones import torchvision_models
-from fedrobust.plugins import find, instantiate, parse_call
+from fedrobust.pipeline.specs import find_part
+from fedrobust.plugins import PluginSpec, instantiate
 
 N = 10
 #: Rules whose memory is measured beside those that are timed.
@@ -49,8 +50,8 @@ def make(d: int) -> tuple[Updates, Any]:
 
 def rule(spec: str) -> Any:
     """Return a fresh rule of the catalogue."""
-    name, options = parse_call(spec)
-    return instantiate(find(name, "strategies", (Defence, PreAggregation), "strategy"), options, name)
+    part = PluginSpec.parse(spec)
+    return instantiate(find_part(part), part.options, part.name)
 
 
 def apply(spec: str, updates: Updates) -> np.ndarray[Any, Any]:

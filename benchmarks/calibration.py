@@ -20,7 +20,7 @@ from benchmarks.calibration_page import Figures, page
 from fedrobust import Settings
 from fedrobust.evaluation.detection import detection_summary
 from fedrobust.runtime.runner import existing
-from fedrobust.scenario import attackers
+from fedrobust.scenario import Scenario
 from fedrobust.suites.cells import Cell, default_jobs, run_cells
 
 DATA = ("medmnist:brain_mri4_28", "medmnist:pneumoniamnist")
@@ -67,7 +67,7 @@ def plan(
     def run(key: Key, **settings: Any) -> tuple[Key, Settings]:
         made = Settings(**COMMON | common | settings, data=key.data, seed=key.seed, strategy=key.strategy)
         if key.strategy == "oracle":
-            told = f"oracle(malicious={list(attackers(made))})"
+            told = f"oracle(malicious={list(Scenario.of(made).malicious)})"
             made = made.model_copy(update={"strategy": told})
         return key, made
 

@@ -16,7 +16,7 @@ from typing import Any
 
 from fedrobust import Settings, run
 from fedrobust.runtime.runner import existing
-from fedrobust.scenario import attackers
+from fedrobust.scenario import Scenario
 
 STRATEGIES = ("isolation-forest", "feddetect", "fedavg", "oracle")
 
@@ -27,7 +27,7 @@ def cells(data: str, root: str, out: str) -> Iterator[tuple[str, str, Settings]]
     for seed in range(5):
         attacked = Settings(**common, malicious=2, rounds=20, seed=seed)
         for name in STRATEGIES:
-            spec = f"oracle(malicious={list(attackers(attacked))})" if name == "oracle" else name
+            spec = f"oracle(malicious={list(Scenario.of(attacked).malicious)})" if name == "oracle" else name
             yield "attacked", name, attacked.model_copy(update={"strategy": spec})
     for partition in ("iid", "dirichlet(alpha=0.3)"):
         for seed in range(3):
@@ -44,7 +44,7 @@ def measure(settings: Settings) -> dict[str, Any]:
     folder = existing(settings) or run(settings).folder
     rounds = [json.loads(line) for line in (folder / "rounds.jsonl").read_text().splitlines()]
     verdicts = [json.loads(line) for line in (folder / "verdicts.jsonl").read_text().splitlines()]
-    bad = attackers(settings)
+    bad = Scenario.of(settings).malicious
     final = dict(zip(verdicts[-1]["hospitals"], verdicts[-1]["weights"], strict=True))
     fair = 1 / settings.clients
     flags = [len(set(verdict["flagged"]) - set(bad)) for verdict in verdicts]

@@ -26,10 +26,11 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from fedrobust import Settings
 from fedrobust.data.records import Records
 from fedrobust.learners import mutual
 from fedrobust.learners.mutual import MutualLearner
+from fedrobust.learners.spec import LearnerSpec
+from fedrobust.plugins import PluginSpec
 from fedrobust.runtime.profiling import PHASES
 
 #: Backbone, networks, side, images: the main job's hospital, a larger image, a common network.
@@ -59,8 +60,8 @@ def loose() -> Iterator[None]:
 
 def epoch(device: str, backbone: str, networks: int, side: int, n: int, repeat: int) -> float:
     """Return the seconds of a hospital's epoch, the median."""
-    settings = Settings(device=device, backbone=backbone, networks=networks, local_epochs=1)
-    learner = MutualLearner(settings, 4, 1, (side, side))
+    spec = LearnerSpec(device=device, backbone=PluginSpec.parse(backbone), networks=networks, local_epochs=1)
+    learner = MutualLearner(spec, 4, 1, (side, side))
     rng = np.random.default_rng(0)
     records = Records(
         rng.integers(0, 256, (n, 1, side, side), dtype=np.uint8),

@@ -27,6 +27,7 @@ from fedrobust import Settings
 from fedrobust.data.sources import prepare
 from fedrobust.learners.factory import build_learner
 from fedrobust.runtime.profiling import PHASES
+from fedrobust.scenario import Scenario
 
 WORKERS = len(os.sched_getaffinity(0))
 
@@ -41,7 +42,8 @@ def settings(data_root: str | None, clients: int, rounds: int, out: str, **chang
 def floor(data_root: str | None, clients: int, rounds: int, share: int) -> None:
     """Train every WORKERS-th hospital, no federation; print the seconds of each round after the first."""
     chosen = settings(data_root, clients, rounds, "unused")
-    data, learner = prepare(chosen), build_learner(chosen)
+    scenario = Scenario.of(chosen)
+    data, learner = prepare(scenario.data), build_learner(scenario.learner, scenario.data)
     mine = {number: data.of_hospital(number) for number in range(share, clients, WORKERS)}
     start = learner.initial()
     for number, records in mine.items():

@@ -19,7 +19,7 @@ from typing import Any
 from benchmarks.orderings import GAUSSIAN, NONE, ORDERINGS, Figures, Pair, unexplained
 from fedrobust import Settings
 from fedrobust.data.sources import prepare
-from fedrobust.scenario import attackers
+from fedrobust.scenario import Scenario
 from fedrobust.suites.cells import Cell, default_jobs, run_cells
 
 CLIENTS, MALICIOUS = 10, 2
@@ -192,8 +192,8 @@ def _held(common: Mapping[str, Any], seeds: Iterable[int]) -> str:
     shares = []
     for seed in seeds:
         settings = Settings(**COMMON | common, malicious=MALICIOUS, seed=seed)
-        sizes = [len(part) for part in prepare(settings).hospitals]
-        share = sum(sizes[number] for number in attackers(settings)) / sum(sizes)
+        sizes = [len(part) for part in prepare(Scenario.of(settings).data).hospitals]
+        share = sum(sizes[number] for number in Scenario.of(settings).malicious) / sum(sizes)
         shares.append(f"{100 * share:.1f} % (seed {seed})")
     return f"The attackers hold {', '.join(shares)} of the training images, which is their weight in FedAvg."
 

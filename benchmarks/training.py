@@ -23,6 +23,7 @@ from torch import Tensor, nn
 from torch.func import functional_call, grad, stack_module_state, vmap
 
 from fedrobust.learners.backbones import build_backbone
+from fedrobust.scenario import Scenario
 
 BATCH = 32
 Step = Callable[[], object]
@@ -112,7 +113,8 @@ def trained(keep: bool) -> float:
     if keep:
         keep_freed_memory()
     settings = Settings()
-    learner, data = build_learner(settings), prepare(settings)
+    scenario = Scenario.of(settings)
+    learner, data = build_learner(scenario.learner, scenario.data), prepare(scenario.data)
     seconds = []
     for round_ in range(4):
         began = time.perf_counter()

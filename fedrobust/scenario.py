@@ -1,92 +1,285 @@
-"""The parts of a federation that settings stand for: who attacks and how, what is trained, how a state is packed."""
+"""The scenario: what settings stand for, worked out once and frozen, so that nothing below reads settings."""
 
 from __future__ import annotations
 
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import Literal
+
+from fedrobust.data.spec import DataSpec
 from fedrobust.federation import Attack, Role
-from fedrobust.plugins import find, instantiate, parse_call, split_chain
+from fedrobust.learners.spec import LearnerSpec
+from fedrobust.pipeline.specs import with_false_flag_rate
+from fedrobust.plugins import AttackChain, PipelineSpec, PluginSpec, find, instantiate
 from fedrobust.seeding import generator
 from fedrobust.settings import Settings
 
-__all__ = [
-    "attackers",
-    "build_attacks",
-    "is_odd",
-    "odd_hospitals",
-    "threats",
-]
+__all__ = ["Execution", "RunIdentity", "Scenario", "Threat"]
 
 
-def attackers(settings: Settings) -> tuple[int, ...]:
-    """Return the numbers of the malicious hospitals, ascending; they follow from the seed.
+@dataclass(frozen=True)
+class Threat:
+    """Attacks and the hospitals that carry them out.
 
-    Those with a threat that is an honest peculiarity are not among them.
+    Attributes
+    ----------
+    attacks : AttackChain
+    hospitals : tuple of int
+        Their numbers, ascending.
+    malicious : bool
+        False where all attacks of the chain are benign, such as another scanner: the hospitals are then atypical.
     """
-    groups = [hospitals for chain, hospitals in threats(settings) if not is_odd(chain)]
-    return tuple(sorted(number for hospitals in groups for number in hospitals))
+
+    attacks: AttackChain
+    hospitals: tuple[int, ...]
+    malicious: bool = True
 
 
-def odd_hospitals(settings: Settings) -> tuple[int, ...]:
-    """Return the numbers of the hospitals that are odd and honest, ascending."""
-    groups = [hospitals for chain, hospitals in threats(settings) if is_odd(chain)]
-    return tuple(sorted(number for hospitals in groups for number in hospitals))
+@dataclass(frozen=True)
+class Execution:
+    """Where and how a run is carried out, never what comes out of it.
+
+    Attributes
+    ----------
+    hospitals : int
+    engine : str
+    workers : int or "auto"
+        Processes that train hospitals side by side.
+    client_timeout : float
+        Seconds before a hospital is dropped from the round.
+    ray_address : str or None
+        A running Ray cluster for the flower engine to join.
+    device : str
+    """
+
+    hospitals: int
+    engine: Literal["local", "flower"] = "local"
+    workers: int | Literal["auto"] = "auto"
+    client_timeout: float = 3600.0
+    ray_address: str | None = None
+    device: str = "cpu"
+
+    @classmethod
+    def of(cls, settings: Settings) -> Execution:
+        """Return how a run of these settings is carried out."""
+        return cls(
+            settings.clients,
+            settings.engine,
+            settings.workers,
+            settings.client_timeout,
+            settings.ray_address,
+            settings.device,
+        )
 
 
-def is_odd(chain: str) -> bool:
-    """Tell whether a threat is an honest peculiarity: whether all its attacks are."""
-    return all(_kind(parse_call(part)[0]).odd for part in split_chain(chain, "+"))
+@dataclass(frozen=True)
+class RunIdentity:
+    """What names a run and its folder.
+
+    Attributes
+    ----------
+    name : str
+        Data, strategy and attacks, as a folder may be named.
+    digest : str
+        10 hex digits of the settings that decide the result.
+    out : str
+        The folder for run folders.
+    settings : Settings
+        To be written down.
+    """
+
+    name: str
+    digest: str
+    out: str
+    settings: Settings = field(compare=False)
+
+    @classmethod
+    def of(cls, settings: Settings) -> RunIdentity:
+        """Return the identity of the run of these settings."""
+        words = [settings.data, settings.strategy, *(threat.attacks.text for threat in settings.threats())]
+        name = re.sub(r"[^a-z0-9_]+", "-", "-".join(words).lower()).strip("-")[:80]
+        return cls(name, settings.digest(), settings.out, settings)
+
+    @property
+    def written(self) -> Mapping[str, object]:
+        """Return all settings by name, as they are written down."""
+        return self.settings.model_dump()
+
+    @property
+    def folder(self) -> Path:
+        """Return where the run stands once it is finished."""
+        return (Path(self.out) / f"{self.name}-{self.digest}").absolute()
 
 
-def threats(settings: Settings) -> tuple[tuple[str, tuple[int, ...]], ...]:
-    """Return each threat's attacks, as the settings write them, and its hospitals' numbers, ascending."""
+@dataclass(frozen=True)
+class Scenario:
+    """One federation: who takes part in it and how, what is trained on what, and how the server aggregates.
+
+    Attributes
+    ----------
+    seed : int
+    hospitals : int
+    threats : tuple of Threat
+        In the order of the settings.
+    spare_attacks : AttackChain
+        The attacks of the settings where nobody carries them out.
+    strategy : PipelineSpec
+        As the settings write it.
+    false_flag_rate : float or None
+        For the last step of the strategy.
+    rounds : int
+        Rounds at most.
+    lr : float
+        The learning rate of the first round.
+    patience : int
+        Rounds without a better validation loss after which the run stops.
+    noise_std : float
+        Of the noise on the noisy test set.
+    data : DataSpec
+    learner : LearnerSpec
+    execution : Execution
+    run : RunIdentity
+    """
+
+    seed: int
+    hospitals: int
+    threats: tuple[Threat, ...]
+    spare_attacks: AttackChain
+    strategy: PipelineSpec
+    false_flag_rate: float | None
+    rounds: int
+    lr: float
+    patience: int
+    noise_std: float
+    data: DataSpec
+    learner: LearnerSpec
+    execution: Execution
+    run: RunIdentity
+
+    @classmethod
+    def of(cls, settings: Settings) -> Scenario:
+        """Return the scenario of settings.
+
+        Raises
+        ------
+        UserError
+            If a specification is not understood, or an attack that is carried out is unknown.
+        """
+        return cls(
+            seed=settings.seed,
+            hospitals=settings.clients,
+            threats=_drawn(settings),
+            spare_attacks=AttackChain.parse(settings.attack),
+            strategy=PipelineSpec.parse(settings.strategy),
+            false_flag_rate=settings.false_flag_rate,
+            rounds=settings.rounds,
+            lr=settings.lr,
+            patience=settings.patience,
+            noise_std=settings.noise_std,
+            data=_data(settings),
+            learner=_learner(settings),
+            execution=Execution.of(settings),
+            run=RunIdentity.of(settings),
+        )
+
+    @cached_property
+    def malicious(self) -> tuple[int, ...]:
+        """Return the numbers of the malicious hospitals, ascending; they follow from the seed."""
+        return _sorted(threat for threat in self.threats if threat.malicious)
+
+    @cached_property
+    def atypical(self) -> tuple[int, ...]:
+        """Return the numbers of the hospitals that are atypical and benign, ascending."""
+        return _sorted(threat for threat in self.threats if not threat.malicious)
+
+    def threat_of(self, number: int) -> Threat | None:
+        """Return the threat that a hospital belongs to; None for one like all others."""
+        return next((threat for threat in self.threats if number in threat.hospitals), None)
+
+    def attacks_of(self, number: int) -> list[Attack]:
+        """Return fresh attacks of a hospital, in the order that ``+`` joins them; none for an honest one."""
+        threat = self.threat_of(number)
+        return [] if threat is None else self._chain(threat, threat.hospitals.index(number))
+
+    def all_attacks(self) -> list[Attack]:
+        """Return fresh attacks of all threats, as their first hospitals have them.
+
+        Where nobody is malicious, those that the settings name all the same.
+        """
+        threats = self.threats or (Threat(self.spare_attacks, ()),)
+        return [attack for threat in threats for attack in self._chain(threat, 0)]
+
+    def _chain(self, threat: Threat, member: int) -> list[Attack]:
+        attacks: list[Attack] = []
+        for part in threat.attacks.parts:
+            attack: Attack = instantiate(_kind(part), part.options, part.name)
+            attack.role = Role(
+                part.name,
+                threat.hospitals[member] if threat.hospitals else 0,
+                self.hospitals,
+                member,
+                max(1, len(threat.hospitals)),
+                self._defence.text,
+                self.malicious,
+            )
+            attacks.append(attack)
+        return attacks
+
+    @cached_property
+    def _defence(self) -> PipelineSpec:
+        """Return the strategy as the server builds it."""
+        if self.false_flag_rate is None:
+            return self.strategy
+        return with_false_flag_rate(self.strategy, self.false_flag_rate)
+
+
+def _kind(part: PluginSpec) -> type[Attack]:
+    return find(part.name, "clients", (Attack,), "attack")
+
+
+def _drawn(settings: Settings) -> tuple[Threat, ...]:
+    """Return the threats, each with hospitals of its own."""
     drawn = generator(settings.seed, "malicious").permutation(settings.clients)
     found, start = [], 0
-    for chain, count in settings.threats():
-        hospitals = tuple(sorted(int(number) for number in drawn[start : start + count]))
-        found.append((chain, hospitals))
-        start += count
+    for threat in settings.threats():
+        hospitals = tuple(sorted(int(number) for number in drawn[start : start + threat.count]))
+        benign = all(_kind(part).odd for part in threat.attacks.parts)
+        found.append(Threat(threat.attacks, hospitals, malicious=not benign))
+        start += threat.count
     return tuple(found)
 
 
-def build_attacks(settings: Settings, number: int | None = None) -> list[Attack]:
-    """Return fresh attacks in the order that the settings join them with ``+``.
-
-    Parameters
-    ----------
-    settings : Settings
-    number : int, optional
-        The hospital that they are for; none for an honest one. Unless given, those of all threats, as their first
-        hospitals have them, or of `settings.attack` where nobody is malicious.
-    """
-    attacks = []
-    for chain, hospitals in threats(settings) or ((settings.attack, ()),):
-        if number is None or number in hospitals:
-            member = 0 if number is None else hospitals.index(number)
-            attacks += _chain(chain, settings, hospitals, member)
-    return attacks
+def _sorted(threats: Iterable[Threat]) -> tuple[int, ...]:
+    return tuple(sorted(number for threat in threats for number in threat.hospitals))
 
 
-def _kind(name: str) -> type[Attack]:
-    return find(name, "clients", (Attack,), "attack")
+def _data(settings: Settings) -> DataSpec:
+    return DataSpec(
+        PluginSpec.parse(settings.data),
+        settings.data_root,
+        settings.download,
+        settings.image_size,
+        settings.split,
+        PluginSpec.parse(settings.partition),
+        settings.clients,
+        settings.seed,
+    )
 
 
-def _chain(chain: str, settings: Settings, hospitals: tuple[int, ...], member: int) -> list[Attack]:
-    attacks: list[Attack] = []
-    everybody = attackers(settings)
-    for part in split_chain(chain, "+"):
-        name, options = parse_call(part)
-        attack = instantiate(_kind(name), options, name)
-        hospital = hospitals[member] if hospitals else 0
-        members = max(1, len(hospitals))
-        attack.role = Role(name, hospital, settings.clients, member, members, _defence(settings), everybody)
-        attacks.append(attack)
-    return attacks
-
-
-def _defence(settings: Settings) -> str:
-    """Return the defence as the server builds it."""
-    rate = settings.false_flag_rate
-    if rate is not None:
-        from fedrobust.flower.hosted_strategy import with_rate
-
-        return with_rate(settings.strategy, rate)
-    return settings.strategy
+def _learner(settings: Settings) -> LearnerSpec:
+    return LearnerSpec(
+        seed=settings.seed,
+        head=settings.head,
+        networks=settings.networks,
+        backbone=PluginSpec.parse(settings.backbone),
+        device=settings.device,
+        batch_size=settings.batch_size,
+        local_epochs=settings.local_epochs,
+        weight_decay=settings.weight_decay,
+        dr_weight=settings.dr_weight,
+        mutual_weight=settings.mutual_weight,
+        temperature=settings.temperature,
+    )

@@ -20,7 +20,7 @@ from pydantic import (
 )
 
 from fedrobust.errors import UserError, nearest
-from fedrobust.plugins import split_chain
+from fedrobust.plugins.specs import AttackChain, ThreatSpec, parse_threats
 
 __all__ = ["EXECUTION_SETTINGS", "SYNONYMS", "Settings", "load_settings", "read_toml"]
 
@@ -125,15 +125,15 @@ class Settings(BaseModel):
     def _count_threats(cls, values: Any) -> Any:
         """Read the threats; their hospitals are the malicious ones."""
         given = values.get("threat") or ()
-        threats = _threats(split_chain(given, ";") if isinstance(given, str) else given)
+        threats = parse_threats(given)
         if not threats:
             return {**values, "threat": ()}
-        total = sum(count for _, count in threats)
+        total = sum(threat.count for threat in threats)
         attack = cls.model_fields["attack"].default
         # A settings file that was written by a run holds the total as well.
         if str(values.get("malicious") or total) != str(total) or values.get("attack", attack) != attack:
             raise ValueError("threat stands in place of malicious and attack; give one or the other")
-        return {**values, "threat": tuple(f"{chain}:{count}" for chain, count in threats), "malicious": total}
+        return {**values, "threat": tuple(threat.text for threat in threats), "malicious": total}
 
     @field_serializer("threat")
     def _one_text(self, threat: tuple[str, ...]) -> str:
@@ -200,9 +200,11 @@ class Settings(BaseModel):
             left_out |= {"false_flag_rate"}
         return {key: value for key, value in sorted(self.model_dump().items()) if key not in left_out}
 
-    def threats(self) -> list[tuple[str, int]]:
+    def threats(self) -> tuple[ThreatSpec, ...]:
         """Return each threat's attacks and number of hospitals; `malicious` and `attack` are the short form of one."""
-        return _threats(self.threat) or ([(self.attack, self.malicious)] if self.malicious else [])
+        if self.threat or not self.malicious:
+            return parse_threats(self.threat)
+        return (ThreatSpec(AttackChain.parse(self.attack), self.malicious),)
 
     def digest(self) -> str:
         """Return 10 hex digits that name these settings; the engine and the folders do not enter."""
@@ -268,17 +270,6 @@ def read_toml(file: Path) -> dict[str, Any]:
         ) from None
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise UserError(f"{file}: is not valid TOML: {error}") from None
-
-
-def _threats(texts: Any) -> list[tuple[str, int]]:
-    """Read ``ATTACK:NUMBER`` texts; `ValueError` if one has another form."""
-    found = []
-    for text in texts if isinstance(texts, list | tuple) else [texts]:
-        chain, colon, count = str(text).rpartition(":")
-        if not (colon and chain.strip() and count.strip().isdigit() and int(count)):
-            raise ValueError(f"threat '{text}' must end with its number of hospitals, such as 'label-flip:2'")
-        found.append((chain.strip(), int(count)))
-    return found
 
 
 def _underscored(key: str) -> str:

@@ -11,7 +11,10 @@ from flwr.app import Array, ArrayRecord, ConfigRecord, Context, Message, MetricR
 from flwr.clientapp import ClientApp
 
 from fedrobust.engines.local import LocalGrid
+from fedrobust.learners.factory import build_learner
+from fedrobust.learners.mutual import MutualLearner
 from fedrobust.runtime.observers import Observer, RoundOutcome
+from fedrobust.scenario import Scenario
 from fedrobust.settings import Settings
 
 #: What a fake hospital does with (arrays, hospital number): returns its arrays and metrics.
@@ -47,6 +50,17 @@ class Cut(Observer):
         """Raise, if it is the round."""
         if outcome.number == self.number:
             raise Unplugged
+
+
+def threats_of(settings: Settings) -> tuple[tuple[str, tuple[int, ...]], ...]:
+    """Return each threat's attacks, as they are written, and its hospitals."""
+    return tuple((threat.attacks.text, threat.hospitals) for threat in Scenario.of(settings).threats)
+
+
+def learner_of(settings: Settings) -> MutualLearner:
+    """Return the learner of a run."""
+    scenario = Scenario.of(settings)
+    return build_learner(scenario.learner, scenario.data)
 
 
 def fake_app(behaviour: Behaviour, says: Callable[[int], dict[str, Any]] | None = None) -> ClientApp:

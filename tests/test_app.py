@@ -7,15 +7,15 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from federations import tiny
+from federations import learner_of, tiny
 from flwr.app import ConfigRecord, Context, Message, MessageType, RecordDict
 from flwr.supercore.task_identity import TaskIdentity
 
-from fedrobust.flower.client_app import make_client_app, settings_from
+from fedrobust.commands.run_config import settings_from
+from fedrobust.flower.client_app import make_client_app
 from fedrobust.flower.codec import pack, unpack
 from fedrobust.learners.base import State
-from fedrobust.learners.factory import build_learner
-from fedrobust.scenario import attackers, build_attacks
+from fedrobust.scenario import Scenario
 from fedrobust.settings import Settings
 
 TOP = Path(__file__).resolve().parents[1]
@@ -49,15 +49,22 @@ def test_run_config_overrides() -> None:
 
 
 def test_attackers_follow_from_the_seed_alone() -> None:
-    assert attackers(Settings(malicious=3)) == attackers(Settings(malicious=3, strategy="fedavg", rounds=3))
-    assert len({attackers(Settings(malicious=3, seed=seed)) for seed in range(20)}) > 5
-    assert attackers(Settings()) == ()
+    assert (
+        Scenario.of(Settings(malicious=3)).malicious
+        == Scenario.of(Settings(malicious=3, strategy="fedavg", rounds=3)).malicious
+    )
+    assert len({Scenario.of(Settings(malicious=3, seed=seed)).malicious for seed in range(20)}) > 5
+    assert Scenario.of(Settings()).malicious == ()
     # With one more attacker the others stay, so that series over their number compare like with like.
-    assert set(attackers(Settings(malicious=2))) < set(attackers(Settings(malicious=3)))
+    assert set(Scenario.of(Settings(malicious=2)).malicious) < set(
+        Scenario.of(Settings(malicious=3)).malicious
+    )
 
 
 def test_attacks_compose_in_order() -> None:
-    attacks = build_attacks(Settings(malicious=1, attack="label-flip(shift=2) + backdoor(target=3)"))
+    attacks = Scenario.of(
+        Settings(malicious=1, attack="label-flip(shift=2) + backdoor(target=3)")
+    ).all_attacks()
     assert [type(attack).__name__ for attack in attacks] == ["LabelFlip", "Backdoor"]
 
 
@@ -72,8 +79,8 @@ def test_pack_and_unpack(buffers: int) -> None:
 def test_a_client_answers_all_three_kinds_of_message(tmp_path: Path) -> None:
     TaskIdentity.task_id, TaskIdentity.run_id, TaskIdentity.node_id = 1, 1, 0
     settings = tiny(tmp_path)
-    app = make_client_app(settings)
-    start = build_learner(settings).initial()
+    app = make_client_app(Scenario.of(settings))
+    start = learner_of(settings).initial()
     content = RecordDict({"arrays": pack(start), "config": ConfigRecord({"lr": 0.001, "server-round": 1})})
     asked = {
         k: app(Message(content, 5, k), context())

@@ -6,14 +6,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from federations import tiny
+from federations import learner_of, tiny
 
 from clients.hospital import Hospital
 from fedrobust.data.sources import prepare
 from fedrobust.federation import Update
 from fedrobust.learners.base import State
-from fedrobust.learners.factory import build_learner
-from fedrobust.scenario import attackers, build_attacks
+from fedrobust.scenario import Scenario
 from fedrobust.settings import Settings
 
 #: Every attack that needs no colluders, with what it takes to change something.
@@ -47,10 +46,10 @@ CHAINS = [
 def sent(folder: Path, chain: str, seed: int = 0, round: int = 2) -> tuple[Update, tuple[str, ...]]:
     """Return what an attacker sends and the names of its attacks that changed nothing."""
     settings: Settings = tiny(folder, malicious=1, attack=chain, seed=seed)
-    (number,) = attackers(settings)
-    attacks = build_attacks(settings, number)
-    records = prepare(settings).of_hospital(number)
-    learner = build_learner(settings)
+    (number,) = Scenario.of(settings).malicious
+    attacks = Scenario.of(settings).attacks_of(number)
+    records = prepare(Scenario.of(settings).data).of_hospital(number)
+    learner = learner_of(settings)
     start: State = learner.initial()
     hospital = Hospital(number, records, learner, attacks, seed)
     return hospital.fit(start.parameters, start.buffers, round, 0.01), hospital.idle

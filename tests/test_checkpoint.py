@@ -16,8 +16,10 @@ from fedrobust import Settings, UserError, run
 from fedrobust.commands.program import main
 from fedrobust.federation import Defence, PreAggregation, Updates
 from fedrobust.flower.hosted_strategy import HostedStrategy
+from fedrobust.pipeline.pipeline import Pipeline
 from fedrobust.results.checkpoint import load_checkpoint, save_checkpoint
-from fedrobust.results.folder import RunFolder, final_folder
+from fedrobust.results.folder import RunFolder
+from fedrobust.scenario import RunIdentity
 
 NAMES = ("rounds.jsonl", "verdicts.jsonl", "client_metrics.jsonl", "evaluation.json", "model.safetensors")
 
@@ -25,7 +27,7 @@ NAMES = ("rounds.jsonl", "verdicts.jsonl", "client_metrics.jsonl", "evaluation.j
 def interrupted(settings: Settings, number: int) -> Path:
     with pytest.raises(Unplugged):
         run(settings, [Cut(number)])
-    folder = final_folder(settings)
+    folder = RunIdentity.of(settings).folder
     return folder.with_name(folder.name + ".partial")
 
 
@@ -84,9 +86,9 @@ def test_from_the_command_line(tmp_path: Path, capfd: pytest.CaptureFixture[str]
     with pytest.raises(SystemExit) as left:
         main(["simulate", "--resume", str(partial), "--workers", "1", "--quiet"])
     assert left.value.code == 0
-    assert len((final_folder(settings) / "rounds.jsonl").read_text().splitlines()) == 4
+    assert len((RunIdentity.of(settings).folder / "rounds.jsonl").read_text().splitlines()) == 4
     for arguments, words in (
-        (["--resume", str(final_folder(settings))], "is finished"),
+        (["--resume", str(RunIdentity.of(settings).folder)], "is finished"),
         (["--resume", str(tmp_path / "nothing")], "no unfinished run"),
     ):
         with pytest.raises(SystemExit) as left:
@@ -132,25 +134,28 @@ class Large(Defence):
 
 @pytest.mark.parametrize("size", [3, 101 << 20])
 def test_a_defence_may_keep_as_much_as_it_likes(tmp_path: Path, size: int) -> None:
-    folder, arrays = RunFolder(tiny(tmp_path)), ArrayRecord({"a": Array(np.ones(3, np.float32))})
+    folder, arrays = (
+        RunFolder(RunIdentity.of(tiny(tmp_path))),
+        ArrayRecord({"a": Array(np.ones(3, np.float32))}),
+    )
     saved, loaded = Large(), Large()
     saved.kept = "a" * size
     for name in ("rounds.jsonl", "verdicts.jsonl"):
         folder.append(name, {"round": 1})
-    save_checkpoint(folder, 1, arrays, HostedStrategy(saved))
-    checkpoint = load_checkpoint(folder, HostedStrategy(loaded))
+    save_checkpoint(folder, 1, arrays, HostedStrategy(Pipeline(saved)))
+    checkpoint = load_checkpoint(folder, HostedStrategy(Pipeline(loaded)))
     assert checkpoint is not None and len(checkpoint.rounds) == 1
     assert loaded.kept == saved.kept
     assert list(checkpoint.arrays) == ["a"]
 
 
 def test_a_state_in_its_old_place_is_found(tmp_path: Path) -> None:
-    folder, loaded = RunFolder(tiny(tmp_path)), Large()
+    folder, loaded = RunFolder(RunIdentity.of(tiny(tmp_path))), Large()
     for name in ("rounds.jsonl", "verdicts.jsonl"):
         folder.append(name, {"round": 1})
     said = {"round": 1, "defence": {"text": "old"}}
     folder.write_tensors("checkpoint.safetensors", {"model/a": np.ones(3, np.float32)}, said)
-    assert load_checkpoint(folder, HostedStrategy(loaded)) is not None
+    assert load_checkpoint(folder, HostedStrategy(Pipeline(loaded))) is not None
     assert loaded.kept == "old"
 
 

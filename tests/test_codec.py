@@ -10,7 +10,7 @@ from fedrobust.federation import ClientMetrics, Update
 from fedrobust.flower.codec import (
     CLIENT_ASSIGNMENT,
     DATA_SPEC,
-    DataSpec,
+    DataSpecRecord,
     HospitalRecord,
     TrainConfig,
     hospital_record,
@@ -64,14 +64,14 @@ def test_a_message_without_a_hospital_record_names_no_hospital() -> None:
 def test_a_train_config_is_told_from_the_records_that_grids_add() -> None:
     added = message(
         client_assignment=ConfigRecord({"partition-id": 2}),
-        data_spec=DataSpec(("a", "b"), (1, 8, 8)).record(),
+        data_spec=DataSpecRecord(("a", "b"), (1, 8, 8)).record(),
         config=ConfigRecord({"server-round": 3, "lr": 0.1, "proximal-mu": 0.5, "momentum": 0.9}),
     )
     assert {CLIENT_ASSIGNMENT, DATA_SPEC} < set(added.content)
     assert TrainConfig.of(added) == TrainConfig(3, 0.1, 0.5, ("momentum",))
-    assert DataSpec.of(added) == DataSpec(("a", "b"), (1, 8, 8))
+    assert DataSpecRecord.of(added) == DataSpecRecord(("a", "b"), (1, 8, 8))
     plain = message(config=ConfigRecord({"server-round": 3, "lr": 0.1}))
-    assert TrainConfig.of(plain) == TrainConfig(3, 0.1) and DataSpec.of(plain) is None
+    assert TrainConfig.of(plain) == TrainConfig(3, 0.1) and DataSpecRecord.of(plain) is None
     assert TrainConfig.round_of(plain) == 3
     assert TrainConfig.round_of(message(config=ConfigRecord({"lr": 0.1}))) is None
 

@@ -9,7 +9,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 import pytest
-from federations import Unordered, fake_app, tiny
+from federations import Unordered, fake_app, threats_of, tiny
 from flwr.app import Array, ArrayRecord, ConfigRecord, Message, MessageType, RecordDict
 
 from fedrobust import UserError, run
@@ -17,7 +17,7 @@ from fedrobust.engines.collusion import CollusionGrid, with_collusion
 from fedrobust.engines.local import LocalGrid
 from fedrobust.federation import Attack, ClientMetrics, Update
 from fedrobust.flower.client_grid import ClientGrid
-from fedrobust.scenario import attackers, threats
+from fedrobust.scenario import Scenario
 from fedrobust.seeding import generator
 from fedrobust.settings import Settings
 
@@ -102,7 +102,7 @@ def exchange(grid: Any, round: int = 1) -> dict[int, Message]:
 
 def wrapped(chosen: Settings, behaviour: Any = trained, kind: type[LocalGrid] = LocalGrid) -> Any:
     Spy.shown.clear()
-    grid = with_collusion(kind(fake_app(behaviour), chosen.clients), chosen)
+    grid = with_collusion(kind(fake_app(behaviour), chosen.clients), Scenario.of(chosen))
     assert isinstance(grid, CollusionGrid)
     return grid
 
@@ -116,7 +116,7 @@ def parameters(reply: Message) -> np.ndarray:
 def test_an_attack_sees_what_it_may_in_the_hospitals_order(kind: type[LocalGrid], knowledge: str) -> None:
     chosen = settings(f"test_collusion:Spy(knowledge={knowledge})")
     replies = exchange(wrapped(chosen, kind=kind), round=3)
-    bad = attackers(chosen)
+    bad = Scenario.of(chosen).malicious
     ((colluders, honest, drawn),) = Spy.shown
     assert tuple(update.node for update in colluders) == bad
     good = [number for number in range(5) if number not in bad]
@@ -136,7 +136,7 @@ def test_an_attack_sees_what_it_may_in_the_hospitals_order(kind: type[LocalGrid]
 def test_honest_updates_cannot_be_changed() -> None:
     chosen = settings("test_collusion:Vandal")
     for number, reply in exchange(wrapped(chosen)).items():
-        if number in attackers(chosen):
+        if number in Scenario.of(chosen).malicious:
             assert "read-only" in reply.error.reason
         else:
             np.testing.assert_array_equal(parameters(reply), START + number + 1)
@@ -145,7 +145,7 @@ def test_honest_updates_cannot_be_changed() -> None:
 def test_colluding_attacks_act_in_order_and_may_change_the_report() -> None:
     chosen = settings("test_collusion:Spy + label-flip + test_collusion:Double")
     replies = exchange(wrapped(chosen))
-    for number in attackers(chosen):
+    for number in Scenario.of(chosen).malicious:
         np.testing.assert_array_equal(parameters(replies[number]), 2 * (START + number + 101))
         assert dict(replies[number].content["metrics"]) == {"num-examples": 99, "loss": 0.5, "parts": [1, 2]}
 
@@ -157,14 +157,14 @@ def test_colluding_attacks_act_in_order_and_may_change_the_report() -> None:
 def test_an_attack_that_fails_costs_its_hospitals_the_round(attack: str, reason: str) -> None:
     chosen = settings(f"test_collusion:{attack}")
     for number, reply in exchange(wrapped(chosen)).items():
-        assert reply.has_error() == (number in attackers(chosen))
+        assert reply.has_error() == (number in Scenario.of(chosen).malicious)
         if reply.has_error():
             assert reason in reply.error.reason
 
 
 def test_unusable_replies_are_shown_to_nobody() -> None:
     chosen = settings("test_collusion:Spy(knowledge=all)", clients=7, malicious=3)
-    bad = attackers(chosen)
+    bad = Scenario.of(chosen).malicious
     lost, shapeless = bad[:2]
     infinite, uncounted = [number for number in range(7) if number not in bad][:2]
 
@@ -190,7 +190,7 @@ def test_threats_collude_each_by_itself() -> None:
     spy = "test_collusion:Spy(knowledge=all)"
     chosen = Settings(clients=6, threat=(f"{spy}:2", f"{spy}:1", "label-flip:1"))
     exchange(wrapped(chosen))
-    groups = [hospitals for _, hospitals in threats(chosen)]
+    groups = [hospitals for _, hospitals in threats_of(chosen)]
     assert [tuple(u.node for u in colluders) for colluders, _, _ in Spy.shown] == groups[:2]
     honest = set(range(6)) - {number for group in groups for number in group}
     assert all({u.node for u in others} == honest for _, others, _ in Spy.shown)
@@ -211,9 +211,9 @@ def test_other_messages_pass_and_other_attacks_need_no_grid() -> None:
     assert len(grid.send_and_receive(asked)) == 5 and not Spy.shown
     assert len(list(grid.pull_messages(grid.push_messages(asked)))) == 5
     plain = LocalGrid(fake_app(trained), 5)
-    assert with_collusion(plain, settings("label-flip")) is plain
-    assert with_collusion(plain, settings(malicious=0)) is plain
-    assert with_collusion(plain, settings("forge-loss")) is plain
+    assert with_collusion(plain, Scenario.of(settings("label-flip"))) is plain
+    assert with_collusion(plain, Scenario.of(settings(malicious=0))) is plain
+    assert with_collusion(plain, Scenario.of(settings("forge-loss"))) is plain
 
 
 def test_a_real_federation_refuses_collusion() -> None:
@@ -221,8 +221,8 @@ def test_a_real_federation_refuses_collusion() -> None:
 
     real = HttpGrid.__new__(HttpGrid)
     with pytest.raises(UserError, match="attack 'ipm' needs to see several hospitals' updates"):
-        with_collusion(real, settings("label-flip + ipm"))
-    assert with_collusion(real, settings("label-flip")) is real
+        with_collusion(real, Scenario.of(settings("label-flip + ipm")))
+    assert with_collusion(real, Scenario.of(settings("label-flip"))) is real
 
 
 def test_hospitals_may_share_the_nodes_of_flowers_simulation() -> None:
@@ -233,7 +233,7 @@ def test_hospitals_may_share_the_nodes_of_flowers_simulation() -> None:
 
     chosen = settings(clients=4)
     with_totals = fake_app(trained, lambda number: {"partition-id": number, "num-partitions": 2})
-    client_grid = ClientGrid(with_collusion(Few(with_totals, 2), chosen), 4, wait_s=0)
+    client_grid = ClientGrid(with_collusion(Few(with_totals, 2), Scenario.of(chosen)), 4, wait_s=0)
     client_grid.discover()
     assert list(client_grid.get_node_ids()) == [1, 2, 3, 4]
     assert client_grid.busy_s > 0

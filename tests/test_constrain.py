@@ -15,7 +15,7 @@ from fedrobust import run
 from fedrobust.errors import UserError
 from fedrobust.federation import Attack, Update
 from fedrobust.learners.mutual import MutualLearner
-from fedrobust.settings import Settings
+from fedrobust.learners.spec import LearnerSpec
 
 BASE, ONE, OTHER = make_updates(3, d=60, buffers=2)
 HONEST: Update = BASE.with_delta(ONE.delta)
@@ -157,7 +157,7 @@ def test_alpha_of_one_is_the_projection_and_below_it_a_bound_is_asked_for() -> N
     np.testing.assert_array_equal(sent(alpha=0.5, bound=0.7).parameters, sent(bound=0.7).parameters)
 
 
-LEARNER = MutualLearner(Settings(networks=1, local_epochs=4, batch_size=16), 4, 1, (12, 12))
+LEARNER = MutualLearner(LearnerSpec(networks=1, local_epochs=4, batch_size=16), 4, 1, (12, 12))
 
 
 def trained(*attacks: Attack) -> Update:

@@ -16,6 +16,7 @@ from fedrobust.flower.client_app import make_client_app
 from fedrobust.flower.codec import DATA_SPEC
 from fedrobust.flower.data_spec import DataSpecGrid
 from fedrobust.runtime.server import Server
+from fedrobust.scenario import Scenario
 
 
 class OneNodeGone(LocalGrid):
@@ -52,8 +53,8 @@ def _identity() -> None:
 
 def test_a_node_that_is_gone_costs_its_hospital_the_round_only(tmp_path: Path) -> None:
     settings = tiny(tmp_path)
-    grid = OneNodeGone(make_client_app(settings), settings.clients)
-    result = Server(settings).run(DataSpecGrid(grid, settings))
+    grid = OneNodeGone(make_client_app(Scenario.of(settings)), settings.clients)
+    result = Server(Scenario.of(settings)).run(DataSpecGrid(grid, Scenario.of(settings).data))
     assert result.summary["rounds"] == 2
     for line in result.rounds:
         assert line["faults"] == [{"hospital": 2, "reason": "node is gone"}]
@@ -61,8 +62,8 @@ def test_a_node_that_is_gone_costs_its_hospital_the_round_only(tmp_path: Path) -
 
 def test_messages_to_train_say_what_the_data_look_like(tmp_path: Path) -> None:
     settings = tiny(tmp_path)
-    grid = OneNodeGone(make_client_app(settings), settings.clients)
-    briefing = DataSpecGrid(grid, settings)
+    grid = OneNodeGone(make_client_app(Scenario.of(settings)), settings.clients)
+    briefing = DataSpecGrid(grid, Scenario.of(settings).data)
     content = RecordDict({"config": ConfigRecord({"lr": 0.1})})
     briefing.send_and_receive([Message(content, 3, MessageType.TRAIN)])
     assert list(grid.seen[0][DATA_SPEC]["shape"]) == [1, 16, 16]

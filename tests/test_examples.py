@@ -7,14 +7,14 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from federations import tiny
+from federations import threats_of, tiny
 from safetensors import safe_open
 
 from fedrobust import run
 from fedrobust.data.sources import prepare
 from fedrobust.evaluation.examples import poisoned_examples
 from fedrobust.flower.client_app import _hospital
-from fedrobust.scenario import threats
+from fedrobust.scenario import Scenario
 
 
 @pytest.mark.parametrize(
@@ -28,8 +28,8 @@ from fedrobust.scenario import threats
 )
 def test_they_are_the_images_that_the_hospital_trains_on(tmp_path: Path, attack: str) -> None:
     settings = tiny(tmp_path, malicious=2, attack=attack)
-    data = prepare(settings)
-    examples = poisoned_examples(settings, data)
+    data = prepare(Scenario.of(settings).data)
+    examples = poisoned_examples(Scenario.of(settings), data)
     assert len(examples) == 4
     number = examples[0].hospital
     own, trained = data.of_hospital(number), _hospital(settings, number, None).records  # type: ignore[attr-defined]
@@ -50,8 +50,8 @@ def test_they_are_the_images_that_the_hospital_trains_on(tmp_path: Path, attack:
 def test_each_threat_has_its_own_and_the_odd_have_none(tmp_path: Path) -> None:
     threat = ("label-flip:1", "sign-flip:1", "other-scanner:1", "sleeper + single-class + label-flip:1")
     settings = tiny(tmp_path, clients=5, threat=threat)
-    examples = poisoned_examples(settings, prepare(settings))
-    chains = dict(threats(settings))
+    examples = poisoned_examples(Scenario.of(settings), prepare(Scenario.of(settings).data))
+    chains = dict(threats_of(settings))
     assert {e.attack: (e.hospital,) for e in examples} == {
         name: chains[name] for name in ("label-flip", "sleeper + single-class + label-flip")
     }
@@ -63,13 +63,13 @@ def test_each_threat_has_its_own_and_the_odd_have_none(tmp_path: Path) -> None:
 
 def test_a_hospital_with_nothing_to_change_is_passed_over(tmp_path: Path) -> None:
     settings = tiny(tmp_path, clients=4, malicious=3, attack="label-flip(mode=pairwise, source=5, target=0)")
-    data = prepare(settings)
-    ((_, hospitals),) = threats(settings)
-    first = poisoned_examples(settings, data)[0].hospital
+    data = prepare(Scenario.of(settings).data)
+    ((_, hospitals),) = threats_of(settings)
+    first = poisoned_examples(Scenario.of(settings), data)[0].hospital
     assert first in hospitals
-    again = {e.hospital for e in poisoned_examples(settings, data, avoided={first})}
+    again = {e.hospital for e in poisoned_examples(Scenario.of(settings), data, avoided={first})}
     assert first not in again and again < set(hospitals)
-    assert poisoned_examples(settings, data, avoided=hospitals) == []
+    assert poisoned_examples(Scenario.of(settings), data, avoided=hospitals) == []
 
 
 def test_they_stand_in_the_run_folder(tmp_path: Path) -> None:

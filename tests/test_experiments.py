@@ -8,7 +8,7 @@ import pytest
 
 from fedrobust.flower.hosted_strategy import build_strategy
 from fedrobust.learners.backbones import backbone_names
-from fedrobust.scenario import build_attacks
+from fedrobust.scenario import Scenario
 from fedrobust.settings import load_settings
 from fedrobust.suites.plan import distinct, plan
 from fedrobust.suites.suite import load_suite, suite_names
@@ -23,7 +23,7 @@ SUITES = sorted(set(FOLDER.glob("*.toml")) - set(SETTINGS))
 def test_a_settings_file(file: Path) -> None:
     settings = load_settings({}, file)
     build_strategy(settings.strategy, settings.clients)
-    build_attacks(settings)
+    Scenario.of(settings).all_attacks()
     assert settings.backbone in backbone_names()
 
 

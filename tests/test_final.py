@@ -8,14 +8,14 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from federations import tiny
+from federations import threats_of, tiny
 from flwr.app import ConfigRecord, Context, Message
 
 from fedrobust import run
 from fedrobust.data.sources import prepare
 from fedrobust.evaluation.final import final_evaluation
 from fedrobust.flower import client_app
-from fedrobust.scenario import threats
+from fedrobust.scenario import Scenario
 
 
 def test_a_run_s_evaluation_agrees_with_its_last_round(tmp_path: Path) -> None:
@@ -24,7 +24,7 @@ def test_a_run_s_evaluation_agrees_with_its_last_round(tmp_path: Path) -> None:
     result = run(settings)
     said = json.loads((result.folder / "evaluation.json").read_text())
     last = result.rounds[-1]
-    data = prepare(settings)
+    data = prepare(Scenario.of(settings).data)
     assert said["classes"] == list(data.records.classes)
     for part in ("clean", "noisy"):
         confusion = np.array(said[part]["confusion"])
@@ -36,7 +36,7 @@ def test_a_run_s_evaluation_agrees_with_its_last_round(tmp_path: Path) -> None:
         assert np.isclose(sum(gaps) / confusion.sum(), last[part]["ece"])
     roles = {hospital["number"]: (hospital["role"], hospital["attack"]) for hospital in said["hospitals"]}
     assert list(roles) == list(range(5))
-    chains = {number: chain for chain, hospitals in threats(settings) for number in hospitals}
+    chains = {number: chain for chain, hospitals in threats_of(settings) for number in hospitals}
     words = {"label-flip": "malicious", "other-scanner": "atypical", None: "honest"}
     assert roles == {n: (words[chains.get(n)], chains.get(n)) for n in range(5)}
     for hospital, part, accuracy in zip(
@@ -48,10 +48,10 @@ def test_a_run_s_evaluation_agrees_with_its_last_round(tmp_path: Path) -> None:
 
 def test_missing_facts_are_counted(tmp_path: Path) -> None:
     settings = tiny(tmp_path)
-    data = prepare(settings)
+    data = prepare(Scenario.of(settings).data)
     labels = data.part("test").labels
     every = {"clean": np.eye(6)[labels], "noisy": np.eye(6)[labels]}
-    said = final_evaluation(settings, data, labels, every, [1.0] * 4, unknown={2})
+    said = final_evaluation(Scenario.of(settings), data, labels, every, [1.0] * 4, unknown={2})
     for name in ("train", "val", "test"):
         facts = data.records.take(getattr(data.split, name)).facts
         assert said["splits"][name]["missing"] == {
@@ -62,7 +62,7 @@ def test_missing_facts_are_counted(tmp_path: Path) -> None:
     assert said["hospitals"][2]["images"] is said["hospitals"][2]["counts"] is None
     assert said["hospitals"][1]["images"] == len(data.hospitals[1])
     known = replace(data.records, facts={"view": data.records.facts["view"]})
-    said = final_evaluation(settings, replace(data, records=known), labels, every, [1.0] * 4)
+    said = final_evaluation(Scenario.of(settings), replace(data, records=known), labels, every, [1.0] * 4)
     assert set(said["splits"]["val"]["missing"]) == {"view"}
 
 

@@ -15,42 +15,43 @@ from safetensors import safe_open
 
 from fedrobust.errors import UserError
 from fedrobust.results.files import plain
-from fedrobust.results.folder import RunFolder, final_folder
+from fedrobust.results.folder import RunFolder
+from fedrobust.scenario import RunIdentity
 
 
 def test_a_folder_is_final_only_when_whole(tmp_path: Path) -> None:
     settings = tiny(tmp_path)
-    folder = RunFolder(settings)
+    folder = RunFolder(RunIdentity.of(settings))
     folder.append("rounds.jsonl", {"round": 1})
-    assert not final_folder(settings).exists()
-    assert folder.finish() == final_folder(settings)
-    assert (final_folder(settings) / "rounds.jsonl").read_text() == '{"round": 1}\n'
-    assert [f.name for f in tmp_path.iterdir()] == [final_folder(settings).name]
+    assert not RunIdentity.of(settings).folder.exists()
+    assert folder.finish() == RunIdentity.of(settings).folder
+    assert (RunIdentity.of(settings).folder / "rounds.jsonl").read_text() == '{"round": 1}\n'
+    assert [f.name for f in tmp_path.iterdir()] == [RunIdentity.of(settings).folder.name]
 
 
 def test_an_unfinished_rerun_leaves_the_finished_one_alone(tmp_path: Path) -> None:
     settings = tiny(tmp_path)
-    first = RunFolder(settings)
+    first = RunFolder(RunIdentity.of(settings))
     first.write_text("note", "first")
     first.finish()
-    second = RunFolder(settings)
+    second = RunFolder(RunIdentity.of(settings))
     second.write_text("note", "second")
-    assert (final_folder(settings) / "note").read_text() == "first"
+    assert (RunIdentity.of(settings).folder / "note").read_text() == "first"
     second.release()
-    third = RunFolder(settings)
+    third = RunFolder(RunIdentity.of(settings))
     assert not (third.partial / "note").exists()
     third.write_text("note", "third")
     third.finish()
-    assert (final_folder(settings) / "note").read_text() == "third"
+    assert (RunIdentity.of(settings).folder / "note").read_text() == "third"
 
 
 def test_two_processes_do_not_share_a_run(tmp_path: Path) -> None:
     settings = tiny(tmp_path)
-    folder = RunFolder(settings)
+    folder = RunFolder(RunIdentity.of(settings))
     code = (
         "import sys; from fedrobust.settings import load_settings; from pathlib import Path\n"
-        "from fedrobust.results.folder import RunFolder; from fedrobust.errors import UserError\n"
-        "try:\n    RunFolder(load_settings({}, Path(sys.argv[1])))\nexcept UserError as error:\n    print(error)"
+        "from fedrobust.results.folder import RunFolder; from fedrobust.scenario import RunIdentity; from fedrobust.errors import UserError\n"
+        "try:\n    RunFolder(RunIdentity.of(load_settings({}, Path(sys.argv[1]))))\nexcept UserError as error:\n    print(error)"
     )
     arguments = [sys.executable, "-c", code, str(folder.partial / "settings.toml")]
     done = subprocess.run(arguments, capture_output=True, text=True, check=True, timeout=60)
@@ -60,7 +61,7 @@ def test_two_processes_do_not_share_a_run(tmp_path: Path) -> None:
 
 def test_settings_are_written_as_they_can_be_read(tmp_path: Path) -> None:
     settings = tiny(tmp_path, attack="backdoor(place='center')")
-    table = tomllib.loads((RunFolder(settings).partial / "settings.toml").read_text())
+    table = tomllib.loads((RunFolder(RunIdentity.of(settings)).partial / "settings.toml").read_text())
     assert table["attack"] == "backdoor(place='center')"
     assert table["local-epochs"] == 1
     assert "image-size" not in table
@@ -68,13 +69,13 @@ def test_settings_are_written_as_they_can_be_read(tmp_path: Path) -> None:
 
 def test_the_name_is_fit_for_a_file_system(tmp_path: Path) -> None:
     settings = tiny(tmp_path, malicious=1, strategy="a.b:C(x='/ö?')", attack="backdoor + label-flip")
-    name = final_folder(settings).name
+    name = RunIdentity.of(settings).folder.name
     assert set(name) <= set("abcdefghijklmnopqrstuvwxyz0123456789-_")
     assert name.endswith(settings.digest())
 
 
 def test_a_file_is_cut_to_the_rounds_that_are_whole(tmp_path: Path) -> None:
-    folder = RunFolder(tiny(tmp_path))
+    folder = RunFolder(RunIdentity.of(tiny(tmp_path)))
     folder.keep_rounds("client_metrics.jsonl", 2)
     assert not (folder.partial / "client_metrics.jsonl").exists()
     for number in (2, 3, 4):
@@ -89,7 +90,7 @@ def test_a_file_is_cut_to_the_rounds_that_are_whole(tmp_path: Path) -> None:
 
 
 def test_models_are_the_same_bytes_in_every_process(tmp_path: Path) -> None:
-    folder = RunFolder(tiny(tmp_path))
+    folder = RunFolder(RunIdentity.of(tiny(tmp_path)))
     tensors = {name: np.ones((2, 2), np.float32) for name in "zxyab"}
     folder.write_model(tensors, {"classes": ("a", "b"), "seed": 1})
     first = (folder.partial / "model.safetensors").read_bytes()
@@ -101,7 +102,7 @@ def test_models_are_the_same_bytes_in_every_process(tmp_path: Path) -> None:
 
 def test_a_folder_that_cannot_be_made() -> None:
     with pytest.raises(UserError, match="--out '/proc/nowhere'"):
-        RunFolder(tiny(Path("/proc/nowhere")))
+        RunFolder(RunIdentity.of(tiny(Path("/proc/nowhere"))))
 
 
 def test_plain() -> None:

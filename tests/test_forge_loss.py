@@ -13,7 +13,7 @@ from clients.forge_loss import ForgeLoss
 from fedrobust.errors import UserError
 from fedrobust.federation import ClientMetrics, Role, Update, Updates
 from fedrobust.runtime.runner import run
-from fedrobust.scenario import attackers
+from fedrobust.scenario import Scenario
 from strategies.feddetect import FedDetect
 
 
@@ -98,7 +98,7 @@ def test_a_victim_that_does_not_exist_is_refused() -> None:
 
 def test_a_victim_that_is_malicious_itself_is_refused(tmp_path: Path) -> None:
     settings = tiny(tmp_path, malicious=2, strategy="fedavg")
-    bad, *_ = attackers(settings)
+    bad, *_ = Scenario.of(settings).malicious
     framing = settings.model_copy(update={"attack": f"label-flip + forge-loss(mode=frame, victim={bad})"})
     with pytest.raises(
         UserError, match=f"forge-loss: victim is {bad}, but that hospital is malicious itself"

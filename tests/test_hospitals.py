@@ -14,7 +14,7 @@ from fedrobust import Settings, run
 from fedrobust.data.sources import FederationData, prepare
 from fedrobust.data.split import Split
 from fedrobust.evaluation.hospitals import HospitalAccuracy, mixed_accuracy
-from fedrobust.scenario import attackers, build_attacks, odd_hospitals
+from fedrobust.scenario import Scenario
 
 
 def test_a_mixture_by_hand() -> None:
@@ -49,7 +49,9 @@ def by_site(test_sites: list[str], right: list[bool], **changes: object) -> list
     test = data.part("test")
     settings = Settings(**{"clients": 3, "partition": "site", "malicious": 0, **changes})  # type: ignore[arg-type]
     guessed = np.where(right, test.labels, (test.labels + 1) % 4)
-    return HospitalAccuracy(settings, data, test).of(np.eye(4)[guessed], lambda images: np.eye(4)[guessed])
+    return HospitalAccuracy(Scenario.of(settings), data, test).of(
+        np.eye(4)[guessed], lambda images: np.eye(4)[guessed]
+    )
 
 
 def test_with_sites_only_those_of_the_hospital_count() -> None:
@@ -62,10 +64,12 @@ def test_with_sites_only_those_of_the_hospital_count() -> None:
 
 def test_an_odd_hospital_sees_by_its_own_scanner(tmp_path: Path) -> None:
     settings = tiny(tmp_path, clients=5, threat=("other-scanner:2", "other-scanner(gamma=3) + label-flip:1"))
-    data = prepare(settings)
+    data = prepare(Scenario.of(settings).data)
     test = data.part("test")
-    scanned = build_attacks(settings, odd_hospitals(settings)[0])[0].poison_records(test).images
-    hospitals = HospitalAccuracy(settings, data, test)
+    scanned = (
+        Scenario.of(settings).attacks_of(Scenario.of(settings).atypical[0])[0].poison_records(test).images
+    )
+    hospitals = HospitalAccuracy(Scenario.of(settings), data, test)
     seen = []
 
     def predict(images: np.ndarray) -> np.ndarray:
@@ -76,7 +80,7 @@ def test_an_odd_hospital_sees_by_its_own_scanner(tmp_path: Path) -> None:
     # Both have the same scanner, and it is looked through once; a malicious one's is none of an honest hospital's.
     (only,) = seen
     np.testing.assert_array_equal(only, scanned)
-    odd = set(odd_hospitals(settings))
+    odd = set(Scenario.of(settings).atypical)
     assert len(odd) == 2
     assert accuracies == [pytest.approx(0.0 if number in odd else 1.0) for number in range(5)]
     assert hospitals.worst(accuracies) == 0.0
@@ -84,11 +88,13 @@ def test_an_odd_hospital_sees_by_its_own_scanner(tmp_path: Path) -> None:
 
 def test_an_odd_hospital_of_one_class_is_worth_that_class(tmp_path: Path) -> None:
     settings = tiny(tmp_path, threat=("single-class(only=1):1",))
-    data = prepare(settings)
+    data = prepare(Scenario.of(settings).data)
     test = data.part("test")
     guessed = np.where(test.labels == 1, 0, test.labels)
-    accuracies = HospitalAccuracy(settings, data, test).of(np.eye(6)[guessed], lambda images: 1 / 0)
-    (odd,) = odd_hospitals(settings)
+    accuracies = HospitalAccuracy(Scenario.of(settings), data, test).of(
+        np.eye(6)[guessed], lambda images: 1 / 0
+    )
+    (odd,) = Scenario.of(settings).atypical
     assert accuracies[odd] == 0
     assert all(value is not None and value > 0.5 for n, value in enumerate(accuracies) if n != odd)
 
@@ -108,10 +114,10 @@ def test_an_odd_plugin_that_fails_on_test_images_does_not_end_the_run(
 
 def test_the_malicious_and_the_unknown_do_not_count(tmp_path: Path) -> None:
     settings = tiny(tmp_path, malicious=1)
-    data = prepare(settings)
+    data = prepare(Scenario.of(settings).data)
     test = data.part("test")
-    hospitals = HospitalAccuracy(settings, data, test)
-    (bad,) = attackers(settings)
+    hospitals = HospitalAccuracy(Scenario.of(settings), data, test)
+    (bad,) = Scenario.of(settings).malicious
     honest = next(number for number in range(4) if number != bad)
     values: list[float | None] = [0.5] * 4
     values[bad], values[honest] = 0.1, None

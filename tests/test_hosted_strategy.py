@@ -16,6 +16,7 @@ from fedrobust.errors import UserError
 from fedrobust.federation import Defence, PreAggregation, Updates, Verdict
 from fedrobust.flower.client_grid import ClientGrid
 from fedrobust.flower.hosted_strategy import HostedStrategy, build_strategy, is_buffer
+from fedrobust.pipeline.pipeline import Pipeline
 from strategies.fedavg import FedAvg
 
 MODEL = {
@@ -57,7 +58,10 @@ def one_round(
 
 
 def test_fedavg_agrees_with_flower_s_and_counters_stay() -> None:
-    ours, flowers = one_round(HostedStrategy(FedAvg())), one_round(FlowerFedAvg(fraction_evaluate=0.0))
+    ours, flowers = (
+        one_round(HostedStrategy(Pipeline(FedAvg()))),
+        one_round(FlowerFedAvg(fraction_evaluate=0.0)),
+    )
     for name in ("layer.weight", "layer.bias", "norm.running_mean"):
         np.testing.assert_allclose(ours[name], flowers[name], rtol=1e-6)
         assert ours[name].dtype == np.float32 and ours[name].shape == MODEL[name].shape
@@ -72,7 +76,7 @@ def test_distances_see_parameters_only() -> None:
             seen.append(updates)
             return Verdict(np.ones(len(updates)))
 
-    one_round(HostedStrategy(Look()))
+    one_round(HostedStrategy(Pipeline(Look())))
     assert seen[0].nodes == (0, 1, 2, 3, 4)
     assert seen[0][0].parameters.shape == (8,)
     assert seen[0][0].buffers.shape == (3,)
@@ -90,7 +94,7 @@ def test_running_statistics_follow_the_weights() -> None:
         for n, v in MODEL.items()
         if v.dtype.kind == "f"
     }
-    got = one_round(HostedStrategy(OnlyTwo()))
+    got = one_round(HostedStrategy(Pipeline(OnlyTwo())))
     for name, value in expected.items():
         np.testing.assert_allclose(got[name], value, rtol=1e-6)
 
@@ -107,7 +111,7 @@ def test_one_hospital_s_running_statistics_do_not_carry_a_rule_that_takes_each_n
     honest = one_round(build_strategy(spec, 5))["norm.running_mean"]
     forged = one_round(build_strategy(spec, 5), instead={3: at_minus_1000})["norm.running_mean"]
     assert np.abs(forged - honest).max() < 5
-    carried = one_round(HostedStrategy(FedAvg()), instead={3: at_minus_1000})["norm.running_mean"]
+    carried = one_round(HostedStrategy(Pipeline(FedAvg())), instead={3: at_minus_1000})["norm.running_mean"]
     assert np.abs(carried).min() > 50
 
 
@@ -133,13 +137,13 @@ def test_numbers_of_another_type_are_numbers() -> None:
             seen.append(updates)
             return Verdict(np.ones(len(updates)))
 
-    one_round(HostedStrategy(Look()), instead={1: whole})
+    one_round(HostedStrategy(Pipeline(Look())), instead={1: whole})
     np.testing.assert_array_equal(seen[0][1].parameters, [1, 2, 3, 4, 5, 6, 1, 1])
     np.testing.assert_array_equal(seen[0][1].buffers, [1, 1, 1])
 
 
 def test_a_claimed_loss_that_is_no_number_leaves_the_others_mean() -> None:
-    strategy = HostedStrategy(FedAvg())
+    strategy = HostedStrategy(Pipeline(FedAvg()))
     said: list[Any] = []
     aggregate = strategy.aggregate_train
 
@@ -157,7 +161,7 @@ def test_no_weight_at_all_keeps_the_model() -> None:
         def weigh(self, updates: Updates) -> Verdict:
             return Verdict(np.zeros(len(updates)))
 
-    got = one_round(HostedStrategy(Nobody()))
+    got = one_round(HostedStrategy(Pipeline(Nobody())))
     for name, value in MODEL.items():
         np.testing.assert_array_equal(got[name], value)
 
@@ -167,7 +171,7 @@ def test_steps_come_before_the_defence() -> None:
         def transform(self, updates: Updates) -> Updates:
             return Updates([u.with_delta(np.zeros_like(u.parameters)) for u in updates], updates.seed)
 
-    got = one_round(HostedStrategy(FedAvg(), [Freeze()]))
+    got = one_round(HostedStrategy(Pipeline(FedAvg(), (Freeze(),))))
     np.testing.assert_array_equal(got["layer.weight"], MODEL["layer.weight"])
 
 
@@ -178,7 +182,7 @@ def test_an_impossible_verdict_is_refused(weight: list[float]) -> None:
             return Verdict(weight)
 
     with pytest.raises(ValueError, match="weight"):
-        one_round(HostedStrategy(Wrong()))
+        one_round(HostedStrategy(Pipeline(Wrong())))
 
 
 def test_build_strategy() -> None:

@@ -534,7 +534,7 @@ def piped(spec: str) -> Pipeline:
     """Return the pipeline that a specification names."""
     strategy = build_strategy(spec, 10)
     assert isinstance(strategy, HostedStrategy)
-    return Pipeline(strategy.defence, strategy.steps)
+    return strategy.pipeline
 
 
 @pytest.mark.parametrize(

@@ -12,7 +12,7 @@ import pytest
 from benchmarks import matrix
 from benchmarks.matrix import ATTACKS, DEFENCES, page
 from benchmarks.orderings import GAUSSIAN, NONE, ORDERINGS, Figures, unexplained
-from fedrobust.scenario import attackers
+from fedrobust.scenario import Scenario
 from fedrobust.suites.cells import Cell
 
 CLEAN = Figures(0.8, None, 0.0, 0)
@@ -108,7 +108,7 @@ def test_measure_reads_a_run_folder(tmp_path: Path) -> None:
     lines = [
         {"clean": {"accuracy": value}, "attack_success_rate": 1 - value} for value in (0.0, 0.5, 0.6, 0.7)
     ]
-    bad = attackers(settings)
+    bad = Scenario.of(settings).malicious
     weights = [0.05 if number in bad else 0.04 if number < 2 else 0.11 for number in range(10)]
     verdicts = [{"hospitals": list(range(10)), "weights": w} for w in ([0.1] * 10, weights)]
     for name, content in (("rounds", lines), ("verdicts", verdicts)):

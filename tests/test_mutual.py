@@ -15,8 +15,9 @@ from fedrobust.learners.backbones import build_backbone
 from fedrobust.learners.base import Fitted, State
 from fedrobust.learners.etf import simplex_etf
 from fedrobust.learners.mutual import FEATURES, MutualLearner, mutual_kl
+from fedrobust.learners.spec import LearnerSpec
+from fedrobust.plugins import PluginSpec
 from fedrobust.seeding import torch_generator
-from fedrobust.settings import Settings
 
 EASY = easy_records()
 SKEWED = make_records(labels=[0] * 25 + [1] * 6 + [2] * 2, size=(12, 12))  # 33 records, class 3 absent
@@ -31,10 +32,11 @@ def _threads() -> Iterator[None]:
     torch.set_num_threads(before)
 
 
-def settings(**options: Any) -> Settings:
-    """Return settings for a tiny learner."""
+def settings(**options: Any) -> LearnerSpec:
+    """Return the specification of a tiny learner."""
     quick: dict[str, Any] = {"backbone": "cnn(width=4)", "batch_size": 16, "local_epochs": 2, "seed": 5}
-    return Settings(**{**quick, **options})
+    chosen = {**quick, **options}
+    return LearnerSpec(**{**chosen, "backbone": PluginSpec.parse(chosen["backbone"])})
 
 
 def learner(records: Records = EASY, **options: Any) -> MutualLearner:
@@ -112,7 +114,7 @@ def test_kl_of_a_class_without_any_chance_is_finite() -> None:
 # --- an independent reimplementation, in plain PyTorch --------------------------------------------------------------
 
 
-def rebuilt(trained: MutualLearner, state: State, records: Records, chosen: Settings) -> list[nn.Module]:
+def rebuilt(trained: MutualLearner, state: State, records: Records, chosen: LearnerSpec) -> list[nn.Module]:
     """Return fresh networks that hold a saved state, from its named tensors alone."""
     named = trained.named_tensors(state)
     networks = []
@@ -133,7 +135,7 @@ def plain_scores(network: nn.Module, images: Tensor, frame: Tensor | None) -> Te
     return made if frame is None else (made / made.norm(dim=1, keepdim=True)) @ frame
 
 
-def plain_loss(scores: Tensor, labels: Tensor, chosen: Settings, *, rect: bool) -> Tensor:
+def plain_loss(scores: Tensor, labels: Tensor, chosen: LearnerSpec, *, rect: bool) -> Tensor:
     """Return the supervised loss of each record."""
     own = scores[torch.arange(len(labels)), labels]
     if chosen.head == "linear":
@@ -159,7 +161,7 @@ def plain_frame(trained: MutualLearner, state: State) -> Tensor | None:
 
 def plain_fit(
     trained: MutualLearner,
-    chosen: Settings,
+    chosen: LearnerSpec,
     state: State,
     records: Records,
     round: int,

@@ -9,9 +9,9 @@ import pytest
 from federations import Cut, Unplugged, tiny
 
 from fedrobust import RunInterrupted, run
-from fedrobust.results.folder import final_folder
 from fedrobust.runtime.observers import Observer, RoundOutcome, RunStart
 from fedrobust.runtime.result import Result
+from fedrobust.scenario import RunIdentity
 
 
 class Tracker(Observer):
@@ -28,7 +28,7 @@ class Tracker(Observer):
     def started(self, start: RunStart) -> None:
         self.events.append("started")
         self.start = start
-        self.parameters = start.settings.model_dump()
+        self.parameters = start.scenario.run.written
 
     def replied(self) -> None:
         self.events.append("replied")
@@ -89,7 +89,7 @@ def test_interrupted_run_names_its_folder_and_completed_rounds(tmp_path: Path) -
     with pytest.raises(RunInterrupted) as caught:
         run(settings, [CtrlC()], report=False)
     assert caught.value.rounds == 1
-    partial = final_folder(settings).with_name(final_folder(settings).name + ".partial")
+    partial = RunIdentity.of(settings).folder.with_name(RunIdentity.of(settings).folder.name + ".partial")
     assert caught.value.folder == partial
     assert len((partial / "rounds.jsonl").read_text().splitlines()) == 1
     resumed = run(settings, resume=True, report=False)

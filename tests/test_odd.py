@@ -9,14 +9,14 @@ from typing import ClassVar
 
 import numpy as np
 import pytest
-from federations import tiny
+from federations import threats_of, tiny
 
 from fedrobust.commands.run_display import Terminal
 from fedrobust.data.sources import prepare
 from fedrobust.federation import Attack, Update
 from fedrobust.runtime.observers import RunStart
 from fedrobust.runtime.runner import run
-from fedrobust.scenario import attackers, odd_hospitals, threats
+from fedrobust.scenario import Scenario
 from fedrobust.settings import Settings
 
 MIXED = ("other-scanner:1", "label-flip:2")
@@ -35,21 +35,21 @@ class Watcher(Attack):
 
 def test_only_a_chain_that_is_odd_as_a_whole_is_honest() -> None:
     settings = Settings(threat=MIXED)
-    (_, odd), (_, flippers) = threats(settings)
-    assert (odd_hospitals(settings), attackers(settings)) == (odd, flippers)
+    (_, odd), (_, flippers) = threats_of(settings)
+    assert (Scenario.of(settings).atypical, Scenario.of(settings).malicious) == (odd, flippers)
     assert settings.malicious == 3
     both = Settings(threat=("other-scanner + single-class:2", "other-scanner + label-flip:1"))
-    (_, odd), (_, flippers) = threats(both)
-    assert (odd_hospitals(both), attackers(both)) == (odd, flippers)
+    (_, odd), (_, flippers) = threats_of(both)
+    assert (Scenario.of(both).atypical, Scenario.of(both).malicious) == (odd, flippers)
     short = Settings(malicious=2, attack="single-class")
-    assert attackers(short) == () and odd_hospitals(short) == threats(short)[0][1]
-    assert odd_hospitals(Settings()) == ()
+    assert Scenario.of(short).malicious == () and Scenario.of(short).atypical == threats_of(short)[0][1]
+    assert Scenario.of(Settings()).atypical == ()
 
 
 def test_a_run_counts_the_odd_as_honest(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     settings = tiny(tmp_path, clients=6, threat=MIXED, strategy="multi-krum(f=1, m=1)")
     result = run(settings)
-    (_, odd), (_, flippers) = threats(settings)
+    (_, odd), (_, flippers) = threats_of(settings)
     said = json.loads((result.folder / "manifest.json").read_text())
     assert tuple(said["malicious"]) == result.malicious == flippers and tuple(said["atypical"]) == odd
     summary = result.summary
@@ -63,7 +63,7 @@ def test_a_run_counts_the_odd_as_honest(tmp_path: Path, capsys: pytest.CaptureFi
     wronged = [set(line["flagged"]) - set(flippers) for line in lines]
     assert summary["detection"]["false_flag_rate"] == pytest.approx(sum(map(len, wronged)) / (4 * len(lines)))
     terminal = Terminal(settings)
-    terminal.started(RunStart(settings, result.malicious, "here", tmp_path))
+    terminal.started(RunStart(Scenario.of(settings), result.malicious, "here", tmp_path))
     terminal.finish(result)
     out, err = capsys.readouterr()
     assert "2 of them malicious (label-flip:2), 1 honest but odd (other-scanner:1)" in " ".join(err.split())
@@ -85,14 +85,14 @@ def test_colluders_take_the_odd_for_honest(tmp_path: Path) -> None:
     Watcher.seen.clear()
     settings = tiny(tmp_path, clients=5, rounds=1, threat=("other-scanner:1", "test_odd:Watcher:1"))
     run(settings)
-    (watcher,) = attackers(settings)
+    (watcher,) = Scenario.of(settings).malicious
     assert Watcher.seen == [[number for number in range(5) if number != watcher]]
 
 
 def test_a_class_that_a_hospital_has_not_costs_it_its_rounds_and_says_so(tmp_path: Path) -> None:
     settings = tiny(tmp_path, partition="dirichlet(alpha=0.05)", threat=("single-class:1",), rounds=1)
-    (number,) = odd_hospitals(settings)
-    absent = int(np.flatnonzero(prepare(settings).of_hospital(number).counts() == 0)[0])
+    (number,) = Scenario.of(settings).atypical
+    absent = int(np.flatnonzero(prepare(Scenario.of(settings).data).of_hospital(number).counts() == 0)[0])
     result = run(settings.model_copy(update={"threat": (f"single-class(only={absent}):1",)}))
     (fault,) = result.history["faults"].iloc[0]
     assert fault["hospital"] == number and f"has no image of class {absent}" in fault["reason"]

@@ -3,27 +3,27 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-from federations import tiny
+from federations import learner_of, tiny
 from flwr.app import ConfigRecord, Context, Message, MessageType, RecordDict
 from flwr.serverapp import Grid
 from flwr.supercore.task_identity import TaskIdentity
 from helpers import make_records
 
-from fedrobust.data.own import own_records, own_settings
+from fedrobust.data.own import own_data_spec, own_records
 from fedrobust.data.sources import prepare
 from fedrobust.engines.local import LocalGrid
 from fedrobust.errors import UserError
 from fedrobust.flower.client_app import make_client_app
 from fedrobust.flower.codec import pack, unpack
 from fedrobust.flower.data_spec import DataSpecGrid
-from fedrobust.learners.factory import build_learner
 from fedrobust.runtime.server import Server
-from fedrobust.scenario import attackers
+from fedrobust.scenario import Scenario
 from fedrobust.settings import Settings
 
 
@@ -56,31 +56,36 @@ def settings(tmp_path: Path) -> Settings:
 def answer(settings: Settings, kind: str, number: int = 1, **node_config: str) -> RecordDict:
     """Return what a hospital with this node config replies."""
     context = Context(1, 5, {"partition-id": number, **node_config}, RecordDict(), {})
-    start = pack(build_learner(settings).initial())
+    start = pack(learner_of(settings).initial())
     content = RecordDict({"arrays": start, "config": ConfigRecord({"lr": 0.001, "server-round": 1})})
-    return make_client_app(settings)(Message(content, 5, kind), context).content
+    return make_client_app(Scenario.of(settings))(Message(content, 5, kind), context).content
 
 
 def test_a_file_of_training_images_is_used_whole(settings: Settings, tmp_path: Path) -> None:
-    own = own_settings(settings, write(tmp_path / "a", "mine"), str(tmp_path / "a"))
-    assert len(own_records(settings, own)) == 40
+    federation = Scenario.of(settings).data
+    own = own_data_spec(federation, write(tmp_path / "a", "mine"), str(tmp_path / "a"))
+    assert len(own_records(federation, own)) == 40
 
 
 def test_of_other_files_the_training_part_is_used(settings: Settings, tmp_path: Path) -> None:
-    own = own_settings(settings, write(tmp_path / "a", "mine", parts=("train", "test")), str(tmp_path / "a"))
-    assert len(own_records(settings, own)) == 56
-    official = settings.model_copy(update={"split": "official"})
-    own = own_settings(official, own.data, own.data_root)
+    federation = Scenario.of(settings).data
+    own = own_data_spec(
+        federation, write(tmp_path / "a", "mine", parts=("train", "test")), str(tmp_path / "a")
+    )
+    assert len(own_records(federation, own)) == 56
+    official = replace(federation, split="official")
+    own = own_data_spec(official, own.source.text, own.root)
     assert len(own_records(official, own)) == len(prepare(own).split.train) < 40
 
 
 def test_the_federation_s_own_source_gives_no_test_image_away(tmp_path: Path) -> None:
     settings = tiny(tmp_path, data=write(tmp_path / "server", "shared"), data_root=str(tmp_path / "server"))
-    own = own_records(settings, own_settings(settings, settings.data))
+    federation = Scenario.of(settings).data
+    own = own_records(federation, own_data_spec(federation, settings.data))
     held = {image.tobytes() for image in own.images}
     assert len(own) == 28
     for part in ("val", "test"):
-        assert held.isdisjoint(image.tobytes() for image in prepare(settings).part(part).images)
+        assert held.isdisjoint(image.tobytes() for image in prepare(federation).part(part).images)
 
 
 def test_a_hospital_trains_on_its_own_data(settings: Settings, tmp_path: Path) -> None:
@@ -88,7 +93,7 @@ def test_a_hospital_trains_on_its_own_data(settings: Settings, tmp_path: Path) -
     mine = answer(settings, MessageType.TRAIN, data=data, **{"data-root": root})
     shared = answer(settings, MessageType.TRAIN)
     assert mine["metrics"]["num-examples"] == 40
-    assert shared["metrics"]["num-examples"] == len(prepare(settings).of_hospital(1)) != 40
+    assert shared["metrics"]["num-examples"] == len(prepare(Scenario.of(settings).data).of_hospital(1)) != 40
     assert not np.array_equal(unpack(mine["arrays"]).parameters, unpack(shared["arrays"]).parameters)
     measured = answer(settings, MessageType.EVALUATE, data=data, **{"data-root": root})
     assert measured["metrics"]["num-examples"] == 40
@@ -102,7 +107,7 @@ def test_a_hospital_says_that_its_data_are_its_own(settings: Settings) -> None:
 def test_an_attacker_stays_one_on_its_own_data(settings: Settings, tmp_path: Path) -> None:
     data, root = write(tmp_path / "a", "mine"), str(tmp_path / "a")
     poisoned = settings.model_copy(update={"malicious": 1, "attack": "label-flip"})
-    (number,) = attackers(poisoned)
+    (number,) = Scenario.of(poisoned).malicious
     honest, attacked = (
         unpack(answer(chosen, MessageType.TRAIN, number, data=data, **{"data-root": root})["arrays"])
         for chosen in (settings, poisoned)
@@ -145,12 +150,14 @@ def test_a_hospital_without_the_server_s_file_goes_by_what_it_is_told(
 ) -> None:
     for name, changes in {"mine": {}, "other": {"classes": 4}, "large": {"size": 16}}.items():
         write(tmp_path / "a", name, **changes)
-    start = pack(build_learner(settings).initial())
+    start = pack(learner_of(settings).initial())
     content = RecordDict({"arrays": start, "config": ConfigRecord({"lr": 0.001, "server-round": 1})})
-    DataSpecGrid(grid := Nowhere(), settings).send_and_receive([Message(content, 5, MessageType.TRAIN)])
+    DataSpecGrid(grid := Nowhere(), Scenario.of(settings).data).send_and_receive(
+        [Message(content, 5, MessageType.TRAIN)]
+    )
     assert set(content) == {"arrays", "config"}
     (told,) = grid.sent
-    app = make_client_app(settings.model_copy(update={"data_root": str(tmp_path / "nowhere")}))
+    app = make_client_app(Scenario.of(settings.model_copy(update={"data_root": str(tmp_path / "nowhere")})))
 
     def train(name: str) -> Message:
         own = {"data": f"medmnist:{name}", "data-root": str(tmp_path / "a")}
@@ -165,9 +172,9 @@ def test_a_hospital_without_the_server_s_file_goes_by_what_it_is_told(
 
 def test_it_costs_that_hospital_its_round_only(settings: Settings, tmp_path: Path) -> None:
     data = write(tmp_path / "a", "mine", size=16)
-    grid = LocalGrid(make_client_app(settings), settings.clients)
+    grid = LocalGrid(make_client_app(Scenario.of(settings)), settings.clients)
     grid._contexts[grid.get_node_ids()[2]].node_config |= {"data": data, "data-root": str(tmp_path / "a")}
-    result = Server(settings).run(grid)
+    result = Server(Scenario.of(settings)).run(grid)
     assert result.summary["rounds"] == 2
     for line in result.rounds:
         (fault,) = line["faults"]

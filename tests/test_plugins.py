@@ -11,7 +11,7 @@ import pytest
 
 from fedrobust.errors import UserError
 from fedrobust.federation import Attack, Defence
-from fedrobust.plugins import available, describe, find, instantiate, parse_call, split_chain
+from fedrobust.plugins import AttackChain, PluginSpec, available, describe, find, instantiate
 
 MEAN = '''
 from fedrobust.federation import Defence
@@ -59,21 +59,23 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     ],
 )
 def test_parse_call(text: str, name: str, options: dict[str, object]) -> None:
-    assert parse_call(text) == (name, options)
+    spec = PluginSpec.parse(text)
+    assert (spec.name, dict(spec.options)) == (name, options)
 
 
 @pytest.mark.parametrize(
-    "text", ["", "krum(", "krum(3)", "krum(f=)", "krum(f=open('x'))", "krum(f=1, f=2)", "krum f"]
+    "text",
+    ["", "krum(", "krum(3, 4)", "krum(3, f=4)", "krum(f=)", "krum(f=open('x'))", "krum(f=1, f=2)", "krum f"],
 )
 def test_parse_call_refuses(text: str) -> None:
     with pytest.raises(UserError):
-        parse_call(text)
+        PluginSpec.parse(text)
 
 
 def test_split_chain_minds_brackets_and_quotes() -> None:
-    assert split_chain("a(x='+') + b(y=[1, 2]) + c", "+") == ["a(x='+')", "b(y=[1, 2])", "c"]
+    assert AttackChain.parse("a(x='+') + b(y=[1, 2]) + c").names == ("a(x='+')", "b(y=[1, 2])", "c")
     with pytest.raises(UserError, match="missing beside"):
-        split_chain("a + ", "+")
+        AttackChain.parse("a + ")
 
 
 def test_a_file_in_the_users_folder_joins_the_built_in_ones(folder: Path) -> None:
@@ -204,7 +206,7 @@ class Declares:
     ],
 )
 def test_options_become_what_the_plug_in_declares(options: str, place: int, value: object) -> None:
-    made = instantiate(Declares, parse_call(f"declares({options})")[1], "declares")
+    made = instantiate(Declares, PluginSpec.parse(f"declares({options})").options, "declares")
     assert made.given[place] == value and type(made.given[place]) is type(value)
 
 
@@ -222,14 +224,15 @@ def test_options_become_what_the_plug_in_declares(options: str, place: int, valu
 )
 def test_options_that_are_not_what_the_plug_in_declares_are_named(options: str, words: str) -> None:
     with pytest.raises(UserError, match=words):
-        instantiate(Declares, parse_call(f"declares({options})")[1], "declares")
+        instantiate(Declares, PluginSpec.parse(f"declares({options})").options, "declares")
 
 
 @pytest.mark.parametrize(
     "spec", ["sign-flip(scale=x)", "label-flip(mode=3)", "backdoor(size=[])", "zeno(rho=big)"]
 )
 def test_a_built_in_option_of_the_wrong_type_is_named(spec: str) -> None:
-    name, options = parse_call(spec)
+    parsed = PluginSpec.parse(spec)
+    name, options = parsed.name, parsed.options
     package, base = ("strategies", Defence) if name == "zeno" else ("clients", Attack)
     with pytest.raises(UserError, match=f"{name}: {next(iter(options))} is "):
         instantiate(find(name, package, (base,), "plug-in"), options, name)

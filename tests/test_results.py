@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from fedrobust.results.folder import final_folder
+from fedrobust.scenario import RunIdentity, Scenario
 from fedrobust.settings import Settings
 from fedrobust.suites.cells import Cell
 from fedrobust.suites.compare import attack_budget_of
@@ -42,11 +42,10 @@ IMAGES = [40, 40, 80, 40]
 
 def made_up(settings: Settings, accuracy: float, **changes: Any) -> Cell:
     """Write a finished run's folder with given figures."""
-    from fedrobust.scenario import attackers
 
-    folder = final_folder(settings)
+    folder = RunIdentity.of(settings).folder
     folder.mkdir(parents=True)
-    bad = attackers(settings)
+    bad = Scenario.of(settings).malicious
     rounds = []
     for number in range(1, settings.rounds + 1):
         # Only the last three count.

@@ -16,6 +16,7 @@ from fedrobust.data.sources import prepare
 from fedrobust.flower.client_grid import ClientGrid
 from fedrobust.flower.hosted_strategy import build_strategy
 from fedrobust.results.round_lines import reports_line, verdict_line
+from fedrobust.scenario import Scenario
 
 
 def replies(claims: list[dict[str, Any]]) -> list[Message]:
@@ -61,7 +62,7 @@ def test_every_strategy_s_rounds_have_them(tmp_path: Path, strategy: str) -> Non
     lines = [json.loads(line) for line in (result.folder / "client_metrics.jsonl").read_text().splitlines()]
     assert [line["round"] for line in lines] == [1, 2]
     (bad,) = result.malicious
-    held = [len(part) for part in prepare(settings).hospitals]
+    held = [len(part) for part in prepare(Scenario.of(settings).data).hospitals]
     for line in lines:
         assert line["hospitals"] == [0, 1, 2, 3]
         assert [a == b for a, b in zip(line["num_examples"], held, strict=True)] == [

@@ -15,7 +15,7 @@ from safetensors.numpy import load_file
 
 from fedrobust import Settings, UserError, run
 from fedrobust.runtime.runner import existing
-from fedrobust.scenario import attackers
+from fedrobust.scenario import Scenario
 from fedrobust.settings import load_settings
 
 METRICS = {
@@ -60,7 +60,7 @@ def test_a_run_gives_summary_history_and_a_whole_folder(tmp_path: Path) -> None:
 def test_the_manifest_tells_where_the_numbers_come_from(tmp_path: Path) -> None:
     result = run(tiny(tmp_path, malicious=2))
     manifest = json.loads((result.folder / "manifest.json").read_text())
-    assert manifest["malicious"] == list(attackers(result.settings)) == list(result.malicious)
+    assert manifest["malicious"] == list(Scenario.of(result.settings).malicious) == list(result.malicious)
     assert manifest["data"]["synthetic"] is True
     assert len(manifest["data"]["sha256"]) == 64
     assert manifest["versions"]["torch"] and manifest["versions"]["flwr"]

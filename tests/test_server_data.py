@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from federations import Cut, Unplugged, tiny
+from federations import Cut, Unplugged, learner_of, tiny
 from helpers import make_records
 
 from fedrobust import run
@@ -16,7 +16,7 @@ from fedrobust.data.records import Records
 from fedrobust.data.sources import prepare
 from fedrobust.evaluation.server_data import SCANNERS, ServerShare, _part
 from fedrobust.learners.base import State
-from fedrobust.learners.factory import build_learner
+from fedrobust.scenario import Scenario
 
 #: Of four classes 40, 10, 3 and 1.
 UNEVEN = make_records(labels=np.repeat([2, 0, 3, 1], [40, 10, 3, 1]).tolist())
@@ -106,7 +106,7 @@ def test_other_scanners_see_the_same_images() -> None:
 
 def test_losses_and_training_are_the_learner_s_own(tmp_path: Path) -> None:
     settings = tiny(tmp_path)
-    learner, validation = build_learner(settings), prepare(settings).part("val")
+    learner, validation = learner_of(settings), prepare(Scenario.of(settings).data).part("val")
     start = learner.initial()
     lent = ServerShare(learner, validation, 1.0, settings.seed, 0.01)
     losses = lent.losses(start.parameters, start.buffers)
@@ -130,7 +130,7 @@ def test_losses_and_training_are_the_learner_s_own(tmp_path: Path) -> None:
 def test_a_run_says_what_its_defence_looked_at(tmp_path: Path, spec: str) -> None:
     settings = tiny(tmp_path, strategy=spec, malicious=1, attack="sign-flip")
     result = run(settings)
-    labels = prepare(settings).part("val").labels
+    labels = prepare(Scenario.of(settings).data).part("val").labels
     images = int(np.ceil(0.3 * np.bincount(labels)).sum())
     told = json.loads((result.folder / "manifest.json").read_text())["defence_server_data"]
     assert told == {"share_of_validation": 0.3, "images": images}

@@ -9,7 +9,7 @@ from clients.single_class import SingleClass
 from fedrobust.errors import UserError
 from fedrobust.federation import Role
 from fedrobust.learners.mutual import MutualLearner
-from fedrobust.settings import Settings
+from fedrobust.learners.spec import LearnerSpec
 
 RECORDS = make_records(labels=[0, 0, 0, 1, 3, 3, 0, 1, 3])  # nobody of class 2
 
@@ -51,7 +51,7 @@ def test_options_are_checked() -> None:
 def test_a_hospital_trains_on_one_image_of_one_class() -> None:
     records = easy_records(9)
     records = records.take(np.flatnonzero((records.labels != 2) | (np.arange(9) == 2)))
-    learner = MutualLearner(Settings(networks=1, local_epochs=1, batch_size=4), 4, 1, (12, 12))
+    learner = MutualLearner(LearnerSpec(networks=1, local_epochs=1, batch_size=4), 4, 1, (12, 12))
     hospital = Hospital(0, records, learner, [SingleClass(2)])
     start = learner.initial()
     update = hospital.fit(start.parameters, start.buffers, 1, 1e-3)

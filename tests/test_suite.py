@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from fedrobust.errors import UserError
-from fedrobust.scenario import attackers, odd_hospitals
+from fedrobust.scenario import Scenario
 from fedrobust.suites.plan import chosen, distinct, plan
 from fedrobust.suites.suite import load_suite, suite_names
 
@@ -88,8 +88,8 @@ fedavg = "fedavg"
         (tmp_path / "mine.toml").write_text(text)
         (cell,) = plan(load_suite(str(tmp_path / "mine.toml")), {})
         assert cell.baseline is not None
-        assert odd_hospitals(cell.baseline) == odd_hospitals(cell.settings) != ()
-        assert len(attackers(cell.settings)) == 2 and attackers(cell.baseline) == ()
+        assert Scenario.of(cell.baseline).atypical == Scenario.of(cell.settings).atypical != ()
+        assert len(Scenario.of(cell.settings).malicious) == 2 and Scenario.of(cell.baseline).malicious == ()
 
 
 def test_a_variable_stands_for_its_value(tmp_path: Path) -> None:

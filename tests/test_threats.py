@@ -7,13 +7,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from federations import tiny
+from federations import threats_of, tiny
 
 from fedrobust.commands import program
 from fedrobust.errors import UserError
-from fedrobust.results.folder import final_folder
 from fedrobust.runtime.runner import run
-from fedrobust.scenario import attackers, build_attacks, threats
+from fedrobust.scenario import RunIdentity, Scenario
 from fedrobust.settings import Settings, load_settings
 
 TWO = ("label-flip(shift=2):2", "backdoor + boost:1")
@@ -21,10 +20,11 @@ TWO = ("label-flip(shift=2):2", "backdoor + boost:1")
 
 def test_a_threat_is_attacks_and_a_number() -> None:
     settings = Settings(threat=TWO)
-    assert settings.threats() == [("label-flip(shift=2)", 2), ("backdoor + boost", 1)]
+    assert [threat.text for threat in settings.threats()] == list(TWO)
     assert settings.malicious == 3
     # A class by its path has a colon of its own.
-    assert Settings(threat=["my.attacks:Mine:2"]).threats() == [("my.attacks:Mine", 2)]
+    (own,) = Settings(threat=["my.attacks:Mine:2"]).threats()
+    assert (own.attacks.names, own.count) == (("my.attacks:Mine",), 2)
 
 
 def test_flags_a_file_and_one_text_say_the_same(tmp_path: Path) -> None:
@@ -63,30 +63,34 @@ def test_without_threats_the_name_of_a_run_is_what_it_was() -> None:
 
 def test_hospitals_are_dealt_out_by_the_seed() -> None:
     settings = Settings(threat=TWO, seed=3)
-    (first, flippers), (second, planters) = threats(settings)
+    (first, flippers), (second, planters) = threats_of(settings)
     assert (first, second) == ("label-flip(shift=2)", "backdoor + boost")
     assert len(flippers) == 2 and len(planters) == 1 and not set(flippers) & set(planters)
-    assert attackers(settings) == tuple(sorted((*flippers, *planters)))
+    assert Scenario.of(settings).malicious == tuple(sorted((*flippers, *planters)))
     # The same hospitals as for the short form with as many.
-    assert attackers(settings) == attackers(Settings(malicious=3, seed=3))
-    assert threats(Settings(malicious=2, seed=3)) == (("label-flip", flippers),)
-    assert threats(Settings()) == ()
+    assert Scenario.of(settings).malicious == Scenario.of(Settings(malicious=3, seed=3)).malicious
+    assert threats_of(Settings(malicious=2, seed=3)) == (("label-flip", flippers),)
+    assert threats_of(Settings()) == ()
 
 
 def test_every_hospital_gets_its_own_threat_s_attacks() -> None:
     settings = Settings(threat=TWO)
-    (_, flippers), (_, planters) = threats(settings)
+    (_, flippers), (_, planters) = threats_of(settings)
     for number in range(settings.clients):
-        names = [attack.role.name for attack in build_attacks(settings, number)]
+        names = [attack.role.name for attack in Scenario.of(settings).attacks_of(number)]
         assert names == (
             ["label-flip"] if number in flippers else ["backdoor", "boost"] if number in planters else []
         )
     for place, number in enumerate(flippers):
-        (attack,) = build_attacks(settings, number)
+        (attack,) = Scenario.of(settings).attacks_of(number)
         role = attack.role
         assert (role.hospital, role.hospitals, role.member, role.members) == (number, 10, place, 2)
-    assert [attack.role.name for attack in build_attacks(settings)] == ["label-flip", "backdoor", "boost"]
-    assert [attack.role.name for attack in build_attacks(Settings())] == ["label-flip"]
+    assert [attack.role.name for attack in Scenario.of(settings).all_attacks()] == [
+        "label-flip",
+        "backdoor",
+        "boost",
+    ]
+    assert [attack.role.name for attack in Scenario.of(Settings()).all_attacks()] == ["label-flip"]
 
 
 @pytest.mark.parametrize(
@@ -113,11 +117,11 @@ def test_a_run_names_each_threat_s_hospitals(tmp_path: Path) -> None:
     settings = tiny(tmp_path, threat=["sleeper(rounds=1) + label-flip:1", "backdoor + forge-loss:1"])
     result = run(settings)
     said = json.loads((result.folder / "manifest.json").read_text())
-    assert [(t["attack"], tuple(t["hospitals"])) for t in said["threats"]] == list(threats(settings))
+    assert [(t["attack"], tuple(t["hospitals"])) for t in said["threats"]] == list(threats_of(settings))
     assert tuple(said["malicious"]) == result.malicious and len(result.malicious) == 2
     assert result.summary["malicious"] == 2 and result.summary["attack_success_rate"] is not None
     assert (
-        result.folder == final_folder(settings)
+        result.folder == RunIdentity.of(settings).folder
         and "sleeper-rounds-1-label-flip-backdoor" in result.folder.name
     )
 

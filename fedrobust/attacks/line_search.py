@@ -6,12 +6,13 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from flwr.serverapp.strategy import Strategy
 
 from fedrobust.attacks.collusion import positive
 from fedrobust.errors import UserError
-from fedrobust.federation import Role, Update, Updates, Vector
-from fedrobust.flower.hosted_strategy import HostedStrategy, build_strategy
+from fedrobust.federation import Defence, Role, Update, Updates, Vector
+from fedrobust.pipeline.pipeline import Pipeline
+from fedrobust.pipeline.specs import build_pipeline, find_part
+from fedrobust.plugins import PipelineSpec
 
 __all__ = ["DefenceInUse", "LineSearch", "largest"]
 
@@ -48,33 +49,31 @@ class DefenceInUse:
 
     def __init__(self, attack: str, spec: str, hospitals: int, seed: int = 0) -> None:
         """Build it once, to see whether it can be asked."""
-        self._spec, self._hospitals, self._seed = spec, hospitals, seed
+        self._hospitals, self._seed = hospitals, seed
         instead = "name a rule in its place, such as against=median"
         if not spec:
             raise UserError(
                 f"{attack}: nobody says here what the defence is; name it, such as against=median"
             )
-        found = self._fresh()
-        if not isinstance(found, HostedStrategy):
+        self._spec = PipelineSpec.parse(spec)
+        last = self._spec.parts[-1]
+        if ":" in last.name and not issubclass(find_part(last, object), Defence):
             raise UserError(
                 f"{attack}: '{spec}' is a plain Flower strategy, which takes no question; {instead}"
             )
-        if found.defence.server_share:
+        if self._fresh().defence.server_share:
             raise UserError(
                 f"{attack}: '{spec}' looks at images of the server's own, which no attack sees; {instead}"
             )
 
     def aggregate(self, updates: Sequence[Update]) -> Vector:
         """Return the parameters that a fresh rule makes of a round's updates, shape (d,)."""
-        strategy = self._fresh()
-        assert isinstance(strategy, HostedStrategy)
-        seen = Updates(updates, self._seed)
-        for step in strategy.steps:
-            seen = step.transform(seen)
-        return strategy.defence.combine(seen)[0]
+        return self._fresh().aggregate(Updates(updates, self._seed))[0]
 
-    def _fresh(self) -> Strategy:
-        return build_strategy(self._spec, self._hospitals, self._seed)
+    def _fresh(self) -> Pipeline:
+        pipeline = build_pipeline(self._spec)
+        pipeline.check(self._hospitals)
+        return pipeline
 
 
 @dataclass(frozen=True)

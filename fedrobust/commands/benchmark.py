@@ -98,13 +98,13 @@ def _carried_out(request: Any, metric: str, targets: dict[str, Path | None], as_
     import json
 
     from fedrobust.engines.launch import warm_up
-    from fedrobust.settings import Settings
+    from fedrobust.scenario import Execution
     from fedrobust.suites import command, export
 
     try:
         # The processes that run the cells import what they need meanwhile.
         if request.ray_address is None:
-            warm_up(Settings(workers=2))
+            warm_up(Execution(2, workers=2))
         outcome = command.benchmark(request)
     except KeyboardInterrupt:
         print("fedrobust: interrupted; the same command goes on where it stopped", file=sys.stderr)

@@ -18,6 +18,7 @@ from rich.progress import (
 from rich.table import Table
 
 from fedrobust.runtime.observers import Observer, RoundOutcome, RunStart
+from fedrobust.scenario import Scenario
 from fedrobust.settings import Settings
 
 if TYPE_CHECKING:
@@ -74,8 +75,8 @@ class Terminal(Observer):
         if self._quiet:
             return
         self._errors.print(
-            f"[bold]{start.settings.clients} hospitals[/bold], {_threat(start.settings, start.malicious)} · "
-            f"{start.source} · {start.settings.strategy}",
+            f"[bold]{start.scenario.hospitals} hospitals[/bold], {_threat(start.scenario)} · "
+            f"{start.source} · {start.scenario.strategy.text}",
             highlight=False,
         )
         self._progress.start()
@@ -129,17 +130,16 @@ def print_profile(profile: Profile) -> None:
     Console(stderr=True).print(table)
 
 
-def _threat(settings: Settings, malicious: Sequence[int]) -> str:
-    """Return how many hospitals attack and how, and how many are odd and honest."""
-    from fedrobust.scenario import threats
-
-    attacks, oddities, odd = [], [], 0
-    for text, (_, hospitals) in zip(settings.threat or (settings.attack,), threats(settings), strict=False):
-        if set(hospitals) <= set(malicious):
-            attacks.append(text)
-        else:
-            oddities.append(text)
-            odd += len(hospitals)
+def _threat(scenario: Scenario) -> str:
+    """Return how many hospitals attack and how, and how many are atypical."""
+    short = not scenario.run.settings.threat
+    texts = {
+        threat: threat.attacks.text + ("" if short else f":{len(threat.hospitals)}")
+        for threat in scenario.threats
+    }
+    attacks = [text for threat, text in texts.items() if threat.malicious]
+    oddities = [text for threat, text in texts.items() if not threat.malicious]
+    malicious, odd = scenario.malicious, len(scenario.atypical)
     said = f"{len(malicious)} of them malicious ({'; '.join(attacks)})" if attacks else "none malicious"
     return said + (f", {odd} honest but odd ({'; '.join(oddities)})" if odd else "")
 

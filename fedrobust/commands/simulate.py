@@ -39,9 +39,10 @@ def simulate(
     """
     settings = _settings_to_resume(resume, flags, config) if resume else load_settings(flags, config)
     from fedrobust.engines.launch import keep_freed_memory, warm_up
+    from fedrobust.scenario import Execution
 
     # Before anything else is imported: the workers import meanwhile.
-    warm_up(settings)
+    warm_up(Execution.of(settings))
     keep_freed_memory()
     from fedrobust.commands.run_display import Terminal, print_profile
     from fedrobust.runtime.profiling import Profile, process_began

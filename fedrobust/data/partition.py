@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -11,7 +11,8 @@ from numpy.typing import NDArray
 
 from fedrobust.data.records import Records
 from fedrobust.errors import UserError, nearest
-from fedrobust.plugins import parse_call
+from fedrobust.plugins import PluginSpec
+from fedrobust.plugins.specs import with_first_option_named
 from fedrobust.seeding import derive, generator
 
 if TYPE_CHECKING:
@@ -29,7 +30,9 @@ PARTITIONS: dict[str, str] = {
 _OPTIONS: dict[str, tuple[str, ...]] = {"iid": (), "dirichlet": ("alpha", "min_size"), "site": ()}
 
 
-def partition(records: Records, index: NDArray[np.int64], spec: str, hospitals: int, seed: int) -> Parts:
+def partition(
+    records: Records, index: NDArray[np.int64], spec: str | PluginSpec, hospitals: int, seed: int
+) -> Parts:
     """Deal the images at some positions out to hospitals.
 
     Parameters
@@ -38,7 +41,7 @@ def partition(records: Records, index: NDArray[np.int64], spec: str, hospitals: 
         All records.
     index : ndarray of int64, shape (n,)
         Positions in the records of the training images, in any order, each once.
-    spec : str
+    spec : str or PluginSpec
         One of `PARTITIONS` with its options, such as ``"dirichlet(alpha=0.1, min_size=5)"``. By default
         min_size is 10, or half an equal share where that is less.
     hospitals : int
@@ -57,13 +60,15 @@ def partition(records: Records, index: NDArray[np.int64], spec: str, hospitals: 
         If the spec is not understood, a hospital would be left without images or below min_size, or the
         records' sites are unknown or fewer than the hospitals.
     """
-    name, options = parse_call(spec)
+    spec = PluginSpec.parse(spec)
+    name = spec.name
     if name not in PARTITIONS:
         raise UserError(f"unknown partition '{name}': {nearest(name, PARTITIONS)}")
+    options = with_first_option_named(spec.options, _OPTIONS[name], f"partition '{name}'")
     for option in options:
         if option not in _OPTIONS[name]:
             hint = nearest(option, _OPTIONS[name])
-            raise UserError(f"partition '{name}' has no option '{option}' in '{spec}': {hint}")
+            raise UserError(f"partition '{name}' has no option '{option}' in '{spec.text}': {hint}")
     if hospitals < 1:
         raise UserError(f"{hospitals} hospitals cannot share the images; ask for 1 or more")
     if hospitals > len(index):
@@ -77,7 +82,7 @@ def partition(records: Records, index: NDArray[np.int64], spec: str, hospitals: 
     if name == "iid":
         # What flwr-datasets' IidPartitioner does with a shuffled table, without two seconds of imports.
         return tuple(np.sort(part) for part in np.array_split(shuffled, hospitals))
-    return _dirichlet(shuffled, records.labels[shuffled], hospitals, seed, spec, options)
+    return _dirichlet(shuffled, records.labels[shuffled], hospitals, seed, spec.text, options)
 
 
 def _dirichlet(
@@ -86,7 +91,7 @@ def _dirichlet(
     hospitals: int,
     seed: int,
     spec: str,
-    options: dict[str, Any],
+    options: Mapping[str, object],
 ) -> Parts:
     from flwr_datasets.partitioner import DirichletPartitioner  # late, as below: the import takes seconds
 

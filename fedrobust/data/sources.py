@@ -13,15 +13,15 @@ from fedrobust.data.medmnist import load as load_medmnist
 from fedrobust.data.partition import partition
 from fedrobust.data.phantom import phantom
 from fedrobust.data.records import Records
+from fedrobust.data.spec import DataSpec
 from fedrobust.data.split import Split, official, pooled
 from fedrobust.errors import UserError, nearest
-from fedrobust.plugins import instantiate, parse_call
-from fedrobust.settings import Settings
+from fedrobust.plugins import instantiate
 
 __all__ = ["SOURCES", "FederationData", "adopt", "load_records", "prepare"]
 
 _KEPT = 2
-_prepared: dict[tuple[object, ...], FederationData] = {}
+_prepared: dict[DataSpec, FederationData] = {}
 
 #: Each data source with a line for `fedrobust list`.
 SOURCES = {
@@ -63,32 +63,32 @@ class FederationData:
         return self.records.take(getattr(self.split, name))
 
 
-def load_records(settings: Settings) -> Records:
-    """Return the records of the source that the settings name, resized if they say so.
+def load_records(spec: DataSpec) -> Records:
+    """Return the records of the source that a specification names, resized if it says so.
 
     Raises
     ------
     UserError
         If there is no such source or its data cannot be read.
     """
-    name, options = parse_call(settings.data)
-    kind, _, dataset = name.partition(":")
+    source = spec.source
+    kind, _, dataset = source.name.partition(":")
     if kind == "phantom" and not dataset:
-        if settings.image_size is not None:
-            options.setdefault("size", settings.image_size)
+        size = {} if spec.image_size is None else {"size": spec.image_size}
+        options = {**size, **source.options}
         return _checked_classes(cast(Records, instantiate(phantom, options, "phantom")))
     if kind != "medmnist":
-        raise UserError(f"unknown data source '{settings.data}'; {nearest(kind, [*SOURCES, 'medmnist'])}")
-    if options:
-        raise UserError(f"data '{settings.data}': medmnist takes no options; write medmnist:NAME")
+        raise UserError(f"unknown data source '{source.text}'; {nearest(kind, [*SOURCES, 'medmnist'])}")
+    if source.options:
+        raise UserError(f"data '{source.text}': medmnist takes no options; write medmnist:NAME")
     if not dataset:
         raise UserError(
             "data 'medmnist' needs the file's name: medmnist:pneumoniamnist reads pneumoniamnist.npz"
         )
-    if settings.data_root is None and not settings.download:
-        raise UserError(f"data '{settings.data}' needs --data-root, the folder that holds {dataset}.npz")
-    root = Path(settings.data_root) if settings.data_root else Path.home() / ".medmnist"
-    return _checked_classes(_resized(load_medmnist(dataset, root, settings.download), settings.image_size))
+    if spec.root is None and not spec.download:
+        raise UserError(f"data '{source.text}' needs --data-root, the folder that holds {dataset}.npz")
+    root = Path(spec.root) if spec.root else Path.home() / ".medmnist"
+    return _checked_classes(_resized(load_medmnist(dataset, root, spec.download), spec.image_size))
 
 
 def _checked_classes(records: Records) -> Records:
@@ -112,41 +112,33 @@ def _resized(records: Records, side: int | None) -> Records:
     return replace(records, images=np.concatenate(chunks))
 
 
-def prepare(settings: Settings) -> FederationData:
-    """Return the federation's data for these settings; a process keeps the last few it made.
+def prepare(spec: DataSpec) -> FederationData:
+    """Return the federation's data; a process keeps the last few it made.
 
     Raises
     ------
     UserError
         If the data cannot be read, split or dealt out as asked.
     """
-    key = _relevant(settings)
-    if key not in _prepared:
+    if spec not in _prepared:
         while len(_prepared) >= _KEPT:
             del _prepared[next(iter(_prepared))]
-        _prepared[key] = _make(settings)
-    return _prepared[key]
+        _prepared[spec] = _make(spec)
+    return _prepared[spec]
 
 
-def adopt(settings: Settings, data: FederationData) -> None:
-    """Let `prepare` return these data for these settings, made in another process."""
-    _prepared[_relevant(settings)] = data
+def adopt(spec: DataSpec, data: FederationData) -> None:
+    """Let `prepare` return these data for this specification, made in another process."""
+    _prepared[spec] = data
 
 
-def _relevant(settings: Settings) -> tuple[object, ...]:
-    keys = ("data", "data_root", "download", "image_size", "split", "partition", "clients", "seed")
-    return tuple(getattr(settings, key) for key in keys)
-
-
-def _make(settings: Settings) -> FederationData:
-    records = load_records(settings)
-    split = (
-        official(records, settings.seed) if settings.split == "official" else pooled(records, settings.seed)
-    )
+def _make(spec: DataSpec) -> FederationData:
+    records = load_records(spec)
+    split = official(records, spec.seed) if spec.split == "official" else pooled(records, spec.seed)
     for name in ("train", "val", "test"):
         if not len(getattr(split, name)):
             raise UserError(
                 f"{records.source}: {len(records)} images leave none for the {name} part; use more images"
             )
-    hospitals = partition(records, split.train, settings.partition, settings.clients, settings.seed)
+    hospitals = partition(records, split.train, spec.partition, spec.hospitals, spec.seed)
     return FederationData(records, split, hospitals, records.digest())

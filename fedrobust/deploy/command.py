@@ -18,12 +18,11 @@ from fedrobust.engines.local import LocalGrid
 from fedrobust.errors import UserError
 from fedrobust.flower.client_app import make_client_app
 from fedrobust.flower.data_spec import DataSpecGrid
-from fedrobust.plugins import parse_call
-from fedrobust.results.folder import final_folder
+from fedrobust.plugins import PluginSpec
 from fedrobust.runtime.observers import Observer, RoundOutcome, RunStart
 from fedrobust.runtime.runner import Result, keep_report
 from fedrobust.runtime.server import Server
-from fedrobust.scenario import attackers
+from fedrobust.scenario import Scenario
 from fedrobust.settings import Settings
 
 __all__ = ["deploy", "own_data"]
@@ -51,7 +50,7 @@ def own_data(given: Sequence[str], hospitals: int) -> dict[int, str]:
             )
         if hospital in sources:
             raise UserError(f"--node-data '{text}': hospital {hospital} is named twice; give it one source")
-        parse_call(source)
+        PluginSpec.parse(source)
         node_config(hospital, hospitals, source.strip())
         sources[hospital] = source.strip()
     return dict(sorted(sources.items()))
@@ -93,9 +92,10 @@ def deploy(
         )
     settings = settings.model_copy(update=_absolute(settings, own))
     # Mistakes in the settings shall not wait for the processes; nor attacks that no real hospital could carry out.
-    Server(settings)
-    with_collusion(DataSpecGrid(LocalGrid(make_client_app(settings), 0), settings), settings)
-    follower = _Follower(settings, observer)
+    scenario = Scenario.of(settings)
+    Server(scenario)
+    with_collusion(DataSpecGrid(LocalGrid(make_client_app(scenario), 0), scenario.data), scenario)
+    follower = _Follower(scenario, observer)
     try:
         with LocalDeployment(settings.clients) as deployment:
             say(
@@ -120,7 +120,7 @@ def deploy(
     _note_deployment(follower.final, own)
     # The app wrote it before the manifest knew of the deployment.
     keep_report(follower.final)
-    return _result(settings, follower.final)
+    return _result(scenario, follower.final)
 
 
 def _absolute(settings: Settings, own: dict[int, str]) -> dict[str, str]:
@@ -150,13 +150,13 @@ def _expect_success(deployment: LocalDeployment, streaming: Running) -> None:
 class _Follower:
     """Reads the run folder while the ServerApp writes it, and tells the observer."""
 
-    def __init__(self, settings: Settings, observer: Observer) -> None:
-        self._settings = settings
+    def __init__(self, scenario: Scenario, observer: Observer) -> None:
+        self._scenario = scenario
         self._observer = observer
         self._began = time.time()
         self._started = False
         self._shown = 0
-        self.final = final_folder(settings)
+        self.final = scenario.run.folder
         self.partial = self.final.with_name(self.final.name + ".partial")
 
     def look(self) -> None:
@@ -175,7 +175,7 @@ class _Follower:
                 continue  # Just being written, or moved to its final place.
             if not self._started:
                 malicious, source = tuple(about["malicious"]), about["data"]["source"]
-                self._observer.started(RunStart(self._settings, malicious, source, self.partial))
+                self._observer.started(RunStart(self._scenario, malicious, source, self.partial))
                 self._started = True
             for line in lines[self._shown :]:
                 if line.endswith("\n"):
@@ -201,8 +201,8 @@ def _note_deployment(folder: Path, own: dict[int, str]) -> None:
     os.replace(aside, file)
 
 
-def _result(settings: Settings, folder: Path) -> Result:
+def _result(scenario: Scenario, folder: Path) -> Result:
     """Return the result that a run folder holds."""
     summary: dict[str, Any] = json.loads((folder / "summary.json").read_text(encoding="utf-8"))
     rounds = [json.loads(line) for line in (folder / "rounds.jsonl").read_text(encoding="utf-8").splitlines()]
-    return Result(settings, summary, rounds, folder, attackers(settings))
+    return Result(scenario.run.settings, summary, rounds, folder, scenario.malicious)

@@ -25,24 +25,23 @@ from fedrobust.flower.grid import WrappedGrid
 from fedrobust.flower.reply_checks import Expected, ReplyFault, check_reply
 from fedrobust.flower.vectors import SentModel
 from fedrobust.pipeline.no_effect import ROUNDING
-from fedrobust.scenario import attackers, build_attacks, threats
+from fedrobust.scenario import Scenario, Threat
 from fedrobust.seeding import generator
-from fedrobust.settings import Settings
 
 __all__ = ["CollusionGrid", "with_collusion"]
 
 _ERROR_ATTACK_RAISED = 1
 
 
-def with_collusion(grid: Grid, settings: Settings) -> Grid:
-    """Return the grid, wrapped where an attack of the settings sees several hospitals' updates.
+def with_collusion(grid: Grid, scenario: Scenario) -> Grid:
+    """Return the grid, wrapped where an attack of the scenario sees several hospitals' updates.
 
     Raises
     ------
     UserError
         If there is such an attack and the grid is that of a real SuperLink: its hospitals do not see each other.
     """
-    groups = [_Group(settings, hospitals, place) for place, (_, hospitals) in enumerate(threats(settings))]
+    groups = [_Group(scenario, threat, place) for place, threat in enumerate(scenario.threats)]
     groups = [group for group in groups if any(attack.colludes for attack in group.attacks)]
     if not groups:
         return grid
@@ -52,7 +51,7 @@ def with_collusion(grid: Grid, settings: Settings) -> Grid:
             f"attack '{name}' needs to see several hospitals' updates, which no hospital of a real federation does; "
             f"simulate it with --engine local or flower, or choose another attack"
         )
-    return CollusionGrid(grid, groups, frozenset(attackers(settings)))
+    return CollusionGrid(grid, groups, frozenset(scenario.malicious))
 
 
 def _is_real(grid: Grid) -> bool:
@@ -64,12 +63,12 @@ def _is_real(grid: Grid) -> bool:
 class _Group:
     """The hospitals of one threat with the attacks of its chain, the same objects in every round."""
 
-    def __init__(self, settings: Settings, hospitals: Sequence[int], threat: int) -> None:
-        self.hospitals = frozenset(hospitals)
-        self.attacks: Sequence[Attack] = build_attacks(settings, hospitals[0])
-        self._seed = settings.seed
+    def __init__(self, scenario: Scenario, threat: Threat, place: int) -> None:
+        self.hospitals = frozenset(threat.hospitals)
+        self.attacks: Sequence[Attack] = scenario.attacks_of(threat.hospitals[0])
+        self._seed = scenario.seed
         # The places of one threat are plain numbers; those of another must not draw the same.
-        self._purpose: tuple[str | int, ...] = ("collude", threat) if threat else ("collude",)
+        self._purpose: tuple[str | int, ...] = ("collude", place) if place else ("collude",)
 
     def colluding(self, round: int) -> Iterator[Attack]:
         """Yield the attacks at work in a round, each with its generator; none while the chain sleeps."""

@@ -15,7 +15,7 @@ from flwr.serverapp import Grid, ServerApp
 from fedrobust.engines.retrying import RestartingGrid
 from fedrobust.errors import UserError
 from fedrobust.flower.compat import pool_size, simulate
-from fedrobust.settings import Settings
+from fedrobust.scenario import Execution
 
 __all__ = ["enter_working_folder", "join_cluster", "leave_cluster", "run_on_flower"]
 
@@ -25,14 +25,14 @@ _FOLDER = "FEDROBUST_WORKING_FOLDER"
 _ANSWER_S = 5.0
 
 
-def run_on_flower(client_app: ClientApp, settings: Settings, main: Callable[[Grid], None]) -> None:
+def run_on_flower(client_app: ClientApp, execution: Execution, main: Callable[[Grid], None]) -> None:
     """Run `main` as a ServerApp over virtual SuperNodes, one for each hospital.
 
     Parameters
     ----------
     client_app : ClientApp
         Travels to Ray's workers.
-    settings : Settings
+    execution : Execution
         `ray_address` names a running Ray cluster to join; it stays up afterwards. Without it Ray is started on this
         machine, with `workers` CPUs, and stopped. One hospital trains on each CPU, at most `workers` at once.
     main : callable
@@ -60,9 +60,11 @@ def run_on_flower(client_app: ClientApp, settings: Settings, main: Callable[[Gri
     logger.setLevel(logging.CRITICAL)
     try:
         at_once = (
-            _start_ray(settings) if settings.ray_address is None else _join(settings, settings.ray_address)
+            _start_ray(execution)
+            if execution.ray_address is None
+            else _join(execution, execution.ray_address)
         )
-        simulate(server_app, client_app, settings.clients, _HOSPITAL, at_once)
+        simulate(server_app, client_app, execution.hospitals, _HOSPITAL, at_once)
     finally:
         logger.setLevel(before)
         leave_cluster()
@@ -118,19 +120,19 @@ def _quiet_environment() -> None:
     os.environ.setdefault("RAY_DEDUP_LOGS", "0")
 
 
-def _start_ray(settings: Settings) -> int:
+def _start_ray(execution: Execution) -> int:
     """Start Ray on this machine; return how many hospitals train at once."""
-    cpus = settings.workers if isinstance(settings.workers, int) else os.cpu_count() or 1
+    cpus = execution.workers if isinstance(execution.workers, int) else os.cpu_count() or 1
     # "local": a cluster that happens to run on this machine is joined when asked for only.
     _init(address="local", num_cpus=cpus, include_dashboard=False)
-    return min(cpus, settings.clients)
+    return min(cpus, execution.hospitals)
 
 
-def _join(settings: Settings, address: str) -> int:
+def _join(execution: Execution, address: str) -> int:
     """Connect to a running cluster; return how many hospitals train at once."""
     cpus = join_cluster(address)
-    wanted = settings.workers if isinstance(settings.workers, int) else cpus
-    return min(cpus, wanted, settings.clients)
+    wanted = execution.workers if isinstance(execution.workers, int) else cpus
+    return min(cpus, wanted, execution.hospitals)
 
 
 def _answering(address: str) -> str:

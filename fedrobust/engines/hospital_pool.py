@@ -1,4 +1,4 @@
-"""The local engine for a run's settings: a pool whose workers share the hospitals' records."""
+"""The local engine for a run: a pool whose workers share the hospitals' records."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ from fedrobust.data.sources import FederationData, adopt
 from fedrobust.engines.pool import PoolGrid
 from fedrobust.engines.shared_folder import SharedFolder
 from fedrobust.flower.client_app import make_client_app
-from fedrobust.settings import Settings
+from fedrobust.scenario import Scenario
 
 __all__ = ["pool_of_hospitals"]
 
 
 def pool_of_hospitals(
     client_app: ClientApp,
-    settings: Settings,
+    scenario: Scenario,
     data: FederationData,
     workers: int,
     on_reply: Callable[[], None] | None = None,
@@ -48,17 +48,23 @@ def pool_of_hospitals(
             split=replace(data.split, train=np.arange(len(dealt)), val=nobody, test=nobody),
             hospitals=hospitals,
         )
-        make_app = functools.partial(_hospitals_app, settings, light, images)
+        make_app = functools.partial(_hospitals_app, scenario, light, images)
         return PoolGrid(
-            client_app, make_app, settings.clients, workers, folder, settings.client_timeout, on_reply
+            client_app,
+            make_app,
+            scenario.hospitals,
+            workers,
+            folder,
+            scenario.execution.client_timeout,
+            on_reply,
         )
     except BaseException:
         folder.remove()
         raise
 
 
-def _hospitals_app(settings: Settings, light: FederationData, images: Path) -> ClientApp:
+def _hospitals_app(scenario: Scenario, light: FederationData, images: Path) -> ClientApp:
     """Return a worker's ClientApp, whose records are those in the shared file."""
     mapped: Any = np.load(images, mmap_mode="r")
-    adopt(settings, replace(light, records=replace(light.records, images=mapped)))
-    return make_client_app(settings)
+    adopt(scenario.data, replace(light, records=replace(light.records, images=mapped)))
+    return make_client_app(scenario)

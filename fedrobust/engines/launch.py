@@ -9,7 +9,7 @@ import sys
 from collections.abc import Iterator
 from types import ModuleType
 
-from fedrobust.settings import Settings
+from fedrobust.scenario import Execution
 
 __all__ = ["keep_freed_memory", "main_left_alone", "warm_up", "worker_count"]
 
@@ -17,21 +17,21 @@ __all__ = ["keep_freed_memory", "main_left_alone", "warm_up", "worker_count"]
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3
 
 
-def worker_count(settings: Settings) -> int:
+def worker_count(execution: Execution) -> int:
     """Return how many processes train: `workers`, or one for each core, never more than hospitals."""
-    if settings.device != "cpu" and settings.workers == "auto":
+    if execution.device != "cpu" and execution.workers == "auto":
         return 1
-    wanted = settings.workers if isinstance(settings.workers, int) else _cores()
-    return min(wanted, settings.clients)
+    wanted = execution.workers if isinstance(execution.workers, int) else _cores()
+    return min(wanted, execution.hospitals)
 
 
 def _cores() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
-def warm_up(settings: Settings) -> None:
+def warm_up(execution: Execution) -> None:
     """Start the fork server, if the run will need it: it imports what workers need while this process goes on."""
-    if settings.engine != "local" or worker_count(settings) == 1:
+    if execution.engine != "local" or worker_count(execution) == 1:
         return
     import multiprocessing
     import multiprocessing.forkserver

@@ -15,8 +15,7 @@ from fedrobust.data.sources import FederationData
 from fedrobust.federation import Attack, Client
 from fedrobust.learners.factory import build_learner
 from fedrobust.plugins import find
-from fedrobust.scenario import attackers, build_attacks, threats
-from fedrobust.settings import Settings
+from fedrobust.scenario import Scenario
 
 __all__ = ["Example", "poisoned_examples"]
 
@@ -45,7 +44,7 @@ class Example:
 
 
 def poisoned_examples(
-    settings: Settings, data: FederationData, avoided: Collection[int] = ()
+    scenario: Scenario, data: FederationData, avoided: Collection[int] = ()
 ) -> list[Example]:
     """Return up to four images of each threat that changes pictures or labels, of one of its malicious hospitals.
 
@@ -54,42 +53,43 @@ def poisoned_examples(
 
     Parameters
     ----------
-    settings : Settings
+    scenario : Scenario
     data : FederationData
     avoided : collection of int
         Hospitals not to be made: with data of their own, which the server does not know, or such as never answered.
     """
-    malicious = set(attackers(settings)) - set(avoided)
+    malicious = set(scenario.malicious) - set(avoided)
     found: list[Example] = []
-    for chain, hospitals in threats(settings):
+    for threat in scenario.threats:
         try:
-            examples = (_of_hospital(settings, data, chain, n) for n in hospitals if n in malicious)
+            examples = (_of_hospital(scenario, data, n) for n in threat.hospitals if n in malicious)
             found += next((some for some in examples if some), [])
         except (Exception, SystemExit) as error:  # noqa: BLE001 - a plug-in may fail in any way
             warnings.warn(
-                f"no examples of the images that '{chain}' poisons: {type(error).__name__}: {error}",
+                f"no examples of the images that '{threat.attacks.text}' poisons: {type(error).__name__}: {error}",
                 UserWarning,
                 stacklevel=2,
             )
     return found
 
 
-def _of_hospital(settings: Settings, data: FederationData, chain: str, number: int) -> list[Example]:
-    attacks = build_attacks(settings, number)
-    if all(type(attack).poison_records is Attack.poison_records for attack in attacks):
+def _of_hospital(scenario: Scenario, data: FederationData, number: int) -> list[Example]:
+    threat = scenario.threat_of(number)
+    attacks = scenario.attacks_of(number)
+    if threat is None or all(type(attack).poison_records is Attack.poison_records for attack in attacks):
         return []
     records = data.of_hospital(number)
     places = np.arange(len(records))
     # A copy: an attack may change images in place.
     given = replace(records.take(places), facts={**records.facts, _PLACE: places.astype(str)})
     kind = find("hospital", "clients", (Client,), "client")
-    hospital = kind(number, given, build_learner(settings), attacks, settings.seed)
+    hospital = kind(number, given, build_learner(scenario.learner, scenario.data), attacks, scenario.seed)
     trained: Records = hospital.records
     pairs = list(_spread(_changed(records, trained), records.labels))[:_SHOWN]
     return [
         Example(
             number,
-            chain,
+            threat.attacks.text,
             records.images[before],
             trained.images[after],
             records.classes[records.labels[before]],

@@ -17,8 +17,7 @@ from fedrobust.evaluation.classification import (
     sensitivity,
     specificity,
 )
-from fedrobust.scenario import attackers, threats
-from fedrobust.settings import Settings
+from fedrobust.scenario import Scenario
 
 __all__ = ["final_evaluation"]
 
@@ -27,7 +26,7 @@ _FACTS = ("sex", "view")
 
 
 def final_evaluation(
-    settings: Settings,
+    scenario: Scenario,
     data: FederationData,
     labels: NDArray[np.int64],
     probabilities: Mapping[str, NDArray[np.float64]],
@@ -38,7 +37,7 @@ def final_evaluation(
 
     Parameters
     ----------
-    settings : Settings
+    scenario : Scenario
     data : FederationData
     labels : ndarray of int64, shape (n,)
         The test images' classes.
@@ -54,7 +53,7 @@ def final_evaluation(
         **{part: _measured(probabilities[part], labels) for part in ("clean", "noisy")},
         "hospitals": [
             {
-                **_who(settings, number),
+                **_who(scenario, number),
                 **_held(None if number in unknown else part, data.records),
                 "accuracy": hospital_accuracy[number],
             }
@@ -77,11 +76,11 @@ def _measured(probabilities: NDArray[np.float64], labels: NDArray[np.int64]) -> 
     }
 
 
-def _who(settings: Settings, number: int) -> dict[str, Any]:
+def _who(scenario: Scenario, number: int) -> dict[str, Any]:
     """Return a hospital's number, its role and its attack."""
-    chain = next((chain for chain, hospitals in threats(settings) if number in hospitals), None)
-    role = "honest" if chain is None else "malicious" if number in attackers(settings) else "atypical"
-    return {"number": number, "role": role, "attack": chain}
+    threat = scenario.threat_of(number)
+    role = "honest" if threat is None else "malicious" if threat.malicious else "atypical"
+    return {"number": number, "role": role, "attack": threat and threat.attacks.text}
 
 
 def _held(part: NDArray[np.int64] | None, records: Records) -> dict[str, Any]:

@@ -10,10 +10,8 @@ from numpy.typing import NDArray
 from fedrobust.data.records import Records
 from fedrobust.data.sources import FederationData
 from fedrobust.federation import Attack
-from fedrobust.plugins import parse_call
-from fedrobust.scenario import attackers, build_attacks, odd_hospitals
+from fedrobust.scenario import Scenario
 from fedrobust.seeding import generator
-from fedrobust.settings import Settings
 
 __all__ = ["HospitalAccuracy", "mixed_accuracy"]
 
@@ -31,7 +29,7 @@ class HospitalAccuracy:
 
     Parameters
     ----------
-    settings : Settings
+    scenario : Scenario
     data : FederationData
     test : Records
         The server's test part.
@@ -44,18 +42,18 @@ class HospitalAccuracy:
         The accuracies of the model that was looked at last.
     """
 
-    def __init__(self, settings: Settings, data: FederationData, test: Records) -> None:
+    def __init__(self, scenario: Scenario, data: FederationData, test: Records) -> None:
         """Find each hospital's classes and test images."""
         self.unknown: frozenset[int] = frozenset()
         self.last: list[float | None] = []
         self._labels = test.labels
-        self._malicious = frozenset(attackers(settings))
+        self._malicious = frozenset(scenario.malicious)
         self._counts = [_counts(data.records.labels[part], len(test.classes)) for part in data.hospitals]
-        self._rows = [_rows(settings, data.records, part, test) for part in data.hospitals]
+        self._rows = [_rows(scenario, data.records, part, test) for part in data.hospitals]
         self._looks: list[NDArray[np.uint8]] = []
         self._look_of: dict[int, int] = {}
-        for number in odd_hospitals(settings):
-            self._dress(number, settings, data, test)
+        for number in scenario.atypical:
+            self._dress(number, scenario, data, test)
 
     def of(self, clean: NDArray[np.float64], predict: Predict) -> list[float | None]:
         """Return each hospital's accuracy, by number; None where it is undefined.
@@ -89,19 +87,19 @@ class HospitalAccuracy:
             return mixed_accuracy(seen, self._labels, self._counts[number])
         return mixed_accuracy(seen[rows], self._labels[rows], self._counts[number])
 
-    def _dress(self, number: int, settings: Settings, data: FederationData, test: Records) -> None:
+    def _dress(self, number: int, scenario: Scenario, data: FederationData, test: Records) -> None:
         """Find an odd hospital's look on the test images, and the classes that it keeps."""
         seen, kept = test, None
-        for place, attack in enumerate(build_attacks(settings, number)):
+        for place, attack in enumerate(scenario.attacks_of(number)):
             if type(attack).poison_records is Attack.poison_records:
                 continue
             purpose = ("attack", place, 0, number)
-            taken = _poisoned(attack, seen, generator(settings.seed, *purpose))
+            taken = _poisoned(attack, seen, generator(scenario.seed, *purpose))
             if taken is not None and len(taken) == len(test):
                 seen = taken
                 continue
             own = data.of_hospital(number) if kept is None else kept
-            kept = _poisoned(attack, own, generator(settings.seed, *purpose)) or own
+            kept = _poisoned(attack, own, generator(scenario.seed, *purpose)) or own
         if kept is not None:
             self._counts[number] = _counts(kept.labels, len(test.classes))
         if not np.array_equal(seen.images, test.images):
@@ -139,10 +137,10 @@ def mixed_accuracy(
 
 
 def _rows(
-    settings: Settings, records: Records, part: NDArray[np.int64], test: Records
+    scenario: Scenario, records: Records, part: NDArray[np.int64], test: Records
 ) -> NDArray[np.int64] | None:
     """Return the positions of the test images of a hospital's sites; None where all test images count."""
-    if parse_call(settings.partition)[0] != "site" or "site" not in records.facts:
+    if scenario.data.partition.name != "site" or "site" not in records.facts:
         return None
     rows = np.flatnonzero(np.isin(test.facts["site"], np.unique(records.facts["site"][part])))
     return rows if len(rows) else None

@@ -16,8 +16,8 @@ from fedrobust.evaluation.hospitals import HospitalAccuracy
 from fedrobust.federation import Attack, Trigger
 from fedrobust.learners.base import Learner, State
 from fedrobust.plugins import reraise_as_user_error
+from fedrobust.scenario import Scenario
 from fedrobust.seeding import generator
-from fedrobust.settings import Settings
 
 __all__ = ["Examination"]
 
@@ -27,7 +27,7 @@ class Examination:
 
     Parameters
     ----------
-    settings : Settings
+    scenario : Scenario
     data : FederationData
     learner : Learner
     attacks : iterable of Attack
@@ -47,22 +47,22 @@ class Examination:
     """
 
     def __init__(
-        self, settings: Settings, data: FederationData, learner: Learner, attacks: Iterable[Attack]
+        self, scenario: Scenario, data: FederationData, learner: Learner, attacks: Iterable[Attack]
     ) -> None:
         """Make all the images once."""
         self._learner = learner
         self._val, self._test = data.part("val"), data.part("test")
-        self._noisy = gaussian_noise(self._test.images, settings.noise_std, settings.seed)
+        self._noisy = gaussian_noise(self._test.images, scenario.noise_std, scenario.seed)
         self._triggers: list[Trigger] = []
         for attack in attacks:
-            attack.rng = generator(settings.seed, "trigger")
+            attack.rng = generator(scenario.seed, "trigger")
             name = attack.role.name or type(attack).__name__
             with reraise_as_user_error(f"attack '{name}' fails on the test images"):
                 attack.check(self._test)
                 trigger = attack.trigger(self._test)
             if trigger is not None and len(trigger.records):
                 self._triggers.append(trigger)
-        self.hospitals = HospitalAccuracy(settings, data, self._test)
+        self.hospitals = HospitalAccuracy(scenario, data, self._test)
         self.probabilities: dict[str, NDArray[np.float64]] = {}
 
     @property

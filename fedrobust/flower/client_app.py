@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+from collections.abc import Callable
 from dataclasses import replace
 from typing import cast
 
@@ -10,9 +11,10 @@ import numpy as np
 from flwr.app import ConfigRecord, Context, Message, MetricRecord, RecordDict
 from flwr.clientapp import ClientApp
 
-from fedrobust.data.own import check_fit, own_records, own_settings
+from fedrobust.data.own import check_fit, own_data_spec, own_records
 from fedrobust.data.records import Records
 from fedrobust.data.sources import prepare
+from fedrobust.data.spec import DataSpec
 from fedrobust.errors import UserError
 from fedrobust.federation import Client
 from fedrobust.flower.arrays import records_in
@@ -22,7 +24,7 @@ from fedrobust.flower.codec import (
     METRICS,
     NUM_EXAMPLES,
     PARTITION_ID,
-    DataSpec,
+    DataSpecRecord,
     HospitalRecord,
     TrainConfig,
     model_of,
@@ -30,41 +32,44 @@ from fedrobust.flower.codec import (
 )
 from fedrobust.learners.factory import build_learner
 from fedrobust.plugins import find
-from fedrobust.scenario import build_attacks
-from fedrobust.settings import Settings, load_settings
+from fedrobust.scenario import Scenario
 
-__all__ = ["make_client_app", "settings_from"]
+__all__ = ["make_client_app"]
 
 
 @functools.lru_cache(maxsize=4096)
-def _hospital(settings: Settings, number: int, own: Settings | None) -> Client:
+def _hospital(scenario: Scenario, number: int, own: DataSpec | None) -> Client:
     """Return a hospital; a process keeps it with its (poisoned) records."""
-    records = _records(settings, number, own)
-    attacks = build_attacks(settings, number)
+    records = _records(scenario.data, number, own)
+    attacks = scenario.attacks_of(number)
     if attacks:
         # An attack may change images in place: in a copy, not where everybody reads them.
         records = records.take(np.arange(len(records)))
     kind = find("hospital", "clients", (Client,), "client")
-    hospital = kind(number, records, build_learner(own or settings), attacks, settings.seed)
+    learner = build_learner(scenario.learner, own or scenario.data)
+    hospital = kind(number, records, learner, attacks, scenario.seed)
     return cast(Client, hospital)
 
 
-def _records(settings: Settings, number: int, own: Settings | None) -> Records:
+def _records(data: DataSpec, number: int, own: DataSpec | None) -> Records:
     """Return what a hospital trains on: data of its own, or its part of the simulated partition."""
     if own is None:
-        return prepare(settings).of_hospital(number)
-    return own_records(settings, own)
+        return prepare(data).of_hospital(number)
+    return own_records(data, own)
 
 
-def make_client_app(settings: Settings | None = None) -> ClientApp:
+def make_client_app(scenario: Scenario | Callable[[Context], Scenario]) -> ClientApp:
     """Return the ClientApp.
 
     Parameters
     ----------
-    settings : Settings, optional
-        Those of the run; without them each message's run config says them.
+    scenario : Scenario or callable
+        The run's, or how to make it of a message's context.
     """
     app = ClientApp()
+
+    def chosen(context: Context) -> Scenario:
+        return scenario if isinstance(scenario, Scenario) else scenario(context)
 
     @app.query()
     def identify(message: Message, context: Context) -> Message:
@@ -75,9 +80,9 @@ def make_client_app(settings: Settings | None = None) -> ClientApp:
     def train(message: Message, context: Context) -> Message:
         """Train the received model and send the update."""
         identity = _identity(message, context)
-        chosen = settings or settings_from(context)
-        own = _own(chosen, message, context)
-        hospital = _hospital(chosen, _number(message, context), own)
+        run = chosen(context)
+        own = _own(run.data, message, context)
+        hospital = _hospital(run, _number(message, context), own)
         config, state = TrainConfig.of(message), model_of(message)
         update = hospital.fit(state.parameters, state.buffers, config.round, config.lr)
         identity = replace(identity, no_effect=frozenset(getattr(hospital, "idle", ())))
@@ -86,10 +91,11 @@ def make_client_app(settings: Settings | None = None) -> ClientApp:
     @app.evaluate()
     def evaluate(message: Message, context: Context) -> Message:
         """Measure the received model on the hospital's own records, for strategies that ask."""
-        chosen = settings or settings_from(context)
-        own = _own(chosen, message, context)
-        records = _records(chosen, _number(message, context), own)
-        prediction = build_learner(own or chosen).predict(model_of(message), records.images, records.labels)
+        run = chosen(context)
+        own = _own(run.data, message, context)
+        records = _records(run.data, _number(message, context), own)
+        learner = build_learner(run.learner, own or run.data)
+        prediction = learner.predict(model_of(message), records.images, records.labels)
         accuracy = float((prediction.probabilities.argmax(1) == records.labels).mean())
         metrics = MetricRecord({NUM_EXAMPLES: len(records), "loss": prediction.loss, "accuracy": accuracy})
         identity = _identity(message, context).record()
@@ -98,28 +104,15 @@ def make_client_app(settings: Settings | None = None) -> ClientApp:
     return app
 
 
-def settings_from(context: Context) -> Settings:
-    """Return the settings in Flower's run config."""
-    return load_settings(_without_blanks(context), where="the run config")
-
-
-def _without_blanks(context: Context) -> dict[str, object]:
-    """Return the run config; Flower's has no null, so an empty string or 0 size stands for 'not given'."""
-    optional = {
-        key.replace("_", "-") for key, field in Settings.model_fields.items() if field.default is None
-    }
-    return {key: value for key, value in context.run_config.items() if not (key in optional and not value)}
-
-
-def _own(settings: Settings, message: Message, context: Context) -> Settings | None:
-    """Return the settings of the data that the node config names as the hospital's own, or None."""
+def _own(federation: DataSpec, message: Message, context: Context) -> DataSpec | None:
+    """Return the data that the node config names as the hospital's own, or None."""
     data, root = context.node_config.get("data"), context.node_config.get("data-root")
     if not data:
         return None
-    own = own_settings(settings, str(data), str(root) if root else None)
-    spec = DataSpec.of(message)
+    own = own_data_spec(federation, str(data), str(root) if root else None)
+    spec = DataSpecRecord.of(message)
     if spec is None:
-        shared = prepare(settings).records
+        shared = prepare(federation).records
         check_fit(own, shared.classes, shared.images.shape[1:])
     else:
         check_fit(own, spec.classes, spec.shape)

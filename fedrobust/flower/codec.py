@@ -7,7 +7,7 @@ answer (query)  ``hospital``           `HospitalRecord`
 train           ``arrays``             the global model, see `pack`
 train           ``config``             `TrainConfig`: the round, the learning rate, what the strategy adds
 any             ``client-assignment``  partition-id: the hospital for which a shared node answers
-any             ``data-spec``          `DataSpec`: classes and image shape, in a deployment
+any             ``data-spec``          `DataSpecRecord`: classes and image shape, in a deployment
 train reply     ``arrays``             the trained model, see `pack`
 train reply     ``metrics``            num-examples, and what the hospital reports, see `write_metrics`
 train reply     ``hospital``           `HospitalRecord`
@@ -33,7 +33,7 @@ __all__ = [
     "NUM_EXAMPLES",
     "PARTITION_ID",
     "SERVER_ROUND",
-    "DataSpec",
+    "DataSpecRecord",
     "HospitalRecord",
     "TrainConfig",
     "hospital_record",
@@ -108,7 +108,7 @@ def hospital_record(message: Message) -> HospitalRecord:
 
 
 @dataclass(frozen=True)
-class DataSpec:
+class DataSpecRecord:
     """The federation's data, for hospitals that bring their own.
 
     Attributes
@@ -122,7 +122,7 @@ class DataSpec:
     shape: tuple[int, ...]
 
     @classmethod
-    def of(cls, message: Message) -> DataSpec | None:
+    def of(cls, message: Message) -> DataSpecRecord | None:
         """Return that of a message, or None."""
         record = records_in(message.content, ConfigRecord).get(DATA_SPEC)
         if record is None:

@@ -8,10 +8,10 @@ from flwr.app import Message, MessageType
 from flwr.serverapp import Grid
 
 from fedrobust.data.sources import prepare
-from fedrobust.flower.codec import DATA_SPEC, DataSpec, with_record
+from fedrobust.data.spec import DataSpec
+from fedrobust.flower.codec import DATA_SPEC, DataSpecRecord, with_record
 from fedrobust.flower.compat import set_message_id
 from fedrobust.flower.grid import WrappedGrid
-from fedrobust.settings import Settings
 
 __all__ = ["DataSpecGrid"]
 
@@ -25,20 +25,21 @@ class DataSpecGrid(WrappedGrid):
     ----------
     grid : Grid
         Of a real deployment, where each node is one hospital.
-    settings : Settings
+    data : DataSpec
+        The federation's.
     """
 
-    def __init__(self, grid: Grid, settings: Settings) -> None:
+    def __init__(self, grid: Grid, data: DataSpec) -> None:
         """Wrap the grid; the data are loaded with the first message."""
         super().__init__(grid)
-        self._settings = settings
+        self._data = data
 
     def _with_spec(self, message: Message) -> Message:
         data = message.metadata
         if data.message_type not in (MessageType.TRAIN, MessageType.EVALUATE):
             return message
-        records = prepare(self._settings).records
-        spec = DataSpec(tuple(records.classes), tuple(records.images.shape[1:]))
+        records = prepare(self._data).records
+        spec = DataSpecRecord(tuple(records.classes), tuple(records.images.shape[1:]))
         content = with_record(message.content, DATA_SPEC, spec.record())
         return Message(content, data.dst_node_id, data.message_type, ttl=data.ttl, group_id=data.group_id)
 

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import inspect
 from collections.abc import Callable, Iterable, Sequence
-from typing import Any
+from dataclasses import replace
+from typing import Any, cast
 
 import numpy as np
 from flwr.app import ArrayRecord, ConfigRecord, Message, MessageType, MetricRecord, RecordDict
@@ -19,7 +19,8 @@ from fedrobust.flower.codec import ARRAYS, CONFIG, SERVER_ROUND, hospital_record
 from fedrobust.flower.vectors import SentModel, is_buffer, to_arrays
 from fedrobust.pipeline.no_effect import NoEffectMonitor
 from fedrobust.pipeline.pipeline import Pipeline
-from fedrobust.plugins import find, instantiate, parse_call, split_chain
+from fedrobust.pipeline.specs import build_pipeline, find_part, with_false_flag_rate
+from fedrobust.plugins import PipelineSpec, instantiate
 
 __all__ = [
     "HostedStrategy",
@@ -27,18 +28,17 @@ __all__ = [
     "is_buffer",
     "read_strategy",
     "verdict_metrics",
-    "with_rate",
 ]
 
 
 def build_strategy(
-    spec: str, hospitals: int, seed: int = 0, false_flag_rate: float | None = None
+    spec: str | PipelineSpec, hospitals: int, seed: int = 0, false_flag_rate: float | None = None
 ) -> Strategy:
     """Return the Flower strategy that a specification names.
 
     Parameters
     ----------
-    spec : str
+    spec : str or PipelineSpec
         ``name(option=value)`` of a file in ``strategies/``, steps joined with ``|`` ending in a defence, or
         ``package.module:Class`` of a defence or of any plain Flower strategy.
     hospitals : int
@@ -53,57 +53,37 @@ def build_strategy(
     UserError
         If a step is unknown, takes no such option, or stands in the wrong place.
     """
-    names = split_chain(spec, "|")
-    if false_flag_rate is not None:
-        spec = with_rate(spec, false_flag_rate)
-    built = read_strategy(spec, lambda thing, options: _flower_defaults(thing, options, hospitals))
+    written = PipelineSpec.parse(spec)
+    chosen = written if false_flag_rate is None else with_false_flag_rate(written, false_flag_rate)
+    built = read_strategy(chosen, lambda thing, options: _flower_defaults(thing, options, hospitals))
     if isinstance(built, Strategy):
         return built
     built.check(hospitals)
-    return HostedStrategy(built.defence, built.steps, seed, names)
+    return HostedStrategy(replace(built, names=written.names), seed)
 
 
 def read_strategy(
-    spec: str, flower_options: Callable[[type, dict[str, Any]], dict[str, Any]]
+    spec: str | PipelineSpec, flower_options: Callable[[type, dict[str, Any]], dict[str, Any]]
 ) -> Strategy | Pipeline:
     """Return what a specification names: a pipeline, or a plain Flower strategy.
 
     Parameters
     ----------
-    spec : str
+    spec : str or PipelineSpec
         See `build_strategy`.
     flower_options : callable
         Gets a Flower strategy's class and the options that the specification gives it; returns those to use.
     """
-    steps = []
-    for part in split_chain(spec, "|"):
-        name, options = parse_call(part)
-        thing = find(name, "strategies", (Defence, PreAggregation, Strategy), "strategy")
-        if issubclass(thing, Strategy):
-            options = flower_options(thing, options)
-        steps.append(instantiate(thing, options, name))
-    last = steps[-1]
-    if isinstance(last, Strategy) and len(steps) == 1:
-        return last
-    if not isinstance(last, Defence) or not all(isinstance(step, PreAggregation) for step in steps[:-1]):
-        raise UserError(f"strategy '{spec}': a pipeline is pre-aggregation steps followed by one defence")
-    return Pipeline(last, tuple(steps[:-1]))
-
-
-def with_rate(spec: str, rate: float) -> str:
-    """Return the specification with a false flag rate for its last step, unless it gives one itself."""
-    *steps, last = split_chain(spec, "|")
-    name, options = parse_call(last)
-    if "false_flag_rate" in options:
-        return spec
-    thing = find(name, "strategies", (Defence, PreAggregation, Strategy), "strategy")
-    if "false_flag_rate" not in inspect.signature(thing).parameters:
+    spec = PipelineSpec.parse(spec)
+    last = spec.parts[-1]
+    thing = find_part(last, Strategy)
+    if not issubclass(thing, Strategy):
+        return build_pipeline(spec)
+    if len(spec.parts) > 1:
         raise UserError(
-            f"--false-flag-rate {rate:g}: strategy '{name}' has no option false_flag_rate; leave the flag out or name a "
-            f"strategy that has it, such as isolation-forest"
+            f"strategy '{spec.text}': '{last.name}' is a plain Flower strategy, which takes no steps before it"
         )
-    given = ", ".join(f"{key}={value!r}" for key, value in {**options, "false_flag_rate": rate}.items())
-    return " | ".join([*steps, f"{name}({given})"])
+    return cast(Strategy, instantiate(thing, flower_options(thing, dict(last.options)), last.name))
 
 
 def _flower_defaults(thing: type, options: dict[str, Any], hospitals: int) -> dict[str, Any]:
@@ -122,13 +102,9 @@ class HostedStrategy(Strategy):
 
     Parameters
     ----------
-    defence : Defence
-    steps : sequence of PreAggregation
-        Applied in order before it.
+    pipeline : Pipeline
     seed : int
         For rules that draw.
-    names : sequence of str, optional
-        The steps' and, last, the defence's, for messages; not given: their classes'.
 
     Attributes
     ----------
@@ -140,21 +116,24 @@ class HostedStrategy(Strategy):
         Knows which steps, or the defence, have changed nothing so far.
     """
 
-    def __init__(
-        self,
-        defence: Defence,
-        steps: Sequence[PreAggregation] = (),
-        seed: int = 0,
-        names: Sequence[str] = (),
-    ) -> None:
+    def __init__(self, pipeline: Pipeline, seed: int = 0) -> None:
         """Keep the pipeline."""
-        self.defence = defence
-        self.steps = tuple(steps)
+        self.pipeline = pipeline
         self._seed = seed
         self._global: ArrayRecord | None = None
         self.verdict: Verdict | None = None
         self.nodes: tuple[int, ...] = ()
-        self.watch = NoEffectMonitor(names or [type(part).__name__ for part in (*steps, defence)], defence)
+        self.watch = NoEffectMonitor(pipeline.names, pipeline.defence)
+
+    @property
+    def defence(self) -> Defence:
+        """Return the pipeline's defence."""
+        return self.pipeline.defence
+
+    @property
+    def steps(self) -> tuple[PreAggregation, ...]:
+        """Return the steps before it."""
+        return self.pipeline.steps
 
     def configure_train(
         self, server_round: int, arrays: ArrayRecord, config: ConfigRecord, grid: Grid
@@ -174,8 +153,7 @@ class HostedStrategy(Strategy):
         if not valid or self._global is None:
             return None, None
         given = Updates(_to_updates(valid, SentModel(self._global), server_round), self._seed)
-        pipeline = Pipeline(self.defence, self.steps)
-        parameters, buffers, self.verdict = pipeline.aggregate(given, self.watch)
+        parameters, buffers, self.verdict = self.pipeline.aggregate(given, self.watch)
         self.nodes = given.nodes
         metrics = verdict_metrics(self.verdict, self.nodes)
         losses = given.reported("loss")

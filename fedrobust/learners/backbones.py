@@ -12,7 +12,8 @@ import torch
 from torch import Tensor, nn
 
 from fedrobust.errors import UserError, nearest
-from fedrobust.plugins import parse_call
+from fedrobust.plugins import PluginSpec
+from fedrobust.plugins.specs import with_first_option_named
 
 __all__ = ["SmallCNN", "backbone_names", "build_backbone", "torchvision_models"]
 
@@ -116,12 +117,12 @@ def backbone_names() -> dict[str, str]:
     return names
 
 
-def build_backbone(spec: str, channels: int, outputs: int, size: tuple[int, int]) -> nn.Module:
+def build_backbone(spec: str | PluginSpec, channels: int, outputs: int, size: tuple[int, int]) -> nn.Module:
     """Return a network that maps images to vectors.
 
     Parameters
     ----------
-    spec : str
+    spec : str or PluginSpec
         ``cnn``, ``cnn(width=32)`` or the name of a torchvision classification network.
     channels : int
         1 (grey) or 3 (RGB).
@@ -140,18 +141,21 @@ def build_backbone(spec: str, channels: int, outputs: int, size: tuple[int, int]
     UserError
         If the name is unknown or the network cannot take such images.
     """
-    name, options = parse_call(spec)
+    spec = PluginSpec.parse(spec)
+    name, options = spec.name, with_first_option_named(spec.options, ["width"], "")
     if name == "cnn":
         width = options.pop("width", 16)
         if options or not isinstance(width, int) or width < 4 or width % 4:
             raise UserError(
-                f"backbone '{spec}': cnn takes one option, width, a multiple of 4, such as cnn(width=32)"
+                f"backbone '{spec.text}': cnn takes one option, width, a multiple of 4, such as cnn(width=32)"
             )
         return SmallCNN(channels, outputs, width)
     if name not in backbone_names():
         raise UserError(f"unknown backbone '{name}'; {nearest(name, backbone_names())}")
     if options:
-        raise UserError(f"backbone '{spec}': torchvision networks take no options here; write just {name}")
+        raise UserError(
+            f"backbone '{spec.text}': torchvision networks take no options here; write just {name}"
+        )
     return _from_torchvision(name, channels, outputs, size)
 
 

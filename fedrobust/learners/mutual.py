@@ -26,8 +26,8 @@ from fedrobust.learners.base import Fitted, Prediction, State
 from fedrobust.learners.etf import dot_regression, simplex_etf
 from fedrobust.learners.flat import Adam, FlatModule
 from fedrobust.learners.rect import rect_lengths
+from fedrobust.learners.spec import LearnerSpec
 from fedrobust.seeding import torch_generator, torch_seeded
-from fedrobust.settings import Settings
 
 __all__ = ["MutualLearner", "mutual_kl"]
 
@@ -50,7 +50,7 @@ class MutualLearner:
 
     Parameters
     ----------
-    settings : Settings
+    spec : LearnerSpec
     classes : int
         K.
     channels : int
@@ -64,18 +64,18 @@ class MutualLearner:
         If the backbone is unknown or cannot take such images, or the device is absent.
     """
 
-    def __init__(self, settings: Settings, classes: int, channels: int, size: tuple[int, int]) -> None:
+    def __init__(self, spec: LearnerSpec, classes: int, channels: int, size: tuple[int, int]) -> None:
         """Build the networks with their seeded initial weights."""
-        self._settings = settings
+        self._spec = spec
         self._classes = classes
-        self._device = _device(settings.device)
-        linear = settings.head == "linear"
+        self._device = _device(spec.device)
+        linear = spec.head == "linear"
         outputs = classes if linear else max(FEATURES, classes)
-        self.frame = None if linear else simplex_etf(classes, outputs, settings.seed).to(self._device)
+        self.frame = None if linear else simplex_etf(classes, outputs, spec.seed).to(self._device)
         networks = []
-        for number in range(settings.networks):
-            with torch_seeded(settings.seed, "weights", number):
-                networks.append(build_backbone(settings.backbone, channels, outputs, size))
+        for number in range(spec.networks):
+            with torch_seeded(spec.seed, "weights", number):
+                networks.append(build_backbone(spec.backbone, channels, outputs, size))
         self._networks = nn.ModuleList(networks)
         self._norms = [m for m in self._networks.modules() if isinstance(m, nn.modules.batchnorm._BatchNorm)]
         self._flat = FlatModule(self._networks, self._device)
@@ -99,21 +99,21 @@ class MutualLearner:
 
         The optimiser starts anew in every round, so a hospital keeps nothing between rounds.
         """
-        settings = self._settings
-        with _repeatable(self._device), torch_seeded(settings.seed, "layers", round, client):
+        spec = self._spec
+        with _repeatable(self._device), torch_seeded(spec.seed, "layers", round, client):
             self._flat.load(state.parameters, state.buffers)
             images = self._pixels(records.images)
             labels = torch.from_numpy(np.ascontiguousarray(records.labels)).to(self._device)
             received = self._losses(images, labels)
-            shuffle = torch_generator(settings.seed, "batches", round, client)
-            optimiser = Adam(self._flat.parameters, lr, settings.weight_decay)
+            shuffle = torch_generator(spec.seed, "batches", round, client)
+            optimiser = Adam(self._flat.parameters, lr, spec.weight_decay)
             self._networks.train()
             means: list[Tensor] = []
             sizes: list[int] = []
             met = torch.zeros(len(labels), device=self._device)
-            for _ in range(settings.local_epochs):
+            for _ in range(spec.local_epochs):
                 means, sizes = [], []
-                for batch in _batches(len(labels), settings.batch_size, shuffle, self._device):
+                for batch in _batches(len(labels), spec.batch_size, shuffle, self._device):
                     # One value has no variance: BatchNorm falls back on its running statistics.
                     for norm in self._norms:
                         norm.train(len(batch) > 1)
@@ -194,13 +194,13 @@ class MutualLearner:
         return [functional.normalize(features, dim=1) @ self.frame for features in outputs]
 
     def _logits(self, scores: Tensor) -> Tensor:
-        return scores if self.frame is None else scores / self._settings.temperature
+        return scores if self.frame is None else scores / self._spec.temperature
 
     def _supervised(self, scores: Tensor, labels: Tensor, lengths: Tensor | None = None) -> Tensor:
         """Return the supervised loss of each sample, shape (n,)."""
         if self.frame is None:
             return functional.cross_entropy(scores, labels, reduction="none")
-        return self._settings.dr_weight * dot_regression(scores, labels, lengths)
+        return self._spec.dr_weight * dot_regression(scores, labels, lengths)
 
     def _step(
         self, images: Tensor, labels: Tensor, optimiser: Adam, gradient_hook: GradientHook | None
@@ -210,13 +210,13 @@ class MutualLearner:
         Returns their mean supervised loss on the batch, shape (), and that of each record before the step without
         Rect's weights, shape (n,).
         """
-        lengths = rect_lengths(labels, self._classes) if self._settings.head == "etf-rect" else None
+        lengths = rect_lengths(labels, self._classes) if self._spec.head == "etf-rect" else None
         scores = self._scores(images)
         supervised = torch.stack([self._supervised(s, labels, lengths).mean() for s in scores])
         loss = supervised.sum()
-        if len(scores) == 2 and self._settings.mutual_weight:
+        if len(scores) == 2 and self._spec.mutual_weight:
             first, second = (self._logits(s) for s in scores)
-            loss = loss + self._settings.mutual_weight * (mutual_kl(first, second) + mutual_kl(second, first))
+            loss = loss + self._spec.mutual_weight * (mutual_kl(first, second) + mutual_kl(second, first))
         assert self._flat.parameters.grad is not None
         self._flat.parameters.grad.zero_()
         loss.backward()  # type: ignore[no-untyped-call]

@@ -18,10 +18,24 @@ __all__ = ["Pipeline"]
 
 @dataclass(frozen=True)
 class Pipeline:
-    """A defence with the steps before it, in order."""
+    """A defence with the steps before it, in order.
+
+    Attributes
+    ----------
+    defence : Defence
+    steps : tuple of PreAggregation
+    names : tuple of str
+        The steps' and, last, the defence's, for messages; not given: their classes'.
+    """
 
     defence: Defence
     steps: tuple[PreAggregation, ...] = ()
+    names: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        """Name the parts after their classes where no names are given."""
+        if not self.names:
+            object.__setattr__(self, "names", tuple(_called(part) for part in (*self.steps, self.defence)))
 
     def check(self, hospitals: int) -> None:
         """Raise `UserError` if the options of a step or of the defence do not fit so many hospitals."""

@@ -4,12 +4,16 @@ from fedrobust.plugins.discovery import add_working_folder, available, describe,
 from fedrobust.plugins.failures import reraise_as_user_error
 from fedrobust.plugins.options import Limits, OptionInfo, instantiate, limits, options_of
 from fedrobust.plugins.origin import Origin, origin_of, replaced_built_in, source_hash
-from fedrobust.plugins.specs import parse_call, split_chain
+from fedrobust.plugins.specs import AttackChain, PipelineSpec, PluginSpec, ThreatSpec
 
 __all__ = [
+    "AttackChain",
     "Limits",
     "OptionInfo",
     "Origin",
+    "PipelineSpec",
+    "PluginSpec",
+    "ThreatSpec",
     "add_working_folder",
     "available",
     "describe",
@@ -18,9 +22,7 @@ __all__ = [
     "limits",
     "options_of",
     "origin_of",
-    "parse_call",
     "replaced_built_in",
     "reraise_as_user_error",
     "source_hash",
-    "split_chain",
 ]

@@ -17,6 +17,7 @@ from typing import Annotated, Any, Literal, Union, get_args, get_origin, get_typ
 
 from fedrobust.errors import UserError, nearest
 from fedrobust.plugins.failures import place_of
+from fedrobust.plugins.specs import with_first_option_named
 
 __all__ = ["Limits", "OptionInfo", "declared_options", "instantiate", "limits", "options_of"]
 
@@ -91,14 +92,14 @@ def limits(annotation: object) -> Limits | None:
     return None
 
 
-def instantiate(thing: Callable[..., Any], options: Mapping[str, Any], label: str) -> Any:
+def instantiate(thing: Callable[..., Any], options: Mapping[str, object], label: str) -> Any:
     """Call a plug-in's class or function, its options checked against the signature and its annotations.
 
     Parameters
     ----------
     thing : callable
     options : mapping
-        The values by name. A text becomes the number or the truth value that the annotation asks for; floats must be
+        The values by name; one under `specs.FIRST_OPTION` is that of the first option. A text becomes the number or the truth value that the annotation asks for; floats must be
         finite unless an annotation says otherwise.
     label : str
         The plug-in's name, for messages.
@@ -110,6 +111,7 @@ def instantiate(thing: Callable[..., Any], options: Mapping[str, Any], label: st
     """
     signature = inspect.signature(thing)
     takes = [parameter.name for parameter in _parameters(thing)]
+    options = with_first_option_named(options, takes, label)
     open_ended = any(p.kind is p.VAR_KEYWORD for p in signature.parameters.values())
     for option in options:
         if option not in takes and not open_ended:

@@ -1,38 +1,206 @@
-"""Text to specifications: a plug-in's name with its options, and chains of them."""
+"""Specifications: the one place that reads texts such as ``nnm | krum(f=2)``, and the frozen objects that they become.
+
+Two specifications are equal if they are written alike.
+"""
 
 from __future__ import annotations
 
 import ast
 import re
-from typing import Any
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import ClassVar, Self
 
 from fedrobust.errors import UserError
 
-__all__ = ["parse_call", "split_chain"]
+__all__ = [
+    "FIRST_OPTION",
+    "AttackChain",
+    "PipelineSpec",
+    "PluginSpec",
+    "ThreatSpec",
+    "parse_threats",
+    "with_first_option_named",
+]
+
+#: The key of a single value that is written without an option's name, as in ``dirichlet(0.3)``.
+FIRST_OPTION = ""
 
 #: A quoted text, or a bare word with dashes behind an equals sign.
 _DASHED = re.compile(r"""'[^']*'|"[^"]*"|(?<==)(\s*)([A-Za-z_]\w*(?:-\w+)+)(?=\s*(?:,|$))""")
 _CALL = re.compile(r"\s*([A-Za-z_][\w\-.:/]*)\s*(?:\((.*)\))?\s*", re.DOTALL)
+#: An attack with a number of hospitals, which only a threat has.
+_COUNTED = re.compile(r"[A-Za-z_][\w\-]*(?:\(.*\))?\s*:\s*\d+", re.DOTALL)
 
 
-def parse_call(text: str) -> tuple[str, dict[str, Any]]:
-    """Read ``name`` or ``name(option=value, ...)``.
+@dataclass(frozen=True)
+class PluginSpec:
+    """A plug-in's name and the options that it is given.
 
-    Parameters
+    Attributes
     ----------
     text : str
-        Values are Python literals; a bare word, dashes and all, counts as a string.
+        As it is written.
+    name : str
+    options : mapping of str to object
+        Values are Python literals. One that is written without a name stands under `FIRST_OPTION`.
+    """
 
-    Returns
-    -------
-    tuple of str and dict
-        The name and its options.
+    text: str
+    name: str = field(compare=False)
+    options: Mapping[str, object] = field(compare=False, default_factory=dict)
+
+    @classmethod
+    def parse(cls, text: str | PluginSpec) -> PluginSpec:
+        """Read ``name`` or ``name(option=value, ...)``; a specification is returned as it is.
+
+        A bare word as a value, dashes and all, counts as a string.
+
+        Raises
+        ------
+        UserError
+            If the text has another form.
+        """
+        if isinstance(text, PluginSpec):
+            return text
+        return cls(text.strip(), *_parse_call(text))
+
+    def with_option(self, option: str, value: object) -> PluginSpec:
+        """Return the specification with one more option, written out."""
+        options = {**self.options, option: value}
+        given = ", ".join(f"{key}={one!r}" if key else repr(one) for key, one in options.items())
+        return PluginSpec(f"{self.name}({given})", self.name, options)
+
+
+@dataclass(frozen=True)
+class _Chain:
+    """Plug-ins that a separator joins, in order."""
+
+    text: str
+    parts: tuple[PluginSpec, ...] = field(compare=False)
+
+    separator: ClassVar[str]
+
+    @classmethod
+    def parse(cls, text: str | Self) -> Self:
+        """Read plug-ins joined with the separator; a specification is returned as it is.
+
+        Raises
+        ------
+        UserError
+            If the text has another form.
+        """
+        if isinstance(text, cls):
+            return text
+        assert isinstance(text, str)
+        parts = []
+        for part in _split(text, cls.separator):
+            cls._refuse(text, part)
+            parts.append(PluginSpec.parse(part))
+        return cls(text, tuple(parts))
+
+    @classmethod
+    def of(cls, parts: Iterable[PluginSpec]) -> Self:
+        """Return the chain of these parts."""
+        joined = tuple(parts)
+        return cls(f" {cls.separator} ".join(part.text for part in joined), joined)
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Return the parts as they are written, options included."""
+        return tuple(part.text for part in self.parts)
+
+    @classmethod
+    def _refuse(cls, text: str, part: str) -> None:
+        """Raise `UserError` if a part is written as in another kind of chain."""
+
+
+@dataclass(frozen=True)
+class AttackChain(_Chain):
+    """Attacks that one hospital carries out in order, joined with ``+``."""
+
+    separator: ClassVar[str] = "+"
+
+    @classmethod
+    def _refuse(cls, text: str, part: str) -> None:
+        if len(attacks := _split_or_none(part, "|")) > 1:
+            raise UserError(
+                f"'{text}': '|' joins the steps of a strategy; attacks are joined with '+', as in "
+                f"'{' + '.join(attacks)}'"
+            )
+        if _COUNTED.fullmatch(part):
+            raise UserError(
+                f"attack '{text}' ends with a number of hospitals, which belongs to a threat; write --threat '{text}'"
+            )
+
+
+@dataclass(frozen=True)
+class PipelineSpec(_Chain):
+    """Pre-aggregation steps and a defence, joined with ``|``; or one plain Flower strategy."""
+
+    separator: ClassVar[str] = "|"
+
+    @classmethod
+    def _refuse(cls, text: str, part: str) -> None:
+        if len(steps := _split_or_none(part, "+")) > 1:
+            raise UserError(
+                f"strategy '{text}': '+' joins attacks; the steps of a strategy are joined with '|', as in "
+                f"'{' | '.join(steps)}'"
+            )
+
+
+@dataclass(frozen=True)
+class ThreatSpec:
+    """Attacks and the number of hospitals that carry them out."""
+
+    attacks: AttackChain
+    count: int
+
+    @property
+    def text(self) -> str:
+        """Return it as ``ATTACK:NUMBER``."""
+        return f"{self.attacks.text}:{self.count}"
+
+
+def parse_threats(given: object) -> tuple[ThreatSpec, ...]:
+    """Read ``ATTACK:NUMBER`` texts, a sequence of them or one text in which ``;`` joins them.
 
     Raises
     ------
     UserError
-        If the text has another form.
+        If one has another form.
     """
+    if isinstance(given, str):
+        given = _split(given, ";") if given else ()
+    found = []
+    for text in given if isinstance(given, list | tuple) else [given]:
+        chain, colon, count = str(text).rpartition(":")
+        if not (colon and chain.strip() and count.strip().isdigit() and int(count)):
+            raise UserError(f"threat '{text}' must end with its number of hospitals, such as 'label-flip:2'")
+        found.append(ThreatSpec(AttackChain.parse(chain.strip()), int(count)))
+    return tuple(found)
+
+
+def with_first_option_named(
+    options: Mapping[str, object], takes: Sequence[str], label: str
+) -> dict[str, object]:
+    """Return options with the name of the first one for a value that is written without a name.
+
+    Raises
+    ------
+    UserError
+        If there is such a value and no option at all; `label` says of what.
+    """
+    if FIRST_OPTION not in options:
+        return dict(options)
+    if not takes:
+        raise UserError(
+            f"{label} takes no options, but is given {options[FIRST_OPTION]!r}; leave the brackets out"
+        )
+    return {(takes[0] if name == FIRST_OPTION else name): value for name, value in options.items()}
+
+
+def _parse_call(text: str) -> tuple[str, dict[str, object]]:
     match = _CALL.fullmatch(text)
     if match is None:
         raise UserError(f"'{text}' is not of the form name or name(option=value, ...)")
@@ -44,20 +212,21 @@ def parse_call(text: str) -> tuple[str, dict[str, Any]]:
         call = ast.parse(f"f({quoted})", mode="eval").body
         assert isinstance(call, ast.Call)
         names = [keyword.arg for keyword in call.keywords]
-        if call.args or None in names or len(set(names)) != len(names):
+        if len(call.args) + bool(names) > 1 or None in names or len(set(names)) != len(names):
             raise ValueError
-        return name, {str(keyword.arg): _literal(keyword.value) for keyword in call.keywords}
+        first = {FIRST_OPTION: _literal(call.args[0])} if call.args else {}
+        return name, first | {str(keyword.arg): _literal(keyword.value) for keyword in call.keywords}
     except (SyntaxError, ValueError, TypeError, AssertionError, RecursionError):
         raise UserError(
             f"'{text}': options are written name=value, each once, with plain values, such as {name}(size=0.1)"
         ) from None
 
 
-def _literal(node: ast.expr) -> Any:
+def _literal(node: ast.expr) -> object:
     return node.id if isinstance(node, ast.Name) else ast.literal_eval(node)
 
 
-def split_chain(text: str, separator: str) -> list[str]:
+def _split(text: str, separator: str) -> list[str]:
     """Split ``a(x=1) + b`` at a separator that stands outside brackets and quotes."""
     parts, depth, quote, start = [], 0, "", 0
     for position, character in enumerate(text):
@@ -76,3 +245,11 @@ def split_chain(text: str, separator: str) -> list[str]:
     if not all(parts):
         raise UserError(f"'{text}': something is missing beside '{separator}'")
     return parts
+
+
+def _split_or_none(text: str, separator: str) -> list[str]:
+    """Return the parts of a text; none where something is missing beside the separator."""
+    try:
+        return _split(text, separator)
+    except UserError:
+        return []

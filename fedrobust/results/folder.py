@@ -10,7 +10,6 @@ import contextlib
 import fcntl
 import json
 import os
-import re
 import shutil
 from collections.abc import Mapping
 from pathlib import Path
@@ -27,17 +26,17 @@ from fedrobust.results.files import (
     write_tensors,
     write_text,
 )
-from fedrobust.settings import Settings
+from fedrobust.scenario import RunIdentity
 
-__all__ = ["RunFolder", "final_folder"]
+__all__ = ["RunFolder"]
 
 
 class RunFolder:
-    """One run's files, under `Settings.out`.
+    """One run's files, under `RunIdentity.out`.
 
     Parameters
     ----------
-    settings : Settings
+    run : RunIdentity
     resume : bool
         Keep the files of an earlier unfinished run.
 
@@ -47,9 +46,9 @@ class RunFolder:
         If the folder cannot be written, or another process is running the same settings there.
     """
 
-    def __init__(self, settings: Settings, *, resume: bool = False) -> None:
+    def __init__(self, run: RunIdentity, *, resume: bool = False) -> None:
         """Create the partial folder, emptied of an earlier unfinished run unless that is resumed."""
-        self.final = final_folder(settings)
+        self.final = run.folder
         self.partial = self.final.with_name(self.final.name + ".partial")
         try:
             self.partial.mkdir(parents=True, exist_ok=True)
@@ -60,13 +59,11 @@ class RunFolder:
                 f"{self.partial}: another process is running these settings; give another --out"
             ) from None
         except OSError as error:
-            raise UserError(
-                f"--out '{settings.out}' cannot be written ({error.strerror}); give another"
-            ) from None
+            raise UserError(f"--out '{run.out}' cannot be written ({error.strerror}); give another") from None
         for file in () if resume else self.partial.iterdir():
             if file.name != ".lock":
                 shutil.rmtree(file) if file.is_dir() else file.unlink()
-        self.write_text("settings.toml", _toml(settings))
+        self.write_text("settings.toml", _toml(run))
 
     def write_text(self, name: str, text: str) -> None:
         """Write a text file of the folder."""
@@ -136,17 +133,7 @@ class RunFolder:
             self._lock.close()
 
 
-def final_folder(settings: Settings) -> Path:
-    """Return where a run of these settings stands once it is finished."""
-    return (Path(settings.out) / f"{_name(settings)}-{settings.digest()}").absolute()
-
-
-def _name(settings: Settings) -> str:
-    parts = [settings.data, settings.strategy] + [chain for chain, _ in settings.threats()]
-    return re.sub(r"[^a-z0-9_]+", "-", "-".join(parts).lower()).strip("-")[:80]
-
-
-def _toml(settings: Settings) -> str:
+def _toml(run: RunIdentity) -> str:
     import tomli_w
 
-    return tomli_w.dumps({k.replace("_", "-"): v for k, v in settings.model_dump().items() if v is not None})
+    return tomli_w.dumps({k.replace("_", "-"): v for k, v in run.written.items() if v is not None})

@@ -6,40 +6,34 @@ import datetime
 import os
 import platform
 import subprocess
-from collections.abc import Sequence
 from importlib import metadata
 from pathlib import Path
 
 from fedrobust.data.sources import FederationData
 from fedrobust.federation import Defence
 from fedrobust.results.records import FORMAT, Manifest, ServerDataUse
-from fedrobust.scenario import odd_hospitals, threats
-from fedrobust.settings import Settings
+from fedrobust.scenario import Scenario
 
 __all__ = ["manifest"]
 
 _PACKAGES = ("fedrobust", "flwr", "flwr-datasets", "ray", "torch", "torchvision", "scikit-learn", "numpy")
 
 
-def manifest(
-    settings: Settings, data: FederationData, malicious: Sequence[int], defence: Defence | None
-) -> Manifest:
+def manifest(scenario: Scenario, data: FederationData, defence: Defence | None) -> Manifest:
     """Return the manifest of a run.
 
     Parameters
     ----------
-    settings : Settings
+    scenario : Scenario
     data : FederationData
-    malicious : sequence of int
-        The numbers of the malicious hospitals.
     defence : Defence or None
         The rule in use; None for a plain Flower strategy, which says nothing on single hospitals.
     """
     return Manifest.of(
         format=FORMAT,
-        settings=settings.model_dump(),
-        settings_hash=settings.digest(),
-        seeds={"run": settings.seed},
+        settings=dict(scenario.run.written),
+        settings_hash=scenario.run.digest,
+        seeds={"run": scenario.seed},
         versions={"python": platform.python_version(), **{name: _version(name) for name in _PACKAGES}},
         git_commit=_git_commit(),
         machine={"system": platform.platform(), "processor": platform.machine(), "cores": os.cpu_count()},
@@ -56,9 +50,9 @@ def manifest(
                 number: data.records.take(part).counts() for number, part in enumerate(data.hospitals)
             },
         },
-        malicious=malicious,
-        atypical=odd_hospitals(settings),
-        threats=[{"attack": chain, "hospitals": numbers} for chain, numbers in threats(settings)],
+        malicious=scenario.malicious,
+        atypical=scenario.atypical,
+        threats=[{"attack": one.attacks.text, "hospitals": one.hospitals} for one in scenario.threats],
         defence_trusts=None if defence is None else sorted(defence.trusts),
         oracle=defence is not None and defence.oracle,
         defence_server_data=None if defence is None else _server_data(defence),

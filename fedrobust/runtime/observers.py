@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from fedrobust.settings import Settings
+from fedrobust.scenario import Scenario
 
 if TYPE_CHECKING:
     from flwr.app import ArrayRecord
@@ -23,7 +23,7 @@ class RunStart:
 
     Attributes
     ----------
-    settings : Settings
+    scenario : Scenario
     malicious : tuple of int
         The numbers of the malicious hospitals, ascending.
     source : str
@@ -34,7 +34,7 @@ class RunStart:
         Rounds that a resumed run had completed before.
     """
 
-    settings: Settings
+    scenario: Scenario
     malicious: tuple[int, ...]
     source: str
     folder: Path

@@ -20,8 +20,8 @@ from fedrobust.runtime.observers import RoundOutcome
 from fedrobust.runtime.peak_memory import extra_memory
 from fedrobust.runtime.profiling import Profile
 from fedrobust.runtime.setup import Setup
+from fedrobust.scenario import Scenario
 from fedrobust.seeding import globally_seeded
-from fedrobust.settings import Settings
 
 __all__ = ["Rounds"]
 
@@ -56,7 +56,7 @@ class Rounds:
         """Ask every node which hospital it is."""
         self._setup = setup
         self._profile = profile
-        self._grid = ClientGrid(grid, setup.settings.clients)
+        self._grid = ClientGrid(grid, setup.scenario.hospitals)
         self._grid.discover()
         setup.evaluation.hospitals.unknown = self._grid.own_data
 
@@ -76,7 +76,7 @@ class Rounds:
         setup, strategy, grid = self._setup, self._setup.strategy, self._grid
         if setup.server_data is not None:
             setup.server_data.lr = lr
-        with _strategy_at_work(setup.settings, number):
+        with _strategy_at_work(setup.scenario, number):
             messages = list(strategy.configure_train(number, arrays, ConfigRecord({"lr": lr}), grid))
             with self._profile.phase("transport"):
                 replies = list(grid.send_and_receive(messages, timeout=self._timeout_s()))
@@ -113,7 +113,7 @@ class Rounds:
 
     def _timeout_s(self) -> float:
         """Return how long a round may take: each node may have to train several hospitals one after another."""
-        return self._setup.settings.client_timeout * self._setup.settings.clients
+        return self._setup.scenario.execution.client_timeout * self._setup.scenario.hospitals
 
     @staticmethod
     def _line(number: int, lr: float, trained: _Trained, measured: Mapping[str, Any]) -> dict[str, Any]:
@@ -131,8 +131,8 @@ class Rounds:
 
 
 @contextmanager
-def _strategy_at_work(settings: Settings, number: int) -> Iterator[None]:
+def _strategy_at_work(scenario: Scenario, number: int) -> Iterator[None]:
     """Seed the global generators that Flower's own strategies sample with, and name the strategy if it fails."""
-    seeded = globally_seeded(settings.seed, number, kinds=("sampling", "numpy-sampling"))
-    with reraise_as_user_error(f"strategy '{settings.strategy}' fails in round {number}"), seeded:
+    seeded = globally_seeded(scenario.seed, number, kinds=("sampling", "numpy-sampling"))
+    with reraise_as_user_error(f"strategy '{scenario.strategy.text}' fails in round {number}"), seeded:
         yield

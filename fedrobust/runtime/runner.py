@@ -18,11 +18,11 @@ from fedrobust.engines.launch import warm_up, worker_count
 from fedrobust.engines.local import LocalGrid
 from fedrobust.errors import RunInterrupted
 from fedrobust.flower.client_app import make_client_app
-from fedrobust.results.folder import final_folder
 from fedrobust.runtime.observers import Observer, Observers, RoundOutcome, RunStart
 from fedrobust.runtime.profiling import Profile
 from fedrobust.runtime.result import Result
 from fedrobust.runtime.server import Server
+from fedrobust.scenario import RunIdentity, Scenario
 from fedrobust.settings import Settings
 
 __all__ = ["Result", "existing", "keep_report", "run", "serve"]
@@ -64,7 +64,7 @@ def run(
     kept = _Progress()
     with _flower_quiet():
         try:
-            result = _run(settings, [kept, *observers], resume, profile or Profile())
+            result = _run(Scenario.of(settings), [kept, *observers], resume, profile or Profile())
         except KeyboardInterrupt as error:
             if kept.folder is None:
                 raise
@@ -89,29 +89,30 @@ class _Progress(Observer):
         self.rounds = outcome.number
 
 
-def _run(settings: Settings, observers: Sequence[Observer], resume: bool, profile: Profile) -> Result:
-    workers = worker_count(settings)
+def _run(scenario: Scenario, observers: Sequence[Observer], resume: bool, profile: Profile) -> Result:
+    execution = scenario.execution
+    workers = worker_count(execution)
     with profile.phase("set-up"):
-        warm_up(settings)
+        warm_up(execution)
         # Before any engine starts: mistakes in the settings shall not wait for Ray.
-        server = Server(settings, observers, resume=resume, profile=profile)
-        client_app = make_client_app(settings)
+        server = Server(scenario, observers, resume=resume, profile=profile)
+        client_app = make_client_app(scenario)
     results: list[Result] = []
     ready = time.perf_counter()
     replied = Observers(observers).replied
 
     def main(grid: Grid) -> None:
         profile.add("set-up", time.perf_counter() - ready)
-        results.append(server.run(with_collusion(grid, settings)))
+        results.append(server.run(with_collusion(grid, scenario)))
 
-    if settings.engine == "flower":
+    if execution.engine == "flower":
         from fedrobust.engines.flower import run_on_flower
 
-        run_on_flower(client_app, settings, main)
+        run_on_flower(client_app, execution, main)
     elif workers == 1:
-        main(LocalGrid(client_app, settings.clients, replied, settings.client_timeout))
+        main(LocalGrid(client_app, scenario.hospitals, replied, execution.client_timeout))
     else:
-        grid = pool_of_hospitals(client_app, settings, server.data, workers, replied)
+        grid = pool_of_hospitals(client_app, scenario, server.data, workers, replied)
         try:
             threading.Thread(target=server.warm_up, daemon=True).start()
             main(grid)
@@ -122,14 +123,15 @@ def _run(settings: Settings, observers: Sequence[Observer], resume: bool, profil
 
 def existing(settings: Settings) -> Path | None:
     """Return the folder of a finished run of these very settings, or None."""
-    folder = final_folder(settings)
+    folder = RunIdentity.of(settings).folder
     return folder if (folder / "summary.json").is_file() else None
 
 
 def serve(grid: Grid, settings: Settings, observers: Sequence[Observer] = ()) -> Result:
     """Run a federation over a grid that exists, as a ServerApp does."""
     with _flower_quiet():
-        result = Server(settings, observers).run(with_collusion(grid, settings))
+        scenario = Scenario.of(settings)
+        result = Server(scenario, observers).run(with_collusion(grid, scenario))
     keep_report(result.folder)
     return result
 

@@ -27,7 +27,7 @@ from fedrobust.runtime.result import Result
 from fedrobust.runtime.rounds import Rounds
 from fedrobust.runtime.setup import Setup
 from fedrobust.runtime.summary import summarise
-from fedrobust.settings import Settings
+from fedrobust.scenario import Scenario
 
 __all__ = ["Server"]
 
@@ -62,7 +62,7 @@ class Server:
 
     Parameters
     ----------
-    settings : Settings
+    scenario : Scenario
     observers : iterable of Observer
         Told of the run, in this order, after its files are written.
     resume : bool
@@ -78,18 +78,18 @@ class Server:
 
     def __init__(
         self,
-        settings: Settings,
+        scenario: Scenario,
         observers: Iterable[Observer] = (),
         *,
         resume: bool = False,
         profile: Profile | None = None,
     ) -> None:
         """Make everything that does not need the hospitals."""
-        self.settings = settings
+        self.scenario = scenario
         self._observers = tuple(observers)
         self._resume = resume
         self._profile = profile or Profile()
-        self._setup = Setup(settings, self._profile)
+        self._setup = Setup(scenario, self._profile)
 
     @property
     def data(self) -> FederationData:
@@ -106,7 +106,7 @@ class Server:
 
     def run(self, grid: Grid) -> Result:
         """Run all rounds."""
-        folder = RunFolder(self.settings, resume=self._resume)
+        folder = RunFolder(self.scenario.run, resume=self._resume)
         try:
             return self._run(grid, folder)
         finally:
@@ -114,21 +114,21 @@ class Server:
 
     def _run(self, grid: Grid, folder: RunFolder) -> Result:
         began = time.monotonic()
-        setup, settings = self._setup, self.settings
+        setup, scenario = self._setup, self.scenario
         history = self._history(folder)
         with self._profile.phase("set-up"):
-            about = manifest(settings, setup.data, setup.malicious, setup.defence)
+            about = manifest(scenario, setup.data, setup.defence)
             folder.write_json("manifest.json", about)
             rounds = Rounds(setup, grid, self._profile)
         observers = Observers([*recorders(folder, setup.strategy, self._profile), *self._observers])
         source, completed = setup.data.records.source, len(history.lines)
-        observers.started(RunStart(settings, setup.malicious, source, folder.partial, completed))
+        observers.started(RunStart(scenario, setup.malicious, source, folder.partial, completed))
         self._train(rounds, history, observers)
         self._write_final(folder, history)
         seconds = time.monotonic() - began
         summary = summarise(setup, history.lines, history.verdicts, seconds, str(folder.final))
         folder.write_json("summary.json", summary)
-        result = Result(settings, summary, history.lines, folder.finish(), setup.malicious)
+        result = Result(scenario.run.settings, summary, history.lines, folder.finish(), setup.malicious)
         observers.finished(result)
         return result
 
@@ -149,12 +149,12 @@ class Server:
 
     def _train(self, rounds: Rounds, history: _History, observers: Observer) -> None:
         """Train until the rounds or the patience run out."""
-        plateau = Plateau(self.settings.lr, self.settings.patience)
+        plateau = Plateau(self.scenario.lr, self.scenario.patience)
         # The schedule is a function of the validation losses: replaying them restores it.
         ended = False
         for line in history.lines:
             ended = plateau.exhausted(line["val"]["loss"])
-        while not ended and len(history.lines) < self.settings.rounds:
+        while not ended and len(history.lines) < self.scenario.rounds:
             outcome = rounds.run(len(history.lines) + 1, history.arrays, plateau.lr)
             history.add(outcome)
             observers.round_done(outcome)
@@ -171,7 +171,7 @@ class Server:
         folder.write_json(
             "evaluation.json",
             final_evaluation(
-                self.settings,
+                self.scenario,
                 setup.data,
                 evaluation.labels,
                 evaluation.probabilities,
@@ -183,7 +183,7 @@ class Server:
         silent = set.intersection(
             *({fault["hospital"] for fault in line["faults"]} for line in history.lines)
         )
-        examples = poisoned_examples(self.settings, setup.data, hospitals.unknown.union(silent))
+        examples = poisoned_examples(self.scenario, setup.data, hospitals.unknown.union(silent))
         if examples:
             images = {f"original/{place}": example.original for place, example in enumerate(examples)}
             images |= {f"poisoned/{place}": example.poisoned for place, example in enumerate(examples)}
@@ -192,6 +192,7 @@ class Server:
     def _about(self) -> dict[str, Any]:
         """Return the description in the model file's metadata."""
         records = self.data.records
+        written = self.scenario.run.written
         keys = ("backbone", "head", "networks", "temperature", "seed")
-        chosen = {key: getattr(self.settings, key) for key in keys}
+        chosen = {key: written[key] for key in keys}
         return {"classes": records.classes, "shape": records.images.shape[1:], **chosen}

@@ -12,18 +12,17 @@ from fedrobust.flower.hosted_strategy import HostedStrategy, build_strategy
 from fedrobust.learners.factory import build_learner
 from fedrobust.pipeline.no_effect import NoEffectMonitor
 from fedrobust.runtime.profiling import Profile
-from fedrobust.scenario import attackers, build_attacks, threats
-from fedrobust.settings import Settings
+from fedrobust.scenario import Scenario
 
 __all__ = ["Setup"]
 
 
 class Setup:
-    """The server's side of one federation, made from its settings.
+    """The server's side of one federation, made from its scenario.
 
     Parameters
     ----------
-    settings : Settings
+    scenario : Scenario
     profile : Profile
         Counts the time that it takes.
 
@@ -46,28 +45,26 @@ class Setup:
         If the strategy, the attack or the data of the settings do not work.
     """
 
-    def __init__(self, settings: Settings, profile: Profile) -> None:
+    def __init__(self, scenario: Scenario, profile: Profile) -> None:
         """Make everything that does not need the hospitals."""
-        self.settings = settings
+        self.scenario = scenario
         self.strategy = build_strategy(
-            settings.strategy, settings.clients, settings.seed, settings.false_flag_rate
+            scenario.strategy, scenario.hospitals, scenario.seed, scenario.false_flag_rate
         )
-        attacks = build_attacks(settings)
+        attacks = scenario.all_attacks()
         with profile.phase("data"):
-            self.data = prepare(settings)
+            self.data = prepare(scenario.data)
         with profile.phase("imports"):
             # torch, which `build_learner` would import anyway
             import fedrobust.learners.mutual  # noqa: F401
-        self.learner = build_learner(settings)
-        self.evaluation = Examination(
-            settings, self.data, self.learner, attacks if settings.malicious else []
-        )
+        self.learner = build_learner(scenario.learner, scenario.data)
+        self.evaluation = Examination(scenario, self.data, self.learner, attacks if scenario.threats else [])
         self.server_data = self._attach_server_data()
-        self.malicious = attackers(settings)
+        self.malicious = scenario.malicious
         self.attacks = {
-            number: frozenset(attack.role.name for attack in build_attacks(settings, number))
-            for _, hospitals in threats(settings)
-            for number in hospitals
+            number: frozenset(attack.role.name for attack in scenario.attacks_of(number))
+            for threat in scenario.threats
+            for number in threat.hospitals
         }
         self._preloaded = False
 
@@ -95,7 +92,7 @@ class Setup:
         defence = self.defence
         if defence is None or not defence.server_share:
             return None
-        seed, lr = self.settings.seed, self.settings.lr
+        seed, lr = self.scenario.seed, self.scenario.lr
         share = ServerShare(self.learner, self.data.part("val"), defence.server_share, seed, lr)
         defence.server = share
         return share

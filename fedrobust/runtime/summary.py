@@ -9,7 +9,6 @@ from typing import Any
 from fedrobust.evaluation.detection import detection_summary
 from fedrobust.evaluation.drop import combined_drop
 from fedrobust.runtime.setup import Setup
-from fedrobust.scenario import odd_hospitals
 
 __all__ = ["summarise"]
 
@@ -29,7 +28,7 @@ def summarise(setup: Setup, lines: Lines, verdicts: Lines, seconds: float, folde
     folder : str
         The run folder's final place.
     """
-    settings, last = setup.settings, lines[-1]
+    scenario, last = setup.scenario, lines[-1]
     clean, noisy = ({k: v for k, v in last[part].items() if k != "loss"} for part in ("clean", "noisy"))
     share = setup.server_data
     summary = {
@@ -43,11 +42,11 @@ def summarise(setup: Setup, lines: Lines, verdicts: Lines, seconds: float, folde
         "server_images": 0 if share is None else len(share.labels),
         "server_share": 0.0 if share is None else share.share,
         "faults": sum(len(line["faults"]) for line in lines),
-        "clients": settings.clients,
+        "clients": scenario.hospitals,
         "malicious": len(setup.malicious),
-        "atypical": list(odd_hospitals(settings)),
+        "atypical": list(scenario.atypical),
         "rounds": len(lines),
-        "seed": settings.seed,
+        "seed": scenario.seed,
         "synthetic": setup.data.records.synthetic,
         "seconds": round(seconds, 3),
         "run": folder,
@@ -64,4 +63,4 @@ def _no_effect_attacks(lines: Lines) -> list[str]:
 
 def _warnings(setup: Setup, summary: Mapping[str, Any]) -> list[str]:
     found = [f"attack '{name}' changed nothing in this run" for name in summary["no_effect_attacks"]]
-    return found + (setup.monitor.sentences(setup.settings.malicious) if setup.monitor else [])
+    return found + (setup.monitor.sentences(len(setup.malicious)) if setup.monitor else [])

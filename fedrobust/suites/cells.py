@@ -33,8 +33,8 @@ from fedrobust.engines.launch import main_left_alone, warm_up
 from fedrobust.engines.timeouts import may_end_this_process
 from fedrobust.errors import UserError
 from fedrobust.results.files import read_lines
-from fedrobust.results.folder import final_folder
 from fedrobust.results.records import ClientMetricsLine
+from fedrobust.scenario import Execution, RunIdentity, Scenario
 from fedrobust.settings import Settings
 from fedrobust.suites.progress import Lines, Watcher
 
@@ -61,14 +61,12 @@ class Cell:
     @property
     def folder(self) -> Path:
         """Return where the finished run stands."""
-        return final_folder(self.settings)
+        return RunIdentity.of(self.settings).folder
 
     @property
     def malicious(self) -> tuple[int, ...]:
         """Return the numbers of the poisoned hospitals."""
-        from fedrobust.scenario import attackers
-
-        return attackers(self.settings)
+        return Scenario.of(self.settings).malicious
 
     @cached_property
     def manifest(self) -> dict[str, Any]:
@@ -160,7 +158,7 @@ def laid_out(
 
 def finished(settings: Settings) -> bool:
     """Tell whether a whole run of these settings stands in its folder."""
-    return (final_folder(settings) / "summary.json").is_file()
+    return (RunIdentity.of(settings).folder / "summary.json").is_file()
 
 
 def default_jobs() -> int:
@@ -219,7 +217,7 @@ def _work_off(
 
 def failure(settings: Settings) -> Path:
     """Return where a failed cell's error is kept: beside where its run folder would stand."""
-    folder = final_folder(settings)
+    folder = RunIdentity.of(settings).folder
     return folder.with_name(folder.name + ".failed.txt")
 
 
@@ -246,7 +244,7 @@ class _Worker:
 
     def _start(self) -> None:
         # The fork server imports torch and Flower once, for all workers. It is asked for as a run's pool is.
-        warm_up(Settings(workers=2))
+        warm_up(Execution(2, workers=2))
         context = multiprocessing.get_context("forkserver")
         self.pipe, theirs = context.Pipe()
         # Not a daemon, as those may not have processes of their own; it ends with its parent all the same.

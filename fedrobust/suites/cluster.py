@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from fedrobust.engines.timeouts import may_end_this_process
-from fedrobust.results.folder import final_folder
+from fedrobust.scenario import RunIdentity
 from fedrobust.settings import Settings
 from fedrobust.suites.cells import Cell, laid_out, note_failure, run_one
 from fedrobust.suites.progress import Lines, Watcher
@@ -115,7 +115,7 @@ def _whole_run(values: dict[str, Any], report: bool) -> tuple[str, dict[str, byt
         error = run_one(settings, report=report)
         if error:
             return error, {}
-        final = final_folder(settings)
+        final = RunIdentity.of(settings).folder
         return "", {file.name: file.read_bytes() for file in sorted(final.iterdir()) if file.is_file()}
 
 
@@ -129,7 +129,7 @@ def _kept(settings: Settings, reference: Any) -> tuple[str, bool]:
         return f"the cell was lost on the cluster: {str(lost).strip().splitlines()[0]}", True
     if error:
         return str(error), False
-    final = final_folder(settings)
+    final = RunIdentity.of(settings).folder
     aside = final.with_name(final.name + ".partial")
     shutil.rmtree(aside, ignore_errors=True)
     aside.mkdir(parents=True)

@@ -141,13 +141,14 @@ def _planned(request: Request) -> tuple[Suite, list[Planned]]:
 def _check_data(asked: Sequence[Planned]) -> None:
     """Read what is left to be run on, once for each source: a wrong folder shall not fail one cell after another."""
     from fedrobust.data.sources import load_records
+    from fedrobust.scenario import Scenario
 
     seen: set[tuple[object, ...]] = set()
     for settings in distinct(asked).values():
         key = (settings.data, settings.data_root, settings.image_size)
         if key not in seen and not finished(settings):
             seen.add(key)
-            load_records(settings)
+            load_records(Scenario.of(settings).data)
 
 
 def _folder(request: Request, suite: Suite) -> Path:

@@ -72,8 +72,10 @@ def _tried(settings: Settings) -> float:
     """Return a run's seconds by the pace of a few batches."""
     from fedrobust.data.sources import prepare
     from fedrobust.learners.factory import build_learner
+    from fedrobust.scenario import Scenario
 
-    data, learner = prepare(settings), build_learner(settings)
+    scenario = Scenario.of(settings)
+    data, learner = prepare(scenario.data), build_learner(scenario.learner, scenario.data)
     few = data.of_hospital(max(range(settings.clients), key=lambda h: len(data.hospitals[h])))
     few = few.take(slice(0, _BATCHES * settings.batch_size))
     test = data.part("test").take(slice(0, 256))

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from fedrobust.errors import UserError, nearest
-from fedrobust.plugins import parse_call, split_chain
+from fedrobust.plugins import AttackChain, PipelineSpec, PluginSpec
 from fedrobust.settings import Settings, load_settings
 from fedrobust.suites.suite import DEFENCE, Suite
 
@@ -130,17 +130,23 @@ def _answers(cell: Planned, axis: str) -> set[str]:
         return found
     value = getattr(cell.settings, key)
     if key == "threat":
-        chains = [chain for chain, _ in cell.settings.threats()]
-        names = [parse_call(part)[0] for chain in chains for part in split_chain(chain, "+")]
+        threats = cell.settings.threats()
+        chains = [threat.attacks.text for threat in threats]
+        names = [part.name for threat in threats for part in threat.attacks.parts]
         return (
             found | set(cell.settings.threat) | set(chains) | set(names) | ({"none"} if not chains else set())
         )
     found.add(str(value))
     if key in ("strategy", "attack", "partition", "data", "backbone"):
-        separator = {"strategy": "|", "attack": "+"}.get(key)
-        parts = split_chain(str(value), separator) if separator else [str(value)]
-        found |= {parse_call(part)[0] for part in parts}
+        found |= {part.name for part in _parts(key, str(value))}
     return found
+
+
+def _parts(key: str, text: str) -> tuple[PluginSpec, ...]:
+    """Return the plug-ins that a setting names."""
+    if key == "attack":
+        return AttackChain.parse(text).parts
+    return PipelineSpec.parse(text).parts if key == "strategy" else (PluginSpec.parse(text),)
 
 
 def _planned(suite: Suite, labels: dict[str, str], values: dict[str, Any], seed: int) -> Planned:
@@ -157,34 +163,34 @@ def _planned(suite: Suite, labels: dict[str, str], values: dict[str, Any], seed:
 
 def _odd_first(settings: Settings) -> Settings:
     """Name the odd hospitals before the attackers: they are dealt in that order, and the baseline has the same ones then."""
-    from fedrobust.scenario import is_odd
+    from fedrobust.scenario import Scenario
 
-    chains = [chain for chain, _ in settings.threats()]
     if len(settings.threat) < 2:
         return settings
-    order = sorted(range(len(chains)), key=lambda place: not is_odd(chains[place]))
+    threats = Scenario.of(settings).threats
+    order = sorted(range(len(threats)), key=lambda place: threats[place].malicious)
     return settings.model_copy(update={"threat": tuple(settings.threat[place] for place in order)})
 
 
 def _told(settings: Settings) -> Settings:
     """Tell an oracle who is malicious; it alone may know."""
-    from fedrobust.scenario import attackers
+    from fedrobust.scenario import Scenario
 
-    *steps, rule = split_chain(settings.strategy, "|")
+    *steps, rule = PipelineSpec.parse(settings.strategy).names
     if rule != "oracle":
         return settings
-    told = " | ".join([*steps, f"oracle(malicious={list(attackers(settings))})"])
+    told = " | ".join([*steps, f"oracle(malicious={list(Scenario.of(settings).malicious)})"])
     return settings.model_copy(update={"strategy": told})
 
 
 def _baseline(settings: Settings) -> Settings | None:
-    """Return the federation without its attackers; honest hospitals that are odd stay odd."""
-    from fedrobust.scenario import attackers, odd_hospitals, threats
+    """Return the federation without its attackers; atypical hospitals stay."""
+    from fedrobust.scenario import Scenario
 
-    if not attackers(settings):
+    threats = Scenario.of(settings).threats
+    if not any(threat.malicious for threat in threats):
         return None
-    odd = set(odd_hospitals(settings))
-    kept = tuple(f"{chain}:{len(who)}" for chain, who in threats(settings) if odd.issuperset(who) and who)
+    kept = tuple(f"{t.attacks.text}:{len(t.hospitals)}" for t in threats if not t.malicious)
     values = settings.model_dump(exclude={"threat", "malicious", "attack"})
     return _told(Settings(**values, threat=kept))
 
@@ -208,7 +214,7 @@ def _told_apart(cell: Planned, other: Planned) -> str:
 def _try_parts(suite: Suite, cells: Sequence[Planned]) -> None:
     """Build every strategy and attack once, so that a misspelt name does not wait for its turn."""
     from fedrobust.flower.hosted_strategy import build_strategy
-    from fedrobust.scenario import build_attacks
+    from fedrobust.scenario import Scenario
 
     tried: set[tuple[object, ...]] = set()
     for cell in cells:
@@ -219,7 +225,7 @@ def _try_parts(suite: Suite, cells: Sequence[Planned]) -> None:
         tried.add(key)
         try:
             build_strategy(settings.strategy, settings.clients, settings.seed, settings.false_flag_rate)
-            build_attacks(settings)
+            Scenario.of(settings).all_attacks()
         except UserError as error:
             where = ", ".join(f"{axis} '{label}'" for axis, label in cell.labels.items())
             raise UserError(f"suite {suite.name}, {where}: {error}") from None

@@ -6,7 +6,7 @@ import sys
 import time
 from typing import Protocol
 
-from fedrobust.results.folder import final_folder
+from fedrobust.scenario import RunIdentity
 from fedrobust.settings import Settings
 
 __all__ = ["Bar", "Lines", "Silent", "Watcher", "span"]
@@ -92,7 +92,7 @@ class Lines(_Counting):
     def ended(self, settings: Settings, error: str | None, seconds: float) -> None:
         """Say what became of the cell, and how many are left."""
         super().ended(settings, error, seconds)
-        self._say(f"{self.standing()} | {final_folder(settings).name}: {fate(error, seconds)}")
+        self._say(f"{self.standing()} | {RunIdentity.of(settings).folder.name}: {fate(error, seconds)}")
 
     def standing(self) -> str:
         """Return the counts and the time left in a few words."""
@@ -135,7 +135,9 @@ class Bar(_Counting):
         super().ended(settings, error, seconds)
         if error != "":
             self._progress.console.print(
-                f"{final_folder(settings).name}: {fate(error, seconds)}", highlight=False, markup=False
+                f"{RunIdentity.of(settings).folder.name}: {fate(error, seconds)}",
+                highlight=False,
+                markup=False,
             )
         self._show()
 

@@ -20,7 +20,7 @@ from fedrobust.flower.apps.metric_aliases import read_aliased, write_aliased
 from fedrobust.flower.arrays import records_in
 from fedrobust.flower.codec import NUM_EXAMPLES, PARTITION_ID, SERVER_ROUND, TrainConfig
 from fedrobust.flower.vectors import SentModel, is_float, shapes_of, to_arrays
-from fedrobust.plugins import add_working_folder, find, instantiate, parse_call, split_chain
+from fedrobust.plugins import AttackChain, add_working_folder, find, instantiate
 from fedrobust.seeding import generator
 
 __all__ = ["AttackMod", "attack"]
@@ -135,10 +135,11 @@ class AttackMod:
         nodes = (number,) if self.nodes is None else self.nodes
         member = nodes.index(number) if number in nodes else 0
         attacks: list[Attack] = []
-        for part in split_chain(self.spec, "+"):
-            name, options = parse_call(part)
-            one: Attack = instantiate(find(name, "clients", (Attack,), "attack"), options, name)
-            one.role = Role(name, number, self.hospitals, member, max(1, len(nodes)))
+        for part in AttackChain.parse(self.spec).parts:
+            one: Attack = instantiate(
+                find(part.name, "clients", (Attack,), "attack"), part.options, part.name
+            )
+            one.role = Role(part.name, number, self.hospitals, member, max(1, len(nodes)))
             attacks.append(one)
         return attacks
 

@@ -22,7 +22,7 @@ from fedrobust.flower.hosted_strategy import read_strategy, verdict_metrics
 from fedrobust.flower.vectors import SentModel, is_float, to_arrays
 from fedrobust.pipeline.no_effect import NoEffectMonitor
 from fedrobust.pipeline.pipeline import Pipeline
-from fedrobust.plugins import add_working_folder, split_chain
+from fedrobust.plugins import add_working_folder
 
 __all__ = ["HostedAppStrategy", "strategy"]
 
@@ -146,7 +146,7 @@ class HostedAppStrategy(AppStrategy):
     ) -> Result:
         """Run all rounds as any Flower strategy does; log at the end which steps, or the defence, changed nothing."""
         self._watch, self._watched = (
-            NoEffectMonitor(split_chain(self._spec, "|"), self._pipeline.defence),
+            NoEffectMonitor(self._pipeline.names, self._pipeline.defence),
             False,
         )
         try:

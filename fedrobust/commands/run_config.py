@@ -1,0 +1,35 @@
+"""Settings and scenario in the run config of `flwr run`."""
+
+from __future__ import annotations
+
+import functools
+
+from flwr.app import Context
+
+from fedrobust.scenario import Scenario
+from fedrobust.settings import Settings, load_settings
+
+__all__ = ["scenario_from", "settings_from"]
+
+
+def settings_from(context: Context) -> Settings:
+    """Return the settings in Flower's run config."""
+    return load_settings(_without_blanks(context), where="the run config")
+
+
+def scenario_from(context: Context) -> Scenario:
+    """Return the scenario of the settings in Flower's run config; a process keeps the last few."""
+    return _scenario(settings_from(context))
+
+
+@functools.lru_cache(maxsize=4)
+def _scenario(settings: Settings) -> Scenario:
+    return Scenario.of(settings)
+
+
+def _without_blanks(context: Context) -> dict[str, object]:
+    """Return the run config; Flower's has no null, so an empty string or 0 size stands for 'not given'."""
+    optional = {
+        key.replace("_", "-") for key, field in Settings.model_fields.items() if field.default is None
+    }
+    return {key: value for key, value in context.run_config.items() if not (key in optional and not value)}
