@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from fedrobust.aggregation.geometry import krum_scores, squared_distances
+from fedrobust.aggregation.geometry import krum_scores, significant, squared_distances
 from fedrobust.aggregation.sorting import sort_rows
 from fedrobust.aggregation.tolerance import AssumedByzantine
 from fedrobust.federation import Defence, Updates, Vector, Verdict
@@ -18,7 +18,8 @@ class Bulyan(Defence):
 
     Section 4 of the paper: Krum chooses an update from those left, theta = n - 2f times over; then each
     coordinate is the mean of the theta - 2f values nearest to its median among the chosen (the lower one
-    where two are equally near). The score is Krum's on all updates. O(n^2 d).
+    where two are equally near). The median is one of the chosen values, as in the paper: of an even number the
+    lower of the middle two. The score is Krum's on all updates. O(n^2 d).
 
     Parameters
     ----------
@@ -41,7 +42,7 @@ class Bulyan(Defence):
         squares = squared_distances(updates.gram())
         left, chosen = list(range(n)), np.zeros(n, bool)
         for _ in range(n - 2 * f):
-            best = left[int(np.argmin(krum_scores(squares[np.ix_(left, left)], f)))]
+            best = left[int(np.argmin(significant(krum_scores(squares[np.ix_(left, left)], f))))]
             chosen[best] = True
             left.remove(best)
         result = updates.by_coordinate(lambda block: _around_median(block[chosen], 2 * f))
@@ -56,10 +57,7 @@ def _around_median(block: Vector, drop: int) -> NDArray[np.float64]:
     is again.
     """
     rows = sort_rows(block)
-    keep, middle = len(rows) - drop, len(rows) // 2
-    median = (
-        rows[middle] if len(rows) % 2 else rows[middle - 1] * np.float32(0.5) + rows[middle] * np.float32(0.5)
-    )
+    keep, median = len(rows) - drop, rows[(len(rows) - 1) // 2]
     total = np.zeros(block.shape[1])
     for row in rows[:keep]:
         total += row

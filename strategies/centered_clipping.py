@@ -59,11 +59,12 @@ class CenteredClipping(Defence):
         """Return the global parameters moved by the clipped mean."""
         n, previous = len(updates), self._previous
         # One iteration asks for distances from the start only; more ask for all pairs.
-        squares = squared_distances(_with_start(updates, previous, pairs=self.iterations > 1))
+        gram = _with_start(updates, previous, pairs=self.iterations > 1)
+        squares = squared_distances(gram)
         # Coefficients of the start and of each update; they sum to 1.
         c = np.eye(n + 1)[0]
         for _ in range(self.iterations):
-            distances = np.sqrt(squared_distances_to(c, squares))[1:]
+            distances = np.sqrt(squared_distances_to(c, squares, gram))[1:]
             radius = float(np.median(distances)) if self.tau is None else self.tau
             share = clip_factors(distances, radius) / n
             c = (1.0 - share.sum()) * c + np.concatenate([[0.0], share])

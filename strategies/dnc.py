@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from fedrobust.aggregation.geometry import whole
+from fedrobust.aggregation.geometry import significant, whole
 from fedrobust.aggregation.tolerance import AssumedByzantine
 from fedrobust.errors import UserError
 from fedrobust.federation import Defence, Updates, Verdict
@@ -61,7 +61,7 @@ class DnC(Defence):
             # eigenvector.
             values, vectors = np.linalg.eigh(some @ some.T)
             squared = np.maximum(values[-1], 0.0) * vectors[:, -1] ** 2
-            times[np.argsort(squared, kind="stable")[n - out :]] += 1
+            times[np.argsort(significant(squared), kind="stable")[n - out :]] += 1
             score += squared / (squared.sum() or 1.0) / self.iterations
         flagged = times > times.min()
         return Verdict(~flagged, score, flagged, note)

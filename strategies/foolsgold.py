@@ -61,10 +61,11 @@ class FoolsGold(Defence):
 def _pardoned(similar: Floats) -> Floats:
     """Return each hospital's largest cosine with another, honest ones beside a closer pair pardoned."""
     alike = similar.copy()
-    np.fill_diagonal(alike, -np.inf)
+    # As in the authors' code, where a hospital's cosine with itself is 0: the largest is never negative.
+    np.fill_diagonal(alike, 0.0)
     largest = alike.max(axis=1)
     # Where j has a closer likeness elsewhere than i has, their cosine is not held against i.
-    pardon = (largest[None, :] > largest[:, None]) & (largest[None, :] > 0)
+    pardon = largest[None, :] > largest[:, None]
     ratio = np.divide(largest[:, None], largest[None, :], out=np.ones_like(similar), where=pardon)
     return np.asarray((alike * ratio).max(axis=1))
 

@@ -37,12 +37,13 @@ class GeometricMedian(Defence):
 
     def weigh(self, updates: Updates) -> Verdict:
         """Return the weights that Weiszfeld's algorithm ends with."""
-        squares = squared_distances(updates.gram())
+        gram = updates.gram()
+        squares = squared_distances(gram)
         weight = np.full(len(updates), 1 / len(updates))
         for _ in range(self.iterations):
             before = weight
-            weight = 1 / np.maximum(self.nu, np.sqrt(squared_distances_to(weight, squares)))
+            weight = 1 / np.maximum(self.nu, np.sqrt(squared_distances_to(weight, squares, gram)))
             weight /= weight.sum()
-            if np.abs(weight - before).max() <= 1e-12:
+            if (np.abs(weight - before) <= np.minimum(1e-12, 1e-3 * weight)).all():
                 break
-        return Verdict(weight, np.sqrt(squared_distances_to(weight, squares)))
+        return Verdict(weight, np.sqrt(squared_distances_to(weight, squares, gram)))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from fedrobust.aggregation.geometry import krum_scores, squared_distances
+from fedrobust.aggregation.geometry import krum_scores, significant, squared_distances
 from fedrobust.aggregation.tolerance import AssumedByzantine
 from fedrobust.federation import Defence, Updates, Verdict
 
@@ -36,4 +36,4 @@ class Krum(Defence):
         """Return weight 1 for the chosen update, 0 for the others."""
         f, note = self._f.at(len(updates))
         score = krum_scores(squared_distances(updates.gram()), f)
-        return Verdict(np.arange(len(score)) == np.argmin(score), score, why=note)
+        return Verdict(np.arange(len(score)) == np.argmin(significant(score)), score, why=note)

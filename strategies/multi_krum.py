@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from fedrobust.aggregation.geometry import krum_scores, squared_distances, whole
+from fedrobust.aggregation.geometry import krum_scores, significant, squared_distances, whole
 from fedrobust.aggregation.tolerance import AssumedByzantine
 from fedrobust.errors import UserError
 from fedrobust.federation import Defence, Updates, Verdict
@@ -46,5 +46,5 @@ class MultiKrum(Defence):
         f, note = self._f.at(n)
         score = krum_scores(squared_distances(updates.gram()), f)
         chosen = np.zeros(n, bool)
-        chosen[np.argsort(score, kind="stable")[: n - f if self.m is None else self.m]] = True
+        chosen[np.argsort(significant(score), kind="stable")[: n - f if self.m is None else self.m]] = True
         return Verdict(chosen, score, ~chosen, note)

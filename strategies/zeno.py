@@ -7,7 +7,7 @@ from typing import ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
-from fedrobust.aggregation.geometry import above_zero_to_one, whole
+from fedrobust.aggregation.geometry import above_zero_to_one, significant, whole
 from fedrobust.aggregation.tolerance import AssumedByzantine
 from fedrobust.errors import UserError
 from fedrobust.federation import Defence, Updates, Verdict
@@ -68,7 +68,7 @@ class Zeno(Defence):
         score = self._losses(updates) + self.rho * updates.norms() ** 2
         score = np.where(np.isfinite(score), score, WORST)
         chosen = np.zeros(n, bool)
-        chosen[np.argsort(score, kind="stable")[: n - b]] = True
+        chosen[np.argsort(significant(score), kind="stable")[: n - b]] = True
         return Verdict(chosen, score, ~chosen, note)
 
     def _losses(self, updates: Updates) -> NDArray[np.float64]:

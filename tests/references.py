@@ -56,7 +56,7 @@ def bulyan(x: np.ndarray[Any, Any], f: int) -> np.ndarray[Any, Any]:
         scores = krum_scores(x[left], f)
         chosen.append(left.pop(int(np.argmin(scores))))
     kept = x[chosen]
-    median = np.median(kept, axis=0)
+    median = np.sort(kept, axis=0)[(len(kept) - 1) // 2]
     order = np.argsort(np.abs(kept - median), axis=0)
     return np.asarray(np.take_along_axis(kept, order[: len(kept) - 2 * f], axis=0).mean(axis=0))
 
@@ -103,10 +103,10 @@ def foolsgold(history: np.ndarray[Any, Any], kappa: float = 1.0) -> np.ndarray[A
     """Follow the pseudocode with its loops."""
     n = len(history)
     cs = 1 - cosine_distances(history)
-    v = np.array([max(cs[i, j] for j in range(n) if j != i) for i in range(n)])
+    v = np.array([max(0, *(cs[i, j] for j in range(n) if j != i)) for i in range(n)])
     alpha = np.empty(n)
     for i in range(n):
-        row = []
+        row = [0.0]
         for j in range(n):
             if j != i:
                 row.append(cs[i, j] * (v[i] / v[j] if v[j] > v[i] and v[j] > 0 else 1))

@@ -25,7 +25,8 @@ def test_distances_and_cosines_from_inner_products(n: int) -> None:
     np.testing.assert_allclose(krum_scores(squared_distances(gram), 1), reference_scores(x, 1), rtol=1e-9)
     c = np.random.default_rng(0).dirichlet(np.ones(n))
     wanted = np.linalg.norm(x - c @ x, axis=1)
-    np.testing.assert_allclose(np.sqrt(squared_distances_to(c, squared_distances(gram))), wanted, atol=1e-6)
+    found = squared_distances_to(c, squared_distances(gram), gram)
+    np.testing.assert_allclose(np.sqrt(found), wanted, atol=1e-6)
 
 
 def test_equal_vectors_are_at_distance_0() -> None:
