@@ -1,4 +1,4 @@
-"""The honest hospital, and the hooks at which an attack turns it into another."""
+"""The hospital, and the hooks at which its behaviours and attacks change what it does."""
 
 from __future__ import annotations
 
@@ -7,17 +7,19 @@ from dataclasses import replace
 
 import numpy as np
 
+from fedrobust.attacks import hooks
 from fedrobust.attacks.compare import same_report, same_update, to_change
+from fedrobust.attacks.hooks import name_of
 from fedrobust.data.records import Records
-from fedrobust.federation import Attack, Client, GradientHook, Update, Vector
+from fedrobust.federation import Attack, Behaviour, Client, GradientHook, Update, Vector
 from fedrobust.learners.base import Learner, State
-from fedrobust.seeding import generator
+from fedrobust.seeding import attack_rng
 
 __all__ = ["Hospital"]
 
 
 class Hospital(Client):
-    """Trains the received model on its own records and reports truthfully, unless attacks are given.
+    """Trains the received model on its own records and reports its true metrics, unless behaviours change that.
 
     Parameters
     ----------
@@ -27,74 +29,92 @@ class Hospital(Client):
         Its training images.
     learner : Learner
         What it trains.
-    attacks : sequence of Attack
-        Applied in order: each sees what the one before it made. Empty for an honest hospital.
+    behaviours : sequence of Behaviour
+        Applied in order: each sees what the one before it made. Empty for a hospital like all others.
     seed : int
         The run's seed.
 
     Attributes
     ----------
     records : Records
-        What it trains on while its attacks are is_active.
-    idle : tuple of str
-        The attacks that changed nothing in the last round: neither records nor update nor report.
+        What it trains on while its behaviours are active.
+    no_effect : tuple of str
+        The behaviours that changed nothing in the last round: neither records nor update nor report.
     """
 
     def __init__(
-        self, number: int, records: Records, learner: Learner, attacks: Sequence[Attack] = (), seed: int = 0
+        self,
+        number: int,
+        records: Records,
+        learner: Learner,
+        behaviours: Sequence[Behaviour] = (),
+        seed: int = 0,
     ) -> None:
-        """Poison the records, if an attack does that."""
+        """Change the records, if a behaviour does that."""
         self.number = number
-        self.idle: tuple[str, ...] = ()
+        self.no_effect: tuple[str, ...] = ()
         self._learner = learner
-        self._attacks = tuple(attacks)
+        self._behaviours = tuple(behaviours)
         self._seed = seed
         self._clean = records
-        self._poisoners: set[int] = set()
-        for place, attack in enumerate(self._armed(0)):
-            poisoned = attack.poison_records(_to_change(records))
-            if not _same_records(poisoned, records):
-                self._poisoners.add(place)
-            records = poisoned
-        self.records = records if self._poisoners else self._clean
+        self._transformers: set[int] = set()
+        self._bind(0)
+        for place, behaviour in enumerate(self._behaviours):
+            made = hooks.transform_records(behaviour, _to_change(records))
+            if not _same_records(made, records):
+                self._transformers.add(place)
+            records = made
+        self.records = records if self._transformers else self._clean
 
     def fit(self, parameters: Vector, buffers: Vector, round: int, lr: float) -> Update:
         """Train from the received parameters and return the update to send."""
         received = State(parameters, buffers)
-        if not all(attack.is_active(round) for attack in self._attacks):
-            self.idle = tuple(_name(attack) for attack in self._attacks if attack.is_active(round))
+        active = [hooks.is_active(behaviour, round) for behaviour in self._behaviours]
+        if not all(active):
+            on = zip(self._behaviours, active, strict=True)
+            self.no_effect = tuple(name_of(behaviour) for behaviour, is_on in on if is_on)
             return self._trained(received, self._clean, round, lr)
-        attacks = self._armed(round)
-        curious = [attack for attack in attacks if attack.needs_honest]
-        apart = bool(self._poisoners) or any(attack.hooks_gradient for attack in attacks)
-        if curious:
-            honest = self._trained(received, self._clean, round, lr)
-            for attack in curious:
-                attack.honest = to_change(honest)
-        steering = {
-            place: how for place, attack in enumerate(attacks) if (how := attack.gradient_hook(parameters))
+        self._bind(round)
+        attacks = {place: one for place, one in enumerate(self._behaviours) if isinstance(one, Attack)}
+        try:
+            return self._attacked(attacks, received, round, lr)
+        finally:
+            # The received model lies in memory that is valid only during the round.
+            for attack in attacks.values():
+                attack.bind()
+
+    def _attacked(self, attacks: dict[int, Attack], received: State, round: int, lr: float) -> Update:
+        """Return the update of a round in which the behaviours are active."""
+        needs_benign = [attack for attack in attacks.values() if attack.needs_honest]
+        separate_run = bool(self._transformers) or any(attack.hooks_gradient for attack in attacks.values())
+        if needs_benign:
+            benign = self._trained(received, self._clean, round, lr)
+            for attack in needs_benign:
+                attack.bind(honest=to_change(benign))
+        gradient_hooks = {
+            place: hook
+            for place, attack in attacks.items()
+            if (hook := hooks.gradient_hook(attack, received.parameters))
         }
-        if curious and not apart:
-            update = honest
+        if needs_benign and not separate_run:
+            update = benign
         else:
-            update = self._trained(received, self.records, round, lr, _in_turn(list(steering.values())))
+            update = self._trained(received, self.records, round, lr, _joined(list(gradient_hooks.values())))
         report = update.report
-        busy = self._poisoners | set(steering)
-        for place, attack in enumerate(attacks):
+        effective = self._transformers | set(gradient_hooks)
+        for place, attack in attacks.items():
             # An attack may work in place: it gets what is its own.
-            moved = attack.poison_update(to_change(update)) if _moves(attack) else update
-            claimed = attack.forge_report(replace(report, values=dict(report.values)))
-            if not (same_update(moved, update) and same_report(claimed, report)):
-                busy.add(place)
-            update, report = moved, claimed
-        # The received model lies in memory that is only lent for the round.
-        for attack in curious:
-            del attack.honest
-        # An attack that stands in the chain twice is at work if it is so once. One that sees several updates does its
-        # work on the hospital's reply, where it is taken from these if it changes something.
-        at_work = {_name(attacks[place]) for place in busy}
-        self.idle = tuple(name for attack in attacks if (name := _name(attack)) not in at_work)
-        return Update(self.number, update.parameters, report, parameters, update.buffers, round)
+            moved = hooks.poison_update(attack, to_change(update)) if _moves(attack) else update
+            reported = hooks.forge_report(attack, replace(report, values=dict(report.values)))
+            if not (same_update(moved, update) and same_report(reported, report)):
+                effective.add(place)
+            update, report = moved, reported
+        # A behaviour that stands in the chain twice has an effect if it has one once. An attack that sees several
+        # updates acts on the hospital's reply, where it is taken from these if it changes something.
+        names = [name_of(behaviour) for behaviour in self._behaviours]
+        with_effect = {names[place] for place in effective}
+        self.no_effect = tuple(name for name in names if name not in with_effect)
+        return Update(self.number, update.parameters, report, received.parameters, update.buffers, round)
 
     def _trained(
         self,
@@ -104,10 +124,10 @@ class Hospital(Client):
         lr: float,
         gradient_hook: GradientHook | None = None,
     ) -> Update:
-        """Return the truthful update of a training on these records, bent if an attack asks for it."""
-        # A learner that nobody hooks_gradient need not know of it.
-        bent = {} if gradient_hook is None else {"gradient_hook": gradient_hook}
-        fitted = self._learner.fit(received, records, round=round, client=self.number, lr=lr, **bent)
+        """Return the update of a training on these records, with its true metrics."""
+        # A learner without attacks on gradients need not know of them.
+        hooked = {} if gradient_hook is None else {"gradient_hook": gradient_hook}
+        fitted = self._learner.fit(received, records, round=round, client=self.number, lr=lr, **hooked)
         state = fitted.state
         return Update(
             node=self.number,
@@ -119,28 +139,23 @@ class Hospital(Client):
             global_buffers=received.buffers,
         )
 
-    def _armed(self, round: int) -> Sequence[Attack]:
-        """Give each attack a generator of its own for this round."""
-        for place, attack in enumerate(self._attacks):
-            attack.rng = generator(self._seed, "attack", place, round, self.number)
-        return self._attacks
+    def _bind(self, round: int) -> None:
+        """Give each behaviour a generator of its own for this round."""
+        for place, behaviour in enumerate(self._behaviours):
+            behaviour.bind(rng=attack_rng(self._seed, place, round, self.number))
 
 
-def _in_turn(steering: Sequence[GradientHook]) -> GradientHook | None:
-    """Return one steering that applies several in order; None where there is none."""
-    if not steering:
+def _joined(gradient_hooks: Sequence[GradientHook]) -> GradientHook | None:
+    """Return one gradient hook that applies several in order; None where there is none."""
+    if not gradient_hooks:
         return None
 
-    def bent(parameters: Vector, gradient: Vector) -> Vector:
-        for how in steering:
-            gradient = how(parameters, gradient)
+    def hooked(parameters: Vector, gradient: Vector) -> Vector:
+        for hook in gradient_hooks:
+            gradient = hook(parameters, gradient)
         return gradient
 
-    return bent
-
-
-def _name(attack: Attack) -> str:
-    return attack.role.name or type(attack).__name__
+    return hooked
 
 
 def _moves(attack: Attack) -> bool:
@@ -148,7 +163,7 @@ def _moves(attack: Attack) -> bool:
 
 
 def _to_change(records: Records) -> Records:
-    """Return records whose images and labels an attack may change in place; sleeping hospitals need the true ones."""
+    """Return records whose images and labels may be changed in place; an inactive behaviour leaves the true ones."""
     return replace(records, images=records.images.copy(), labels=records.labels.copy())
 
 

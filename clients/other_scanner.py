@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import ClassVar
 
 from fedrobust.data.corruption import other_scanner
 from fedrobust.data.records import Records
 from fedrobust.errors import UserError
-from fedrobust.federation import Attack
+from fedrobust.federation import Behaviour
 
 __all__ = ["OtherScanner"]
 
@@ -16,7 +15,7 @@ __all__ = ["OtherScanner"]
 _RANGES = {"gamma": (0.2, 5.0), "gain": (0.1, 4.0), "offset": (-0.5, 0.5), "blur": (0.0, 10.0)}
 
 
-class OtherScanner(Attack):
+class OtherScanner(Behaviour):
     """Trains on its images as another scanner would give them: honest, and unlike the others.
 
     What tells machines apart most simply: sharpness and the curve from dose to brightness; see
@@ -35,8 +34,6 @@ class OtherScanner(Attack):
         Standard deviation of the blur in pixels, 0 (none) to 10.
     """
 
-    odd: ClassVar[bool] = True
-
     def __init__(
         self, gamma: float = 1.6, gain: float = 0.85, offset: float = 0.05, blur: float = 0.7
     ) -> None:
@@ -49,7 +46,7 @@ class OtherScanner(Attack):
             raise UserError("other-scanner: these options change no image; move one of them")
         self.gamma, self.gain, self.offset, self.blur = gamma, gain, offset, blur
 
-    def poison_records(self, records: Records) -> Records:
+    def transform_records(self, records: Records) -> Records:
         """Return the records as the other scanner takes them; labels stay."""
         images = other_scanner(records.images, self.gamma, self.gain, self.offset, self.blur)
         return replace(records, images=images)

@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-from typing import ClassVar
-
 import numpy as np
 
 from fedrobust.data.choice import check_class
 from fedrobust.data.records import Records
 from fedrobust.errors import UserError
-from fedrobust.federation import Attack
+from fedrobust.federation import Behaviour
 
 __all__ = ["SingleClass"]
 
 
-class SingleClass(Attack):
+class SingleClass(Behaviour):
     """Trains on its images of one class alone: honest, and as far from the others as labels can make it.
 
     The extreme of label skew, one class a client, of McMahan et al., AISTATS 2017, and Zhao et al., "Federated
@@ -28,8 +26,6 @@ class SingleClass(Attack):
         The class to keep. Unless given, the rarest that the hospital holds, the lower number where two are alike.
     """
 
-    odd: ClassVar[bool] = True
-
     def __init__(self, only: int | None = None) -> None:
         """Check the option."""
         if only is not None:
@@ -41,7 +37,7 @@ class SingleClass(Attack):
         if self.only is not None:
             check_class("single-class", "only", self.only, len(records.classes))
 
-    def poison_records(self, records: Records) -> Records:
+    def transform_records(self, records: Records) -> Records:
         """Return the records of the one class, in their order; `UserError` if the hospital has none."""
         self.check(records)
         counts = records.counts()

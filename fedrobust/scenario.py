@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Literal
 
 from fedrobust.data.spec import DataSpec
-from fedrobust.federation import Attack, Role
+from fedrobust.federation import Behaviour, Role
 from fedrobust.learners.spec import LearnerSpec
 from fedrobust.pipeline.specs import with_false_flag_rate
 from fedrobust.plugins import AttackChain, PipelineSpec, PluginSpec, find, instantiate
@@ -199,12 +199,12 @@ class Scenario:
         """Return the threat that a hospital belongs to; None for one like all others."""
         return next((threat for threat in self.threats if number in threat.hospitals), None)
 
-    def attacks_of(self, number: int) -> list[Attack]:
+    def attacks_of(self, number: int) -> list[Behaviour]:
         """Return fresh attacks of a hospital, in the order that ``+`` joins them; none for an honest one."""
         threat = self.threat_of(number)
         return [] if threat is None else self._chain(threat, threat.hospitals.index(number))
 
-    def all_attacks(self) -> list[Attack]:
+    def all_attacks(self) -> list[Behaviour]:
         """Return fresh attacks of all threats, as their first hospitals have them.
 
         Where nobody is malicious, those that the settings name all the same.
@@ -212,11 +212,11 @@ class Scenario:
         threats = self.threats or (Threat(self.spare_attacks, ()),)
         return [attack for threat in threats for attack in self._chain(threat, 0)]
 
-    def _chain(self, threat: Threat, member: int) -> list[Attack]:
-        attacks: list[Attack] = []
+    def _chain(self, threat: Threat, member: int) -> list[Behaviour]:
+        attacks: list[Behaviour] = []
         for part in threat.attacks.parts:
-            attack: Attack = instantiate(_kind(part), part.options, part.name)
-            attack.role = Role(
+            attack: Behaviour = instantiate(_kind(part), part.options, part.name)
+            role = Role(
                 part.name,
                 threat.hospitals[member] if threat.hospitals else 0,
                 self.hospitals,
@@ -225,6 +225,7 @@ class Scenario:
                 self._defence.text,
                 self.malicious,
             )
+            attack.bind(role=role)
             attacks.append(attack)
         return attacks
 
@@ -236,8 +237,8 @@ class Scenario:
         return with_false_flag_rate(self.strategy, self.false_flag_rate)
 
 
-def _kind(part: PluginSpec) -> type[Attack]:
-    return find(part.name, "clients", (Attack,), "attack")
+def _kind(part: PluginSpec) -> type[Behaviour]:
+    return find(part.name, "clients", (Behaviour,), "attack")
 
 
 def _drawn(settings: Settings) -> tuple[Threat, ...]:
@@ -246,8 +247,8 @@ def _drawn(settings: Settings) -> tuple[Threat, ...]:
     found, start = [], 0
     for threat in settings.threats():
         hospitals = tuple(sorted(int(number) for number in drawn[start : start + threat.count]))
-        benign = all(_kind(part).odd for part in threat.attacks.parts)
-        found.append(Threat(threat.attacks, hospitals, malicious=not benign))
+        malicious = any(_kind(part).malicious for part in threat.attacks.parts)
+        found.append(Threat(threat.attacks, hospitals, malicious=malicious))
         start += threat.count
     return tuple(found)
 

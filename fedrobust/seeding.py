@@ -19,7 +19,16 @@ import numpy as np
 if TYPE_CHECKING:
     import torch
 
-__all__ = ["derive", "generator", "globally_seeded", "torch_generator", "torch_seeded"]
+__all__ = [
+    "attack_rng",
+    "collusion_rng",
+    "derive",
+    "generator",
+    "globally_seeded",
+    "torch_generator",
+    "torch_seeded",
+    "trigger_rng",
+]
 
 
 def derive(seed: int, *purpose: str | int) -> int:
@@ -45,6 +54,45 @@ def derive(seed: int, *purpose: str | int) -> int:
 def generator(seed: int, *purpose: str | int) -> np.random.Generator:
     """Return a NumPy generator bound to the run's seed and a purpose (see `derive`)."""
     return np.random.default_rng(derive(seed, *purpose))
+
+
+def attack_rng(seed: int, place: int, round: int, hospital: int) -> np.random.Generator:
+    """Return the generator of a behaviour's hooks in a hospital.
+
+    Parameters
+    ----------
+    seed : int
+        The run's seed.
+    place : int
+        The behaviour's place in its chain, from 0.
+    round : int
+        0 for the records, which are changed once before the first round.
+    hospital : int
+        The hospital's number.
+    """
+    return generator(seed, "attack", place, round, hospital)
+
+
+def collusion_rng(seed: int, threat: int, place: int, round: int) -> np.random.Generator:
+    """Return the generator of an attack that sees several updates of a round.
+
+    Parameters
+    ----------
+    seed : int
+        The run's seed.
+    threat : int
+        The threat's place among the threats, from 0.
+    place : int
+        The attack's place in its chain, from 0.
+    round : int
+    """
+    # The purposes of the first threat are those of a run with one threat; another's must not draw the same.
+    return generator(seed, "collude", *((threat,) if threat else ()), place, round)
+
+
+def trigger_rng(seed: int) -> np.random.Generator:
+    """Return the generator that stamps the test images of a backdoor, the same for every attack."""
+    return generator(seed, "trigger")
 
 
 def torch_generator(seed: int, *purpose: str | int) -> torch.Generator:

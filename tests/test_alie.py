@@ -38,7 +38,7 @@ def test_z_is_the_papers() -> None:
 
 def test_the_formula_counts_the_federations_hospitals() -> None:
     attack = Alie(knowledge="all")
-    attack.role = Role("alie", 0, 12, 0, 5)
+    attack.bind(role=Role("alie", 0, 12, 0, 5))
     updates = make_updates(12)
     given = Alie(z=largest_z(12, 5), knowledge="all")
     a, b = (x.collude(updates[:5], updates[5:10])[0].parameters for x in (attack, given))
@@ -61,17 +61,17 @@ def test_the_order_of_the_honest_does_not_matter() -> None:
 
 def test_it_says_where_it_does_nothing() -> None:
     attack = Alie()
-    attack.role = Role("alie", 0, 10, 0, 2)
+    attack.bind(role=Role("alie", 0, 10, 0, 2))
     with pytest.warns(UserWarning, match=r"2 of 10 hospitals win nobody over.*z = 0.*alie\(z=1.5\)"):
         attack.check(make_records())
     alone = Alie(z=1)
-    alone.role = Role("alie", 0, 10, 0, 1)
+    alone.bind(role=Role("alie", 0, 10, 0, 1))
     with pytest.warns(UserWarning, match="a single colluder"):
         alone.check(make_records())
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         good = Alie()
-        good.role = Role("alie", 0, 10, 0, 4)
+        good.bind(role=Role("alie", 0, 10, 0, 4))
         good.check(make_records())
 
 

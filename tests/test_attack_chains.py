@@ -52,7 +52,7 @@ def sent(folder: Path, chain: str, seed: int = 0, round: int = 2) -> tuple[Updat
     learner = learner_of(settings)
     start: State = learner.initial()
     hospital = Hospital(number, records, learner, attacks, seed)
-    return hospital.fit(start.parameters, start.buffers, round, 0.01), hospital.idle
+    return hospital.fit(start.parameters, start.buffers, round, 0.01), hospital.no_effect
 
 
 def same(one: Update, other: Update) -> bool:

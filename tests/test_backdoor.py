@@ -17,7 +17,7 @@ BLACK = Records(np.zeros((40, 1, 28, 28), np.uint8), np.arange(40) % 4, ("a", "b
 def attack(seed: int = 0, **options: Any) -> Backdoor:
     """Return an attack with a generator."""
     made = Backdoor(**options)
-    made.rng = np.random.default_rng(seed)
+    made.bind(rng=np.random.default_rng(seed))
     return made
 
 

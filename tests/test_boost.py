@@ -17,7 +17,7 @@ def test_among_settled_hospitals_the_average_becomes_the_attackers_model(eta: fl
     # Eq. 3's promise: where the others have stopped moving, G + eta/n sum (L_i - G) = X, or the mean of their X.
     updates = make_updates(8, d=30)
     attack = Boost(eta=eta)
-    attack.role = Role("boost", hospitals=8, members=members)
+    attack.bind(role=Role("boost", hospitals=8, members=members))
     sent = [attack.poison_update(update) for update in updates[:members]]
     sent += [update.with_delta(np.zeros(30)) for update in updates[members:]]
     step = np.mean([update.delta.astype(float) for update in Updates(sent)], axis=0)

@@ -152,7 +152,7 @@ def test_colluding_attacks_act_in_order_and_may_change_the_report() -> None:
 
 @pytest.mark.parametrize(
     ("attack", "reason"),
-    [("Raises", "Raises' fails to collude: LookupError: no idea"), ("Loses", "must return 2 updates")],
+    [("Raises", "Raises' fails in collude: LookupError: no idea"), ("Loses", "must return 2 updates")],
 )
 def test_an_attack_that_fails_costs_its_hospitals_the_round(attack: str, reason: str) -> None:
     chosen = settings(f"test_collusion:{attack}")
@@ -246,7 +246,7 @@ def test_a_colluding_attack_that_changed_nothing_is_named(tmp_path: Path) -> Non
     assert alone.summary["no_effect_attacks"] == ["min-max"]
     words = [str(warning.message) for warning in said]
     assert any("min-max: a single colluder knows no spread and changes nothing" in text for text in words)
-    assert any("'min-max' had no effect" in text for text in words)
+    assert any("'min-max' changed nothing" in text for text in words)
     seeing = run(tiny(tmp_path, attack="label-flip + min-max", **base))
     assert seeing.summary["no_effect_attacks"] == []
 

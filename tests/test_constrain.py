@@ -24,7 +24,7 @@ MALICIOUS: Update = BASE.with_delta(10 * OTHER.delta)
 
 def sent(malicious: Update = MALICIOUS, honest: Update = HONEST, **options: Any) -> Update:
     attack = Constrain(**options)
-    attack.honest = honest
+    attack.bind(honest=honest)
     return attack.poison_update(malicious)
 
 
@@ -139,7 +139,7 @@ def test_what_has_no_measure_pulls_nowhere(measure: str) -> None:
 @pytest.mark.parametrize("alpha", [0.25, 0.8])
 def test_the_optimiser_gets_the_gradient_of_both_losses(alpha: float) -> None:
     attack = Constrain("distance", alpha=alpha)
-    attack.honest = HONEST
+    attack.bind(honest=HONEST)
     bent = attack.gradient_hook(BASE.global_parameters)
     assert bent is not None
     gradient = np.random.default_rng(3).standard_normal(60).astype(np.float32)
@@ -164,7 +164,7 @@ def trained(*attacks: Attack) -> Update:
     start = LEARNER.initial()
     hospital = Hospital(0, easy_records(), LEARNER, attacks)
     update = hospital.fit(start.parameters, start.buffers, 1, 1e-3)
-    assert hospital.idle == ()
+    assert hospital.no_effect == ()
     return update
 
 

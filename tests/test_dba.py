@@ -15,8 +15,8 @@ BLACK = Records(np.zeros((40, 1, 28, 28), np.uint8), np.arange(40) % 4, ("a", "b
 
 def attack(member: int = 0, members: int = 4, seed: int = 0, **options: Any) -> DistributedBackdoor:
     made = DistributedBackdoor(**options)
-    made.role = Role("dba", hospital=member, hospitals=10, member=member, members=members)
-    made.rng = np.random.default_rng(seed)
+    made.bind(role=Role("dba", hospital=member, hospitals=10, member=member, members=members))
+    made.bind(rng=np.random.default_rng(seed))
     return made
 
 

@@ -23,7 +23,7 @@ def with_odd_ones() -> Any:
 
 def attack(seed: int = 0, **options: Any) -> EdgeCase:
     made = EdgeCase(**options)
-    made.rng = np.random.default_rng(seed)
+    made.bind(rng=np.random.default_rng(seed))
     return made
 
 

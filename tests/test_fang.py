@@ -17,7 +17,7 @@ Floats = NDArray[np.float64]
 
 def attack(against: str, knowledge: str = "all", seed: int = 0) -> Fang:
     made = Fang(against, knowledge)
-    made.rng = np.random.default_rng(seed)
+    made.bind(rng=np.random.default_rng(seed))
     return made
 
 

@@ -35,7 +35,7 @@ def flagged(updates: Updates) -> Any:
 
 def test_typical_reports_what_an_honest_training_gave() -> None:
     attack = ForgeLoss()
-    attack.honest = make_updates(1, values=[{"loss": 0.25, "class-losses": (0.1, float("nan"))}])[0]
+    attack.bind(honest=make_updates(1, values=[{"loss": 0.25, "class-losses": (0.1, float("nan"))}])[0])
     report = attack.forge_report(ClientMetrics(99, {"loss": 7.0, "class-losses": (3.0, 4.0)}))
     assert report == ClientMetrics(99, attack.honest.report.values)
     assert not attack.colludes and attack.knowledge == "own"
@@ -91,7 +91,7 @@ def test_a_victim_that_does_not_reply_is_left_alone() -> None:
 
 def test_a_victim_that_does_not_exist_is_refused() -> None:
     attack = ForgeLoss("frame", victim=10)
-    attack.role = Role("forge-loss", hospitals=10)
+    attack.bind(role=Role("forge-loss", hospitals=10))
     with pytest.raises(UserError, match="victim is 10, but the hospitals are 0 to 9"):
         attack.check(make_records())
 

@@ -17,7 +17,7 @@ UPDATE = replace(make_updates(1, d=20_000, buffers=2)[0], global_buffers=OLD_BUF
 
 def sent(round: int = 1, seed: int = 0, **options: float) -> Update:
     attack = FreeRider(**options)
-    attack.rng = np.random.default_rng(seed)
+    attack.bind(rng=np.random.default_rng(seed))
     return attack.poison_update(replace(UPDATE, round=round))
 
 
@@ -40,7 +40,7 @@ def test_nothing_of_the_training_is_in_it() -> None:
         attack = FreeRider(noise)
         made = []
         for update in (UPDATE, other):
-            attack.rng = np.random.default_rng(1)
+            attack.bind(rng=np.random.default_rng(1))
             made.append(attack.poison_update(update))
         np.testing.assert_array_equal(made[0].parameters, made[1].parameters)
         np.testing.assert_array_equal(made[0].buffers, made[1].buffers)

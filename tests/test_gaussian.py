@@ -13,7 +13,7 @@ UPDATE: Update = make_updates(1, d=20_000, buffers=3)[0]
 
 def sent(update: Update = UPDATE, std: float | None = None, seed: int = 0) -> Update:
     attack = Gaussian(std)
-    attack.rng = np.random.default_rng(seed)
+    attack.bind(rng=np.random.default_rng(seed))
     return attack.poison_update(update)
 
 

@@ -294,7 +294,7 @@ class Parity:
 def test_attacks_that_changed_nothing_are_named() -> None:
     poisoner = Spy("a", [], factor=1.0)
     named = Same()
-    named.role = Role("same")
+    named.bind(role=Role("same"))
     for attacks, idle in (
         ([], ()),
         ([poisoner], ()),
@@ -308,7 +308,7 @@ def test_attacks_that_changed_nothing_are_named() -> None:
     ):
         hospital = Hospital(0, RECORDS, FakeLearner(), attacks)
         fit(hospital)
-        assert hospital.idle == idle
+        assert hospital.no_effect == idle
 
 
 def test_a_report_with_nan_equals_itself() -> None:
@@ -318,10 +318,10 @@ def test_a_report_with_nan_equals_itself() -> None:
 
     copiers = [Copier(), Copier()]
     for name, copier in zip(("first", "second"), copiers, strict=True):
-        copier.role = Role(name)
+        copier.bind(role=Role(name))
     hospital = Hospital(0, RECORDS, FakeLearner(), copiers)
     fit(hospital)
-    assert hospital.idle == ("second",)
+    assert hospital.no_effect == ("second",)
 
 
 def test_while_asleep_all_but_the_sleeper_are_idle() -> None:
@@ -331,9 +331,9 @@ def test_while_asleep_all_but_the_sleeper_are_idle() -> None:
 
     hospital = Hospital(0, RECORDS, FakeLearner(), [Spy("a", []), Night()])
     fit(hospital, 1)
-    assert hospital.idle == ("Spy",)
+    assert hospital.no_effect == ("Spy",)
     fit(hospital, 2)
-    assert hospital.idle == ("Night",)
+    assert hospital.no_effect == ("Night",)
 
 
 def test_an_attack_may_read_what_an_honest_training_gives() -> None:
@@ -398,7 +398,7 @@ def test_only_the_malicious_training_is_steered_and_only_while_awake() -> None:
     np.testing.assert_array_equal(fit(hospital, 2).delta, np.full(6, 4.0))
     assert [asked["gradient_hook"] is None for asked in learner.asked] == [True, True, False]
     assert all(asked["records"] is RECORDS for asked in learner.asked)
-    assert hospital.idle == ()
+    assert hospital.no_effect == ()
 
 
 def test_steering_attacks_act_in_order_and_on_the_poisoned_records() -> None:

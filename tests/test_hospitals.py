@@ -67,7 +67,7 @@ def test_an_odd_hospital_sees_by_its_own_scanner(tmp_path: Path) -> None:
     data = prepare(Scenario.of(settings).data)
     test = data.part("test")
     scanned = (
-        Scenario.of(settings).attacks_of(Scenario.of(settings).atypical[0])[0].poison_records(test).images
+        Scenario.of(settings).attacks_of(Scenario.of(settings).atypical[0])[0].transform_records(test).images
     )
     hospitals = HospitalAccuracy(Scenario.of(settings), data, test)
     seen = []

@@ -16,7 +16,7 @@ GREY = Records(np.full((40, 1, 20, 20), 128, np.uint8), np.zeros(40, np.int64), 
 def noisy(records: Records = GREY, seed: int = 0, **options: Any) -> Records:
     """Return the records that a hospital with this attack trains on."""
     attack = ImageNoise(**options)
-    attack.rng = np.random.default_rng(seed)
+    attack.bind(rng=np.random.default_rng(seed))
     return attack.poison_records(records)
 
 

@@ -17,7 +17,7 @@ RECORDS = make_records(40, classes=4)
 def flipped(records: Records = RECORDS, seed: int = 0, **options: Any) -> Records:
     """Return the records that a hospital with this attack trains on."""
     attack = LabelFlip(**options)
-    attack.rng = np.random.default_rng(seed)
+    attack.bind(rng=np.random.default_rng(seed))
     return attack.poison_records(records)
 
 

@@ -13,7 +13,7 @@ RECORDS = make_records(6000, classes=4, size=(2, 2))
 
 def noisy(rate: float, records: Records = RECORDS, seed: int = 0) -> Records:
     attack = LabelNoise(rate)
-    attack.rng = np.random.default_rng(seed)
+    attack.bind(rng=np.random.default_rng(seed))
     return attack.poison_records(records)
 
 

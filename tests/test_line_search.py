@@ -47,8 +47,8 @@ class Remembers(Defence):
 
 
 def ready(attack: Attack, strategy: str = "", hospitals: int | None = N) -> Any:
-    attack.role = Role("test", 0, hospitals, 0, M, strategy)
-    attack.rng = np.random.default_rng(5)
+    attack.bind(role=Role("test", 0, hospitals, 0, M, strategy))
+    attack.bind(rng=np.random.default_rng(5))
     return attack
 
 

@@ -23,7 +23,7 @@ def test_the_hospital_that_sticks_out_is_copied() -> None:
     updates = list(make_updates(7, buffers=2))
     updates[4] = updates[4].with_delta(10 * updates[4].delta)
     attack = Mimic()
-    attack.rng = np.random.default_rng(0)
+    attack.bind(rng=np.random.default_rng(0))
     sent = attack.collude(updates[:2], updates[2:])
     for before, after in zip(updates[:2], sent, strict=True):
         np.testing.assert_array_equal(after.parameters, updates[4].parameters)
@@ -51,10 +51,10 @@ def test_options_are_checked() -> None:
         with pytest.raises(UserError, match="mimic: target is"):
             Mimic(target=wrong)  # type: ignore[arg-type]
     attack = Mimic(target=4)
-    attack.role = Role("mimic", 0, 4)
+    attack.bind(role=Role("mimic", 0, 4))
     with pytest.raises(UserError, match="mimic: target is 4, but the hospitals are 0 to 3"):
         attack.check(make_records())
-    attack.role = Role("mimic", 0, 6, attackers=(0, 4))
+    attack.bind(role=Role("mimic", 0, 6, attackers=(0, 4)))
     with pytest.raises(
         UserError, match="mimic: target is 4, but that hospital is malicious itself, as are .* 0, 4;"
     ):

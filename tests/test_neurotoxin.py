@@ -14,7 +14,7 @@ HONEST: Update = MALICIOUS.with_delta(OTHER.delta)
 
 def sent(top: float, honest: Update = HONEST) -> Update:
     attack = Neurotoxin(top)
-    attack.honest = honest
+    attack.bind(honest=honest)
     return attack.poison_update(MALICIOUS)
 
 

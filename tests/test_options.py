@@ -10,7 +10,7 @@ import pytest
 from pydantic import Field, PositiveInt
 
 from fedrobust.errors import UserError
-from fedrobust.federation import Attack, Defence, PreAggregation
+from fedrobust.federation import Behaviour, Defence, PreAggregation
 from fedrobust.plugins import Limits, available, find, instantiate, limits, options_of
 from fedrobust.plugins.options import declared_options
 
@@ -128,8 +128,8 @@ def test_limits_of_an_annotation() -> None:
 
 def plug_ins() -> Iterator[tuple[str, type]]:
     """Yield every built-in plug-in with its name."""
-    for name in available("clients", (Attack,)):
-        yield name, find(name, "clients", (Attack,), "attack")
+    for name in available("clients", (Behaviour,)):
+        yield name, find(name, "clients", (Behaviour,), "attack")
     for name in available("strategies", (Defence, PreAggregation)):
         yield name, find(name, "strategies", (Defence, PreAggregation), "strategy")
 

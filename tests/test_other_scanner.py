@@ -15,7 +15,7 @@ NOTHING = {"gamma": 1.0, "gain": 1.0, "offset": 0.0, "blur": 0.0}
 
 
 def taken(records: Records, **options: Any) -> Records:
-    return OtherScanner(**options).poison_records(records)
+    return OtherScanner(**options).transform_records(records)
 
 
 @pytest.mark.parametrize("channels", [1, 3])
@@ -82,4 +82,4 @@ def test_options_are_checked(options: dict[str, Any], words: str) -> None:
 
 
 def test_it_is_odd_and_not_malicious() -> None:
-    assert OtherScanner.odd and OtherScanner.knowledge == "own"
+    assert not OtherScanner.malicious

@@ -13,7 +13,7 @@ RECORDS = make_records(4000, classes=4, size=(2, 2))
 
 def drawn(records: Records = RECORDS, seed: int = 0, share: float = 1.0) -> Records:
     attack = RandomLabels(share)
-    attack.rng = np.random.default_rng(seed)
+    attack.bind(rng=np.random.default_rng(seed))
     return attack.poison_records(records)
 
 

@@ -16,7 +16,7 @@ RECORDS = make_records(labels=[0, 0, 0, 1, 3, 3, 0, 1, 3])  # nobody of class 2
 
 @pytest.mark.parametrize(("only", "kept"), [(None, [3, 7]), (0, [0, 1, 2, 6]), (3, [4, 5, 8])])
 def test_it_keeps_one_class_in_order(only: int | None, kept: list[int]) -> None:
-    made = SingleClass(only).poison_records(RECORDS)
+    made = SingleClass(only).transform_records(RECORDS)
     np.testing.assert_array_equal(made.images, RECORDS.images[kept])
     np.testing.assert_array_equal(made.labels, RECORDS.labels[kept])
     np.testing.assert_array_equal(made.facts["site"], RECORDS.facts["site"][kept])
@@ -24,20 +24,20 @@ def test_it_keeps_one_class_in_order(only: int | None, kept: list[int]) -> None:
 
 
 def test_of_two_that_are_alike_the_lower_number_is_kept() -> None:
-    made = SingleClass().poison_records(make_records(labels=[3, 1, 1, 3, 0, 0, 0]))
+    made = SingleClass().transform_records(make_records(labels=[3, 1, 1, 3, 0, 0, 0]))
     assert set(made.labels.tolist()) == {1}
 
 
 def test_a_class_that_the_hospital_has_not_is_one_clear_error() -> None:
     attack = SingleClass(2)
-    attack.role = Role("single-class", 6)
+    attack.bind(role=Role("single-class", 6))
     attack.check(RECORDS)
     with pytest.raises(
         UserError, match=r"hospital 6 has no image of class 2 \(class 2\); it holds .*0, 1, 3"
     ):
-        attack.poison_records(RECORDS)
+        attack.transform_records(RECORDS)
     with pytest.raises(UserError, match="hospital 0 has no image at all"):
-        SingleClass().poison_records(RECORDS.take(np.array([], np.int64)))
+        SingleClass().transform_records(RECORDS.take(np.array([], np.int64)))
 
 
 def test_options_are_checked() -> None:
@@ -45,7 +45,7 @@ def test_options_are_checked() -> None:
         SingleClass(-1)
     with pytest.raises(UserError, match="single-class: only is 4, but the data have classes 0 to 3"):
         SingleClass(4).check(RECORDS)
-    assert SingleClass.odd
+    assert not SingleClass.malicious
 
 
 def test_a_hospital_trains_on_one_image_of_one_class() -> None:

@@ -50,10 +50,10 @@ class Kind:
 
 
 def _attacks() -> dict[str, str]:
-    from fedrobust.federation import Attack
+    from fedrobust.federation import Behaviour
     from fedrobust.plugins import available
 
-    return {name: line + _sight(name) for name, line in available("clients", (Attack,)).items()}
+    return {name: line + _sight(name) for name, line in available("clients", (Behaviour,)).items()}
 
 
 def _sight(name: str) -> str:
@@ -64,9 +64,9 @@ def _sight(name: str) -> str:
 
 
 def _attack(name: str) -> type | None:
-    from fedrobust.federation import Attack
+    from fedrobust.federation import Behaviour
 
-    return _found(name, "clients", (Attack,))
+    return _found(name, "clients", (Behaviour,))
 
 
 def _strategies() -> dict[str, str]:

@@ -9,6 +9,7 @@ from flwr.app import ArrayRecord, Message, MessageType, MetricRecord, RecordDict
 from flwr.serverapp import Grid
 
 from fedrobust.attacks.compare import same_report, same_update
+from fedrobust.attacks.hooks import collude, is_active, name_of
 from fedrobust.errors import UserError
 from fedrobust.federation import Attack, Update
 from fedrobust.flower.arrays import records_in
@@ -26,7 +27,7 @@ from fedrobust.flower.reply_checks import Expected, ReplyFault, check_reply
 from fedrobust.flower.vectors import SentModel
 from fedrobust.pipeline.no_effect import ROUNDING
 from fedrobust.scenario import Scenario, Threat
-from fedrobust.seeding import generator
+from fedrobust.seeding import collusion_rng
 
 __all__ = ["CollusionGrid", "with_collusion"]
 
@@ -42,11 +43,11 @@ def with_collusion(grid: Grid, scenario: Scenario) -> Grid:
         If there is such an attack and the grid is that of a real SuperLink: its hospitals do not see each other.
     """
     groups = [_Group(scenario, threat, place) for place, threat in enumerate(scenario.threats)]
-    groups = [group for group in groups if any(attack.colludes for attack in group.attacks)]
+    groups = [group for group in groups if group.colluders]
     if not groups:
         return grid
     if _is_real(grid):
-        name = next(attack.role.name for attack in groups[0].attacks if attack.colludes)
+        name = name_of(next(iter(groups[0].colluders.values())))
         raise UserError(
             f"attack '{name}' needs to see several hospitals' updates, which no hospital of a real federation does; "
             f"simulate it with --engine local or flower, or choose another attack"
@@ -65,19 +66,22 @@ class _Group:
 
     def __init__(self, scenario: Scenario, threat: Threat, place: int) -> None:
         self.hospitals = frozenset(threat.hospitals)
-        self.attacks: Sequence[Attack] = scenario.attacks_of(threat.hospitals[0])
-        self._seed = scenario.seed
-        # The places of one threat are plain numbers; those of another must not draw the same.
-        self._purpose: tuple[str | int, ...] = ("collude", place) if place else ("collude",)
+        self._chain = scenario.attacks_of(threat.hospitals[0])
+        self._seed, self._threat = scenario.seed, place
+        #: The attacks that see several updates, by their places in the chain.
+        self.colluders = {
+            place: attack
+            for place, attack in enumerate(self._chain)
+            if isinstance(attack, Attack) and attack.colludes
+        }
 
     def colluding(self, round: int) -> Iterator[Attack]:
         """Yield the attacks at work in a round, each with its generator; none while the chain sleeps."""
-        if not all(attack.is_active(round) for attack in self.attacks):
+        if not all(is_active(behaviour, round) for behaviour in self._chain):
             return
-        for place, attack in enumerate(self.attacks):
-            if attack.colludes:
-                attack.rng = generator(self._seed, *self._purpose, place, round)
-                yield attack
+        for place, attack in self.colluders.items():
+            attack.bind(rng=collusion_rng(self._seed, self._threat, place, round))
+            yield attack
 
 
 class CollusionGrid(WrappedGrid):
@@ -165,16 +169,10 @@ def _colluded(
     """
     effective: list[set[str]] = [set() for _ in updates]
     for attack in group.colluding(round):
-        try:
-            made = list(attack.collude(updates, list(honest) if attack.knowledge == "all" else []))
-            if len(made) != len(updates) or not all(isinstance(update, Update) for update in made):
-                raise TypeError(f"collude must return {len(updates)} updates, one for each colluder")
-        except Exception as error:
-            about = f"{type(error).__name__}: {error}"
-            raise RuntimeError(f"attack '{attack.role.name}' fails to collude: {about}") from error
+        made = collude(attack, updates, list(honest) if attack.knowledge == "all" else [])
         for names, one, other in zip(effective, made, updates, strict=True):
             if not (same_update(one, other, ROUNDING) and same_report(one.report, other.report)):
-                names.add(attack.role.name)
+                names.add(name_of(attack))
         updates = made
     return updates, effective
 

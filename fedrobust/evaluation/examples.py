@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from fedrobust.data.records import Records
 from fedrobust.data.sources import FederationData
-from fedrobust.federation import Attack, Client
+from fedrobust.federation import Client
 from fedrobust.learners.factory import build_learner
 from fedrobust.plugins import find
 from fedrobust.scenario import Scenario
@@ -76,7 +76,7 @@ def poisoned_examples(
 def _of_hospital(scenario: Scenario, data: FederationData, number: int) -> list[Example]:
     threat = scenario.threat_of(number)
     attacks = scenario.attacks_of(number)
-    if threat is None or all(type(attack).poison_records is Attack.poison_records for attack in attacks):
+    if threat is None or not any(attack.transforms_records for attack in attacks):
         return []
     records = data.of_hospital(number)
     places = np.arange(len(records))

@@ -9,9 +9,9 @@ from numpy.typing import NDArray
 
 from fedrobust.data.records import Records
 from fedrobust.data.sources import FederationData
-from fedrobust.federation import Attack
+from fedrobust.federation import Behaviour
 from fedrobust.scenario import Scenario
-from fedrobust.seeding import generator
+from fedrobust.seeding import attack_rng
 
 __all__ = ["HospitalAccuracy", "mixed_accuracy"]
 
@@ -91,15 +91,14 @@ class HospitalAccuracy:
         """Find an odd hospital's look on the test images, and the classes that it keeps."""
         seen, kept = test, None
         for place, attack in enumerate(scenario.attacks_of(number)):
-            if type(attack).poison_records is Attack.poison_records:
+            if not attack.transforms_records:
                 continue
-            purpose = ("attack", place, 0, number)
-            taken = _poisoned(attack, seen, generator(scenario.seed, *purpose))
+            taken = _poisoned(attack, seen, attack_rng(scenario.seed, place, 0, number))
             if taken is not None and len(taken) == len(test):
                 seen = taken
                 continue
             own = data.of_hospital(number) if kept is None else kept
-            kept = _poisoned(attack, own, generator(scenario.seed, *purpose)) or own
+            kept = _poisoned(attack, own, attack_rng(scenario.seed, place, 0, number)) or own
         if kept is not None:
             self._counts[number] = _counts(kept.labels, len(test.classes))
         if not np.array_equal(seen.images, test.images):
@@ -150,11 +149,11 @@ def _counts(labels: NDArray[np.int64], classes: int) -> NDArray[np.int64]:
     return np.bincount(labels, minlength=classes).astype(np.int64)
 
 
-def _poisoned(attack: Attack, records: Records, rng: np.random.Generator) -> Records | None:
+def _poisoned(attack: Behaviour, records: Records, rng: np.random.Generator) -> Records | None:
     """Return records as an odd hospital has them; None where it could not work on such."""
-    attack.rng = rng
+    attack.bind(rng=rng)
     try:
         # A copy: an attack may change images in place.
-        return attack.poison_records(records.take(np.arange(len(records))))
+        return attack.transform_records(records.take(np.arange(len(records))))
     except Exception:  # noqa: BLE001 - such as a class that the test part does not hold; the hospital itself says so
         return None

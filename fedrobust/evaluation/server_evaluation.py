@@ -8,16 +8,17 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from fedrobust.attacks.hooks import name_of
 from fedrobust.data.corruption import gaussian_noise
 from fedrobust.data.records import Records
 from fedrobust.data.sources import FederationData
 from fedrobust.evaluation.classification import classification_metrics
 from fedrobust.evaluation.hospitals import HospitalAccuracy
-from fedrobust.federation import Attack, Trigger
+from fedrobust.federation import Attack, Behaviour, Trigger
 from fedrobust.learners.base import Learner, State
 from fedrobust.plugins import reraise_as_user_error
 from fedrobust.scenario import Scenario
-from fedrobust.seeding import generator
+from fedrobust.seeding import trigger_rng
 
 __all__ = ["Examination"]
 
@@ -30,7 +31,7 @@ class Examination:
     scenario : Scenario
     data : FederationData
     learner : Learner
-    attacks : iterable of Attack
+    attacks : iterable of Behaviour
         Those of the federation's threats; each may refuse the data, and a backdoor brings stamped images.
 
     Attributes
@@ -47,7 +48,7 @@ class Examination:
     """
 
     def __init__(
-        self, scenario: Scenario, data: FederationData, learner: Learner, attacks: Iterable[Attack]
+        self, scenario: Scenario, data: FederationData, learner: Learner, attacks: Iterable[Behaviour]
     ) -> None:
         """Make all the images once."""
         self._learner = learner
@@ -55,11 +56,11 @@ class Examination:
         self._noisy = gaussian_noise(self._test.images, scenario.noise_std, scenario.seed)
         self._triggers: list[Trigger] = []
         for attack in attacks:
-            attack.rng = generator(scenario.seed, "trigger")
-            name = attack.role.name or type(attack).__name__
+            attack.bind(rng=trigger_rng(scenario.seed))
+            name = name_of(attack)
             with reraise_as_user_error(f"attack '{name}' fails on the test images"):
                 attack.check(self._test)
-                trigger = attack.trigger(self._test)
+                trigger = attack.trigger(self._test) if isinstance(attack, Attack) else None
             if trigger is not None and len(trigger.records):
                 self._triggers.append(trigger)
         self.hospitals = HospitalAccuracy(scenario, data, self._test)

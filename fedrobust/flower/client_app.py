@@ -85,7 +85,7 @@ def make_client_app(scenario: Scenario | Callable[[Context], Scenario]) -> Clien
         hospital = _hospital(run, _number(message, context), own)
         config, state = TrainConfig.of(message), model_of(message)
         update = hospital.fit(state.parameters, state.buffers, config.round, config.lr)
-        identity = replace(identity, no_effect=frozenset(getattr(hospital, "idle", ())))
+        identity = replace(identity, no_effect=frozenset(getattr(hospital, "no_effect", ())))
         return Message(pack_reply(update, identity), reply_to=message)
 
     @app.evaluate()

@@ -12,6 +12,7 @@ import numpy as np
 from flwr.app import Array, ArrayRecord, Message, MetricRecord
 from numpy.typing import NDArray
 
+from fedrobust.errors import UserError
 from fedrobust.federation.updates import Vector
 from fedrobust.flower.arrays import records_in
 from fedrobust.flower.codec import NUM_EXAMPLES, HospitalRecord, hospital_record
@@ -233,6 +234,7 @@ def brief(shapes: Mapping[str, tuple[int, ...]]) -> str:
 
 
 def last_line(text: str) -> str:
-    """Return the last line with anything in it, such as the error that a traceback ends with."""
+    """Return the last line with anything in it, such as the error that a traceback ends with; of a `UserError` its sentence."""
     lines = [line.strip() for line in text.strip().splitlines() if line.strip()]
-    return lines[-1] if lines else "unknown error"
+    last = lines[-1] if lines else "unknown error"
+    return last.removeprefix(f"{UserError.__module__}.{UserError.__name__}: ")

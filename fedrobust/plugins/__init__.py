@@ -1,7 +1,7 @@
 """Plug-ins: names to classes (`discovery`), text to specifications (`specs`), and options (`options`)."""
 
 from fedrobust.plugins.discovery import add_working_folder, available, describe, find
-from fedrobust.plugins.failures import reraise_as_user_error
+from fedrobust.plugins.failures import place_of, reraise_as_user_error
 from fedrobust.plugins.options import Limits, OptionInfo, instantiate, limits, options_of
 from fedrobust.plugins.origin import Origin, origin_of, replaced_built_in, source_hash
 from fedrobust.plugins.specs import AttackChain, PipelineSpec, PluginSpec, ThreatSpec
@@ -22,6 +22,7 @@ __all__ = [
     "limits",
     "options_of",
     "origin_of",
+    "place_of",
     "replaced_built_in",
     "reraise_as_user_error",
     "source_hash",

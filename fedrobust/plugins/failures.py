@@ -22,9 +22,18 @@ def reraise_as_user_error(what: str) -> Iterator[None]:
         raise UserError(f"{what}: {place_of(error)}") from error
 
 
-def place_of(error: BaseException) -> str:
-    """Return an error's kind and message, with the file and line that raised it."""
-    frame = traceback.extract_tb(error.__traceback__)[-1]
+def place_of(error: BaseException, file: str | None = None) -> str:
+    """Return an error's kind and message, with a file and line.
+
+    Parameters
+    ----------
+    error : BaseException
+    file : str, optional
+        The plug-in's file: the line is the last one in it that led to the error. Unless given, and where no line of
+        that file did, it is the line that raised the error.
+    """
+    frames = traceback.extract_tb(error.__traceback__)
+    frame = next((frame for frame in reversed(frames) if frame.filename == file), frames[-1])
     words = " ".join(str(error).split())
     text = f": {words}" if words else ""
     return f"{type(error).__name__}{text} ({frame.filename}, line {frame.lineno})"

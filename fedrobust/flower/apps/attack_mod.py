@@ -12,16 +12,17 @@ from flwr.app import ArrayRecord, Context, Message, MessageType, MetricRecord
 from flwr.clientapp.typing import ClientAppCallable
 from flwr.supercore import log
 
+from fedrobust.attacks import hooks
 from fedrobust.attacks.compare import to_change
 from fedrobust.data.records import Records
 from fedrobust.errors import UserError
-from fedrobust.federation import Attack, Role, Update
+from fedrobust.federation import Attack, Behaviour, Role, Update
 from fedrobust.flower.apps.metric_aliases import read_aliased, write_aliased
 from fedrobust.flower.arrays import records_in
 from fedrobust.flower.codec import NUM_EXAMPLES, PARTITION_ID, SERVER_ROUND, TrainConfig
 from fedrobust.flower.vectors import SentModel, is_float, shapes_of, to_arrays
 from fedrobust.plugins import AttackChain, add_working_folder, find, instantiate
-from fedrobust.seeding import generator
+from fedrobust.seeding import attack_rng
 
 __all__ = ["AttackMod", "attack"]
 
@@ -64,7 +65,7 @@ def attack(
     chain = mod.chain(0)
     for one in chain:
         _check(one)
-    if not any(_overrides(one, "poison_update") or _overrides(one, "forge_report") for one in chain):
+    if not any(map(_changes_reply, chain)):
         raise UserError(
             f"attack '{spec}' changes neither update nor report; join it with one that does, such as "
             f"'{spec} + sign-flip'"
@@ -79,19 +80,24 @@ def _numbers(nodes: Iterable[int]) -> tuple[int, ...]:
     return tuple(sorted(set(given)))
 
 
-def _overrides(one: Attack, method: str) -> bool:
-    return getattr(type(one), method) is not getattr(Attack, method)
+def _changes_reply(one: Behaviour) -> bool:
+    if not isinstance(one, Attack):
+        return False
+    kind = type(one)
+    return kind.poison_update is not Attack.poison_update or kind.forge_report is not Attack.forge_report
 
 
-def _check(one: Attack) -> None:
+def _check(one: Behaviour) -> None:
     """Raise `UserError` if an attack needs what there is not inside somebody else's client."""
     reason = None
-    if one.colludes:
-        reason = "needs to see several clients' updates, which no client does"
-    elif _overrides(one, "poison_records"):
+    if one.transforms_records:
         reason = "poisons records, which only the client's own code sees; poison them there"
+    elif not isinstance(one, Attack):
+        reason = "is no attack"
+    elif one.colludes:
+        reason = "needs to see several clients' updates, which no client does"
     elif one.hooks_gradient:
-        reason = "bends the training, which is the client's own"
+        reason = "changes the gradients of the training, which is the client's own"
     elif one.needs_honest:
         reason = "needs what an honest training gives, and the client trains only once"
     if reason is not None:
@@ -100,7 +106,7 @@ def _check(one: Attack) -> None:
         one.check(cast(Records, None))
     except UserError:
         raise
-    except Exception:  # noqa: BLE001 - it looks at records, and nobody has any here
+    except Exception:  # noqa: BLE001 - it reads records, and there are none here
         return
 
 
@@ -130,16 +136,16 @@ class AttackMod:
         """Keep what the attacks are made of; each message makes them anew, as they keep nothing between rounds."""
         self.spec, self.seed, self.nodes, self.hospitals, self.key = spec, seed, nodes, hospitals, key
 
-    def chain(self, number: int) -> list[Attack]:
+    def chain(self, number: int) -> list[Behaviour]:
         """Return fresh attacks for a node."""
         nodes = (number,) if self.nodes is None else self.nodes
         member = nodes.index(number) if number in nodes else 0
-        attacks: list[Attack] = []
+        attacks: list[Behaviour] = []
         for part in AttackChain.parse(self.spec).parts:
-            one: Attack = instantiate(
-                find(part.name, "clients", (Attack,), "attack"), part.options, part.name
+            one: Behaviour = instantiate(
+                find(part.name, "clients", (Behaviour,), "attack"), part.options, part.name
             )
-            one.role = Role(part.name, number, self.hospitals, member, max(1, len(nodes)))
+            one.bind(role=Role(part.name, number, self.hospitals, member, max(1, len(nodes))))
             attacks.append(one)
         return attacks
 
@@ -172,13 +178,14 @@ class AttackMod:
         reported = read_aliased(metrics, self.key)
         update = model.update(number, *model.vectors(trained), reported, _round(message, self.spec))
         attacks = self.chain(number)
-        if not all(one.is_active(update.round) for one in attacks):
+        if not all(hooks.is_active(one, update.round) for one in attacks):
             return
         moved, report = update, update.report
         for position, one in enumerate(attacks):
-            one.rng = generator(self.seed, "attack", position, update.round, number)
-            moved = one.poison_update(to_change(moved))
-            report = one.forge_report(replace(report, values=dict(report.values)))
+            if isinstance(one, Attack):
+                one.bind(rng=attack_rng(self.seed, position, update.round, number))
+                moved = hooks.poison_update(one, to_change(moved))
+                report = hooks.forge_report(one, replace(report, values=dict(report.values)))
         same = _same(moved, update)
         if self.key not in metrics and report.num_examples != update.report.num_examples:
             raise UserError(
