@@ -105,7 +105,7 @@ def _cells(table: str) -> Iterator[tuple[str, str, str, tuple[str, ...]]]:
 def measure(cell: Cell) -> Figures:
     """Return the figures of one finished run; accuracies are means of the last three rounds."""
     last, verdicts = cell.rounds[-3:], cell.verdicts
-    found = detection_summary(verdicts, cell.malicious)
+    found = detection_summary(verdicts, cell.malicious, cell.settings.clients)
     fair = 1 / cell.settings.clients
     honest = [
         weight / fair

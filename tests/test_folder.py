@@ -74,18 +74,16 @@ def test_the_name_is_fit_for_a_file_system(tmp_path: Path) -> None:
     assert name.endswith(settings.digest())
 
 
-def test_a_file_is_cut_to_the_rounds_that_are_whole(tmp_path: Path) -> None:
+def test_file_with_a_torn_line_is_cut_to_the_completed_rounds(tmp_path: Path) -> None:
     folder = RunFolder(RunIdentity.of(tiny(tmp_path)))
-    folder.keep_rounds("client_metrics.jsonl", 2)
-    assert not (folder.partial / "client_metrics.jsonl").exists()
-    for number in (2, 3, 4):
+    with pytest.raises(ValueError, match="0 lines for 2 rounds"):
+        folder.keep_lines("client_metrics.jsonl", 2)
+    for number in (1, 2, 3):
         folder.append("client_metrics.jsonl", {"round": number})
     with (folder.partial / "client_metrics.jsonl").open("a") as file:
         file.write('{"rou')
-    folder.keep_rounds("client_metrics.jsonl", 9)
-    assert (folder.partial / "client_metrics.jsonl").read_text().count("\n") == 3
-    folder.keep_rounds("client_metrics.jsonl", 3)
-    assert (folder.partial / "client_metrics.jsonl").read_text() == '{"round": 2}\n{"round": 3}\n'
+    assert folder.keep_lines("client_metrics.jsonl", 2) == [{"round": 1}, {"round": 2}]
+    assert (folder.partial / "client_metrics.jsonl").read_text() == '{"round": 1}\n{"round": 2}\n'
     folder.release()
 
 

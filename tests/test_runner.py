@@ -33,9 +33,10 @@ def test_a_run_gives_summary_history_and_a_whole_folder(tmp_path: Path) -> None:
     summary = result.summary
     assert set(summary["clean"]) == set(summary["noisy"]) == METRICS
     assert set(summary["drop"]) == {"accuracy", "macro_f1", "macro_precision", "combined"}
-    assert {"precision", "recall", "auroc", "false_flag_rate", "weights", "flagged"} == set(
-        summary["detection"]
-    )
+    assert set(summary["detection"]) == {
+        *("precision", "recall", "auroc", "false_flag_rate", "weights", "flagged"),
+        *("malicious_weight", "malicious_share", "failed"),
+    }
     assert (summary["clients"], summary["malicious"], summary["rounds"], summary["seed"]) == (4, 1, 2, 0)
     assert sum(summary["detection"]["weights"].values()) == pytest.approx(1)
     assert Path(summary["run"]) == result.folder

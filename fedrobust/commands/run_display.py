@@ -92,7 +92,8 @@ class Terminal(Observer):
         self._round = outcome.number
         self._replies = self._round * self._settings.clients
         flagged = ",".join(str(number) for number in line["flagged"]) or "none"
-        state = f"acc {line['clean']['accuracy']:.3f} loss {line['val']['loss']:.3f} flagged {flagged}"
+        accuracy, loss = line["clean"]["accuracy"], _fraction(line["val"]["loss"])
+        state = f"acc {accuracy:.3f} loss {loss} flagged {flagged}"
         following = min(self._round + 1, self._settings.rounds)
         self._progress.update(self._task, completed=self._replies, round=str(following), state=state)
         if self._quiet:

@@ -1,4 +1,4 @@
-"""How well a defence told poisoned hospitals from honest ones."""
+"""How well a defence told malicious hospitals from honest ones."""
 
 from __future__ import annotations
 
@@ -10,29 +10,44 @@ import numpy as np
 __all__ = ["detection_summary"]
 
 
-def detection_summary(verdicts: Sequence[Mapping[str, Any]], malicious: Collection[int]) -> dict[str, Any]:
-    """Return detection figures over a run.
+def detection_summary(
+    verdicts: Sequence[Mapping[str, Any]], malicious: Collection[int], clients: int
+) -> dict[str, Any]:
+    """Return detection metrics over a run.
 
     Parameters
     ----------
     verdicts : sequence of mapping
         One a round: ``hospitals``, ``weights`` (sum 1), ``scores`` (None where the rule gives none) and ``flagged``
-        (list of hospital numbers).
+        (list of hospital numbers). A hospital that failed in a round is not among its hospitals.
     malicious : collection of int
-        Who really was.
+        The ground truth.
+    clients : int
+        All hospitals of the federation, those that failed included.
 
     Returns
     -------
     dict
         ``flagged`` and ``weights`` are those of the last round with a verdict; ``precision`` and ``recall`` compare
         ``flagged`` with the truth; ``auroc`` ranks hospitals by their mean score; ``false_flag_rate`` is the share
-        of honest hospital-rounds that were flagged. A figure that has no meaning here is None.
+        of the verdicts on honest hospitals, over all rounds, that flagged. ``malicious_weight`` is the share of the
+        last round's weight that malicious hospitals have, and ``malicious_share`` their share of all hospitals, to
+        compare it with. ``failed`` lists the hospitals without an update in that round. A metric that is undefined
+        is None.
     """
+    bad = set(malicious)
+    share = len(bad) / clients if bad else None
     known = [verdict for verdict in verdicts if verdict["hospitals"]]
     if not known:
-        empty = dict.fromkeys(("precision", "recall", "auroc", "false_flag_rate"))
-        return {**empty, "weights": {}, "flagged": []}
-    bad, flagged = set(malicious), set(known[-1]["flagged"])
+        undefined: tuple[str, ...] = ("precision", "recall", "auroc", "false_flag_rate", "malicious_weight")
+        return dict.fromkeys(undefined) | {
+            "malicious_share": share,
+            "weights": {},
+            "flagged": [],
+            "failed": [],
+        }
+    last = known[-1]
+    flagged, weights = set(last["flagged"]), dict(zip(last["hospitals"], last["weights"], strict=True))
     honest_rounds = [(h, v) for v in known for h in v["hospitals"] if h not in bad]
     false_flags = sum(hospital in verdict["flagged"] for hospital, verdict in honest_rounds)
     hit = len(flagged & bad)
@@ -41,13 +56,16 @@ def detection_summary(verdicts: Sequence[Mapping[str, Any]], malicious: Collecti
         "recall": hit / len(bad) if bad else None,
         "auroc": _auroc(known, bad),
         "false_flag_rate": false_flags / len(honest_rounds) if honest_rounds else None,
-        "weights": {str(h): w for h, w in zip(known[-1]["hospitals"], known[-1]["weights"], strict=True)},
+        "malicious_weight": sum(weights.get(h) or 0.0 for h in sorted(bad)) if bad else None,
+        "malicious_share": share,
+        "weights": {str(hospital): weight for hospital, weight in weights.items()},
         "flagged": sorted(flagged),
+        "failed": sorted(set(range(clients)) - set(weights)),
     }
 
 
 def _auroc(verdicts: Sequence[Mapping[str, Any]], malicious: set[int]) -> float | None:
-    """Return the chance that a poisoned hospital's mean score exceeds an honest one's."""
+    """Return the chance that a malicious hospital's mean score exceeds an honest one's."""
     scores: dict[int, list[float]] = {}
     for verdict in verdicts:
         for hospital, score in zip(verdict["hospitals"], verdict["scores"], strict=True):

@@ -1,4 +1,4 @@
-"""Checkpoints: what an unfinished run needs to go on from its last whole round."""
+"""Checkpoints: what an unfinished run needs to resume after its last completed round."""
 
 from __future__ import annotations
 
@@ -23,6 +23,7 @@ from fedrobust.results.state import state_from_json, state_to_json
 __all__ = ["Checkpoint", "load_checkpoint", "save_checkpoint", "settings_of"]
 
 FILE = "checkpoint.safetensors"
+_LINES = ("rounds.jsonl", "verdicts.jsonl", "client_metrics.jsonl")
 
 Part = Defence | PreAggregation
 
@@ -31,23 +32,24 @@ _MODEL, _STRATEGY, _STATE = "model/", "strategy/", "state/"
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """The last whole round of an unfinished run.
+    """The last completed round of an unfinished run.
 
     Attributes
     ----------
     arrays : ArrayRecord
         The global model after it.
-    rounds, verdicts : list of dict
-        The lines of ``rounds.jsonl`` and ``verdicts.jsonl`` up to it.
+    rounds, verdicts, client_metrics : list of dict
+        The lines of ``rounds.jsonl``, ``verdicts.jsonl`` and ``client_metrics.jsonl`` up to it.
     """
 
     arrays: ArrayRecord
     rounds: list[dict[str, Any]]
     verdicts: list[dict[str, Any]]
+    client_metrics: list[dict[str, Any]]
 
 
 def save_checkpoint(folder: RunFolder, number: int, arrays: ArrayRecord, strategy: Strategy) -> None:
-    """Write the state after a whole round, in one file, so that it is never half of one round and half of another."""
+    """Write the state after a round in one file, so that it never mixes two rounds."""
     tensors = {_MODEL + name: array.numpy() for name, array in arrays.items()}
     if isinstance(strategy, HostedStrategy):
         # Not beside the round's number: the file's head is bounded, and a rule may keep a vector as long as the model.
@@ -66,12 +68,12 @@ def save_checkpoint(folder: RunFolder, number: int, arrays: ArrayRecord, strateg
 
 
 def load_checkpoint(folder: RunFolder, strategy: Strategy) -> Checkpoint | None:
-    """Read the state, give the strategy its own, and drop lines of a round that was not whole.
+    """Read the state, give the strategy its own, and drop lines of a round that was not completed.
 
     Returns
     -------
     Checkpoint or None
-        None if no round was whole.
+        None if no round was completed.
 
     Raises
     ------
@@ -87,17 +89,15 @@ def load_checkpoint(folder: RunFolder, strategy: Strategy) -> Checkpoint | None:
         with safe_open(path, framework="numpy") as file:
             said = json.loads(file.metadata()["fedrobust"])
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-        rounds, verdicts = (folder.keep_lines(n, said["round"]) for n in ("rounds.jsonl", "verdicts.jsonl"))
-        # Runs begun before there was such a file go on without its first lines.
-        folder.keep_rounds("client_metrics.jsonl", said["round"])
+        lines = [folder.keep_lines(name, said["round"]) for name in _LINES]
     except (SafetensorError, OSError, KeyError, ValueError) as error:
         raise UserError(f"{path}: the checkpoint cannot be read ({error}); run without --resume") from None
     if isinstance(strategy, HostedStrategy):
-        _load_states(path, (*strategy.steps, strategy.defence), tensors, said)
+        _load_states(path, (*strategy.steps, strategy.defence), tensors)
     else:
         _load_tables(strategy, tensors)
     model = {n.removeprefix(_MODEL): Array(np.array(v)) for n, v in tensors.items() if n.startswith(_MODEL)}
-    return Checkpoint(ArrayRecord(model), rounds, verdicts)
+    return Checkpoint(ArrayRecord(model), *lines)
 
 
 def _tables(strategy: Strategy) -> dict[str, Mapping[str, NDArray[Any]]]:
@@ -111,20 +111,15 @@ def _tables(strategy: Strategy) -> dict[str, Mapping[str, NDArray[Any]]]:
     }
 
 
-def _load_states(
-    path: Path, parts: Sequence[Part], tensors: Mapping[str, NDArray[Any]], said: Mapping[str, Any]
-) -> None:
+def _load_states(path: Path, parts: Sequence[Part], tensors: Mapping[str, NDArray[Any]]) -> None:
     """Give a pipeline's parts what they kept."""
     for place, part in enumerate(parts):
         kept = tensors.get(f"{_STATE}{place}")
         with reraise_as_user_error(
-            f"{path}: {type(part).__name__} cannot go on, run without --resume; load_state fails"
+            f"{path}: {type(part).__name__} cannot resume, run without --resume; load_state fails"
         ):
             if kept is not None:
                 part.load_state(state_from_json(kept.tobytes().decode()))
-            elif part is parts[-1] and "defence" in said:
-                # Runs begun before there were states of all parts have the defence's beside the round's number.
-                part.load_state(said["defence"])
 
 
 def _load_tables(strategy: Strategy, tensors: Mapping[str, NDArray[Any]]) -> None:

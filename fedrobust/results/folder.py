@@ -92,19 +92,6 @@ class RunFolder:
         self.write_text(name, "".join(lines))
         return [json.loads(line) for line in lines]
 
-    def keep_rounds(self, name: str, rounds: int) -> None:
-        """Cut a ``.jsonl`` file to the lines up to a round; it may lack rounds, or not exist."""
-        path = self.partial / name
-        if not path.exists():
-            return
-        kept = []
-        for line in read_text(path).splitlines(keepends=True):
-            # What comes after a line that was cut off in the middle belongs to no complete round.
-            if not line.endswith("\n") or json.loads(line)["round"] > rounds:
-                break
-            kept.append(line)
-        self.write_text(name, "".join(kept))
-
     def write_model(self, tensors: Mapping[str, NDArray[np.float32]], about: object) -> None:
         """Write model.safetensors with a JSON description in its metadata."""
         self.write_tensors("model.safetensors", tensors, about)

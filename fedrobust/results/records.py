@@ -48,6 +48,7 @@ __all__ = [
     "ServerDataUse",
     "SplitSizes",
     "Summary",
+    "SummaryThreat",
     "ThreatRecord",
     "TimingLine",
     "VerdictLine",
@@ -195,14 +196,27 @@ class TimingLine(Record):
 
 
 class Detection(Record):
-    """How well the defence told malicious hospitals from honest ones; None where undefined."""
+    """How well the defence told malicious hospitals from honest ones; None where undefined.
+
+    Attributes
+    ----------
+    malicious_weight : float or None
+        The share of the last round's weight that malicious hospitals have.
+    malicious_share : float or None
+        Their share of all hospitals, to compare it with.
+    failed : tuple of int
+        Hospitals without an update in the last round with a verdict.
+    """
 
     precision: float | None = None
     recall: float | None = None
     auroc: float | None = None
     false_flag_rate: float | None = None
+    malicious_weight: float | None = None
+    malicious_share: float | None = None
     weights: Mapping[int, float | None] = {}
     flagged: tuple[int, ...] = ()
+    failed: tuple[int, ...] = ()
 
 
 class Baseline(Record):
@@ -220,11 +234,38 @@ class Baseline(Record):
     clean: Metrics = Metrics()
 
 
+class ThreatRecord(Record):
+    """What a group of hospitals does."""
+
+    attack: str
+    hospitals: tuple[int, ...]
+
+
+class SummaryThreat(ThreatRecord):
+    """What a group of hospitals does, and whether it is malicious."""
+
+    malicious: bool
+
+
 class Summary(Record):
     """A finished run in short.
 
     Attributes
     ----------
+    strategy, data, partition, backbone, head : str
+        As the settings write them.
+    attack : str or None
+        The attacks of the malicious hospitals; None where nobody is malicious.
+    failed : bool
+        Whether no hospital ever sent a usable update, so that the model is untrained.
+    failure : str or None
+        The same in a sentence.
+    failed_attacks : tuple of str
+        Attacks that never ran: their hospitals failed in every round.
+    diverged : bool
+        Whether the last model's loss is not a finite number.
+    no_better_than_commonest_class : bool or None
+        Whether the last model's accuracy is at most `commonest_class_share`.
     faults : int
         How many updates were discarded in all rounds.
     baseline : Baseline or None
@@ -256,6 +297,19 @@ class Summary(Record):
     baseline: Baseline | None = None
     lost_to_attack: Mapping[str, float | None] | None = None
     commonest_class_share: float | None = None
+    no_better_than_commonest_class: bool | None = None
+    diverged: bool = False
+    failed: bool = False
+    failure: str | None = None
+    failed_attacks: tuple[str, ...] = ()
+    strategy: str = ""
+    attack: str | None = None
+    threats: tuple[SummaryThreat, ...] = ()
+    data: str = ""
+    partition: str = ""
+    backbone: str = ""
+    head: str = ""
+    networks: int | None = None
 
 
 class Machine(Record):
@@ -293,13 +347,6 @@ class DataRecord(Record):
     classes: tuple[str, ...]
     split: SplitSizes | None = None
     hospitals: Mapping[int, tuple[int, ...] | None] = {}
-
-
-class ThreatRecord(Record):
-    """What a group of hospitals does."""
-
-    attack: str
-    hospitals: tuple[int, ...]
 
 
 class ServerDataUse(Record):

@@ -33,8 +33,9 @@ class Plateau:
         self._clearly_best = self._best = float("inf")
         self._bad = self._waited = 0
 
-    def exhausted(self, loss: float) -> bool:
-        """Take in a round's validation loss; tell whether the patience is at its end."""
+    def exhausted(self, loss: float | None) -> bool:
+        """Take in a round's validation loss, None if it is not finite; tell whether the patience is at its end."""
+        loss = float("inf") if loss is None else loss
         if loss < self._clearly_best * (1 - _THRESHOLD):
             self._clearly_best, self._bad = loss, 0
         else:

@@ -46,6 +46,11 @@ class Result:
 
         return pd.json_normalize([dict(line) for line in self.rounds]).set_index("round")
 
+    @property
+    def failed(self) -> bool:
+        """Return whether no hospital ever sent a usable update, so that the model is untrained."""
+        return bool(self.summary["failed"])
+
     def to_json(self) -> str:
         """Return the summary as one line of JSON."""
         return json.dumps(self.summary)

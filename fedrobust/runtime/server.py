@@ -40,10 +40,13 @@ class _History:
         arrays: ArrayRecord,
         lines: Sequence[Mapping[str, Any]] = (),
         verdicts: Sequence[Mapping[str, Any]] = (),
+        client_metrics: Sequence[Mapping[str, Any]] = (),
     ) -> None:
         self.arrays = arrays
         self.lines = list(lines)
         self.verdicts = list(verdicts)
+        #: The hospitals that sent a usable update in some round.
+        self.replied: set[int] = {number for line in client_metrics for number in line["hospitals"]}
 
     def add(self, outcome: RoundOutcome) -> None:
         """Take in a round."""
@@ -51,6 +54,7 @@ class _History:
             self.arrays = outcome.arrays
         self.lines.append(outcome.line)
         self.verdicts.append(outcome.verdict)
+        self.replied.update(outcome.client_metrics["hospitals"])
 
     def model(self) -> State:
         """Return the last global state."""
@@ -126,7 +130,9 @@ class Server:
         self._train(rounds, history, observers)
         self._write_final(folder, history)
         seconds = time.monotonic() - began
-        summary = summarise(setup, history.lines, history.verdicts, seconds, str(folder.final))
+        summary = summarise(
+            setup, history.lines, history.verdicts, history.replied, seconds, str(folder.final)
+        )
         folder.write_json("summary.json", summary)
         result = Result(scenario.run.settings, summary, history.lines, folder.finish(), setup.malicious)
         observers.finished(result)
@@ -144,7 +150,7 @@ class Server:
             if kept is not None:
                 if self._setup.monitor and kept.rounds:
                     self._setup.monitor.go_on(kept.rounds[-1].get("no_effect_steps", ()))
-                return _History(kept.arrays, kept.rounds, kept.verdicts)
+                return _History(kept.arrays, kept.rounds, kept.verdicts, kept.client_metrics)
         return _History(pack(self._setup.learner.initial()))
 
     def _train(self, rounds: Rounds, history: _History, observers: Observer) -> None:

@@ -1,59 +1,104 @@
-"""What ``summary.json`` says of a finished run, and the notes that the user is given with it."""
+"""What ``summary.json`` holds of a finished run, and the warnings that the user gets with it."""
 
 from __future__ import annotations
 
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 from fedrobust.evaluation.detection import detection_summary
 from fedrobust.evaluation.drop import combined_drop
 from fedrobust.runtime.setup import Setup
+from fedrobust.scenario import Scenario
 
-__all__ = ["summarise"]
+__all__ = ["failure", "summarise"]
 
 Lines = Sequence[Mapping[str, Any]]
 
 
-def summarise(setup: Setup, lines: Lines, verdicts: Lines, seconds: float, folder: str) -> dict[str, Any]:
-    """Return the summary of a run; warn of attacks and steps that had no effect.
+def summarise(
+    setup: Setup, lines: Lines, verdicts: Lines, replied: Collection[int], seconds: float, folder: str
+) -> dict[str, Any]:
+    """Return the summary of a run; warn of what the user must know before the metrics.
 
     Parameters
     ----------
     setup : Setup
     lines, verdicts : sequence of mapping
         The lines of ``rounds.jsonl`` and ``verdicts.jsonl``.
+    replied : collection of int
+        The hospitals that sent a usable update in some round.
     seconds : float
         How long the run took.
     folder : str
         The run folder's final place.
     """
-    scenario, last = setup.scenario, lines[-1]
-    clean, noisy = ({k: v for k, v in last[part].items() if k != "loss"} for part in ("clean", "noisy"))
-    share = setup.server_data
+    scenario, share, failed = setup.scenario, setup.server_data, failure(lines, replied)
+    no_effect = [] if failed else list(lines[-1].get("no_effect_steps", ()))
     summary = {
-        "clean": clean,
-        "noisy": noisy,
-        "drop": combined_drop(clean, noisy),
-        "detection": detection_summary(verdicts, setup.malicious),
-        "attack_success_rate": last["attack_success_rate"],
+        **_evaluated(setup, lines[-1]),
+        "detection": detection_summary(verdicts, setup.malicious, scenario.hospitals),
         "no_effect_attacks": _no_effect_attacks(lines),
-        "no_effect_steps": list(last.get("no_effect_steps", ())),
+        "no_effect_steps": no_effect,
+        "failed_attacks": sorted(_failed_attacks(setup.attacks, replied)),
+        "failed": failed is not None,
+        "failure": failed,
         "server_images": 0 if share is None else len(share.labels),
         "server_share": 0.0 if share is None else share.share,
         "faults": sum(len(line["faults"]) for line in lines),
         "clients": scenario.hospitals,
         "malicious": len(setup.malicious),
         "atypical": list(scenario.atypical),
+        **_made_with(scenario),
+        "baseline": None,
+        "lost_to_attack": None,
         "rounds": len(lines),
         "seed": scenario.seed,
         "synthetic": setup.data.records.synthetic,
         "seconds": round(seconds, 3),
         "run": folder,
     }
-    for sentence in _warnings(setup, summary):
+    for sentence in _warnings(setup, summary, lines):
         warnings.warn(sentence, UserWarning, stacklevel=2)
     return summary
+
+
+def failure(lines: Lines, replied: Collection[int]) -> str | None:
+    """Return in one sentence that no hospital ever sent a usable update; None if one did."""
+    if replied:
+        return None
+    return f"all hospitals failed in every round, so the model is untrained; {_first_reason(lines)}"
+
+
+def _evaluated(setup: Setup, last: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the last model's metrics, and whether it learnt anything."""
+    clean, noisy = ({k: v for k, v in last[part].items() if k != "loss"} for part in ("clean", "noisy"))
+    counts = setup.data.part("test").counts()
+    share = float(counts.max() / counts.sum())
+    losses = [last[part]["loss"] for part in ("val", "clean")]
+    return {
+        "clean": clean,
+        "noisy": noisy,
+        "drop": combined_drop(clean, noisy),
+        "attack_success_rate": last["attack_success_rate"],
+        "commonest_class_share": share,
+        "no_better_than_commonest_class": clean["accuracy"] <= share,
+        "diverged": None in losses,
+    }
+
+
+def _made_with(scenario: Scenario) -> dict[str, Any]:
+    """Return what tells this run from others, as the settings write it."""
+    keys = ("strategy", "data", "partition", "backbone", "head", "networks")
+    attacks = [threat.attacks.text for threat in scenario.threats if threat.malicious]
+    return {
+        **{key: scenario.run.written[key] for key in keys},
+        "attack": "; ".join(attacks) or None,
+        "threats": [
+            {"attack": threat.attacks.text, "hospitals": threat.hospitals, "malicious": threat.malicious}
+            for threat in scenario.threats
+        ],
+    }
 
 
 def _no_effect_attacks(lines: Lines) -> list[str]:
@@ -61,6 +106,31 @@ def _no_effect_attacks(lines: Lines) -> list[str]:
     return sorted(set.intersection(*(set(line.get("no_effect_attacks", ())) for line in lines)))
 
 
-def _warnings(setup: Setup, summary: Mapping[str, Any]) -> list[str]:
-    found = [f"attack '{name}' changed nothing in this run" for name in summary["no_effect_attacks"]]
+def _failed_attacks(attacks: Mapping[int, frozenset[str]], replied: Collection[int]) -> frozenset[str]:
+    """Return the attacks that never ran: none of their hospitals ever sent a usable update."""
+    ran: frozenset[str] = frozenset().union(
+        *(names for number, names in attacks.items() if number in replied)
+    )
+    return frozenset().union(*attacks.values()) - ran
+
+
+def _first_reason(lines: Lines, among: Collection[int] | None = None) -> str:
+    """Return the first failure of the run as 'hospital 3: why'."""
+    faults = (fault for line in lines for fault in line["faults"])
+    first = next((fault for fault in faults if among is None or fault["hospital"] in among), None)
+    return "no hospital replied" if first is None else f"hospital {first['hospital']}: {first['reason']}"
+
+
+def _warnings(setup: Setup, summary: Mapping[str, Any], lines: Lines) -> list[str]:
+    """Return what the user must know before the metrics, the gravest first."""
+    if summary["failed"]:
+        return [summary["failure"]]
+    found = []
+    for name in summary["failed_attacks"]:
+        hospitals = [number for number, names in setup.attacks.items() if name in names]
+        why = _first_reason(lines, hospitals)
+        found.append(f"attack '{name}' never ran, as its hospitals failed in every round; {why}")
+    if summary["diverged"]:
+        found.append("training diverged: the loss of the last model is not a finite number")
+    found += [f"attack '{name}' had no effect in this run" for name in summary["no_effect_attacks"]]
     return found + (setup.monitor.sentences(len(setup.malicious)) if setup.monitor else [])
