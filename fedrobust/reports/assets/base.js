@@ -1,5 +1,5 @@
 "use strict";
-/* What every report does in the browser: themes, plots, tables that sort, texts to copy. It keeps nothing and asks nobody. */
+/* What every report does in the browser: themes, plots, sortable tables, texts to copy. It stores nothing and loads nothing. */
 const fedrobust = (() => {
   const root = document.documentElement;
   const data = JSON.parse(document.getElementById("embedded").textContent);
@@ -22,7 +22,7 @@ const fedrobust = (() => {
     return Object.fromEntries(names.map((name) => [name, style.getPropertyValue(`--${name}`).trim()]));
   }
 
-  /* plotly.js travels deflated; the page's policy knows the hash of its text, so it may run as a script. */
+  /* plotly.js is embedded deflated; the page's policy lists the hash of its text, so it may run as a script. */
   function plotly() {
     library ??= (async () => {
       const packed = document.getElementById("plotly");
@@ -72,6 +72,11 @@ const fedrobust = (() => {
     return made;
   }
 
+  function hasLegend(figure) {
+    const listed = (figure.data ?? []).filter((trace) => trace.type !== "heatmap" && trace.showlegend !== false);
+    return figure.layout?.showlegend ?? (listed.length > 1 || listed.some((trace) => trace.showlegend));
+  }
+
   function themed(figure) {
     const palette = colours();
     const axis = {
@@ -81,7 +86,8 @@ const fedrobust = (() => {
     const base = {
       font: { family: getComputedStyle(document.body).fontFamily, size: 12, color: palette.ink },
       paper_bgcolor: "rgba(0,0,0,0)", plot_bgcolor: "rgba(0,0,0,0)", autosize: true, dragmode: false,
-      margin: { l: 8, r: 8, t: 8, b: 8 }, height: 320,
+      // The camera button stands in the upper margin, beside the legend; without one it needs room of its own.
+      margin: { l: 8, r: 8, t: hasLegend(figure) ? 8 : 36, b: 8 }, height: 320,
       hoverlabel: { bgcolor: palette.surface, bordercolor: palette.line, font: { color: palette.ink }, align: "left" },
       legend: { orientation: "h", x: 0, xanchor: "left", y: 1.02, yanchor: "bottom", bgcolor: "rgba(0,0,0,0)" },
       xaxis: axis, yaxis: axis,
@@ -91,7 +97,7 @@ const fedrobust = (() => {
     return { data: (figure.data ?? []).map((trace) => tinted(trace, palette)), layout };
   }
 
-  /* Draws a figure, or draws it anew. Returns a promise that is kept once it is drawn. */
+  /* Draws a figure, or draws it again. Returns a promise that is fulfilled once it is drawn. */
   async function plot(id, figure) {
     plots.set(id, figure);
     const place = document.getElementById(id);
@@ -104,7 +110,7 @@ const fedrobust = (() => {
         showTips: false,
       };
       await library.react(place, traces, layout, settings);
-      // Hundreds of marks and ticks tell a screen reader nothing: the caption and the table beside the plot do.
+      // Hundreds of marks and ticks are no use to a screen reader; the caption and the table are read instead.
       for (const drawing of place.querySelectorAll("svg.main-svg")) drawing.setAttribute("aria-hidden", "true");
       place.dataset.drawn = theme();
     } catch (error) {
@@ -127,7 +133,7 @@ const fedrobust = (() => {
     return Promise.all(drawn);
   }
 
-  /* Numbers by their value, texts as people sort them; what is not there stays last either way. */
+  /* Numbers by their value, texts in natural order; missing values come last either way. */
   function compare(first, second, sign) {
     if (first === "" || second === "") return (first === "") - (second === "");
     const [a, b] = [Number(first), Number(second)];

@@ -64,12 +64,14 @@ def confusion(counts: Sequence[Sequence[int]], classes: Sequence[str]) -> Plot:
         "text": [[str(n) for n in row] for row in counts],
         "hovertemplate": "truth %{y}<br>predicted %{x}: %{text} images (%{z:.0%})<extra></extra>",
     }
+    # Side by side, long names would run into each other on a phone.
+    angle = -35 if sum(map(len, names)) > 20 else 0
     if len(names) <= 12:
         heat["texttemplate"] = "%{text}"
     return figure(
         [heat],
         min(620, 150 + (44 if len(names) <= 8 else 24) * len(names)),
-        xaxis=axis("predicted", type="category", showgrid=False, dtick=1),
+        xaxis=axis("predicted", type="category", showgrid=False, dtick=1, tickangle=angle),
         yaxis=axis("truth", type="category", showgrid=False, dtick=1, autorange="reversed"),
     )
 

@@ -90,7 +90,7 @@ def trust(run: FinishedRun) -> Plot:
     }
     return figure(
         [heat, _flags(flags, len(rounds))],
-        56 + row * len(names),
+        84 + row * len(names),
         xaxis=rounds_axis(rounds) | {"showgrid": False, "range": [rounds[0] - 0.5, rounds[-1] + 0.5]},
         yaxis=axis(type="category", showgrid=False, dtick=1, range=[len(names) - 0.5, -0.5]),
     )
