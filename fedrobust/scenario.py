@@ -82,7 +82,7 @@ class RunIdentity:
     Attributes
     ----------
     name : str
-        Data, strategy and attacks, as a folder may be named.
+        Data, strategy, attacks and seed, as a folder may be named.
     digest : str
         10 hex digits of the settings that decide the result.
     out : str
@@ -101,7 +101,7 @@ class RunIdentity:
         """Return the identity of the run of these settings."""
         words = [settings.data, settings.strategy, *(threat.attacks.text for threat in settings.threats())]
         name = re.sub(r"[^a-z0-9_]+", "-", "-".join(words).lower()).strip("-")[:80]
-        return cls(name, settings.digest(), settings.out, settings)
+        return cls(f"{name}-seed{settings.seed}", settings.digest(), settings.out, settings)
 
     @property
     def written(self) -> Mapping[str, object]:

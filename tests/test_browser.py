@@ -148,7 +148,7 @@ def test_a_screen_reader_finds_landmarks_headings_and_names(desk: Visit) -> None
         assert made.page.get_by_role(role).count() == 1
     assert made.page.get_by_role("navigation", name="Contents").count() == 1
     assert made.page.get_by_role("heading", level=1).count() == 1
-    assert made.page.get_by_role("heading", level=2).count() == 13
+    assert made.page.get_by_role("heading", level=2).count() == 14
     assert made.page.get_by_role("group", name="The global model after each round").count() == 1
     unnamed = made.page.evaluate(
         """() => [...document.querySelectorAll("button, select, a, img, summary")].filter((one) =>

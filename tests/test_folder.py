@@ -71,7 +71,7 @@ def test_the_name_is_fit_for_a_file_system(tmp_path: Path) -> None:
     settings = tiny(tmp_path, malicious=1, strategy="a.b:C(x='/ö?')", attack="backdoor + label-flip")
     name = RunIdentity.of(settings).folder.name
     assert set(name) <= set("abcdefghijklmnopqrstuvwxyz0123456789-_")
-    assert name.endswith(settings.digest())
+    assert name.endswith(f"-seed0-{settings.digest()}")
 
 
 def test_file_with_a_torn_line_is_cut_to_the_completed_rounds(tmp_path: Path) -> None:

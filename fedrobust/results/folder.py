@@ -1,7 +1,7 @@
-"""The run folder: written beside its final place while the run goes on, and renamed when it is whole.
+"""The run folder: written beside its final place while the run lasts, and renamed when it is complete.
 
-A folder ``<name>-<hash>`` is always a finished run; ``<name>-<hash>.partial`` is one under way, or what an unfinished
-one had computed. Running the same settings again replaces the folder only once the new run is whole.
+A folder ``<name>-seed<seed>-<hash>`` is always a finished run; with ``.partial`` at its end it is an unfinished one.
+Running the same settings again replaces the folder only once the new run is complete.
 """
 
 from __future__ import annotations
@@ -101,7 +101,7 @@ class RunFolder:
         write_tensors(self.partial / name, tensors, about)
 
     def finish(self) -> Path:
-        """Put the whole run in its final place; an older one of the same settings goes."""
+        """Put the complete run in its final place; an older one of the same settings is deleted."""
         for passing in (".lock", "checkpoint.safetensors"):
             (self.partial / passing).unlink(missing_ok=True)
         old = self.final.with_name(self.final.name + ".old")
@@ -114,7 +114,7 @@ class RunFolder:
         return self.final
 
     def release(self) -> None:
-        """Let go of an unfinished run, whose files stay."""
+        """Release an unfinished run and keep its files."""
         if not self._lock.closed:
             (self.partial / ".lock").unlink(missing_ok=True)
             self._lock.close()

@@ -6,15 +6,20 @@ import datetime
 import os
 import platform
 import subprocess
+from collections.abc import Iterator
 from importlib import metadata
 from pathlib import Path
 
+import numpy as np
+
 from fedrobust.data.sources import FederationData
-from fedrobust.federation import Defence
-from fedrobust.results.records import FORMAT, Manifest, ServerDataUse
+from fedrobust.federation import Attack, Defence
+from fedrobust.pipeline.specs import find_part
+from fedrobust.plugins import find, origin_of
+from fedrobust.results.records import FORMAT, Manifest, PluginRecord, ServerDataUse
 from fedrobust.scenario import Scenario
 
-__all__ = ["manifest"]
+__all__ = ["manifest", "plugins_of"]
 
 _PACKAGES = ("fedrobust", "flwr", "flwr-datasets", "ray", "torch", "torchvision", "scikit-learn", "numpy")
 
@@ -47,16 +52,49 @@ def manifest(scenario: Scenario, data: FederationData, defence: Defence | None) 
             "classes": data.records.classes,
             "split": {part: len(getattr(data.split, part)) for part in ("train", "val", "test")},
             "hospitals": {
-                number: data.records.take(part).counts() for number, part in enumerate(data.hospitals)
+                number: np.bincount(data.records.labels[part], minlength=len(data.records.classes))
+                for number, part in enumerate(data.hospitals)
             },
         },
         malicious=scenario.malicious,
         atypical=scenario.atypical,
         threats=[{"attack": one.attacks.text, "hospitals": one.hospitals} for one in scenario.threats],
+        plugins=[one.as_json() for one in plugins_of(scenario)],
         defence_trusts=None if defence is None else sorted(defence.trusts),
         oracle=defence is not None and defence.oracle,
         defence_server_data=None if defence is None else _server_data(defence),
     )
+
+
+def plugins_of(scenario: Scenario) -> tuple[PluginRecord, ...]:
+    """Return where the strategy's parts and the attacks of a scenario come from, with the hashes of their sources.
+
+    Raises
+    ------
+    UserError
+        If there is no plug-in of a name.
+    """
+    origins = (origin_of(thing) for thing in dict.fromkeys(_classes(scenario)))
+    return tuple(
+        PluginRecord(
+            plugin=one.plugin,
+            kind=one.kind,
+            # The name alone: the folders above it are private, and a run folder is passed on.
+            file=Path(one.file).name,
+            replaces_built_in=one.replaces_built_in,
+            source_hash=one.source_hash,
+        )
+        for one in origins
+    )
+
+
+def _classes(scenario: Scenario) -> Iterator[type]:
+    for part in scenario.strategy.parts:
+        # A class by its path may be a plain Flower strategy.
+        yield find_part(part, *((object,) if ":" in part.name else ()))
+    for threat in scenario.threats:
+        for part in threat.attacks.parts:
+            yield find(part.name, "clients", (Attack,), "attack")
 
 
 def _server_data(defence: Defence) -> ServerDataUse | None:
