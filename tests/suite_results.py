@@ -1,16 +1,22 @@
-"""A suite's results as `suite.json` holds them, made up: what the tables, exports and the page are tested on."""
+"""A suite's results as `suite.json` holds them, made up: what the tables, exports and the page are tested on.
+
+Tests change the plain dictionaries as they need; `record` makes the typed record of them.
+"""
 
 from __future__ import annotations
 
+import json
 from collections.abc import Collection, Sequence
 from itertools import product
 from typing import Any
 
 import numpy as np
 
+from fedrobust.results.suite_records import SuiteCosts, SuiteResults
+
 THREATS = ("none", "label-flip", "backdoor(size=0.05) + boost", "ipm(scale=2)")
 DEFENCES = ("fedavg", "krum", "nnm | trimmed-mean", "isolation-forest", "oracle")
-_ORACLE = "oracle: is told who is malicious"
+_ORACLE = {"text": "oracle upper bound: told who is malicious", "excludes": True}
 _CLASSES = ("normal", "pneumonia")
 _METRICS = (
     (
@@ -82,6 +88,16 @@ _METRICS = (
 )
 
 
+def record(content: dict[str, Any]) -> SuiteResults:
+    """Return made-up results as a record, as they are read from the file."""
+    return SuiteResults.model_validate_json(json.dumps(content))
+
+
+def cost_record(content: dict[str, Any]) -> SuiteCosts:
+    """Return made-up costs as a record."""
+    return SuiteCosts.model_validate_json(json.dumps(content))
+
+
 def results(
     threats: Sequence[str] = THREATS,
     defences: Sequence[str] = DEFENCES,
@@ -106,11 +122,13 @@ def results(
         "name": "defences",
         "title": "Which defence against which threat",
         "about": "Ten hospitals, two of them malicious, under each threat and each defence.",
+        "definition": "seeds = [0, 1, 2]\n",
         "command": "python -m fedrobust.benchmark defences",
         "versions": {"fedrobust": "0.1.0", "flwr": "1.41.0", "torch": "2.9.0"},
         "settings": {"clients": 10, "malicious": 2, "rounds": 10, "data": "phantom", "noise_std": 0.01},
         "seeds": list(seeds),
         "axes": axes,
+        "format": 2,
         "method_axis": "defence",
         "reference": reference,
         "metrics": [
@@ -205,6 +223,8 @@ def _comparisons(rows: list[dict[str, Any]], reference: str | None) -> list[dict
         against = next(r for r in rows if r["labels"] == {**row["labels"], "defence": reference})
         for key in ("accuracy", "drop", "attack_success_rate"):
             pairs = _pairs(row, against, key)
+            if not pairs:
+                continue
             spread = _spread(pairs)
             enough = len(pairs) >= 3
             found.append(
@@ -229,22 +249,24 @@ def _pairs(row: dict[str, Any], against: dict[str, Any], key: str) -> list[float
     return [a - b for a, b in both if a is not None and b is not None]
 
 
-def _ranking(rows: list[dict[str, Any]], defences: Sequence[str]) -> list[dict[str, Any]]:
+def _ranking(rows: list[dict[str, Any]], defences: Sequence[str], sign: int = 1) -> list[dict[str, Any]]:
     entries = []
     for defence in defences:
         own = [row for row in rows if row["labels"]["defence"] == defence]
         known = [(row["metrics"]["accuracy"]["mean"], _condition(row)) for row in own]
         known = [pair for pair in known if pair[0] is not None]
-        worst, under = min(known) if known else (None, None)
-        mean = float(np.mean([value for value, _ in known])) if known else None
-        caveats = own[0]["caveats"]
-        entries.append(
-            {"label": defence, "mean": mean, "worst": worst, "worst_under": under, "caveats": list(caveats)}
-        )
+        complete = len(known) == len(own)
+        worst, under = min(known) if complete else (None, None)
+        mean = float(np.mean([value for value, _ in known])) if complete else None
+        caveats = dict.fromkeys(c["text"] for row in own for c in row["caveats"] if c["excludes"])
+        gap = [] if complete else ["some conditions are missing"]
+        entry = {"label": defence, "mean": mean, "worst": worst, "worst_under": under}
+        entries.append({**entry, "caveats": [*caveats, *gap]})
+    ranked = [entry for entry in entries if not entry["caveats"] and entry["worst"] is not None]
     for name, rank in (("mean", "rank_by_mean"), ("worst", "rank_by_worst")):
-        order = sorted((entry for entry in entries if entry[name] is not None), key=lambda e: -e[name])
+        order = sorted(ranked, key=lambda e: -sign * e[name])
         for entry in entries:
-            entry[rank] = float(order.index(entry) + 1) if entry[name] is not None else None
+            entry[rank] = float(order.index(entry) + 1) if entry in ranked else None
     for entry in entries:
         entry["mean_rank"] = entry["rank_by_mean"]
     return sorted(entries, key=lambda entry: (entry["rank_by_worst"] is None, entry["rank_by_worst"]))
@@ -258,7 +280,8 @@ def _budget(threats: Sequence[str], defences: Sequence[str], budgets: Sequence[s
     smallest = [
         {
             "labels": {"threat": threat, "defence": defence},
-            "budget": int(budgets[min(place, len(budgets) - 1)])
+            "unknown": [],
+            "budget": float(budgets[min(place, len(budgets) - 1)])
             if place < len(budgets) and threat != "none"
             else None,
         }

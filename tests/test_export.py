@@ -8,7 +8,7 @@ from typing import Any
 
 import pyarrow.parquet as pq
 import pytest
-from suite_results import results
+from suite_results import record, results
 
 from fedrobust.errors import UserError
 from fedrobust.suites.export import table, write_csv, write_latex, write_parquet
@@ -24,12 +24,12 @@ def suite() -> Suite:
 
 
 def labelled(suite: Suite) -> list[dict[str, Any]]:
-    columns, rows = table(suite)
+    columns, rows = table(record(suite))
     return [dict(zip(columns, row, strict=True)) for row in rows]
 
 
 def test_the_columns_stand_in_order(suite: Suite) -> None:
-    columns, rows = table(suite)
+    columns, rows = table(record(suite))
     assert columns[:7] == [
         *("threat", "partition", "defence", "seeds"),
         *("accuracy", "accuracy_low", "accuracy_high"),
@@ -40,7 +40,7 @@ def test_the_columns_stand_in_order(suite: Suite) -> None:
         *("accuracy_p", "accuracy_p_holm"),
     ]
     assert columns[at - 3 : at] == [f"sensitivity:pneumonia{end}" for end in ("", "_low", "_high")]
-    assert columns[-1] == "caveats"
+    assert columns[-2:] == ["caveats", "comparable"]
     assert len(set(columns)) == len(columns)
     assert {len(row) for row in rows} == {len(columns)}
     assert len(rows) == len(suite["rows"])
@@ -57,7 +57,7 @@ def test_each_figure_is_that_of_its_row(suite: Suite) -> None:
                 spread["high"],
             ]
         own = [line for line in suite["comparisons"] if line["labels"] == given["labels"]]
-        assert bool(own) == (given["labels"]["defence"] != "fedavg")
+        assert bool(own) == (given["labels"]["defence"] != "fedavg" and bool(given["seeds"]))
         for line in own:
             assert row[f"{line['metric']}_vs_reference"] == line["difference"]
             assert row[f"{line['metric']}_vs_reference_high"] == line["high"]
@@ -67,23 +67,23 @@ def test_each_figure_is_that_of_its_row(suite: Suite) -> None:
 
 
 def test_caveats_are_joined(suite: Suite) -> None:
-    suite["rows"][0]["caveats"] = ["oracle: is told", "2 of 3 seeds"]
+    suite["rows"][0]["caveats"] = [{"text": "oracle: is told", "excludes": True}, {"text": "2 of 3 seeds"}]
     assert [row["caveats"] for row in labelled(suite)][:2] == ["oracle: is told; 2 of 3 seeds", ""]
 
 
 def test_a_suite_without_a_reference_has_no_columns_of_differences() -> None:
-    columns, _ = table(results(reference=None))
+    columns, _ = table(record(results(reference=None)))
     assert not [column for column in columns if "reference" in column or column.endswith("_p")]
 
 
 def test_csv_reads_back_to_the_bit(suite: Suite, tmp_path: Path) -> None:
     suite["rows"][0]["labels"]["threat"] = 'a, "quoted" · threat'
-    write_csv(suite, tmp_path / "table.csv")
+    write_csv(record(suite), tmp_path / "table.csv")
     content = (tmp_path / "table.csv").read_bytes()
     assert b"\r" not in content
     with (tmp_path / "table.csv").open(encoding="utf-8", newline="") as file:
         columns, *rows = csv.reader(file)
-    expected_columns, expected = table(suite)
+    expected_columns, expected = table(record(suite))
     assert columns == expected_columns
     for row, wanted in zip(rows, expected, strict=True):
         for text, value in zip(row, wanted, strict=True):
@@ -93,18 +93,20 @@ def test_csv_reads_back_to_the_bit(suite: Suite, tmp_path: Path) -> None:
                 else type(value)(text)
             )
             assert read == value
-    write_csv(suite, tmp_path / "again.csv")
+    write_csv(record(suite), tmp_path / "again.csv")
     assert (tmp_path / "again.csv").read_bytes() == content
 
 
 def test_parquet_keeps_types_and_nulls(suite: Suite, tmp_path: Path) -> None:
-    write_parquet(suite, tmp_path / "table.parquet")
+    write_parquet(record(suite), tmp_path / "table.parquet")
     read = pq.read_table(tmp_path / "table.parquet")
-    columns, rows = table(suite)
+    columns, rows = table(record(suite))
     assert read.column_names == columns
     assert [list(row.values()) for row in read.to_pylist()] == rows
     kinds = {field.name: str(field.type) for field in read.schema}
-    assert {kinds.pop(name) for name in ("threat", "partition", "defence", "caveats")} == {"string"}
+    assert {kinds.pop(name) for name in ("threat", "partition", "defence", "caveats", "comparable")} == {
+        "string"
+    }
     assert kinds.pop("seeds") == "int64"
     assert set(kinds.values()) == {"double"}
     assert read.column("accuracy").null_count == 2  # label-flip under krum, both splits
@@ -118,7 +120,7 @@ def body(path: Path) -> list[list[str]]:
 
 def test_latex_is_a_whole_tabular(suite: Suite, tmp_path: Path) -> None:
     path = tmp_path / "table.tex"
-    write_latex(suite, path, ["accuracy", "ece", "lost_to_attack"])
+    write_latex(record(suite), path, ["accuracy", "ece", "lost_to_attack"])
     text = path.read_text(encoding="utf-8")
     assert "booktabs" in text.splitlines()[2]
     assert text.count(r"\begin{tabular}{lllrrr}") == text.count(r"\end{tabular}") == 1
@@ -134,7 +136,7 @@ def test_latex_is_a_whole_tabular(suite: Suite, tmp_path: Path) -> None:
     assert {len(line) for line in lines} == {6}
     assert len(lines) == len(suite["rows"])
     assert [line[0].strip() for line in lines[:6]] == ["none", "", "", "", "", "none"]
-    assert r"$^{1}$ oracle: is told who is malicious." in text.split(r"\end{tabular}")[1]
+    assert r"$^{1}$ oracle upper bound: told who is malicious; not ranked." in text.split(r"\end{tabular}")[1]
 
 
 def test_latex_sets_the_best_of_each_condition_in_bold(tmp_path: Path) -> None:
@@ -146,7 +148,7 @@ def test_latex_sets_the_best_of_each_condition_in_bold(tmp_path: Path) -> None:
     ):
         row["metrics"]["accuracy"] = {"mean": accuracy, "low": 0.05, "high": 1.0, "values": []}
         row["metrics"]["ece"] = {"mean": ece, "low": None, "high": None, "values": []}
-    write_latex(suite, tmp_path / "table.tex", ["accuracy", "ece"])
+    write_latex(record(suite), tmp_path / "table.tex", ["accuracy", "ece"])
     _, *lines = body(tmp_path / "table.tex")
     assert [[cell.strip() for cell in line[1:]] for line in lines] == [
         ["fedavg", r"$.800$ {\scriptsize $[.050, 1.000]$}", r"$\mathbf{.100}$"],
@@ -162,7 +164,7 @@ def test_latex_sets_the_best_of_each_condition_in_bold(tmp_path: Path) -> None:
 
 def test_latex_escapes_what_labels_may_hold(tmp_path: Path) -> None:
     nasty = r"a_b & 50% #1 {x} ~^ \y $2 | <z> --w [3]"
-    write_latex(results(threats=(nasty, "[4]* · 5"), seeds=(0,)), tmp_path / "table.tex")
+    write_latex(record(results(threats=(nasty, "[4]* · 5"), seeds=(0,))), tmp_path / "table.tex")
     _, *lines = body(tmp_path / "table.tex")
     assert lines[0][0].strip() == (
         r"a\_b \& 50\% \#1 \{x\} \textasciitilde{}\textasciicircum{} \textbackslash{}y \$2 \textbar{} "
@@ -172,21 +174,22 @@ def test_latex_escapes_what_labels_may_hold(tmp_path: Path) -> None:
     assert "interval" not in (tmp_path / "table.tex").read_text(encoding="utf-8")  # one seed has none
 
 
-def test_latex_shows_accuracy_and_drop_unless_told(tmp_path: Path) -> None:
-    write_latex(results(), tmp_path / "table.tex")
+def test_latex_without_metrics_shows_attack_loss_accuracy_and_drop(tmp_path: Path) -> None:
+    write_latex(record(results()), tmp_path / "table.tex")
     assert [cell.strip() for cell in body(tmp_path / "table.tex")[0]][2:] == [
+        r"loss to the clean baseline (\%) $\downarrow$",
         r"accuracy $\uparrow$",
         r"combined drop (\%) $\downarrow$",
     ]
     with pytest.raises(UserError, match="no metric 'acuracy'; did you mean .*'accuracy'"):
-        write_latex(results(), tmp_path / "other.tex", ["acuracy"])
+        write_latex(record(results()), tmp_path / "other.tex", ["acuracy"])
     assert not (tmp_path / "other.tex").exists()
 
 
 def test_a_suite_that_compares_nothing_is_exported_too(tmp_path: Path) -> None:
     suite = results(reference=None)
     suite["method_axis"], suite["ranking"] = "", []
-    write_latex(suite, tmp_path / "table.tex")
+    write_latex(record(suite), tmp_path / "table.tex")
     assert [cell.strip() for cell in body(tmp_path / "table.tex")[1]][:2] == ["none", "fedavg"]
     assert len(body(tmp_path / "table.tex")) == 1 + len(suite["rows"])
 
@@ -198,11 +201,11 @@ def test_results_without_any_finished_cell_are_written(tmp_path: Path) -> None:
     for row in suite["rows"]:
         row["metrics"] = {}
     for write in (write_csv, write_parquet, write_latex):
-        write(suite, tmp_path / "table")
+        write(record(suite), tmp_path / "table")
         assert (tmp_path / "table").stat().st_size
-    assert table(suite) == (
-        ["threat", "defence", "seeds", "caveats"],
-        [["none", "fedavg", 0, ""], ["none", "krum", 0, ""]],
+    assert table(record(suite)) == (
+        ["threat", "defence", "seeds", "caveats", "comparable"],
+        [["none", "fedavg", 0, "", "yes"], ["none", "krum", 0, "", "yes"]],
     )
 
 
@@ -211,9 +214,9 @@ def test_a_place_that_cannot_be_written_is_one_sentence(write: Any, tmp_path: Pa
     (tmp_path / "file").write_text("")
     for path in (tmp_path / "none" / "table", tmp_path / "file" / "table", tmp_path):
         with pytest.raises(UserError, match="cannot write .*; name another place"):
-            write(results(), path)
+            write(record(results()), path)
 
 
 def test_figures_are_finite_numbers() -> None:
-    _, rows = table(results())
+    _, rows = table(record(results()))
     assert all(math.isfinite(value) for row in rows for value in row if isinstance(value, float))

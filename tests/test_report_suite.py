@@ -8,11 +8,12 @@ from collections.abc import Callable
 from html import unescape
 from html.parser import HTMLParser
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import pytest
 import suite_results
 
+from fedrobust.evaluation.metrics import Unit
 from fedrobust.reports.suite.page import suite_page
 from fedrobust.reports.suite.plots import budget_plot, cost_figure
 from fedrobust.reports.suite.reading import sense, side, test_limit
@@ -20,6 +21,8 @@ from fedrobust.reports.suite.rows import differences, rows
 from fedrobust.reports.suite.tables import budget_table, cost_table, ranking_table
 from fedrobust.reports.suite.view import SuiteView, interval_text, join, run_link, shade, text
 from fedrobust.reports.suite.wording import facts, headline
+from fedrobust.results.suite_records import AttackBudget, MetricInfo, Spread, SuiteCosts
+from fedrobust.suites.caveats import ORACLE, OTHER_DATA
 
 HOSTILE = "</script><img src=x onerror=alert(1)>"
 # pytest would take the function for a test.
@@ -64,11 +67,26 @@ def made(tmp_path: Path) -> Callable[..., Page]:
     return make
 
 
+def suite_metric(better: Literal["higher", "lower"] | None, unit: Unit = "share") -> MetricInfo:
+    return MetricInfo(key="ece", name="ECE", better=better, unit=unit, about="Off.")
+
+
+def cost_rows(*rows: dict[str, Any]) -> SuiteCosts:
+    return suite_results.cost_record({"rows": list(rows)})
+
+
+def attack_budget(view: SuiteView) -> AttackBudget:
+    budget = view.results.attack_budget
+    assert budget is not None
+    return budget
+
+
 def small(figures: dict[tuple[str, str], list[float | None]], **more: Any) -> SuiteView:
     """Return a suite of one metric from values by condition and method; 95 % ends are their extremes."""
     conditions = list(dict.fromkeys(condition for condition, _ in figures))
     methods = list(dict.fromkeys(method for _, method in figures))
     caveats = more.pop("caveats", {})
+    sign = -1 if more.get("metrics", [{}])[0].get("better") == "lower" else 1
     table = []
     for (condition, method), values in figures.items():
         spread = suite_results._spread(values)
@@ -99,13 +117,13 @@ def small(figures: dict[tuple[str, str], list[float | None]], **more: Any) -> Su
         ],
         "rows": table,
         "comparisons": [],
-        "ranking": suite_results._ranking(table, methods),
+        "ranking": suite_results._ranking(table, methods, sign),
         "attack_budget": None,
         "missing": [],
         "notes": [],
         **more,
     }
-    return SuiteView(content)
+    return SuiteView(suite_results.record(content))
 
 
 def test_the_headline_names_worst_case_and_mean() -> None:
@@ -129,26 +147,31 @@ def test_a_lead_within_the_intervals_is_said_to_be_one() -> None:
     assert "the intervals overlap, so their order is not certain." in " ".join(dict(facts(view))["How sure"])
 
 
-@pytest.mark.parametrize(
-    "caveat", ["oracle: is told who is malicious", "other data than most: the hash differs"]
-)
-def test_a_bound_is_no_winner(caveat: str) -> None:
-    view = small({("flip", "fedavg"): [0.5], ("flip", "oracle"): [0.9]}, caveats={"oracle": [caveat]})
+@pytest.mark.parametrize("caveat", [ORACLE, OTHER_DATA, "2 updates of honest hospitals discarded (seed 0)"])
+def test_headline_with_an_excluded_row_names_the_best_comparable_method(caveat: str) -> None:
+    excluding = {"text": caveat, "excludes": True}
+    view = small({("flip", "fedavg"): [0.5], ("flip", "oracle"): [0.9]}, caveats={"oracle": [excluding]})
     assert headline(view).startswith(
         "Seen with one seed only, so it may be chance: fedavg leaves the most accuracy"
     )
-    assert dict(facts(view))["Bounds"] == [
-        "oracle reaches 0.900 in the worst case, 0.900 on average: marked, so never a winner."
+    assert dict(facts(view))["Not ranked"] == [
+        f"oracle: 0.900 in the worst case, 0.900 on average; not ranked, {caveat}."
     ]
+    # One comparable row has nothing to be better than.
     best = {row["method"]: row["figures"]["accuracy"][4] for row in rows(view)}
-    assert best == {"fedavg": 1, "oracle": 0}
+    assert best == {"fedavg": 0, "oracle": 0}
     ranks = {line[0]: line[3] for line in ranking_table(view).rows}
     assert ranks == {"fedavg": 1, "oracle": None}
 
 
-def test_a_remark_makes_no_bound() -> None:
-    view = small({("flip", "fedavg"): [0.5], ("flip", "krum"): [0.9]}, caveats={"krum": ["1 of 2 seeds"]})
-    view.results["ranking"][0]["caveats"] = view.results["ranking"][1]["caveats"] = []
+def test_headline_with_a_remark_ranks_the_row() -> None:
+    remark = {"text": "1 of 2 seeds"}
+    view = small(
+        {("flip", "fedavg"): [0.5], ("flip", "krum"): [0.9]},
+        caveats={"krum": [{**remark, "excludes": False}]},
+    )
+    best = {row["method"]: row["figures"]["accuracy"][4] for row in rows(view)}
+    assert best == {"fedavg": 0, "krum": 1}
     assert "krum leaves the most" in headline(view)
 
 
@@ -164,7 +187,7 @@ def test_where_less_is_better_the_smallest_wins() -> None:
 
 
 def test_the_difference_is_told_where_the_reference_does_worst() -> None:
-    view = SuiteView(suite_results.results())
+    view = SuiteView(suite_results.record(suite_results.results()))
     said = " ".join(dict(facts(view))["How sure"])
     assert "Where fedavg does worst (under ipm(scale=2)) it stands" in said
     assert "with 3 seeds no p falls below 0.25: the test cannot decide it." in said
@@ -179,9 +202,11 @@ def test_few_seeds_are_said_first_and_give_no_interval(made: Callable[..., Page]
 
 
 def test_what_a_test_cannot_show_is_told_only_where_it_cannot() -> None:
-    assert limit_of(SuiteView(suite_results.results(seeds=(0,)))) == ""
-    assert "no p falls below 0.25" in limit_of(SuiteView(suite_results.results(seeds=range(3))))
-    assert limit_of(SuiteView(suite_results.results(seeds=range(6)))) == ""
+    assert limit_of(SuiteView(suite_results.record(suite_results.results(seeds=(0,))))) == ""
+    assert "no p falls below 0.25" in limit_of(
+        SuiteView(suite_results.record(suite_results.results(seeds=range(3))))
+    )
+    assert limit_of(SuiteView(suite_results.record(suite_results.results(seeds=range(6))))) == ""
 
 
 def test_all_parts_are_there(made: Callable[..., Page]) -> None:
@@ -211,7 +236,7 @@ def test_names_from_files_stay_text(made: Callable[..., Page]) -> None:
     content["title"] = content["about"] = content["command"] = HOSTILE
     content["notes"] = [HOSTILE]
     content["metrics"][0]["name"] = content["metrics"][0]["about"] = HOSTILE
-    content["rows"][0]["caveats"] = [HOSTILE]
+    content["rows"][0]["caveats"] = [{"text": HOSTILE}]
     content["rows"][0]["cells"][0] |= {"run": None, "error": HOSTILE}
     content["missing"] = [{"labels": content["rows"][0]["labels"], "seed": 0, "error": HOSTILE}]
     page = made(content)
@@ -219,7 +244,9 @@ def test_names_from_files_stay_text(made: Callable[..., Page]) -> None:
     assert len(page.all("script")) == 4  # the data, plotly.js, base.js and suite.js
     assert HOSTILE in page.section("missing")
     # plotly reads tags in texts.
-    found = cost_figure(SuiteView(content, suite_results.costs(content)["rows"]))
+    found = cost_figure(
+        SuiteView(suite_results.record(content), suite_results.cost_record(suite_results.costs(content)))
+    )
     assert found is not None and "<img" not in json.dumps(found) and "&lt;/script&gt;" in json.dumps(found)
 
 
@@ -249,7 +276,7 @@ def test_missing_cells_are_listed_and_hatched(made: Callable[..., Page]) -> None
     listed = page.section("missing")
     assert "WorkerDied" in listed and listed.count("not run yet") == 2
     assert "3 of 60 cells are missing" in page.source
-    assert "krum has no figure under label-flip" in page.source
+    assert "krum has no value under label-flip" in page.source
     assert 'aria-label="krum under label-flip: no figure"' in page.source
     assert "0 failed" in page.section("all") and "1 not run" in page.section("all")
 
@@ -262,7 +289,7 @@ def test_without_a_reference_nothing_is_compared(made: Callable[..., Page]) -> N
 
 def test_a_suite_that_compares_nothing_has_a_page(made: Callable[..., Page]) -> None:
     content = suite_results.results(reference=None)
-    content |= {"method_axis": None, "ranking": []}
+    content |= {"method_axis": "", "ranking": []}
     page = made(content)
     assert "nothing is compared in this suite" in page.source
     assert len([a for a in page.all("button") if "data-row" in a]) == len(content["rows"])
@@ -275,22 +302,21 @@ def test_a_suite_without_any_run_has_a_page(made: Callable[..., Page]) -> None:
 
 
 def test_the_strength_of_a_colour_is_the_same_sense_for_either_direction() -> None:
-    higher = {"better": "higher", "unit": "share"}
-    lower = {"better": "lower", "unit": "share"}
+    higher = suite_metric(better="higher")
+    lower = suite_metric(better="lower")
     assert shade(0.9, (0.1, 0.9), higher) == 0 and shade(0.1, (0.1, 0.9), higher) == 1
     assert shade(0.1, (0.1, 0.9), lower) == 0 and shade(0.9, (0.1, 0.9), lower) == 1
     # What differs by noise alone is not painted in the strongest colour.
     assert shade(0.5, (0.5, 0.501), higher) < 0.05
-    assert shade(0.5, (0.5, 0.5), {"better": None, "unit": "odd"}) == 0
+    assert shade(0.5, (0.5, 0.5), suite_metric(better=None, unit="count")) == 0
 
 
 def test_words_say_which_end_is_better() -> None:
-    metric = {"name": "ECE", "about": "Off.", "unit": "share"}
-    assert "the higher and so the worse" in sense({**metric, "better": "lower"})
-    assert "the lower and so the worse" in sense({**metric, "better": "higher"})
-    assert "Neither end is better" in sense({**metric, "better": None})
-    assert "which is worse; left of it, better" in side({**metric, "better": "lower"}, "fedavg")
-    assert "better" not in side({**metric, "better": None}, "fedavg")
+    assert "the higher and so the worse" in sense(suite_metric(better="lower"))
+    assert "the lower and so the worse" in sense(suite_metric(better="higher"))
+    assert "Neither end is better" in sense(suite_metric(better=None))
+    assert "which is worse; left of it, better" in side(suite_metric(better="lower"), "fedavg")
+    assert "better" not in side(suite_metric(better=None), "fedavg")
 
 
 def test_the_page_has_every_metric_for_its_script(made: Callable[..., Page]) -> None:
@@ -310,7 +336,7 @@ def test_the_page_has_every_metric_for_its_script(made: Callable[..., Page]) -> 
 
 
 def test_the_axis_of_differences_holds_zero_and_all_whiskers() -> None:
-    found = differences(SuiteView(suite_results.results()))
+    found = differences(SuiteView(suite_results.record(suite_results.results())))
     assert len(found["pairs"]) == 4 * 4 and found["start"] == ""
     for metric in found["metrics"].values():
         ends = [end for value in metric["values"] if value for end in value[:3] if end is not None]
@@ -320,13 +346,16 @@ def test_the_axis_of_differences_holds_zero_and_all_whiskers() -> None:
 
 def test_of_many_differences_those_where_the_reference_does_worst_are_shown_first() -> None:
     threats = [f"threat-{number}" for number in range(20)]
-    assert differences(SuiteView(suite_results.results(threats=threats)))["start"] in threats
+    assert (
+        differences(SuiteView(suite_results.record(suite_results.results(threats=threats))))["start"]
+        in threats
+    )
 
 
-def test_ranks_skip_the_bounds_where_the_suite_ranked_them_too() -> None:
+def test_ranking_table_puts_unranked_methods_last() -> None:
     view = small(
         {("flip", "fedavg"): [0.5], ("flip", "oracle"): [0.9], ("flip", "krum"): [0.7]},
-        caveats={"oracle": ["oracle: is told who is malicious"]},
+        caveats={"oracle": [{"text": ORACLE, "excludes": True}]},
     )
     assert [line[:1] + line[3:4] for line in ranking_table(view).rows] == [
         ["krum", 1],
@@ -339,10 +368,10 @@ def test_costs_are_means_of_time_and_peaks_of_memory() -> None:
     view = small({("none", "fedavg"): [0.5], ("flip", "fedavg"): [0.5]})
     view = SuiteView(
         view.results,
-        [
+        cost_rows(
             {"labels": {"threat": "none", "defence": "fedavg"}, "aggregation_s": 0.01, "defence_mib": 3.0},
             {"labels": {"threat": "flip", "defence": "fedavg"}, "aggregation_s": 0.03, "defence_mib": None},
-        ],
+        ),
     )
     assert cost_table(view).rows == [["fedavg", pytest.approx(20.0), 3.0, 0.5]]
 
@@ -351,7 +380,7 @@ def test_a_cost_of_nothing_has_a_place_on_the_logarithmic_axis() -> None:
     view = small({("none", "fedavg"): [0.5]})
     labels = {"threat": "none", "defence": "fedavg"}
     found = cost_figure(
-        SuiteView(view.results, [{"labels": labels, "aggregation_s": 0.0, "defence_mib": 0.0}])
+        SuiteView(view.results, cost_rows({"labels": labels, "aggregation_s": 0.0, "defence_mib": 0.0}))
     )
     assert found is not None
     points = [trace["x"] for figure in found["choices"].values() for trace in figure["data"]]
@@ -365,7 +394,7 @@ def test_the_front_joins_those_whom_nobody_beats() -> None:
         {"labels": {"threat": "none", "defence": name}, "aggregation_s": seconds, "defence_mib": None}
         for name, seconds in zip(names, (0.001, 0.002, 0.003, 0.004), strict=True)
     ]
-    found = cost_figure(SuiteView(view.results, costs))
+    found = cost_figure(SuiteView(view.results, cost_rows(*costs)))
     assert found is not None
     (figure,) = found["choices"].values()
     assert figure["data"][0]["y"] == [0.3, 0.6, 0.8]
@@ -379,15 +408,15 @@ def test_a_budget_has_a_line_for_each_method_and_the_smallest_harmful_one_in_a_t
     )
     page = made(content)
     assert "smallest malicious that costs 5 points or more" in page.section("budgets")
-    view = SuiteView(content)
-    choices = budget_plot(view)["choices"]
+    view = SuiteView(suite_results.record(content))
+    choices = budget_plot(view, attack_budget(view))["choices"]
     assert set(choices) == {"label-flip · iid", "label-flip · site", "ipm · iid", "ipm · site"}
     for figure in choices.values():
         assert [trace["name"] for trace in figure["data"]] == list(suite_results.DEFENCES)
         assert all(trace["x"] == ["0", "1", "2"] and len(trace["y"]) == 3 for trace in figure["data"])
-    mean = content["rows"][view.results["rows"].index(content["rows"][0])]["metrics"]["accuracy"]["mean"]
+    mean = content["rows"][0]["metrics"]["accuracy"]["mean"]
     assert choices["label-flip · iid"]["data"][0]["y"][0] == mean
-    assert len(budget_table(view).rows) == len(suite_results.DEFENCES)
+    assert len(budget_table(view, attack_budget(view)).rows) == len(suite_results.DEFENCES)
 
 
 def test_where_no_damage_can_be_drawn_the_page_goes_without(made: Callable[..., Page]) -> None:
@@ -395,7 +424,7 @@ def test_where_no_damage_can_be_drawn_the_page_goes_without(made: Callable[..., 
     nothing["attack_budget"]["metric"] = "unmeasured"
     assert 'id="budgets"' not in made(nothing).source
     methods = suite_results.results(threats=("label-flip",), budgets=("0", "1"))
-    methods["attack_budget"]["axis"] = SuiteView(methods).method_axis
+    methods["attack_budget"]["axis"] = SuiteView(suite_results.record(methods)).method_axis
     assert 'id="budgets"' not in made(methods).source
 
 
@@ -403,7 +432,8 @@ def test_a_budget_that_nobody_reached_is_not_a_number() -> None:
     content = suite_results.results(threats=("label-flip",), budgets=("0", "1"))
     for entry in content["attack_budget"]["smallest"]:
         entry["budget"] = None
-    assert {line[1] for line in budget_table(SuiteView(content)).rows} == {"none tried"}
+    view = SuiteView(suite_results.record(content))
+    assert {line[1] for line in budget_table(view, attack_budget(view)).rows} == {"none tried"}
 
 
 def test_figures_are_written_as_their_unit_is_read() -> None:
@@ -411,5 +441,5 @@ def test_figures_are_written_as_their_unit_is_read() -> None:
     assert (
         text(-0.0001, "share") == "0.000" and text(-0.1, "share") == "−0.100" and text(None, "share") == "–"
     )
-    assert interval_text({"low": None, "high": 0.2}, "share") == ""
+    assert interval_text(Spread(high=0.2), "share") == ""
     assert join(["a"]) == "a" and join(["a", "b", "c"]) == "a, b and c"

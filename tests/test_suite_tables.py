@@ -6,10 +6,10 @@ from typing import Any
 
 import pytest
 from rich.console import Console
-from suite_results import DEFENCES, THREATS, costs, results
+from suite_results import DEFENCES, THREATS, cost_record, costs, record, results
 
-from fedrobust.suites.reading import digits
 from fedrobust.suites.tables import print_suite
+from fedrobust.suites.text import digits
 
 Suite = dict[str, Any]
 TWELVE = (
@@ -26,7 +26,8 @@ TWELVE = (
 
 def show(suite: Suite, given: dict[str, Any] | None = None, width: int = 80, metric: str = "accuracy") -> str:
     console = Console(width=width, file=StringIO())
-    print_suite(suite, costs(suite) if given is None else given, console, metric=metric)
+    made = costs(suite) if given is None else given
+    print_suite(record(suite), cost_record(made) if made else None, console, metric=metric)
     assert isinstance(console.file, StringIO)
     return console.file.getvalue()
 
@@ -38,7 +39,7 @@ def section(text: str, title: str) -> str:
     return text[start : min((place for place in following if place > 0), default=len(text))]
 
 
-TITLES = ("Accuracy", "Ranks", "Difference", "Detection", "Smallest", "Costs", "Missing")
+TITLES = ("Lost", "Loss", "Accuracy", "Ranks", "Difference", "Detection", "Smallest", "Costs", "Missing")
 
 MADE_UP = {
     "three": results(THREATS[:3], DEFENCES[:3]),
@@ -154,7 +155,7 @@ def test_ranks_come_in_order_and_the_unranked_last() -> None:
     assert lines[0].split()[2] == "1.5"
     assert lines[2].split()[2] == lines[2].split()[-1] == "–"
     assert "label-flip" in lines[1]
-    assert "krum: some conditions are missing." in text
+    assert "krum: not ranked, some conditions are missing." in text
 
 
 def test_a_single_condition_is_ranked_without_talk_of_a_worst_case() -> None:
@@ -165,12 +166,12 @@ def test_a_single_condition_is_ranked_without_talk_of_a_worst_case() -> None:
 
 def test_caveats_are_signs_with_their_meaning_below() -> None:
     suite = results(THREATS[:2], ("fedavg", "krum", "oracle"))
-    suite["rows"][1]["caveats"] = ["2 of 3 seeds"]
+    suite["rows"][1]["caveats"] = [{"text": "2 of 3 seeds"}]
     text = section(show(suite), "Accuracy")
     assert "oracle‡" in text  # the name, as all of its rows are marked
     assert len(re.findall(r"\d†", text)) == 1  # the figure alone
     assert "† 2 of 3 seeds\n" in text
-    assert "‡ oracle: is told who is malicious" in text
+    assert "‡ oracle upper bound: told who is malicious; not ranked" in text
 
 
 def test_detection_is_averaged_over_the_conditions_that_have_it() -> None:
@@ -265,7 +266,7 @@ def test_labels_are_text_not_markup() -> None:
 
 def test_a_suite_of_a_dozen_rows_stays_short() -> None:
     suite = results(("none", "label-flip", "ipm"), ("fedavg", "krum", "nnm | krum", "isolation-forest"), (0,))
-    assert len(show(suite).splitlines()) <= 60
+    assert len(show(suite).splitlines()) <= 65
 
 
 def test_the_drop_stands_beside_its_components() -> None:

@@ -95,8 +95,6 @@ def benchmark(
 
 def _carried_out(request: Any, metric: str, targets: dict[str, Path | None], as_json: bool) -> int:
     """Run the suite and show it; return the exit code."""
-    import json
-
     from fedrobust.engines.launch import warm_up
     from fedrobust.scenario import Execution
     from fedrobust.suites import command, export
@@ -113,7 +111,7 @@ def _carried_out(request: Any, metric: str, targets: dict[str, Path | None], as_
         if path is not None:
             getattr(export, f"write_{kind}")(outcome.results, path)
     if as_json:
-        print(json.dumps(outcome.results))
+        print(outcome.results.model_dump_json())
     else:
         from rich.console import Console
 

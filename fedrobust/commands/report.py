@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
 from fedrobust.commands.flags import user_path
 from fedrobust.errors import UserError
 from fedrobust.reports.writing import suite_results, write_report
+from fedrobust.results.suite_records import SuiteResults
 
 __all__ = ["report", "write_report"]
 
@@ -63,7 +64,7 @@ def _export(folders: Sequence[Path], targets: Mapping[str, Path]) -> None:
     from fedrobust.suites import export
 
     results = suite_results(folder)
-    writers: Mapping[str, Callable[[Mapping[str, Any], Path], None]] = {
+    writers: Mapping[str, Callable[[SuiteResults, Path], None]] = {
         "csv": export.write_csv,
         "parquet": export.write_parquet,
         "latex": export.write_latex,

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import json
 import os
-from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 from fedrobust.errors import UserError
+from fedrobust.results.files import read_record
+from fedrobust.results.suite_records import SuiteResults
 
 __all__ = ["FILE", "suite_results", "write_report"]
 
@@ -43,7 +42,6 @@ def _page(folder: Path) -> str:
     if (folder / "suite.json").is_file():
         from fedrobust.reports.suite.page import suite_page
 
-        suite_results(folder)
         return suite_page(folder)
     if (folder / "summary.json").is_file():
         from fedrobust.reports.run.page import run_page
@@ -58,7 +56,7 @@ def _page(folder: Path) -> str:
     raise UserError(f"{folder}: neither a run's folder nor a suite's (no summary.json, no suite.json)")
 
 
-def suite_results(folder: Path) -> Mapping[str, Any]:
+def suite_results(folder: Path) -> SuiteResults:
     """Return what a suite's ``suite.json`` holds.
 
     Raises
@@ -66,11 +64,4 @@ def suite_results(folder: Path) -> Mapping[str, Any]:
     UserError
         If it cannot be read.
     """
-    path = folder / "suite.json"
-    try:
-        found = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise UserError(f"{path} cannot be read ({error})") from None
-    if not isinstance(found, Mapping):
-        raise UserError(f"{path}: this is not a suite's results")
-    return found
+    return read_record(folder / "suite.json", SuiteResults)

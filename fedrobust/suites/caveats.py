@@ -1,25 +1,45 @@
-"""What a reader must know of a suite's rows before comparing them: oracles, other data, other versions, lost rounds."""
+"""What a reader must know of a suite's rows before comparing them, and which of it makes a comparison unfair."""
 
 from __future__ import annotations
 
 import json
 from collections import Counter, defaultdict
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 
+from fedrobust.results.suite_records import Caveat
 from fedrobust.suites.cells import Cell
 from fedrobust.suites.plan import Planned
 
-__all__ = ["caveats_of", "is_bound", "usual"]
+__all__ = ["ORACLE", "OTHER_DATA", "Usual", "caveats_of", "seeds_text", "usual"]
+
+ORACLE = "oracle upper bound: told who is malicious"
+OTHER_DATA = "other data than most: the hash differs"
+
+
+@dataclass(frozen=True)
+class Usual:
+    """What most runs of a suite were made with.
+
+    Attributes
+    ----------
+    data : mapping of str to str
+        The data's hash, by the settings that decide the data.
+    versions : mapping of str to str
+        Of each package.
+    synthetic : bool
+        Whether all images are synthetic.
+    """
+
+    data: Mapping[str, str]
+    versions: Mapping[str, str]
+    synthetic: bool
 
 
 def caveats_of(
-    group: Sequence[Planned],
-    done: Sequence[Planned],
-    runs: Mapping[str, Cell | None],
-    common: Mapping[str, Any],
-) -> list[str]:
-    """Return what a reader must know of a row before comparing it with others.
+    group: Sequence[Planned], done: Sequence[Planned], runs: Mapping[str, Cell | None], common: Usual
+) -> tuple[Caveat, ...]:
+    """Return the caveats of a row; what several seeds share is one caveat that names them.
 
     Parameters
     ----------
@@ -27,49 +47,88 @@ def caveats_of(
         The row's cells, and those of them that are finished.
     runs : mapping of str to Cell or None
         By the hash of the settings.
-    common : mapping
-        What `usual` returns.
+    common : Usual
     """
-    caveats: dict[str, None] = {}
+    fixed: dict[Caveat, None] = {}
+    by_seed: dict[Caveat, list[int]] = defaultdict(list)
+    discarded: dict[str, dict[int, int]] = {"honest": {}, "malicious": {}}
     for cell in done:
         run = runs[cell.settings.digest()]
         assert run is not None
-        if run.manifest["oracle"]:
-            caveats["oracle: is told who is malicious"] = None
-        if _data_of(run) != common["data"].get(_data_key(run)):
-            caveats["other data than most: the hash differs"] = None
-        other = {k: v for k, v in _versions(run).items() if v != common["versions"].get(k)}
-        if other:
-            caveats["made with " + ", ".join(f"{name} {version}" for name, version in other.items())] = None
-        no_effect = list(run.summary["no_effect_attacks"])
-        if run.malicious:
-            # Where nobody attacks a defence may well have nothing to do.
-            no_effect += run.summary.get("no_effect_steps", ())
-        caveats |= {f"{name} had no effect (seed {cell.seed})": None for name in no_effect}
-        if run.summary["faults"]:
-            caveats[f"{run.summary['faults']} lost rounds (seed {cell.seed})"] = None
+        fixed |= dict.fromkeys(_of_run(run, common))
+        for name in _without_effect(run):
+            by_seed[Caveat(text=f"{name} had no effect")].append(cell.seed)
+        for role, count in _discarded(run).items():
+            discarded[role][cell.seed] = count
         if cell.baseline is not None and runs.get(cell.baseline.digest()) is None:
-            caveats[f"no clean baseline (seed {cell.seed})"] = None
-        if run.summary["synthetic"] and not common["synthetic"]:
-            caveats["synthetic images"] = None
+            by_seed[Caveat(text="no clean baseline")].append(cell.seed)
+    for role, counts in discarded.items():
+        if counts:
+            # Fewer honest updates than other rows had; an attacker's that the server refused is part of the attack.
+            text = f"{sum(counts.values())} updates of {role} hospitals discarded"
+            by_seed[Caveat(text=text, excludes=role == "honest")] = list(counts)
+    found = [*fixed, *(_over(caveat, seeds) for caveat, seeds in by_seed.items())]
     if done and len(done) < len(group):
-        caveats[f"{len(done)} of {len(group)} seeds"] = None
-    return list(caveats)
+        found.append(Caveat(text=f"{len(done)} of {len(group)} seeds"))
+    return tuple(found)
 
 
-def usual(done: Sequence[Cell]) -> dict[str, Any]:
-    """Return what most runs were made with: the data by their settings, and the versions."""
+def usual(done: Sequence[Cell]) -> Usual:
+    """Return what most runs were made with."""
     hashes: dict[str, Counter[str]] = defaultdict(Counter)
     versions: dict[str, Counter[str]] = defaultdict(Counter)
     for cell in done:
         hashes[_data_key(cell)][_data_of(cell)] += 1
         for name, version in _versions(cell).items():
             versions[name][version] += 1
-    return {
-        "data": {key: counts.most_common(1)[0][0] for key, counts in hashes.items()},
-        "versions": {name: counts.most_common(1)[0][0] for name, counts in versions.items()},
-        "synthetic": bool(done) and all(cell.summary["synthetic"] for cell in done),
+    return Usual(
+        {key: counts.most_common(1)[0][0] for key, counts in hashes.items()},
+        {name: counts.most_common(1)[0][0] for name, counts in versions.items()},
+        bool(done) and all(cell.summary["synthetic"] for cell in done),
+    )
+
+
+def seeds_text(seeds: Sequence[int]) -> str:
+    """Return seeds in words: "seed 3", "seeds 0 to 2", "seeds 0, 2 and 5"."""
+    ordered = sorted(set(seeds))
+    if len(ordered) == 1:
+        return f"seed {ordered[0]}"
+    if len(ordered) > 2 and ordered[-1] - ordered[0] == len(ordered) - 1:
+        return f"seeds {ordered[0]} to {ordered[-1]}"
+    return f"seeds {', '.join(map(str, ordered[:-1]))} and {ordered[-1]}"
+
+
+def _over(caveat: Caveat, seeds: Sequence[int]) -> Caveat:
+    return caveat.model_copy(update={"text": f"{caveat.text} ({seeds_text(seeds)})"})
+
+
+def _of_run(run: Cell, common: Usual) -> Iterator[Caveat]:
+    if run.manifest["oracle"]:
+        yield Caveat(text=ORACLE, excludes=True)
+    if _data_of(run) != common.data.get(_data_key(run)):
+        yield Caveat(text=OTHER_DATA, excludes=True)
+    if run.summary["synthetic"] and not common.synthetic:
+        yield Caveat(text="synthetic images", excludes=True)
+    other = {
+        name: version for name, version in _versions(run).items() if version != common.versions.get(name)
     }
+    if other:
+        yield Caveat(text="made with " + ", ".join(f"{name} {version}" for name, version in other.items()))
+
+
+def _without_effect(run: Cell) -> list[str]:
+    """Return the attacks that had no effect, and the defence's steps that had none where somebody attacks."""
+    steps = run.summary.get("no_effect_steps", ()) if run.malicious else ()
+    return [*run.summary["no_effect_attacks"], *steps]
+
+
+def _discarded(run: Cell) -> dict[str, int]:
+    """Return how many updates of honest and of malicious hospitals were discarded, where any were."""
+    failed = Counter(failure["hospital"] for line in run.rounds for failure in line.get("faults", ()))
+    counts = {"honest": 0, "malicious": 0}
+    for hospital, times in failed.items():
+        counts["malicious" if hospital in run.malicious else "honest"] += times
+    return {role: count for role, count in counts.items() if count}
 
 
 def _data_key(cell: Cell) -> str:
@@ -82,8 +141,3 @@ def _data_of(cell: Cell) -> str:
 
 def _versions(cell: Cell) -> dict[str, str]:
     return {name: str(version) for name, version in cell.manifest["versions"].items()}
-
-
-def is_bound(row: Mapping[str, Any]) -> bool:
-    """Tell whether a row is what could be reached by one who knew: no defence."""
-    return any(caveat.startswith("oracle") for caveat in row["caveats"])

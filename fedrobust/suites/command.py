@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import shlex
 import sys
 import warnings
@@ -13,6 +12,8 @@ from typing import Any
 
 from fedrobust.errors import UserError, nearest
 from fedrobust.evaluation.metrics import METRICS
+from fedrobust.results.files import write_text
+from fedrobust.results.suite_records import SuiteCosts, SuiteResults
 from fedrobust.settings import Settings
 from fedrobust.suites.cells import Cell, default_jobs, failure, finished, run_cells
 from fedrobust.suites.plan import Planned, chosen, distinct, plan
@@ -33,7 +34,8 @@ class Outcome:
     ----------
     folder : Path
         Holds suite.json, costs.json, table.csv and report.html.
-    results, costs : mapping
+    results : SuiteResults
+    costs : SuiteCosts
         What the first two hold.
     metric : str
         By which the suite ranks.
@@ -42,8 +44,8 @@ class Outcome:
     """
 
     folder: Path
-    results: Mapping[str, Any]
-    costs: Mapping[str, Any]
+    results: SuiteResults
+    costs: SuiteCosts
     metric: str
     failed: int
 
@@ -109,7 +111,7 @@ def _write(
 ) -> Outcome:
     """Write results, costs, table and page of all finished runs of a suite, whether this command ran them or not."""
     from fedrobust.suites.export import write_csv
-    from fedrobust.suites.results import cost_table, results, write_whole
+    from fedrobust.suites.results import cost_table, results
 
     everything = distinct(cells)
     whole = {digest: Cell(settings) for digest, settings in everything.items() if finished(settings)}
@@ -117,8 +119,9 @@ def _write(
     runs: dict[str, Cell | None] = {digest: whole.get(digest) for digest in everything}
     found = results(suite, cells, runs, {k: e for k, e in errors.items() if e}, request.command, folder)
     costs = cost_table(cells, runs)
-    write_whole(folder / "suite.json", json.dumps(found, indent=1) + "\n")
-    write_whole(folder / "costs.json", json.dumps(costs, indent=1) + "\n")
+    write_text(folder / "suite.json", found.model_dump_json(indent=1) + "\n")
+    write_text(folder / "costs.json", costs.model_dump_json(indent=1) + "\n")
+    write_text(folder / "suite.toml", found.definition)
     aside = folder / ".table.aside"
     write_csv(found, aside)
     aside.replace(folder / "table.csv")

@@ -7,17 +7,21 @@ import io
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 from fedrobust.errors import UserError, nearest
-from fedrobust.suites.reading import Reading, digits
+from fedrobust.evaluation.metrics import Unit
+from fedrobust.results.suite_records import Comparison, MetricInfo, Spread, SuiteResults, SuiteRow
+from fedrobust.results.suite_table import Condition, SuiteTable
+from fedrobust.suites.text import digits
 
 __all__ = ["table", "write_csv", "write_latex", "write_parquet"]
 
 Value = str | int | float | None
 
-_DIFFERENCE = {"_vs_reference": "difference", "_vs_reference_low": "low", "_vs_reference_high": "high"}
-_TEST = {"_p": "p", "_p_holm": "p_holm"}
+#: The columns of a metric's difference to the reference.
+_COMPARED = ("_vs_reference", "_vs_reference_low", "_vs_reference_high", "_p", "_p_holm")
+#: The metrics of a LaTeX table, unless others are asked for.
+_SHOWN = ("lost_to_attack", "accuracy", "drop")
 _ESCAPES = str.maketrans(
     {
         "\\": r"\textbackslash{}",
@@ -36,45 +40,55 @@ _ESCAPES = str.maketrans(
 )
 
 
-def table(results: Mapping[str, Any]) -> tuple[list[str], list[list[Value]]]:
+def table(results: SuiteResults) -> tuple[list[str], list[list[Value]]]:
     """Return a suite's results as one flat, wide table.
 
     Parameters
     ----------
-    results : mapping
-        What ``suite.json`` holds.
+    results : SuiteResults
 
     Returns
     -------
     columns : list of str
         The axes; ``seeds``, their number; for each metric ``accuracy``, ``accuracy_low``, ``accuracy_high``; for each metric
-        that is compared ``accuracy_vs_reference``, ``_low`` and ``_high`` of it, ``accuracy_p``, ``accuracy_p_holm``; ``caveats``.
+        that is compared ``accuracy_vs_reference``, ``_low`` and ``_high`` of it, ``accuracy_p``, ``accuracy_p_holm``; ``caveats``;
+        ``comparable``, whether the row may be ranked.
     rows : list of list
-        One a combination of labels, in the suite's order; None where a figure is undefined.
+        One for each combination of labels, in the suite's order; None where a value is undefined.
     """
-    axes = [axis["name"] for axis in results["axes"]]
-    keys = [metric["key"] for metric in results["metrics"]]
-    compared = {_place(line["labels"], axes, line["metric"]): line for line in results["comparisons"]}
-    tested = [key for key in keys if any(line["metric"] == key for line in results["comparisons"])]
-    fields = {**_DIFFERENCE, **_TEST}
+    axes = [axis.name for axis in results.axes]
+    keys = [metric.key for metric in results.metrics]
+    compared = {(*_place(line.labels, axes), line.metric): line for line in results.comparisons}
+    tested = [key for key in keys if any(line.metric == key for line in results.comparisons)]
     columns = [*axes, "seeds"]
     columns += [key + end for key in keys for end in ("", "_low", "_high")]
-    columns += [key + end for key in tested for end in fields]
+    columns += [key + end for key in tested for end in _COMPARED]
     rows = []
-    for row in results["rows"]:
-        values: list[Value] = [str(row["labels"][axis]) for axis in axes]
-        values.append(len(row["seeds"]))
+    for row in results.rows:
+        values: list[Value] = [*_place(row.labels, axes), len(row.seeds)]
         for key in keys:
-            spread = row["metrics"].get(key, {})
-            values += [_float(spread.get(part)) for part in ("mean", "low", "high")]
+            spread = row.metrics.get(key, Spread())
+            values += [spread.mean, spread.low, spread.high]
         for key in tested:
-            line = compared.get(_place(row["labels"], axes, key), {})
-            values += [_float(line.get(part)) for part in fields.values()]
-        rows.append([*values, "; ".join(row["caveats"])])
-    return [*columns, "caveats"], rows
+            values += _difference(compared.get((*_place(row.labels, axes), key)))
+        rows.append([*values, "; ".join(caveat.text for caveat in row.caveats), _yes(row.comparable)])
+    return [*columns, "caveats", "comparable"], rows
 
 
-def write_csv(results: Mapping[str, Any], path: Path) -> None:
+def _difference(line: Comparison | None) -> list[Value]:
+    """Return the columns of a comparison, in the order of `_COMPARED`."""
+    return (
+        [None] * len(_COMPARED)
+        if line is None
+        else [line.difference, line.low, line.high, line.p, line.p_holm]
+    )
+
+
+def _yes(value: bool) -> str:
+    return "yes" if value else "no"
+
+
+def write_csv(results: SuiteResults, path: Path) -> None:
     r"""Write the table as CSV: UTF-8, lines end in \\n, floats with all their digits, undefined figures empty.
 
     Raises
@@ -93,7 +107,7 @@ def write_csv(results: Mapping[str, Any], path: Path) -> None:
     _write(path, lambda: path.write_text(text.getvalue(), encoding="utf-8", newline="\n"))
 
 
-def write_parquet(results: Mapping[str, Any], path: Path) -> None:
+def write_parquet(results: SuiteResults, path: Path) -> None:
     """Write the table as Parquet: labels and caveats are strings, ``seeds`` int64, all else float64, undefined figures null.
 
     Raises
@@ -105,7 +119,7 @@ def write_parquet(results: Mapping[str, Any], path: Path) -> None:
     import pyarrow.parquet as pq
 
     columns, rows = table(results)
-    words = {axis["name"] for axis in results["axes"]} | {"caveats"}
+    words = {axis.name for axis in results.axes} | {"caveats", "comparable"}
     kinds = {"seeds": pa.int64(), **dict.fromkeys(words, pa.string())}
     schema = pa.schema([(column, kinds.get(column, pa.float64())) for column in columns])
     arrays = [pa.array([row[place] for row in rows], type=field.type) for place, field in enumerate(schema)]
@@ -113,101 +127,97 @@ def write_parquet(results: Mapping[str, Any], path: Path) -> None:
     _write(path, lambda: pq.write_table(content, path))
 
 
-def write_latex(results: Mapping[str, Any], path: Path, metrics: Sequence[str] | None = None) -> None:
+def write_latex(results: SuiteResults, path: Path, metrics: Sequence[str] | None = None) -> None:
     """Write chosen metrics as a LaTeX tabular, to be read by ``\\input``.
 
-    A block a condition, a line a method: the mean, its interval in small print where there is one. The best mean of each
-    condition is bold; rows with a caveat, such as an oracle's, do not compete and have a number, explained below the table.
+    A block for each condition, a line for each method: the mean, its interval in small print where there is one. The best
+    mean of each condition is bold; a row that may not be ranked, such as an oracle's, never is. Caveats are numbered and
+    explained below the table.
 
     Parameters
     ----------
-    results : mapping
-        What ``suite.json`` holds.
+    results : SuiteResults
     path : Path
     metrics : sequence of str, optional
-        Keys of the metrics shown; else accuracy and the combined drop, of those that the suite has.
+        Keys of the metrics shown; else what was lost to the attack, accuracy and the combined drop, of those that the
+        suite has.
 
     Raises
     ------
     UserError
         If a metric is not in the suite, or the file cannot be written.
     """
-    reading = Reading(results)
-    chosen = _chosen(reading.metrics, metrics)
-    axes = [*reading.axes, *filter(None, [reading.axis])]
+    table = SuiteTable(results)
+    chosen = _chosen(table.metrics, metrics)
+    axes = [*table.condition_axes, *filter(None, [table.axis])]
     lines = [
-        "% " + " ".join(str(results["title"]).split()),
-        "% Made by: " + " ".join(str(results["command"]).split()),
+        "% " + " ".join(results.title.split()),
+        "% Made by: " + " ".join(results.command.split()),
         r"% Needs \usepackage{booktabs}; read it with \input, inside a table or on its own.",
         r"\begin{tabular}{" + "l" * len(axes) + "r" * len(chosen) + "}",
         r"\toprule",
         " & ".join([*map(_escape, axes), *map(_heading, chosen)]) + r" \\",
     ]
-    for condition in reading.conditions:
-        lines += [r"\midrule", *_block(reading, condition, chosen)]
-    lines += [r"\bottomrule", r"\end{tabular}", *_footnotes(results, reading, chosen)]
+    for condition in table.conditions:
+        lines += [r"\midrule", *_block(table, condition, chosen)]
+    lines += [r"\bottomrule", r"\end{tabular}", *_footnotes(table, chosen)]
     _write(path, lambda: path.write_text("\n".join(lines) + "\n", encoding="utf-8", newline="\n"))
 
 
-def _block(
-    reading: Reading, condition: tuple[str, ...], chosen: Sequence[Mapping[str, Any]]
-) -> Iterator[str]:
+def _block(table: SuiteTable, condition: Condition, chosen: Sequence[MetricInfo]) -> Iterator[str]:
     """Yield a condition's lines; it is named on the first of them."""
-    best = {metric["key"]: reading.best(condition, metric["key"]) for metric in chosen}
     named = [_escape(label) for label in condition]
-    for method in reading.methods:
-        row = reading.row(condition, method)
+    for method in table.methods:
+        row = table.row(condition, method)
         if row is None:
             continue
-        cells = [*named, *([_escape(method) + _raised(reading, row)] if reading.axis else [])]
+        cells = [*named, *([_escape(method) + _raised(table, row)] if table.axis else [])]
         for metric in chosen:
-            spread = reading.spread(condition, method, metric["key"])
-            mean = spread["mean"]
-            bold = not row["caveats"] and mean is not None and mean == best[metric["key"]]
-            cells.append(_figure(spread, metric["unit"], bold))
+            spread = table.spread(condition, method, metric.key)
+            cells.append(_value(spread, metric.unit, table.is_best(condition, method, metric.key)))
         yield " & ".join(cells) + r" \\"
         named = [""] * len(condition)
 
 
-def _raised(reading: Reading, row: Mapping[str, Any]) -> str:
+def _raised(table: SuiteTable, row: SuiteRow) -> str:
     """Return the numbers of a row's caveats, raised."""
-    numbers = [str(place) for place, caveat in enumerate(reading.signs, 1) if caveat in row["caveats"]]
+    numbers = [str(place) for place, caveat in enumerate(table.signs, 1) if caveat in row.caveats]
     return f"$^{{{','.join(numbers)}}}$" if numbers else ""
 
 
-def _figure(spread: Mapping[str, Any], unit: str, bold: bool) -> str:
-    if spread["mean"] is None:
+def _value(spread: Spread, unit: Unit, bold: bool) -> str:
+    if spread.mean is None:
         return "--"
-    mean = digits(spread["mean"], unit)
+    mean = digits(spread.mean, unit)
     text = rf"$\mathbf{{{mean}}}$" if bold else f"${mean}$"
-    if spread["low"] is None:
+    if spread.low is None:
         return text
-    return text + rf" {{\scriptsize $[{digits(spread['low'], unit)}, {digits(spread['high'], unit)}]$}}"
+    return text + rf" {{\scriptsize $[{digits(spread.low, unit)}, {digits(spread.high, unit)}]$}}"
 
 
-def _heading(metric: Mapping[str, Any]) -> str:
-    arrow = {"higher": r" $\uparrow$", "lower": r" $\downarrow$", None: ""}[metric["better"]]
-    return (
-        _escape(metric["name"]) + {"percent": r" (\%)", "points": " (points)"}.get(metric["unit"], "") + arrow
-    )
+def _heading(metric: MetricInfo) -> str:
+    arrow = {"higher": r" $\uparrow$", "lower": r" $\downarrow$", None: ""}[metric.better]
+    unit = {"percent": r" (\%)", "points": " (points)"}.get(metric.unit, "")
+    return _escape(metric.name) + unit + arrow
 
 
-def _footnotes(
-    results: Mapping[str, Any], reading: Reading, chosen: Sequence[Mapping[str, Any]]
-) -> list[str]:
-    """Return what brackets and raised numbers are, in small print below the table."""
+def _footnotes(table: SuiteTable, chosen: Sequence[MetricInfo]) -> list[str]:
+    """Return what brackets and raised numbers mean, in small print below the table."""
     sentences = []
-    spreads = [row["metrics"].get(metric["key"], {}) for row in results["rows"] for metric in chosen]
-    if any(spread.get("low") is not None for spread in spreads):
-        seeds = len(results["seeds"])
+    spreads = [row.metrics.get(metric.key, Spread()) for row in table.rows.values() for metric in chosen]
+    if any(spread.low is not None for spread in spreads):
+        seeds = len(table.results.seeds)
         sentences.append(rf"Means over {seeds} seeds; in brackets their 95\,\% bootstrap intervals.")
-    sentences += [f"$^{{{place}}}$ {_escape(caveat)}." for place, caveat in enumerate(reading.signs, 1)]
+    sentences += [
+        f"$^{{{place}}}$ {_escape(caveat.text)}{'; not ranked' if caveat.excludes else ''}."
+        for place, caveat in enumerate(table.signs, 1)
+    ]
     return [r"\par\smallskip{\footnotesize " + " ".join(sentences) + r"\par}"] if sentences else []
 
 
-def _chosen(known: Mapping[str, Mapping[str, Any]], keys: Sequence[str] | None) -> list[Mapping[str, Any]]:
+def _chosen(known: Mapping[str, MetricInfo], keys: Sequence[str] | None) -> list[MetricInfo]:
     if keys is None:
-        return [known[key] for key in ("accuracy", "drop") if key in known] or list(known.values())[:2]
+        return [known[key] for key in _SHOWN if key in known] or list(known.values())[:2]
     for key in keys:
         if key not in known:
             raise UserError(f"the suite has no metric '{key}'; {nearest(key, known)}")
@@ -219,12 +229,8 @@ def _escape(text: str) -> str:
     return re.sub("-(?=-)", "-{}", text.translate(_ESCAPES))
 
 
-def _place(labels: Mapping[str, Any], axes: Sequence[str], metric: str) -> tuple[Any, ...]:
-    return (*(labels[axis] for axis in axes), metric)
-
-
-def _float(value: Any) -> float | None:
-    return None if value is None else float(value)
+def _place(labels: Mapping[str, str], axes: Sequence[str]) -> tuple[str, ...]:
+    return tuple(labels[axis] for axis in axes)
 
 
 def _write(path: Path, write: Callable[[], object]) -> None:

@@ -3,14 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from statistics import fmean
 from typing import Any
 
 from fedrobust.evaluation.drop import combined_drop
+from fedrobust.evaluation.metrics import metric_of
 from fedrobust.results.records import reported_images
+from fedrobust.results.suite_records import MetricInfo
 from fedrobust.suites.cells import Cell
 
-__all__ = ["LAST", "costs", "figures", "mean_known"]
+__all__ = ["LAST", "CellCosts", "MetricValues", "costs", "mean_known", "metric_info", "metric_values"]
+
+#: A cell's metrics by their keys; None where one has no meaning or was not recorded.
+MetricValues = Mapping[str, float | None]
 
 #: Figures that each round has are means over so many last rounds: one round alone moves by several points.
 LAST = 3
@@ -22,7 +28,7 @@ _CLEAN = (
 _NOISY = ("accuracy", "macro_f1", "macro_precision")
 
 
-def figures(cell: Cell, baseline: Cell | None) -> dict[str, float | None]:
+def metric_values(cell: Cell, baseline: Cell | None) -> MetricValues:
     """Return each metric of a finished cell; None where it has no meaning or was not recorded.
 
     Parameters
@@ -48,17 +54,32 @@ def figures(cell: Cell, baseline: Cell | None) -> dict[str, float | None]:
     return found
 
 
-def costs(cell: Cell) -> dict[str, float | None]:
-    """Return seconds of the whole run, of a later round's aggregation (median), and the most extra MiB it took."""
+@dataclass(frozen=True)
+class CellCosts:
+    """Seconds of the whole run, of a later round's aggregation (median), and the most extra MiB that it took."""
+
+    seconds: float
+    aggregation_s: float | None
+    defence_mib: float | None
+
+
+def costs(cell: Cell) -> CellCosts:
+    """Return what a run cost."""
     later = sorted(line["aggregation"] for line in cell.timings if line["round"] and "aggregation" in line)
     # Round 1 also pays for what is allocated once.
     rounds = [line for line in cell.timings if line["round"] > 1] or cell.timings
     memory = [line["defence_mib"] for line in rounds if line.get("defence_mib") is not None]
-    return {
-        "seconds": cell.summary["seconds"],
-        "aggregation_s": later[len(later) // 2] if later else None,
-        "defence_mib": max(memory, default=None),
-    }
+    return CellCosts(
+        seconds=cell.summary["seconds"],
+        aggregation_s=later[len(later) // 2] if later else None,
+        defence_mib=max(memory, default=None),
+    )
+
+
+def metric_info(key: str) -> MetricInfo:
+    """Return what a suite's results say of a metric."""
+    metric = metric_of(key)
+    return MetricInfo(key=key, name=metric.name, better=metric.better, unit=metric.unit, about=metric.about)
 
 
 def mean_known(values: Iterable[float | None]) -> float | None:

@@ -44,6 +44,7 @@ _NOT_HERE = {
     "engine": "one process for each run",
 }
 _FLAGS = {"seed": "--seeds", "out": "--out", "workers": "--jobs", "engine": "'simulate --engine' for one run"}
+_DATA_ROOT = re.compile(r"^\s*\"?data[-_]root\"?\s*=.*\n?", re.MULTILINE)
 _VARIABLE = re.compile(r"\{([A-Za-z][\w-]*)\}")
 
 #: An axis: its labels, each with the settings that it stands for.
@@ -59,6 +60,8 @@ class Suite(BaseModel):
         The file's, without its ending.
     about : str
         One or two sentences for the report.
+    definition : str
+        The file's text, without the folder of the data.
     seeds : tuple of int
         One run of each cell for each.
     base : mapping
@@ -90,6 +93,7 @@ class Suite(BaseModel):
     )
 
     name: str
+    definition: str = ""
     title: str = ""
     about: str = ""
     seeds: tuple[int, ...] = Field((0,), min_length=1)
@@ -210,11 +214,16 @@ def load_suite(
     if seeds:
         values["seeds"] = seeds
     try:
-        suite = Suite(**{**values, "name": file.stem})
+        suite = Suite(**{**values, "name": file.stem, "definition": _definition(file)})
     except ValidationError as error:
         raise UserError(f"{file}: {_sentence(error)}") from None
     _refuse_lost(suite, overrides or {})
     return suite
+
+
+def _definition(file: Path) -> str:
+    """Return the file's text without the folder of the data, which is this machine's and no part of the results."""
+    return _DATA_ROOT.sub("", file.read_text(encoding="utf-8"))
 
 
 def suite_names() -> dict[str, Path]:
@@ -235,7 +244,7 @@ def _named(name: str) -> Path:
 
 def _check_keys(file: Path, values: Mapping[str, Any]) -> None:
     """Refuse what the file may not hold, by name."""
-    known = [name.replace("_", "-") for name in Suite.model_fields if name != "name"]
+    known = [name.replace("_", "-") for name in Suite.model_fields if name not in ("name", "definition")]
     settings = {name.replace("_", "-") for name in Settings.model_fields}
     if not set(values) & {"base", "axes", "threats", "defences"} and set(values) & (settings - {"seed"}):
         raise UserError(

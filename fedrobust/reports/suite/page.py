@@ -10,8 +10,9 @@ from fedrobust.reports.suite.plots import budget_plot, cost_figure
 from fedrobust.reports.suite.reading import reading, sense, side, test_limit
 from fedrobust.reports.suite.rows import differences, rows, script_data, shown
 from fedrobust.reports.suite.tables import budget_table, cost_table, missing, ranking_table
-from fedrobust.reports.suite.view import BOUND, SuiteView, interval_text, load_suite, text
+from fedrobust.reports.suite.view import SuiteView, interval_text, load_suite, text
 from fedrobust.reports.suite.wording import facts, headline
+from fedrobust.results.suite_records import AttackBudget, Spread
 
 __all__ = ["suite_page"]
 
@@ -33,9 +34,9 @@ def suite_page(folder: Path) -> str:
     made, compared = rows(view), differences(view)
     cost = cost_figure(view)
     figures = {"cost": cost} if cost else {}
-    has_budgets = _has_budgets(view)
-    if has_budgets:
-        figures["budget"] = budget_plot(view)
+    budget = _drawn_budget(view)
+    if budget:
+        figures["budget"] = budget_plot(view, budget)
     return render(
         "suite.html.j2",
         figures=figures,
@@ -54,21 +55,21 @@ def suite_page(folder: Path) -> str:
         compared=compared,
         ranking=ranking_table(view),
         costs=cost_table(view),
-        budgets=budget_table(view) if has_budgets else None,
+        budgets=budget_table(view, budget) if budget else None,
         missing=missing(view),
-        settings=json.dumps(view.results["settings"], indent=2, ensure_ascii=False),
+        settings=json.dumps(view.results.settings, indent=2, ensure_ascii=False),
         sense={key: sense(metric) for key, metric in view.metrics.items()},
-        side={key: side(metric, view.results["reference"]) for key, metric in view.metrics.items()},
+        side={key: side(metric, view.results.reference) for key, metric in view.metrics.items()},
         test=test_limit(view),
-        bound=BOUND,
         text=text,
         interval=lambda found, unit: (
-            interval_text({"low": found[1], "high": found[2]}, unit) if found else "–"
+            interval_text(Spread(low=found[1], high=found[2]), unit) if found else "–"
         ),
     )
 
 
-def _has_budgets(view: SuiteView) -> bool:
-    """Tell whether damage can be drawn against a budget: some run has a figure for it, and the methods are not the budgets."""
-    budget = view.results["attack_budget"]
-    return budget is not None and budget["metric"] in view.metrics and budget["axis"] != view.method_axis
+def _drawn_budget(view: SuiteView) -> AttackBudget | None:
+    """Return the attack budget if damage can be drawn against it: its metric has values and it is not the methods' axis."""
+    budget = view.results.attack_budget
+    drawn = budget is not None and budget.metric in view.metrics and budget.axis != view.axis
+    return budget if drawn else None

@@ -7,7 +7,9 @@ from math import ceil, floor, log10
 from typing import Any
 
 from fedrobust.reports.palette import LINES, axis, figure, label, line
-from fedrobust.reports.suite.view import Labels, SuiteView, digits
+from fedrobust.reports.suite.view import SuiteView, digits
+from fedrobust.results.suite_records import AttackBudget
+from fedrobust.results.suite_table import Condition
 
 __all__ = ["COSTS", "budget_plot", "cost_figure"]
 
@@ -35,16 +37,16 @@ def cost_figure(view: SuiteView) -> dict[str, Any] | None:
     return {"choices": choices} if choices else None
 
 
-def budget_plot(view: SuiteView) -> dict[str, Any]:
+def budget_plot(view: SuiteView, budget: AttackBudget) -> dict[str, Any]:
     """Return the metric against the budget, a line for each method; a choice for each of the other axes' labels."""
-    budget = view.results["attack_budget"]
-    place = [part["name"] for part in view.axes].index(budget["axis"])
+    place = [part.name for part in view.axes].index(budget.axis)
     others = dict.fromkeys(condition[:place] + condition[place + 1 :] for condition in view.conditions)
-    metric = view.metrics[budget["metric"]]
+    metric = view.metrics[budget.metric]
     choices = {}
-    for other in sorted(others, key=lambda labels: not _matters(view, labels)):
+    for other in sorted(others, key=lambda labels: not _matters(view, budget, labels)):
         traces = [
-            _budget_trace(view, other, place, method, number) for number, method in enumerate(view.methods)
+            _budget_trace(view, budget, other, place, method, number)
+            for number, method in enumerate(view.methods)
         ]
         choices[" · ".join(other) or "all"] = figure(
             traces,
@@ -52,9 +54,9 @@ def budget_plot(view: SuiteView) -> dict[str, Any]:
             hovermode="x unified",
             # Held to the drawing's edge: one above the axes is left behind among the lines when a phone is turned.
             legend={"yref": "container", "y": 1, "yanchor": "top"},
-            xaxis=axis(label(budget["axis"], 40), type="category"),
+            xaxis=axis(label(budget.axis, 40), type="category"),
             yaxis=axis(
-                f"{label(metric['name'], 40)}{', points' if metric['unit'] == 'points' else ''}",
+                f"{label(metric.name, 40)}{', points' if metric.unit == 'points' else ''}",
                 zeroline=False,
             ),
         )
@@ -63,30 +65,30 @@ def budget_plot(view: SuiteView) -> dict[str, Any]:
 
 def _cost_points(view: SuiteView, key: str, factor: float, least: float) -> list[dict[str, Any]]:
     """Return a point for each method whose cost and worst case are known; a logarithm has no place for 0."""
-    entries = {entry["label"]: entry for entry in view.results["ranking"]}
+    entries = {entry.label: entry for entry in view.results.ranking}
     points = []
     for method in view.methods:
         cost, entry = view.cost(method, key), entries.get(method)
-        if cost is None or entry is None or entry["worst"] is None:
+        if cost is None or entry is None or entry.worst is None:
             continue
         points.append(
             {
                 "x": max(cost * factor, least),
-                "y": entry["worst"],
+                "y": entry.worst,
                 "label": method,
-                "bound": method in view.bounds,
-                "under": entry.get("worst_under") or "",
+                "unranked": method in view.unranked,
+                "under": entry.worst_under or "",
             }
         )
     return points
 
 
 def _groups(view: SuiteView, points: Sequence[Mapping[str, Any]], name: str) -> list[dict[str, Any]]:
-    """Return the points as traces: methods filled, bounds hollow."""
+    """Return the points as traces: ranked methods filled, others hollow."""
     places = digits(view.unit)
     traces = []
-    for bound in (False, True):
-        chosen = [point for point in points if point["bound"] is bound]
+    for unranked in (False, True):
+        chosen = [point for point in points if point["unranked"] is unranked]
         if not chosen:
             continue
         traces.append(
@@ -95,21 +97,21 @@ def _groups(view: SuiteView, points: Sequence[Mapping[str, Any]], name: str) -> 
                 "mode": "markers+text",
                 "x": [point["x"] for point in chosen],
                 "y": [point["y"] for point in chosen],
-                "text": [label(point["label"]) + (" (bound)" if bound else "") for point in chosen],
+                "text": [label(point["label"]) + (" (not ranked)" if unranked else "") for point in chosen],
                 "customdata": [label(point["under"]) for point in chosen],
                 "textposition": ["top center"] * len(chosen),
                 "cliponaxis": False,
                 "marker": {
                     "size": 11,
-                    "symbol": "diamond-open" if bound else "circle",
-                    "line": {"width": 2 if bound else 0},
+                    "symbol": "diamond-open" if unranked else "circle",
+                    "line": {"width": 2 if unranked else 0},
                 },
                 "hovertemplate": f"%{{text}}<br>%{{y:.{places}f}} in the worst case, %{{customdata}}<br>{name}: %{{x:.3~g}}<extra></extra>",
                 "meta": {
                     "labels": True,
                     "colours": {
-                        "marker.color": "muted" if bound else "accent",
-                        "textfont.color": "muted" if bound else "ink",
+                        "marker.color": "muted" if unranked else "accent",
+                        "textfont.color": "muted" if unranked else "ink",
                     },
                 },
             }
@@ -120,7 +122,7 @@ def _groups(view: SuiteView, points: Sequence[Mapping[str, Any]], name: str) -> 
 def _front(points: Sequence[Mapping[str, Any]], sign: int) -> list[dict[str, Any]]:
     """Return a line through the methods that nobody beats in both cost and worst case."""
     best: list[Mapping[str, Any]] = []
-    for point in sorted((p for p in points if not p["bound"]), key=lambda p: (p["x"], -sign * p["y"])):
+    for point in sorted((p for p in points if not p["unranked"]), key=lambda p: (p["x"], -sign * p["y"])):
         if not best or sign * point["y"] > sign * best[-1]["y"]:
             best.append(point)
     if len(best) < 2:
@@ -153,27 +155,28 @@ def _ticks(points: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     }
 
 
-def _matters(view: SuiteView, other: Labels) -> bool:
-    """Return whether any budget does the stated damage there."""
-    budget = view.results["attack_budget"]
-    names = [part["name"] for part in view.axes if part["name"] != budget["axis"]]
+def _matters(view: SuiteView, budget: AttackBudget, other: Condition) -> bool:
+    """Return whether any attack budget does the stated damage there."""
+    names = [part.name for part in view.axes if part.name != budget.axis]
     return any(
-        entry["budget"] is not None and tuple(str(entry["labels"].get(name)) for name in names) == other
-        for entry in budget["smallest"]
+        entry.budget is not None and tuple(entry.labels.get(name) for name in names) == other
+        for entry in budget.smallest
     )
 
 
-def _budget_trace(view: SuiteView, other: Labels, place: int, method: str, number: int) -> dict[str, Any]:
+def _budget_trace(
+    view: SuiteView, budget: AttackBudget, other: Condition, place: int, method: str, number: int
+) -> dict[str, Any]:
     """Return one method's line; its interval as bars, where there is one."""
-    budget = view.results["attack_budget"]
-    budgets = [str(step) for step in view.axes[place]["labels"]]
-    found = [
-        view.figure((*other[:place], step, *other[place:]), method, budget["metric"]) for step in budgets
-    ]
+    steps = view.axes[place].labels
+    found = [view.spread((*other[:place], step, *other[place:]), method, budget.metric) for step in steps]
     bars = [
-        (f["high"] - f["mean"], f["mean"] - f["low"]) if f["low"] is not None else (None, None) for f in found
+        (None, None)
+        if spread.mean is None or spread.low is None or spread.high is None
+        else (spread.high - spread.mean, spread.mean - spread.low)
+        for spread in found
     ]
-    made = line(label(method), budgets, [f["mean"] for f in found], number, hovertemplate="%{y:.3~f}")
+    made = line(label(method), steps, [spread.mean for spread in found], number, hovertemplate="%{y:.3~f}")
     # The styles repeat after six lines: hollow markers from there on.
     made["marker"]["symbol"] += "-open" * (number // len(LINES) % 2)
     return {

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
-
 from fedrobust.reports.suite.view import SuiteView
 from fedrobust.reports.tables import number
+from fedrobust.results.suite_records import MetricInfo
 
 __all__ = ["ENOUGH", "LEVEL", "reading", "sense", "side", "smallest_p", "test_limit"]
 
@@ -35,21 +33,21 @@ def test_limit(view: SuiteView) -> str:
     return f"With {view.seeds} seeds no p falls below {least}, however clear the difference: read the intervals, not the p."
 
 
-def sense(metric: Mapping[str, Any]) -> str:
+def sense(metric: MetricInfo) -> str:
     """Return what a metric is, and what the colours of its map mean."""
-    if metric["better"] is None:
-        return f"{metric['about']} Neither end is better; the stronger the colour, the higher the figure."
-    word, end = ("Higher", "lower") if metric["better"] == "higher" else ("Lower", "higher")
-    return f"{metric['about']} {word} is better; the stronger the colour, the {end} and so the worse."
+    if metric.better is None:
+        return f"{metric.about} Neither end is better; the stronger the colour, the higher the figure."
+    word, end = ("Higher", "lower") if metric.better == "higher" else ("Lower", "higher")
+    return f"{metric.about} {word} is better; the stronger the colour, the {end} and so the worse."
 
 
-def side(metric: Mapping[str, Any], reference: str | None) -> str:
+def side(metric: MetricInfo, reference: str | None) -> str:
     """Return what the two sides of the zero line mean."""
-    if metric["better"] is None:
-        return f"Right of the line {metric['name']} is higher than with {reference}."
-    right = ("better", "worse") if metric["better"] == "higher" else ("worse", "better")
+    if metric.better is None:
+        return f"Right of the line {metric.name} is higher than with {reference}."
+    right = ("better", "worse") if metric.better == "higher" else ("worse", "better")
     return (
-        f"Right of the line {metric['name']} is higher than with {reference}, which is {right[0]}; left of it, {right[1]}. "
+        f"Right of the line {metric.name} is higher than with {reference}, which is {right[0]}; left of it, {right[1]}. "
         "Discs are better than the reference, squares worse."
     )
 

@@ -6,7 +6,8 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from fedrobust.reports.suite.reading import sense, side
-from fedrobust.reports.suite.view import Labels, SuiteView, digits, is_bound, run_link, shade
+from fedrobust.reports.suite.view import SuiteView, digits, run_link, shade
+from fedrobust.results.suite_table import Condition
 
 __all__ = ["Row", "differences", "rows", "script_data", "shown"]
 
@@ -15,6 +16,7 @@ Row = dict[str, Any]
 
 #: The metrics of the table of all figures that are shown at first.
 _SHOWN = (
+    "lost_to_attack",
     "accuracy",
     "worst_class",
     "worst_hospital",
@@ -34,7 +36,8 @@ _AT_ONCE = 60
 
 def shown(view: SuiteView) -> list[str]:
     """Return the metrics of the table of all figures that are shown at first: the usual ones, and the budget's."""
-    wanted = [*_SHOWN, (view.results["attack_budget"] or {}).get("metric")]
+    budget = view.results.attack_budget
+    wanted = [*_SHOWN, *([budget.metric] if budget else [])]
     return [key for key in view.metrics if key in wanted] or list(view.metrics)[:6]
 
 
@@ -45,42 +48,46 @@ def rows(view: SuiteView) -> list[Row]:
     -------
     list of dict
         ``figures`` holds for each metric that is defined ``[mean, low, high, heat, best, values]``: `heat` is the
-        strength of the cell's colour, `best` whether no unmarked method does better under this condition.
+        strength of the cell's colour, `best` whether the row is comparable and no other does better under this condition.
     """
     limits = {key: view.limits(key) for key in view.metrics}
-    best = {key: _best_of(view, key) for key in view.metrics}
     made = []
     for (condition, method), row in view.rows.items():
-        figures = {}
-        for key, metric in view.metrics.items():
-            figure, ends = view.figure(condition, method, key), limits[key]
-            if figure["mean"] is None or ends is None:
-                continue
-            top = not is_bound(row) and figure["mean"] == best[key].get(condition)
-            figures[key] = [
-                *(_short(figure[end]) for end in ("mean", "low", "high")),
-                round(shade(figure["mean"], ends, metric), 3),
-                int(top),
-                [_short(value) for value in figure["values"]],
-            ]
         made.append(
             {
                 "condition": view.conditions.index(condition),
                 "method": method,
-                "labels": [str(row["labels"][axis["name"]]) for axis in view.results["axes"]],
+                "labels": [row.labels[axis.name] for axis in view.results.axes],
                 "name": " under ".join(filter(None, (method, " · ".join(condition)))) or "all runs",
-                "signs": view.signs(row),
-                "caveats": list(row.get("caveats") or ()),
-                "bound": is_bound(row),
-                "seeds": list(row["seeds"]),
+                "signs": view.row_signs(row),
+                "caveats": [caveat.text for caveat in row.caveats],
+                "unranked": not row.comparable,
+                "seeds": list(row.seeds),
                 "runs": [
-                    {"seed": cell["seed"], "href": run_link(cell["run"]), "error": cell.get("error")}
-                    for cell in row["cells"]
+                    {"seed": cell.seed, "href": run_link(cell.run), "error": cell.error} for cell in row.cells
                 ],
-                "figures": figures,
+                "figures": _row_metrics(view, condition, method, limits),
             }
         )
     return made
+
+
+def _row_metrics(
+    view: SuiteView, condition: Condition, method: str, limits: Mapping[str, tuple[float, float] | None]
+) -> dict[str, list[object]]:
+    """Return a row's metrics that are defined, each as `rows` says."""
+    found: dict[str, list[object]] = {}
+    for key, metric in view.metrics.items():
+        spread, ends = view.spread(condition, method, key), limits[key]
+        if spread.mean is None or ends is None:
+            continue
+        found[key] = [
+            *(_short(value) for value in (spread.mean, spread.low, spread.high)),
+            round(shade(spread.mean, ends, metric), 3),
+            int(view.is_best(condition, method, key)),
+            [_short(value) for value in spread.values],
+        ]
+    return found
 
 
 def differences(view: SuiteView) -> dict[str, Any]:
@@ -93,17 +100,16 @@ def differences(view: SuiteView) -> dict[str, Any]:
         ``high``, the ends of the axis, ``zero``, where on it the zero line stands, and ``values``, for each pair
         ``[difference, low, high, p, p_holm, seeds]`` or None; ``start``: the condition that is shown at first, "" for all.
     """
-    pairs: dict[tuple[Labels, str], Row] = {}
-    values: dict[str, dict[tuple[Labels, str], list[Any]]] = {}
-    for found in view.results["comparisons"]:
-        place = (view.condition(found["labels"]), view.method(found["labels"]))
+    pairs: dict[tuple[Condition, str], Row] = {}
+    values: dict[str, dict[tuple[Condition, str], list[Any]]] = {}
+    for found in view.results.comparisons:
+        place = view.place(found.labels)
         row = view.rows.get(place)
         pairs.setdefault(
-            place, {"condition": " · ".join(place[0]), "method": place[1], "signs": view.signs(row)}
+            place, {"condition": " · ".join(place[0]), "method": place[1], "signs": view.row_signs(row)}
         )
-        if found["difference"] is not None:
-            keys = ("difference", "low", "high", "p", "p_holm", "seeds")
-            values.setdefault(found["metric"], {})[place] = [_short(found[key]) for key in keys]
+        numbers = (found.difference, found.low, found.high, found.p, found.p_holm, found.seeds)
+        values.setdefault(found.metric, {})[place] = [_short(number) for number in numbers]
     metrics = {
         key: {**_axis(list(values[key].values())), "values": [values[key].get(place) for place in pairs]}
         for key in view.metrics
@@ -116,12 +122,12 @@ def script_data(view: SuiteView, made: Sequence[Row], compared: Mapping[str, Any
     """Return what the page's script reads."""
     metrics = {
         key: {
-            "name": metric["name"],
-            "better": metric["better"],
-            "digits": digits(metric["unit"]),
+            "name": metric.name,
+            "better": metric.better,
+            "digits": digits(metric.unit),
             "limits": view.limits(key),
             "sense": sense(metric),
-            "side": side(metric, view.results["reference"]),
+            "side": side(metric, view.results.reference),
         }
         for key, metric in view.metrics.items()
     }
@@ -131,19 +137,6 @@ def script_data(view: SuiteView, made: Sequence[Row], compared: Mapping[str, Any
         "rows": [{key: row[key] for key in kept} for row in made],
         "differences": compared["metrics"],
     }
-
-
-def _best_of(view: SuiteView, key: str) -> dict[Labels, float]:
-    """Return the best figure of the unmarked rows under each condition."""
-    better = view.metrics[key]["better"]
-    found: dict[Labels, float] = {}
-    for (condition, method), row in view.rows.items():
-        mean = view.figure(condition, method, key)["mean"]
-        if mean is None or better is None or is_bound(row):
-            continue
-        pick = max if better == "higher" else min
-        found[condition] = pick(found.get(condition, mean), mean)
-    return found
 
 
 def _axis(values: Sequence[Sequence[Any]]) -> dict[str, float]:
@@ -156,9 +149,8 @@ def _axis(values: Sequence[Sequence[Any]]) -> dict[str, float]:
 
 def _start(view: SuiteView, pairs: int) -> str:
     """Return the condition under which the reference does worst, where all at once are too many to look at."""
-    ranking: Sequence[Mapping[str, Any]] = view.results["ranking"]
-    entry = next((e for e in ranking if e["label"] == view.results["reference"]), None)
-    return str(entry["worst_under"] or "") if entry and pairs > _AT_ONCE else ""
+    entry = next((e for e in view.results.ranking if e.label == view.results.reference), None)
+    return entry.worst_under or "" if entry and pairs > _AT_ONCE else ""
 
 
 def _short(value: Any) -> Any:

@@ -1,228 +1,165 @@
-"""A suite's results as its page looks at them: conditions by methods, and figures written for reading."""
+"""A suite's results as its page shows them: conditions by methods, and metrics written for reading."""
 
 from __future__ import annotations
 
-import json
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable
 from functools import cached_property
 from pathlib import Path
 from statistics import fmean
-from typing import Any
 from urllib.parse import quote
 
+from fedrobust.evaluation.metrics import Unit
 from fedrobust.reports.tables import number
+from fedrobust.results.files import read_record
+from fedrobust.results.suite_records import (
+    AxisLabels,
+    Comparison,
+    CostRow,
+    MetricInfo,
+    Spread,
+    SuiteCosts,
+    SuiteResults,
+    SuiteRow,
+)
+from fedrobust.results.suite_table import Condition, SuiteTable
 
-__all__ = [
-    "BOUND",
-    "SuiteView",
-    "digits",
-    "interval_text",
-    "is_bound",
-    "join",
-    "load_suite",
-    "run_link",
-    "shade",
-    "text",
-]
+__all__ = ["SuiteView", "digits", "interval_text", "join", "load_suite", "run_link", "shade", "text"]
 
-Labels = tuple[str, ...]
-
-#: Stand for the caveats of rows, in the order in which the caveats occur.
-_SIGNS = "†‡§¶"
-
-#: How the caveats begin that make a row a bound; other caveats are remarks.
-BOUND = ("oracle", "other data")
-
-#: Narrowest range of a metric that the heat map's colours span: what lies closer together shall look alike.
-_NARROWEST = {"share": 0.05, "percent": 5.0, "points": 5.0, "count": 1.0}
+#: Narrowest range of a metric that the heat map's colours span: values closer together look alike.
+_NARROWEST: dict[str, float] = {"share": 0.05, "percent": 5.0, "points": 5.0, "count": 1.0}
 
 
-@dataclass(frozen=True)
-class SuiteView:
+class SuiteView(SuiteTable):
     """What ``suite.json`` and ``costs.json`` hold, by condition and method.
 
-    Attributes
+    Parameters
     ----------
-    results : mapping
-        The content of ``suite.json``.
-    costs : sequence of mapping
-        The rows of ``costs.json``; empty if there is no such file.
+    results : SuiteResults
+    costs : SuiteCosts, optional
     """
 
-    results: Mapping[str, Any]
-    costs: Sequence[Mapping[str, Any]] = ()
+    def __init__(self, results: SuiteResults, costs: SuiteCosts | None = None) -> None:
+        """Sort the rows."""
+        super().__init__(results)
+        self.costs: tuple[CostRow, ...] = costs.rows if costs else ()
 
     @property
     def method_axis(self) -> str:
-        """Return the name of the axis whose labels are compared; "figure" where nothing is."""
-        return str(self.results["method_axis"] or "figure")
+        """Return the name of the axis whose labels are compared; "metric" where nothing is."""
+        return self.axis or "metric"
 
     @cached_property
-    def methods(self) -> list[str]:
-        """Return the labels that are compared, in the suite's order; one empty label where nothing is."""
-        compared = [axis for axis in self.results["axes"] if self._compared(axis)]
-        return [str(label) for axis in compared for label in axis["labels"]] or [""]
-
-    @cached_property
-    def axes(self) -> list[Mapping[str, Any]]:
+    def axes(self) -> list[AxisLabels]:
         """Return the axes that make up a condition."""
-        return [axis for axis in self.results["axes"] if not self._compared(axis)]
-
-    @cached_property
-    def conditions(self) -> list[Labels]:
-        """Return the conditions that occur, in the order in which the suite names them."""
-        found = dict.fromkeys(self.condition(row["labels"]) for row in self.results["rows"])
-        return list(found)
-
-    @cached_property
-    def rows(self) -> dict[tuple[Labels, str], Mapping[str, Any]]:
-        """Return the rows by condition and method."""
-        return {
-            (self.condition(row["labels"]), self.method(row["labels"])): row for row in self.results["rows"]
-        }
-
-    @cached_property
-    def metrics(self) -> dict[str, Mapping[str, Any]]:
-        """Return what is said of each metric, by its key."""
-        return {metric["key"]: metric for metric in self.results["metrics"]}
+        return [axis for axis in self.results.axes if axis.name != self.axis]
 
     @cached_property
     def main(self) -> str | None:
         """Return the metric that methods are ranked by: the suite's, accuracy, or else the first one."""
-        wanted = (self.results.get("metric"), "accuracy", *self.metrics)
+        wanted = (self.results.metric, "accuracy", *self.metrics)
         return next((key for key in wanted if key in self.metrics), None)
 
     @property
-    def unit(self) -> str:
+    def unit(self) -> Unit:
         """Return the unit of the metric that methods are ranked by."""
-        return str(self.metrics[self.main]["unit"]) if self.main else "share"
+        return self.metrics[self.main].unit if self.main else "share"
 
     @property
     def measure(self) -> str:
         """Return the name of the metric that methods are ranked by."""
-        return str(self.metrics[self.main]["name"]) if self.main else "accuracy"
+        return self.metrics[self.main].name if self.main else "accuracy"
 
     @property
     def sign(self) -> int:
-        """Return -1 if a smaller figure of the metric that methods are ranked by is better, else 1."""
-        return -1 if self.main and self.metrics[self.main]["better"] == "lower" else 1
+        """Return -1 if a smaller value of the metric that methods are ranked by is better, else 1."""
+        return -1 if self.main and self.metrics[self.main].better == "lower" else 1
 
     @property
     def seeds(self) -> int:
         """Return how many seeds the suite has."""
-        return len(self.results["seeds"])
+        return len(self.results.seeds)
+
+    def row_signs(self, row: SuiteRow | None) -> str:
+        """Return the signs of a row's caveats; empty for a row without."""
+        return "" if row is None else self.signs_of(row.caveats)
 
     @cached_property
-    def caveats(self) -> dict[str, str]:
-        """Return all caveats that rows bear, each with the sign that stands for it."""
-        found = dict.fromkeys(caveat for row in self.results["rows"] for caveat in row.get("caveats") or ())
-        return {
-            caveat: _SIGNS[place] if place < len(_SIGNS) else f"[{place + 1}]"
-            for place, caveat in enumerate(found)
-        }
+    def unranked(self) -> frozenset[str]:
+        """Return the methods that have no rank."""
+        return frozenset(entry.label for entry in self.results.ranking if not entry.ranked)
 
-    def signs(self, row: Mapping[str, Any] | None) -> str:
-        """Return the signs of a row's caveats; nothing for an unmarked one."""
-        return "" if row is None else "".join(self.caveats[caveat] for caveat in row.get("caveats") or ())
-
-    @cached_property
-    def bounds(self) -> frozenset[str]:
-        """Return the methods that are never winners: bounds, and those that lack conditions."""
-        unranked = {str(entry["label"]) for entry in self.results["ranking"] if entry.get("caveats")}
-        return frozenset(unranked | {label for (_, label), row in self.rows.items() if is_bound(row)})
-
-    def method(self, labels: Mapping[str, Any]) -> str:
+    def method(self, labels: dict[str, str]) -> str:
         """Return the method that a row's labels name."""
-        return str(labels.get(self.method_axis, ""))
+        return self.place(labels)[1]
 
-    def condition(self, labels: Mapping[str, Any]) -> Labels:
+    def condition(self, labels: dict[str, str]) -> Condition:
         """Return the condition that a row's labels name."""
-        return tuple(str(labels[axis["name"]]) for axis in self.axes if axis["name"] in labels)
+        return self.place(labels)[0]
 
-    def figure(self, condition: Labels, method: str, key: str | None) -> Mapping[str, Any]:
-        """Return a metric's mean, interval and values; all empty where there are none."""
-        row = self.rows.get((condition, method))
-        none: dict[str, Any] = {"mean": None, "low": None, "high": None, "values": []}
-        return none if row is None else {**none, **(row["metrics"].get(key) or {})}
+    def main_spread(self, condition: Condition, method: str) -> Spread:
+        """Return the spread of the metric that methods are ranked by."""
+        return self.spread(condition, method, self.main or "")
 
     def method_signs(self, method: str) -> str:
-        """Return the signs of all caveats that any row of a method bears."""
+        """Return the signs of all caveats that any row of a method has."""
         rows = [row for (_, label), row in self.rows.items() if label == method]
-        return "".join(dict.fromkeys(sign for row in rows for sign in self.signs(row)))
-
-    def bound_caveats(self, method: str) -> list[str]:
-        """Return the caveats that make any row of a method a bound."""
-        rows = [row for (_, label), row in self.rows.items() if label == method]
-        return [caveat for row in rows for caveat in row.get("caveats") or () if caveat.startswith(BOUND)]
+        return "".join(dict.fromkeys(self.signs[caveat] for row in rows for caveat in row.caveats))
 
     def cost(self, method: str, key: str) -> float | None:
         """Return a method's cost over the conditions: mean of the seconds, largest of the memory."""
-        rows = [row for row in self.costs if self.method(row["labels"]) == method]
-        known = [row[key] for row in rows if row.get(key) is not None]
+        rows = [row for row in self.costs if self.method(row.labels) == method]
+        known: list[float] = [getattr(row, key) for row in rows if getattr(row, key) is not None]
         if not known:
             return None
-        return float(max(known) if key == "defence_mib" else fmean(known))
+        return max(known) if key == "defence_mib" else fmean(known)
 
     def limits(self, key: str) -> tuple[float, float] | None:
         """Return a metric's smallest and largest mean; None where it is defined nowhere."""
-        means = [self.figure(*place, key)["mean"] for place in self.rows]
+        means = [self.spread(*place, key).mean for place in self.rows]
         known = [mean for mean in means if mean is not None]
         return (min(known), max(known)) if known else None
 
-    def _compared(self, axis: Mapping[str, Any]) -> bool:
-        return bool(axis["name"] == self.results["method_axis"])
-
 
 def load_suite(folder: Path) -> SuiteView:
-    """Read a suite's folder.
+    """Read a suite's folder: ``suite.json`` and, if there is one, ``costs.json``.
 
-    Parameters
-    ----------
-    folder : Path
-        Holds ``suite.json`` and perhaps ``costs.json``.
-
-    Returns
-    -------
-    SuiteView
+    Raises
+    ------
+    UserError
+        If one of them cannot be read.
     """
-    results = json.loads((folder / "suite.json").read_text(encoding="utf-8"))
     costs = folder / "costs.json"
     return SuiteView(
-        results, json.loads(costs.read_text(encoding="utf-8"))["rows"] if costs.is_file() else ()
+        read_record(folder / "suite.json", SuiteResults),
+        read_record(costs, SuiteCosts) if costs.is_file() else None,
     )
 
 
-def is_bound(row: Mapping[str, Any]) -> bool:
-    """Return whether a row cannot be compared with others: it is told what they are not, or has other data."""
-    return any(caveat.startswith(BOUND) for caveat in row.get("caveats") or ())
-
-
-def digits(unit: str) -> int:
+def digits(unit: Unit) -> int:
     """Return how many digits after the point a metric of this unit is written with."""
     return 3 if unit == "share" else 1
 
 
-def text(value: float | None, unit: str) -> str:
+def text(value: float | None, unit: Unit) -> str:
     """Write a figure; one that rounds to 0 has no sign."""
     return number(None if value is None else round(value, digits(unit)) + 0.0, digits(unit))
 
 
-def interval_text(figure: Mapping[str, Any], unit: str) -> str:
-    """Write an interval as "low to high"; nothing where there is none."""
-    if figure["low"] is None or figure["high"] is None:
+def interval_text(found: Spread | Comparison, unit: Unit) -> str:
+    """Write an interval as "low to high"; empty where there is none."""
+    if found.low is None or found.high is None:
         return ""
-    return " to ".join(text(figure[end], unit) for end in ("low", "high"))
+    return " to ".join(text(end, unit) for end in (found.low, found.high))
 
 
-def shade(value: float, limits: tuple[float, float], metric: Mapping[str, Any]) -> float:
+def shade(value: float, limits: tuple[float, float], metric: MetricInfo) -> float:
     """Return how strongly a heat map's cell is coloured: 0 at the best figure, towards 1 at the worst.
 
     A metric of which neither end is better is coloured by its size.
     """
     low, high = limits
-    span = max(high - low, _NARROWEST.get(metric["unit"], 0.0)) or 1.0
-    return (high - value) / span if metric["better"] == "higher" else (value - low) / span
+    span = max(high - low, _NARROWEST.get(metric.unit, 0.0)) or 1.0
+    return (high - value) / span if metric.better == "higher" else (value - low) / span
 
 
 def run_link(run: str | None) -> str | None:

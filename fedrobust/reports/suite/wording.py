@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Sequence
 
 from fedrobust.reports.suite.reading import ENOUGH, LEVEL, smallest_p
 from fedrobust.reports.suite.view import SuiteView, interval_text, join, text
 from fedrobust.reports.tables import number, probability
+from fedrobust.results.suite_records import Comparison, RankingEntry, Spread
 
 __all__ = ["facts", "headline"]
-
-Entry = Mapping[str, Any]
 
 
 def headline(view: SuiteView) -> str:
@@ -20,8 +18,8 @@ def headline(view: SuiteView) -> str:
     if not worst or not mean:
         return f"No {view.method_axis} can be ranked: {_why_unranked(view)}"
     seen = "" if view.seeds >= ENOUGH else f"Seen with {_seeds(view.seeds)} only, so it may be chance: "
-    lowest, average = _text(view, worst[0]["worst"]), _text(view, mean[0]["mean"])
-    under = f", under {worst[0]['worst_under']}" if worst[0].get("worst_under") else ""
+    lowest, average = _text(view, worst[0].worst), _text(view, mean[0].mean)
+    under = f", under {worst[0].worst_under}" if worst[0].worst_under else ""
     if len(view.conditions) == 1:
         where = f"({lowest})"
     elif _names(worst) == _names(mean):
@@ -31,12 +29,14 @@ def headline(view: SuiteView) -> str:
     return f"{seen}{_names(worst)} {_does(view, len(worst))} {where}.{_lead(view, worst)}"
 
 
-def _lead(view: SuiteView, worst: Sequence[Entry]) -> str:
+def _lead(view: SuiteView, worst: Sequence[RankingEntry]) -> str:
     following, apart = _next(view, worst[0])
     if following is None or apart is None or len(worst) > 1:
         return ""
     where = "" if len(view.conditions) == 1 else "worst-case "
-    return f" Its {where}lead over {following['label']} is {'outside' if apart else 'within'} the 95 % intervals."
+    return (
+        f" Its {where}lead over {following.label} is {'outside' if apart else 'within'} the 95 % intervals."
+    )
 
 
 def facts(view: SuiteView) -> list[tuple[str, list[str]]]:
@@ -44,48 +44,52 @@ def facts(view: SuiteView) -> list[tuple[str, list[str]]]:
     winners = _best(view, "worst")
     found = [("How sure", _certainty(view, winners[0]))] if winners else []
     if winners:
-        found.append(("What it costs", [_cost(view, winners[0]["label"])]))
-    bounds = [
-        entry
-        for entry in view.results["ranking"]
-        if entry["label"] in view.bounds and entry["worst"] is not None
+        found.append(("What it costs", [_cost(view, winners[0].label)]))
+    unranked = [
+        f"{entry.label}: {_reached(view, entry)}not ranked, {'; '.join(entry.caveats)}."
+        for entry in view.results.ranking
+        if not entry.ranked
     ]
-    if bounds:
-        reached = [
-            f"{entry['label']} reaches {_text(view, entry['worst'])} in the worst case, {_text(view, entry['mean'])} on average"
-            for entry in bounds
-        ]
-        found.append(("Bounds", [f"{sentence}: marked, so never a winner." for sentence in reached]))
+    if unranked:
+        found.append(("Not ranked", unranked))
     gaps = _gaps(view)
     if gaps:
         found.append(("Incomplete", gaps))
     return found
 
 
-def _best(view: SuiteView, key: str) -> list[Entry]:
-    """Return the unmarked methods with the highest figure; several if they tie."""
-    known = [entry for entry in _ranked(view) if entry[key] is not None]
-    top = max((entry[key] for entry in known), key=lambda value: view.sign * value, default=None)
-    return [entry for entry in known if entry[key] == top]
+def _reached(view: SuiteView, entry: RankingEntry) -> str:
+    if entry.worst is None:
+        return ""
+    return f"{_text(view, entry.worst)} in the worst case, {_text(view, entry.mean)} on average; "
 
 
-def _ranked(view: SuiteView) -> list[Entry]:
-    return [entry for entry in view.results["ranking"] if entry["label"] not in view.bounds]
+def _best(view: SuiteView, key: str) -> list[RankingEntry]:
+    """Return the methods with the first rank by their ``worst`` case or their ``mean``; several if they tie."""
+    ranks = {
+        entry.label: entry.rank_by_worst if key == "worst" else entry.rank_by_mean for entry in _ranked(view)
+    }
+    first = min((rank for rank in ranks.values() if rank is not None), default=None)
+    return [entry for entry in _ranked(view) if first is not None and ranks[entry.label] == first]
+
+
+def _ranked(view: SuiteView) -> list[RankingEntry]:
+    return [entry for entry in view.results.ranking if entry.ranked]
 
 
 def _why_unranked(view: SuiteView) -> str:
-    if not any(cell["run"] for row in view.results["rows"] for cell in row["cells"]):
+    if not any(cell.run for row in view.results.rows for cell in row.cells):
         return "no cell is finished."
-    if not view.results["ranking"]:
+    if not view.results.ranking:
         return "nothing is compared in this suite."
-    return "none that is no bound has a figure under every condition."
+    return "each lacks a condition or has a caveat that rules it out."
 
 
-def _certainty(view: SuiteView, winner: Entry) -> list[str]:
+def _certainty(view: SuiteView, winner: RankingEntry) -> list[str]:
     if view.seeds < ENOUGH:
         give = "gives" if view.seeds == 1 else "give"
         return [f"Not known: {_seeds(view.seeds)} {give} no interval and no test. Take at least {ENOUGH}."]
-    own = _worst_figure(view, winner)
+    own = _worst_spread(view, winner)
     interval = interval_text(own, view.unit) if own else ""
     where = "its worst case" if len(view.conditions) > 1 else f"its {view.measure}"
     said = (
@@ -96,64 +100,66 @@ def _certainty(view: SuiteView, winner: Entry) -> list[str]:
     return [*filter(None, (said, _against_next(view, winner), _against_reference(view, winner)))]
 
 
-def _against_next(view: SuiteView, winner: Entry) -> str:
+def _against_next(view: SuiteView, winner: RankingEntry) -> str:
     following, apart = _next(view, winner)
     if following is None:
         return ""
-    figure = _worst_figure(view, following)
-    interval = interval_text(figure, view.unit) if figure else ""
-    said = f"The next, {following['label']}, reaches {_text(view, following['worst'])}"
+    spread = _worst_spread(view, following)
+    interval = interval_text(spread, view.unit) if spread else ""
+    said = f"The next, {following.label}, reaches {_text(view, following.worst)}"
     if apart is None:
         return f"{said}."
     order = "do not overlap" if apart else "overlap, so their order is not certain"
     return f"{said} ({interval}): the intervals {order}."
 
 
-def _next(view: SuiteView, winner: Entry) -> tuple[Entry | None, bool | None]:
+def _next(view: SuiteView, winner: RankingEntry) -> tuple[RankingEntry | None, bool | None]:
     """Return the next best in the worst case, and whether the intervals lie apart; None where there are none."""
-    others = [entry for entry in _ranked(view) if entry["worst"] is not None and entry is not winner]
+    others = [entry for entry in _ranked(view) if entry.worst is not None and entry is not winner]
     if not others:
         return None, None
-    following = max(others, key=lambda entry: view.sign * float(entry["worst"]))
-    figures = [_worst_figure(view, entry) for entry in (winner, following)]
-    ends = [(figure["low"], figure["high"]) for figure in figures if figure and figure["low"] is not None]
-    if len(ends) < 2:
+    following = min(others, key=lambda entry: entry.rank_by_worst or 0.0)
+    own, other = (_worst_spread(view, entry) or Spread() for entry in (winner, following))
+    if own.low is None or own.high is None or other.low is None or other.high is None:
         return following, None
-    return following, ends[0][0] > ends[1][1] or ends[0][1] < ends[1][0]
+    return following, own.low > other.high or own.high < other.low
 
 
-def _against_reference(view: SuiteView, winner: Entry) -> str:
+def _against_reference(view: SuiteView, winner: RankingEntry) -> str:
     """Return the difference to the reference where the reference does worst."""
-    reference = view.results["reference"]
-    if winner["label"] == reference:
+    reference = view.results.reference
+    if winner.label == reference:
         return f"It is {reference} itself, which the others are held against."
-    own = next((entry for entry in view.results["ranking"] if entry["label"] == reference), None)
-    found = _compared(view, winner["label"], own["worst_under"] or "") if own else None
+    own = next((entry for entry in view.results.ranking if entry.label == reference), None)
+    found = _compared(view, winner.label, own.worst_under or "") if own else None
     if own is None or found is None:
         return ""
-    where = f"Where {reference} does worst (under {own['worst_under']}) it" if own["worst_under"] else "It"
-    way = "above" if found["difference"] >= 0 else "below"
+    where = f"Where {reference} does worst (under {own.worst_under}) it" if own.worst_under else "It"
+    way = "above" if found.difference >= 0 else "below"
     interval = interval_text(found, view.unit)
     spread = f" (interval of the difference {interval})" if interval else ""
-    said = f"{where} stands {_text(view, abs(found['difference']))} {way} {reference}{spread}"
-    return f"{said}; {_test(found)}" if found.get("p_holm") is not None else f"{said}."
+    said = f"{where} stands {_text(view, abs(found.difference))} {way} {reference}{spread}"
+    return f"{said}; {_test(found)}" if found.p_holm is not None else f"{said}."
 
 
-def _compared(view: SuiteView, method: str, under: str) -> Mapping[str, Any] | None:
+def _compared(view: SuiteView, method: str, under: str) -> Comparison | None:
     """Return the comparison of a method with the reference under a condition; None if there is none."""
-    for pair in view.results["comparisons"]:
-        place = (pair["metric"], view.method(pair["labels"]), " · ".join(view.condition(pair["labels"])))
-        if place == (view.main, method, under) and pair["difference"] is not None:
-            return dict(pair)
+    for pair in view.results.comparisons:
+        place = (pair.metric, view.method(pair.labels), " · ".join(view.condition(pair.labels)))
+        if place == (view.main, method, under) and pair.difference is not None:
+            return pair
     return None
 
 
-def _test(pair: Mapping[str, Any]) -> str:
-    held = probability(float(pair["p_holm"]))
-    if smallest_p(pair["seeds"]) > LEVEL:
-        least = number(smallest_p(pair["seeds"]))
-        return f"Holm p {held}, but with {pair['seeds']} seeds no p falls below {least}: the test cannot decide it."
-    word = "below" if pair["p_holm"] < LEVEL else "not below"
+def _test(pair: Comparison) -> str:
+    p = pair.p_holm or 0.0
+    held = probability(p)
+    if smallest_p(pair.seeds) > LEVEL:
+        least = number(smallest_p(pair.seeds))
+        return (
+            f"Holm p {held}, but with {pair.seeds} seeds no p falls below {least}: the test cannot decide it."
+        )
+    word = "below" if p < LEVEL else "not below"
     return f"Holm p {held}, {word} {LEVEL}."
 
 
@@ -162,7 +168,7 @@ def _cost(view: SuiteView, method: str) -> str:
     if seconds is None:
         return "Not recorded."
     said = f"{_duration(seconds)} of aggregation a round"
-    reference = view.results["reference"]
+    reference = view.results.reference
     if reference is not None and reference != method:
         base = view.cost(reference, "aggregation_s")
         said += (
@@ -179,17 +185,15 @@ def _duration(seconds: float) -> str:
 
 
 def _gaps(view: SuiteView) -> list[str]:
-    missing = view.results["missing"]
+    missing = view.results.missing
     if not missing:
         return []
-    cells = sum(len(row["cells"]) for row in view.results["rows"])
+    cells = sum(len(row.cells) for row in view.results.rows)
     said = [f"{len(missing)} of {cells} cells are missing; means are over the seeds that are there."]
-    for entry in view.results["ranking"]:
-        places = [(condition, entry["label"]) for condition in view.conditions]
+    for entry in view.results.ranking:
+        places = [(condition, entry.label) for condition in view.conditions]
         empty = [
-            c
-            for c, label in places
-            if (c, label) in view.rows and view.figure(c, label, view.main)["mean"] is None
+            c for c, label in places if (c, label) in view.rows and view.main_spread(c, label).mean is None
         ]
         if empty:
             under = (
@@ -197,21 +201,19 @@ def _gaps(view: SuiteView) -> list[str]:
                 if len(empty) < 4
                 else f"{len(empty)} conditions"
             )
-            so = (
-                "so it is not ranked" if entry["worst"] is None else "which its mean and worst case leave out"
-            )
-            said.append(f"{entry['label']} has no figure under {under}, {so}.")
+            so = "so it is not ranked" if entry.worst is None else "which its mean and worst case leave out"
+            said.append(f"{entry.label} has no value under {under}, {so}.")
     return said
 
 
-def _worst_figure(view: SuiteView, entry: Entry) -> Mapping[str, Any] | None:
-    under = entry.get("worst_under") or ""
+def _worst_spread(view: SuiteView, entry: RankingEntry) -> Spread | None:
+    under = entry.worst_under or ""
     found = [condition for condition in view.conditions if " · ".join(condition) == under]
-    return view.figure(found[0], entry["label"], view.main) if found else None
+    return view.main_spread(found[0], entry.label) if found else None
 
 
-def _names(entries: Sequence[Entry]) -> str:
-    return join(str(entry["label"]) for entry in entries)
+def _names(entries: Sequence[RankingEntry]) -> str:
+    return join(str(entry.label) for entry in entries)
 
 
 def _text(view: SuiteView, value: float | None) -> str:

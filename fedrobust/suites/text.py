@@ -1,0 +1,29 @@
+"""Numbers and lists as a suite's tables write them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from fedrobust.evaluation.metrics import Unit
+
+__all__ = ["digits", "listed", "several"]
+
+
+def digits(value: float | None, unit: Unit, *, signed: bool = False, lacking: str = "–") -> str:
+    """Return .613 of a share, as journals print what cannot exceed 1; 4.2 of a percentage, a number of points or a count."""
+    if value is None:
+        return lacking
+    text = f"{value:{'+' if signed else ''}.{3 if unit == 'share' else 1}f}"
+    if float(text) == 0:
+        text = text.lstrip("+-")
+    return text.replace("0.", ".", 1) if unit == "share" and abs(float(text)) < 1 else text
+
+
+def several(number: int, noun: str) -> str:
+    """Return a number with its noun, which has an s but for one."""
+    return f"{number} {noun}" + ("" if number == 1 else "s")
+
+
+def listed(words: Sequence[str]) -> str:
+    """Return words as a list in a sentence."""
+    return ", ".join(words[:-1]) + (" and " if len(words) > 1 else "") + words[-1] if words else ""
