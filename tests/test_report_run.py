@@ -477,3 +477,13 @@ def test_the_worst_hospital_is_said_to_be_atypical(tmp_path: Path) -> None:
     (tmp_path / "rounds.jsonl").write_text("\n".join(map(json.dumps, lines)), encoding="utf-8")
     metrics = {metric.name: metric for metric in key_metrics(read_run(tmp_path))}
     assert metrics["Worst honest hospital"].beside == "hospital 2, atypical: accuracy on its mix of classes"
+
+
+def test_a_run_in_which_all_hospitals_failed_says_so_first(tmp_path: Path) -> None:
+    why = "all hospitals failed in every round, so the model is untrained; hospital 0: no reply in 5 s"
+    run = read_run(make_run(tmp_path, failed=True, failure=why, diverged=True))
+    assert headline(run) == "All six hospitals failed in every round, so the model is untrained."
+    assert notes(run)[:2] == [
+        f"A{why[1:]}.",
+        "Training diverged: the loss of the last model is not a finite number.",
+    ]

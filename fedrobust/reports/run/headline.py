@@ -36,6 +36,8 @@ _CHANCE = 0.02
 
 def headline(run: FinishedRun) -> str:
     """Return the run in one sentence: who attacked and how, what the defence did, and what the model is worth."""
+    if run.summary.failed:
+        return f"All {counted(run.clients)} hospitals failed in every round, so the model is untrained."
     verdict = _verdict(run)
     return f"{capitalised(_threat(run))}; {verdict}{'and ' if verdict else ''}{_outcome(run)}."
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from statistics import fmean
 
-from fedrobust.reports.run.words import counted, listed, plural
+from fedrobust.reports.run.words import capitalised, counted, listed, plural
 from fedrobust.reports.tables import in_uniform_weights, number
 from fedrobust.results.finished_run import FinishedRun
 
@@ -26,6 +26,10 @@ def notes(run: FinishedRun) -> list[str]:
         made.append(
             "The images are synthetic, drawn by a generator: no metric here says anything about patients."
         )
+    if summary.failed and summary.failure:
+        made.append(f"{capitalised(summary.failure)}.")
+    if summary.diverged:
+        made.append("Training diverged: the loss of the last model is not a finite number.")
     if manifest.oracle:
         made.append(
             "The defence was told which hospitals are malicious (an oracle): an upper bound for others, not a "
