@@ -7,7 +7,7 @@ import pytest
 from test_defences import RULES, STEPS, pipeline, rounds, run
 from threadpoolctl import threadpool_limits
 
-from fedrobust.aggregation import columns
+from fedrobust.federation import blocks
 from fedrobust.aggregation.sorting import median_of_rows, network, sort_rows
 from fedrobust.federation import Updates
 from fedrobust.federation.blocks import each_part
@@ -47,7 +47,7 @@ def test_parts_cover_the_columns_in_order(length: int, width: int) -> None:
 
 
 def test_at_most_two_threads_and_errors_come_through(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(columns, "_THREADS", 2)
+    monkeypatch.setattr(blocks, "_THREADS", 2)
     names = each_part(1000, 5, lambda part: threading.current_thread().name)
     assert 1 <= len(set(names)) <= 2
 
