@@ -7,9 +7,8 @@ import pytest
 from test_defences import RULES, STEPS, pipeline, rounds, run
 from threadpoolctl import threadpool_limits
 
-from fedrobust.federation import blocks
 from fedrobust.aggregation.sorting import median_of_rows, network, sort_rows
-from fedrobust.federation import Updates
+from fedrobust.federation import Updates, blocks
 from fedrobust.federation.blocks import each_part
 
 

@@ -32,7 +32,7 @@ def test_they_are_the_images_that_the_hospital_trains_on(tmp_path: Path, attack:
     examples = poisoned_examples(Scenario.of(settings), data)
     assert len(examples) == 4
     number = examples[0].hospital
-    own, trained = data.of_hospital(number), _hospital(settings, number, None).records  # type: ignore[attr-defined]
+    own, trained = data.of_hospital(number), _hospital(Scenario.of(settings), number, None).records  # type: ignore[attr-defined]
     pairs = {
         (before.tobytes(), after.tobytes(), own.classes[old], own.classes[new])
         for before, after, old, new in zip(

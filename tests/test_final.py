@@ -9,12 +9,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 from federations import threats_of, tiny
-from flwr.app import ConfigRecord, Context, Message
+from flwr.app import Context, Message
 
 from fedrobust import run
 from fedrobust.data.sources import prepare
 from fedrobust.evaluation.final import final_evaluation
 from fedrobust.flower import client_app
+from fedrobust.flower.codec import HospitalRecord
 from fedrobust.scenario import Scenario
 
 
@@ -71,11 +72,9 @@ def test_the_server_makes_no_guess_at_data_that_it_does_not_know(
 ) -> None:
     identity = client_app._identity
 
-    def owning(message: Message, context: Context) -> ConfigRecord:
+    def owning(message: Message, context: Context) -> HospitalRecord:
         record = identity(message, context)
-        if record["partition-id"] == 1:
-            record["own-data"] = True
-        return record
+        return replace(record, own_data=True) if record.number == 1 else record
 
     monkeypatch.setattr(client_app, "_identity", owning)
     result = run(tiny(tmp_path))

@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 
 from fedrobust.data.sources import FederationData
-from fedrobust.federation import Attack, Defence
+from fedrobust.federation import Behaviour, Defence
 from fedrobust.pipeline.specs import find_part
 from fedrobust.plugins import find, origin_of
 from fedrobust.results.records import FORMAT, Manifest, PluginRecord, ServerDataUse
@@ -94,7 +94,7 @@ def _classes(scenario: Scenario) -> Iterator[type]:
         yield find_part(part, *((object,) if ":" in part.name else ()))
     for threat in scenario.threats:
         for part in threat.attacks.parts:
-            yield find(part.name, "clients", (Attack,), "attack")
+            yield find(part.name, "clients", (Behaviour,), "attack")
 
 
 def _server_data(defence: Defence) -> ServerDataUse | None:
