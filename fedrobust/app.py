@@ -6,10 +6,12 @@ from flwr.app import Context
 from flwr.serverapp import Grid, ServerApp
 
 from fedrobust.commands.run_config import scenario_from, settings_from
-from fedrobust.commands.run_display import Terminal
+from fedrobust.commands.run_summary import print_run
 from fedrobust.flower.client_app import make_client_app
 from fedrobust.flower.compat import is_simulation
 from fedrobust.flower.data_spec import DataSpecGrid
+from fedrobust.results.finished_run import read_run
+from fedrobust.runtime.progress import Progress
 from fedrobust.runtime.runner import serve
 
 __all__ = ["client_app", "server_app"]
@@ -24,5 +26,6 @@ def main(grid: Grid, context: Context) -> None:
     settings = settings_from(context)
     if not is_simulation(grid):
         grid = DataSpecGrid(grid, scenario_from(context).data)
-    terminal = Terminal(settings)
-    terminal.finish(serve(grid, settings, [terminal]))
+    with Progress() as progress:
+        folder = serve(grid, settings, [progress]).folder
+    print_run(read_run(folder))

@@ -20,7 +20,6 @@ from federations import tiny
 from flwr.common.config import parse_config_args
 
 from fedrobust import UserError, run
-from fedrobust.commands.run_display import Terminal
 from fedrobust.deploy import command, local
 from fedrobust.deploy.command import deploy, own_data
 from fedrobust.deploy.credentials import make_credentials, make_node_key
@@ -228,7 +227,7 @@ def test_mistakes_are_found_before_anything_starts(
 ) -> None:
     monkeypatch.setattr(command, "LocalDeployment", lambda hospitals: pytest.fail("a deployment was started"))
     with pytest.raises(UserError, match=words):
-        deploy(settings := tiny(tmp_path, **changes), Terminal(settings, quiet=True))
+        deploy(tiny(tmp_path, **changes), Progress(quiet=True))
 
 
 def test_free_ports_are_different_and_free() -> None:

@@ -11,10 +11,12 @@ import numpy as np
 import pytest
 from federations import threats_of, tiny
 
-from fedrobust.commands.run_display import Terminal
+from fedrobust.commands.run_summary import print_run
 from fedrobust.data.sources import prepare
 from fedrobust.federation import Attack, Update
+from fedrobust.results.finished_run import read_run
 from fedrobust.runtime.observers import RunStart
+from fedrobust.runtime.progress import Progress
 from fedrobust.runtime.runner import run
 from fedrobust.scenario import Scenario
 from fedrobust.settings import Settings
@@ -62,13 +64,12 @@ def test_a_run_counts_the_odd_as_honest(tmp_path: Path, capsys: pytest.CaptureFi
     lines = [json.loads(x) for x in (result.folder / "verdicts.jsonl").read_text().splitlines()]
     wronged = [set(line["flagged"]) - set(flippers) for line in lines]
     assert summary["detection"]["false_flag_rate"] == pytest.approx(sum(map(len, wronged)) / (4 * len(lines)))
-    terminal = Terminal(settings)
-    terminal.started(RunStart(Scenario.of(settings), result.malicious, "here", tmp_path))
-    terminal.finish(result)
+    Progress().started(RunStart(Scenario.of(settings), result.malicious, "here", tmp_path))
+    print_run(read_run(result.folder))
     out, err = capsys.readouterr()
-    assert "2 of them malicious (label-flip:2), 1 honest but odd (other-scanner:1)" in " ".join(err.split())
+    assert "2 of them malicious (label-flip:2), 1 atypical (other-scanner:1)" in " ".join(err.split())
     accused = ", ".join(str(n) for n in odd if n in flagged) or "none"
-    assert f"Honest but odd hospitals: {odd[0]}. Flagged of them: {accused}." in out
+    assert f"Atypical (benign) hospitals: {odd[0]}. Falsely flagged: {accused}." in out
     assert f"Malicious hospitals: {flippers[0]}, {flippers[1]}." in out
 
 

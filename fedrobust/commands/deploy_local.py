@@ -31,15 +31,17 @@ def deploy_local(
     Example: fedrobust deploy-local --clients 3 --node-data "0=phantom(images=300, seed=7)"
     """
     settings = load_settings(flags, config)
-    from fedrobust.commands.run_display import Terminal
+    from fedrobust.commands.run_summary import print_run
     from fedrobust.deploy.command import deploy, own_data
+    from fedrobust.results.finished_run import read_run
+    from fedrobust.runtime.progress import Progress
 
     silent = quiet or as_json
-    terminal = Terminal(settings, quiet=silent)
-    with terminal:
+    with Progress(quiet=silent) as progress:
         own = own_data(node_data or [], settings.clients)
-        result = deploy(settings, terminal, own, (lambda _: None) if silent else note)
+        folder = deploy(settings, progress, own, (lambda _: None) if silent else note).folder
+    run = read_run(folder)
     if as_json:
-        print(result.to_json())
+        print(run.summary.model_dump_json())
     else:
-        terminal.finish(result)
+        print_run(run)

@@ -34,6 +34,7 @@ def _print_version(wanted: bool) -> None:
 def main(arguments: list[str] | None = None) -> None:
     """Run `fedrobust <command>`."""
     from fedrobust.commands.benchmark import benchmark
+    from fedrobust.commands.compare import compare
     from fedrobust.commands.deploy_local import deploy_local
     from fedrobust.commands.list_plugins import list_plugins
     from fedrobust.commands.report import report
@@ -49,6 +50,7 @@ def main(arguments: list[str] | None = None) -> None:
     app.command("deploy-local")(deploy_local)
     app.command("benchmark")(benchmark)
     app.command("report")(report)
+    app.command("compare")(compare)
     app.command("list")(list_plugins)
     _run(app, arguments)
 
@@ -73,6 +75,6 @@ def _run(app: typer.Typer, arguments: list[str] | None) -> None:
     except click.exceptions.Exit as leave:
         sys.exit(leave.exit_code)
     except (click.Abort, KeyboardInterrupt):
-        print("fedrobust: interrupted; go on with --resume and the run's .partial folder", file=sys.stderr)
+        print("fedrobust: interrupted", file=sys.stderr)
         sys.exit(130)
     sys.exit(code if isinstance(code, int) else 0)

@@ -1,15 +1,21 @@
-"""`fedrobust simulate`: one run."""
+"""`fedrobust simulate`: one run, or one run and its clean baseline."""
 
 from __future__ import annotations
 
+import shlex
+import sys
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from fedrobust.commands.flags import ConfigFile, JsonOnly, Quiet, settings_flags, user_path
-from fedrobust.errors import UserError
+from fedrobust.commands.messages import note
+from fedrobust.errors import RunInterrupted, UserError
 from fedrobust.settings import Settings, load_settings
+
+if TYPE_CHECKING:
+    from fedrobust.runtime.profiling import Profile
 
 __all__ = ["simulate"]
 
@@ -18,6 +24,15 @@ __all__ = ["simulate"]
 def simulate(
     flags: dict[str, Any],
     config: ConfigFile = None,
+    baseline: Annotated[
+        bool,
+        typer.Option(
+            "--baseline", help="run the clean baseline as well, and show what was lost to the attack"
+        ),
+    ] = False,
+    fresh: Annotated[
+        bool, typer.Option("--fresh", help="run again, even if these settings were run before")
+    ] = False,
     resume: Annotated[
         Path | None,
         typer.Option(
@@ -28,12 +43,12 @@ def simulate(
         ),
     ] = None,
     show_profile: Annotated[
-        bool, typer.Option("--profile", help="say at the end where the time went (on stderr)")
+        bool, typer.Option("--profile", help="show at the end where the time went (on stderr)")
     ] = False,
     as_json: JsonOnly = False,
     quiet: Quiet = False,
 ) -> None:
-    r"""Simulate a federation of hospitals, some of them poisoned, and measure what the defence saved.
+    r"""Simulate a federation of hospitals, some of them poisoned, and measure how much accuracy the defence preserves.
 
     Example: fedrobust simulate --clients 10 --malicious 2 --attack "backdoor(size=0.05)"
     """
@@ -44,24 +59,78 @@ def simulate(
     # Before anything else is imported: the workers import meanwhile.
     warm_up(Execution.of(settings))
     keep_freed_memory()
-    from fedrobust.commands.run_display import Terminal, print_profile
+    from fedrobust.commands.baseline import compare_with_baseline, with_same_atypical_hospitals
+    from fedrobust.commands.run_summary import print_profile, print_run
+    from fedrobust.results.finished_run import read_run
     from fedrobust.runtime.profiling import Profile, process_began
-    from fedrobust.runtime.runner import run
 
     profile = Profile(process_began())
-    terminal = Terminal(settings, quiet=quiet or as_json)
-    with terminal:
-        result = run(settings, [terminal], resume=resume is not None, profile=profile)
+    silent = quiet or as_json
+    try:
+        if baseline:
+            settings = with_same_atypical_hospitals(settings)
+        folder = _run(settings, profile, silent=silent, fresh=fresh, resume=resume is not None)
+        if baseline:
+            compare_with_baseline(
+                folder, settings, lambda clean: _run(clean, Profile(), silent=silent, fresh=fresh)
+            )
+    except KeyboardInterrupt as stop:
+        _say_interrupted(stop, settings)
+        raise typer.Exit(130) from None
+    run = read_run(folder)
     if show_profile:
         print_profile(profile)
     if as_json:
-        print(result.to_json())
+        print(run.summary.model_dump_json())
     else:
-        terminal.finish(result)
+        print_run(run)
+    if len(run.never_took_part) == run.clients:
+        raise typer.Exit(1)
+
+
+def _run(
+    settings: Settings, profile: Profile, *, silent: bool, fresh: bool = False, resume: bool = False
+) -> Path:
+    """Return the folder of a finished run of these settings: one that exists and is still valid, or a new one."""
+    from fedrobust.commands.existing_run import note_unfinished_run, valid_run
+    from fedrobust.runtime.progress import Progress
+    from fedrobust.runtime.runner import run
+
+    if not fresh and not resume:
+        found = valid_run(settings)
+        if found is not None:
+            note(
+                f"these settings were run before ({found.manifest.started}): this is that run; --fresh runs it again"
+            )
+            return found.folder
+    if not resume:
+        note_unfinished_run(settings)
+    with Progress(quiet=silent) as progress:
+        return run(settings, [progress], resume=resume, profile=profile).folder
+
+
+def _say_interrupted(stop: KeyboardInterrupt, settings: Settings) -> None:
+    """Say on standard error what an interrupted command keeps, and how to continue."""
+    from fedrobust.scenario import RunIdentity
+
+    if isinstance(stop, RunInterrupted) and stop.rounds:
+        rounds = "round 1 is" if stop.rounds == 1 else f"rounds 1 to {stop.rounds} are"
+        resume = f"fedrobust simulate --resume {shlex.quote(str(_short(stop.folder)))}"
+        sentence = f"interrupted; {rounds} kept; resume with: {resume}"
+    elif (RunIdentity.of(settings).folder / "summary.json").is_file():
+        sentence = "interrupted after the run was complete; the same command continues from there"
+    else:
+        sentence = "interrupted before the first round was complete; nothing is kept"
+    print(f"fedrobust: {sentence}", file=sys.stderr)
+
+
+def _short(path: Path) -> Path:
+    """Return a path relative to the working folder, where it lies below it."""
+    return path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path
 
 
 def _settings_to_resume(run: Path, flags: dict[str, Any], config: Path | None) -> Settings:
-    """Return the settings of an unfinished run; only what does not bear on the result may be given anew."""
+    """Return the settings of an unfinished run; only execution settings may be given again."""
     from fedrobust.results.checkpoint import settings_of
 
     file = settings_of(run)

@@ -11,7 +11,7 @@ from fedrobust.plugins import AttackChain, PipelineSpec, PluginSpec
 from fedrobust.settings import Settings, load_settings
 from fedrobust.suites.suite import DEFENCE, Suite
 
-__all__ = ["Planned", "chosen", "distinct", "plan"]
+__all__ = ["Planned", "atypical_first", "chosen", "clean_baseline", "distinct", "plan"]
 
 _NO_THREAT = ("", "none")
 
@@ -154,15 +154,15 @@ def _planned(suite: Suite, labels: dict[str, str], values: dict[str, Any], seed:
     if given.get("threat") in _NO_THREAT:
         given["threat"] = ()
     try:
-        settings = _odd_first(load_settings(given, where="settings"))
-        return Planned(labels, seed, _told(settings), _baseline(settings))
+        settings = atypical_first(load_settings(given, where="settings"))
+        return Planned(labels, seed, _told(settings), clean_baseline(settings))
     except UserError as error:
         where = ", ".join(f"{axis} '{label}'" for axis, label in labels.items())
         raise UserError(f"suite {suite.name}{', ' + where if where else ''}: {error}") from None
 
 
-def _odd_first(settings: Settings) -> Settings:
-    """Name the odd hospitals before the attackers: they are dealt in that order, and the baseline has the same ones then."""
+def atypical_first(settings: Settings) -> Settings:
+    """Name atypical hospitals before malicious ones: they are drawn in that order, so a clean baseline has the same ones."""
     from fedrobust.scenario import Scenario
 
     if len(settings.threat) < 2:
@@ -183,8 +183,8 @@ def _told(settings: Settings) -> Settings:
     return settings.model_copy(update={"strategy": told})
 
 
-def _baseline(settings: Settings) -> Settings | None:
-    """Return the federation without its attackers; atypical hospitals stay."""
+def clean_baseline(settings: Settings) -> Settings | None:
+    """Return the settings without malicious hospitals, atypical ones kept; None if no hospital is malicious."""
     from fedrobust.scenario import Scenario
 
     threats = Scenario.of(settings).threats

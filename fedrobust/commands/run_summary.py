@@ -1,0 +1,160 @@
+"""What a command prints of a finished run: its metrics, what the defence found, and where everything is."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+from fedrobust.results.finished_run import FinishedRun
+
+if TYPE_CHECKING:
+    from fedrobust.runtime.profiling import Profile
+
+__all__ = ["print_profile", "print_run"]
+
+_NAMES = {"accuracy": "accuracy", "macro_f1": "macro F1", "macro_precision": "macro precision"}
+
+#: A model that exceeds the share of the commonest class by less is no better than guessing.
+_CHANCE = 0.02
+
+
+def print_run(run: FinishedRun) -> None:
+    """Print a finished run on standard output."""
+    console = Console()
+    for sentence in _first(run):
+        console.print(f"[bold]{escape(sentence)}[/bold]", highlight=False, soft_wrap=True)
+    console.print(_performance(run))
+    for sentence in [*_detection(run), *_remarks(run), *_places(run)]:
+        console.print(escape(sentence), highlight=False, soft_wrap=True)
+
+
+def print_profile(profile: Profile) -> None:
+    """Print on standard error where the time went, by phase."""
+    table = Table(title="Where the time went, in seconds", title_justify="left")
+    table.add_column("")
+    for column in ("until round 1 is done", "a later round (median)"):
+        table.add_column(column, justify="right")
+    for name, first, later in profile.table():
+        if name == "total":
+            table.add_section()
+        table.add_row(name, f"{first:.2f}", "" if later is None else f"{later:.3f}")
+    Console(stderr=True).print(table)
+
+
+def _first(run: FinishedRun) -> list[str]:
+    """Return what a reader must know before the numbers."""
+    summary = run.summary
+    if len(run.never_took_part) == run.clients:
+        return ["All hospitals failed in every round: the model is untrained (rounds.jsonl has the reasons)."]
+    lines = []
+    if run.malicious and run.malicious <= run.never_took_part:
+        lines.append("The attack never ran: its hospitals failed in every round (see rounds.jsonl).")
+    if summary.lost_to_attack is not None and summary.baseline is not None:
+        clean = summary.baseline.clean.accuracy
+        lost = summary.lost_to_attack.get("accuracy")
+        points = "undefined" if lost is None else f"{100 * lost:.1f} points of accuracy"
+        lines.append(
+            f"Lost to the attack: {points} ({_fraction(summary.clean.accuracy)}; {_fraction(clean)} without it)."
+        )
+    guess, accuracy = run.commonest_class_share, summary.clean.accuracy
+    if guess is not None and accuracy is not None and accuracy <= guess + _CHANCE:
+        lines.append(
+            f"The model is no better than always predicting the commonest class ({guess:.3f} of the test images)."
+        )
+    return lines
+
+
+def _performance(run: FinishedRun) -> Table:
+    summary = run.summary
+    table = Table(
+        title="Test set" + (" (synthetic images)" if summary.synthetic else ""), title_justify="left"
+    )
+    table.add_column("")
+    baseline = summary.baseline
+    for column in ("clean", "noisy", "drop", *(["clean without attack"] if baseline else [])):
+        table.add_column(column, justify="right")
+    for key, name in _NAMES.items():
+        cells = [_fraction(summary.clean.value(key)), _fraction(summary.noisy.value(key))]
+        cells.append(_percent(summary.drop.get(key)))
+        if baseline:
+            cells.append(_fraction(baseline.clean.value(key)))
+        table.add_row(name, *cells)
+    table.add_section()
+    table.add_row("combined drop", "", "", _percent(summary.drop.get("combined")), style="bold")
+    return table
+
+
+def _detection(run: FinishedRun) -> list[str]:
+    """Return which hospitals the defence flagged, rightly or falsely."""
+    detection = run.summary.detection
+    flagged, malicious = set(detection.flagged), set(run.malicious)
+    falsely = _list(flagged - malicious)
+    lines = []
+    if not detection.weights:
+        lines.append("The strategy gives no verdict on single hospitals.")
+    elif malicious:
+        lines.append(f"Malicious hospitals: {_list(malicious)}. Detected: {_list(malicious & flagged)}.")
+        lines.append(f"Falsely flagged hospitals: {falsely}.")
+        weight = sum(detection.weights.get(number) or 0.0 for number in malicious)
+        uniform = len(malicious) / run.clients
+        lines.append(f"Final weight of the malicious: {weight:.3f} (uniform weights: {uniform:.3f}).")
+    else:
+        lines.append(f"No hospital was malicious. Falsely flagged hospitals: {falsely}.")
+    if run.atypical:
+        lines.append(
+            f"Atypical (benign) hospitals: {_list(run.atypical)}. Falsely flagged: {_list(run.atypical & flagged)}."
+        )
+    return lines
+
+
+def _remarks(run: FinishedRun) -> list[str]:
+    summary = run.summary
+    lines = []
+    if summary.attack_success_rate is not None:
+        lines.append(f"Attack success rate: {summary.attack_success_rate:.3f}.")
+    if summary.server_images:
+        part = {1.0: "all of", 0.5: "half of"}.get(
+            summary.server_share, f"{100 * summary.server_share:g} % of"
+        )
+        lines.append(
+            f"The defence used {summary.server_images} labelled images of the server ({part} the validation part)."
+        )
+    if summary.faults:
+        lines.append(f"Discarded updates of failed hospitals: {summary.faults} (reasons in rounds.jsonl).")
+    rounds, patience = run.manifest.setting("rounds"), run.manifest.setting("patience")
+    if rounds is not None and summary.rounds < int(rounds):
+        lines.append(f"Stopped after round {summary.rounds}: no lower validation loss in {patience} rounds.")
+    return lines
+
+
+def _places(run: FinishedRun) -> list[str]:
+    lines = []
+    if run.summary.baseline is not None:
+        lines.append(f"Clean baseline: {_short(run.folder.with_name(run.summary.baseline.run))}")
+    lines.append(f"Run folder: {_short(run.folder)}")
+    if (run.folder / "report.html").is_file():
+        lines.append(f"Report: {_short(run.folder / 'report.html')}")
+    return lines
+
+
+def _short(path: Path) -> Path:
+    """Return a path relative to the working folder, where it lies below it."""
+    path = path.absolute()
+    return path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path
+
+
+def _list(numbers: Iterable[int]) -> str:
+    return ", ".join(str(number) for number in sorted(numbers)) or "none"
+
+
+def _fraction(value: float | None) -> str:
+    return "undefined" if value is None else f"{value:.3f}"
+
+
+def _percent(value: float | None) -> str:
+    return "undefined" if value is None else f"{value:.2f} %"

@@ -1,0 +1,171 @@
+"""Shows a run while it goes on: a bar in a terminal, lines elsewhere (a notebook, a log file)."""
+
+from __future__ import annotations
+
+import sys
+import time
+from statistics import median
+from typing import Self
+
+from rich.console import Console
+from rich.markup import escape
+from rich.progress import BarColumn, MofNCompleteColumn, SpinnerColumn, TextColumn, TimeElapsedColumn
+from rich.progress import Progress as Bar
+
+from fedrobust.runtime.observers import Observer, RoundOutcome, RunStart
+from fedrobust.scenario import Scenario
+
+__all__ = ["Progress", "interactive", "time_left"]
+
+#: Without a terminal, replies within a round are shown no more often than this, in seconds.
+EVERY = 10.0
+
+
+class Progress(Observer):
+    """Shows the start, the rounds and the time left of a run on standard error.
+
+    As a context manager it shows from the beginning that the run is being prepared.
+
+    Parameters
+    ----------
+    quiet : bool
+        Show nothing.
+    console : rich.console.Console, optional
+        Where to; standard error unless given.
+    """
+
+    def __init__(self, *, quiet: bool = False, console: Console | None = None) -> None:
+        """Prepare the bar; nothing is shown yet."""
+        # A notebook gets plain lines: rich's own output for it needs a widget for each line.
+        self._console = console or Console(stderr=True, force_jupyter=False)
+        self._quiet = quiet
+        self._lines = not quiet and not self._console.is_terminal
+        self._bar = Bar(
+            SpinnerColumn(),
+            TextColumn("{task.description}"),
+            BarColumn(bar_width=None),
+            MofNCompleteColumn(),
+            TextColumn("{task.fields[state]}"),
+            TimeElapsedColumn(),
+            console=self._console,
+            disable=quiet or self._lines,
+            transient=True,
+        )
+        self._task = self._bar.add_task("preparing data and workers", total=None, state="")
+        self._clients = self._rounds = self._round = self._replies = 0
+        self._state = ""
+        self._seconds: list[float] = []
+        self._lap = self._shown = time.monotonic()
+
+    def __enter__(self) -> Self:
+        """Show that the run is being prepared; a terminal only, where it goes again."""
+        self._bar.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """Remove the bar."""
+        self._bar.stop()
+
+    def started(self, start: RunStart) -> None:
+        """Show what runs."""
+        scenario = start.scenario
+        self._clients, self._rounds = scenario.hospitals, scenario.rounds
+        self._round = start.completed
+        self._replies = start.completed * scenario.hospitals
+        self._lap = self._shown = time.monotonic()
+        if self._quiet:
+            return
+        self._print(
+            f"[bold]{scenario.hospitals} hospitals[/bold], {escape(_threats(scenario))} · "
+            f"{escape(start.source)} · {escape(scenario.strategy.text)}"
+        )
+        self._bar.start()
+        self._update()
+
+    def replied(self) -> None:
+        """Count a hospital's reply."""
+        self._replies += 1
+        self._update()
+        now = time.monotonic()
+        if self._lines and now - self._shown > EVERY:
+            done = self._replies - self._round * self._clients
+            self._print(
+                f"round {self._round + 1}/{self._rounds}: {done} of {self._clients} hospitals{self._left()}"
+            )
+
+    def round_done(self, outcome: RoundOutcome) -> None:
+        """Show the round's metrics; name the hospitals that failed."""
+        line = outcome.line
+        self._round = outcome.number
+        self._replies = self._round * self._clients
+        flagged = ",".join(str(number) for number in line["flagged"]) or "none"
+        accuracy, loss = _number(line["clean"]["accuracy"]), _number(line["val"]["loss"])
+        now = time.monotonic()
+        self._seconds.append(now - self._lap)
+        self._lap = now
+        self._state = f"accuracy {accuracy}, validation loss {loss}, flagged {flagged}"
+        self._update()
+        if self._lines:
+            self._print(f"round {self._round}/{self._rounds}: {self._state}{self._left()}")
+        for fault in () if self._quiet else line["faults"]:
+            self._print(
+                f"[yellow]round {self._round}: hospital {fault['hospital']} failed, its update is discarded:[/yellow] "
+                f"{escape(fault['reason'])}"
+            )
+
+    def finished(self, result: object) -> None:
+        """Remove the bar."""
+        self._bar.stop()
+
+    def _update(self) -> None:
+        following = min(self._round + 1, self._rounds)
+        self._bar.update(
+            self._task,
+            description=f"round {following}",
+            total=self._rounds * self._clients,
+            completed=self._replies,
+            state=escape(self._state) + self._left(),
+        )
+
+    def _left(self) -> str:
+        """Return how long the run will take at most, once a round is done; empty before and at the end."""
+        ahead = self._rounds - self._round
+        if not self._seconds or not ahead:
+            return ""
+        # The last rounds: the first one also pays for what is made once.
+        return f", {time_left(median(self._seconds[-5:]) * ahead)} left"
+
+    def _print(self, text: str) -> None:
+        self._shown = time.monotonic()
+        self._console.print(text, highlight=False, soft_wrap=True)
+
+
+def interactive() -> bool:
+    """Return whether somebody watches this interpreter: a notebook or a prompt."""
+    return hasattr(sys, "ps1") or "ipykernel" in sys.modules
+
+
+def time_left(seconds: float) -> str:
+    """Return a duration in words, no finer than it can be known."""
+    if seconds < 90:
+        return f"about {max(1, round(seconds))} s"
+    if seconds < 90 * 60:
+        return f"about {round(seconds / 60)} min"
+    return f"about {seconds / 3600:.1f} h"
+
+
+def _number(value: float | None) -> str:
+    return "undefined" if value is None else f"{value:.3f}"
+
+
+def _threats(scenario: Scenario) -> str:
+    """Return how many hospitals attack and how, and how many are atypical."""
+    short = not scenario.run.settings.threat
+    texts = {
+        threat: threat.attacks.text + ("" if short else f":{len(threat.hospitals)}")
+        for threat in scenario.threats
+    }
+    attacks = "; ".join(text for threat, text in texts.items() if threat.malicious)
+    behaviours = "; ".join(text for threat, text in texts.items() if not threat.malicious)
+    words = f"{len(scenario.malicious)} of them malicious ({attacks})" if attacks else "none malicious"
+    return words + (f", {len(scenario.atypical)} atypical ({behaviours})" if behaviours else "")
