@@ -25,6 +25,7 @@ from fedrobust.deploy.command import deploy, own_data
 from fedrobust.deploy.credentials import make_credentials, make_node_key
 from fedrobust.deploy.local import LocalDeployment, node_config
 from fedrobust.deploy.processes import Processes, free_ports, last_words
+from fedrobust.runtime.progress import Progress
 
 PLUGIN = '''
 from fedrobust.federation import Defence, Updates, Verdict
