@@ -90,12 +90,25 @@ def test_loss_to_the_attack_comes_first(tmp_path: Path, capsys: pytest.CaptureFi
     assert "clean without attack" in text and f"Clean baseline: {tmp_path.with_name('clean')}" in text
 
 
-@pytest.mark.parametrize(("share", "at_chance"), [(0.49, True), (0.3, False), (0.6, True)])
-def test_model_no_better_than_the_commonest_class_is_said_to_be_so(
-    share: float, at_chance: bool, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        (
+            {"no_better_than_commonest_class": True},
+            "no better than always predicting the commonest class (0.300",
+        ),
+        ({"diverged": True}, "Training diverged"),
+        ({"failed_attacks": ["boost"]}, "Attack 'boost' never ran"),
+        (
+            {"failed": True, "failure": "all hospitals failed; hospital 0: no"},
+            "All hospitals failed; hospital 0: no.",
+        ),
+    ],
+)
+def test_what_spoils_the_metrics_comes_first(
+    changes: dict[str, Any], words: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    text = printed(tmp_path, capsys, commonest_class_share=share)
-    assert ("no better than always predicting the commonest class" in text.splitlines()[0]) is at_chance
+    assert words in printed(tmp_path, capsys, **changes).splitlines()[0]
 
 
 def test_text_of_a_run_folder_is_not_markup(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -140,7 +140,7 @@ def test_run_in_which_every_hospital_fails_is_said_first_and_exits_with_1(
     )
     threat = ["--malicious", "3", "--attack", "breaking:Breaking"]
     code, out, _ = call([*PHANTOM, *threat, "--out", str(tmp_path / "runs")], capfd)
-    assert code == 1 and out.startswith("All hospitals failed in every round: the model is untrained")
+    assert code == 1 and out.startswith("All hospitals failed in every round, so the model is untrained")
 
 
 def test_compare_shows_settings_that_differ_and_differences_of_metrics(

@@ -19,9 +19,6 @@ __all__ = ["print_profile", "print_run"]
 
 _NAMES = {"accuracy": "accuracy", "macro_f1": "macro F1", "macro_precision": "macro precision"}
 
-#: A model that exceeds the share of the commonest class by less is no better than guessing.
-_CHANCE = 0.02
-
 
 def print_run(run: FinishedRun) -> None:
     """Print a finished run on standard output."""
@@ -49,11 +46,12 @@ def print_profile(profile: Profile) -> None:
 def _first(run: FinishedRun) -> list[str]:
     """Return what a reader must know before the numbers."""
     summary = run.summary
-    if len(run.never_took_part) == run.clients:
-        return ["All hospitals failed in every round: the model is untrained (rounds.jsonl has the reasons)."]
-    lines = []
-    if run.malicious and run.malicious <= run.never_took_part:
-        lines.append("The attack never ran: its hospitals failed in every round (see rounds.jsonl).")
+    if summary.failed:
+        return [_sentence(summary.failure or "all hospitals failed in every round")]
+    lines = [
+        f"Attack '{attack}' never ran: its hospitals failed in every round."
+        for attack in summary.failed_attacks
+    ]
     if summary.lost_to_attack is not None and summary.baseline is not None:
         clean = summary.baseline.clean.accuracy
         lost = summary.lost_to_attack.get("accuracy")
@@ -61,12 +59,18 @@ def _first(run: FinishedRun) -> list[str]:
         lines.append(
             f"Lost to the attack: {points} ({_fraction(summary.clean.accuracy)}; {_fraction(clean)} without it)."
         )
-    guess, accuracy = run.commonest_class_share, summary.clean.accuracy
-    if guess is not None and accuracy is not None and accuracy <= guess + _CHANCE:
+    if summary.diverged:
+        lines.append("Training diverged: the loss of the last model is not a finite number.")
+    if summary.no_better_than_commonest_class:
+        share = _fraction(run.commonest_class_share)
         lines.append(
-            f"The model is no better than always predicting the commonest class ({guess:.3f} of the test images)."
+            f"The model is no better than always predicting the commonest class ({share} of the test images)."
         )
     return lines
+
+
+def _sentence(text: str) -> str:
+    return text[:1].upper() + text[1:].rstrip(".") + "."
 
 
 def _performance(run: FinishedRun) -> Table:

@@ -84,7 +84,7 @@ def simulate(
         print(run.summary.model_dump_json())
     else:
         print_run(run)
-    if len(run.never_took_part) == run.clients:
+    if run.summary.failed:
         raise typer.Exit(1)
 
 
