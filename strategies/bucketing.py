@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import numpy as np
+from pydantic import PositiveInt
 
-from fedrobust.aggregation.geometry import whole
 from fedrobust.federation import PreAggregation, Updates
 from fedrobust.federation.mixed import Mixed
 from fedrobust.seeding import generator
@@ -15,20 +15,32 @@ __all__ = ["Bucketing"]
 class Bucketing(PreAggregation):
     """Averages random groups of s updates before a rule sees them (Karimireddy et al., ICLR 2022).
 
-    Algorithm 1: the updates are permuted at random, anew in each round, and each s of them give one; the last
-    group may be smaller. A group goes under its lowest hospital number, which differs from round to round, so
-    rules that remember hospitals make little of it. Scores and flags of a group are reported for each
-    hospital in it. One attacker spoils a whole group: the next rule's f stays, for fewer updates.
+    Algorithm
+    ---------
+    In each round the updates are permuted at random, and each s of them are averaged to one; the last group
+    may be smaller. A group has its lowest hospital number. The scores and flags of a group are reported for
+    each hospital in it.
 
     Parameters
     ----------
     s : int
         Updates in a group; the paper takes 2.
+
+    Notes
+    -----
+    Breakdown point: an s-th of the next rule's, as one attacker spoils its whole group: the next rule's f
+    stays, for fewer updates. Cost: O(n d). Groups differ from round to round, so rules that remember
+    hospitals gain little from it.
+
+    References
+    ----------
+    Karimireddy, He and Jaggi, "Byzantine-robust learning on heterogeneous datasets via bucketing", ICLR 2022,
+    algorithm 1.
     """
 
-    def __init__(self, s: int = 2) -> None:
-        """Check the option."""
-        self.s = whole("bucketing", "s", s, 1)
+    def __init__(self, s: PositiveInt = 2) -> None:
+        """Keep the option."""
+        self.s = s
 
     def check(self, hospitals: int) -> int:
         """Return the number of groups."""

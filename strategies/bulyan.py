@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 from numpy.typing import NDArray
+from pydantic import NonNegativeInt
 
 from fedrobust.aggregation.geometry import krum_scores, significant, squared_distances
 from fedrobust.aggregation.sorting import sort_rows
@@ -16,33 +17,46 @@ __all__ = ["Bulyan"]
 class Bulyan(Defence):
     """Picks n - 2f updates by repeated Krum, then averages around their median (El Mhamdi et al., ICML 2018).
 
-    Section 4 of the paper: Krum chooses an update from those left, theta = n - 2f times over; then each
-    coordinate is the mean of the theta - 2f values nearest to its median among the chosen (the lower one
-    where two are equally near). The median is one of the chosen values, as in the paper: of an even number the
-    lower of the middle two. The score is Krum's on all updates. O(n^2 d).
+    Algorithm
+    ---------
+    Krum chooses an update from those left, theta = n - 2f times. Then each parameter is the mean of the theta
+    - 2f values that are nearest to its median among the chosen, the lower one of two equally near. The median
+    is one of the chosen values: of an even number, the lower of the middle two. The score is Krum's on all
+    updates.
 
     Parameters
     ----------
     f : int, optional
-        Attackers to reckon with, 4f + 3 <= n. Not given: a third of the hospitals, or as many as that allows.
+        Byzantine hospitals to tolerate, 4f + 3 <= n. Not given: a third of the hospitals, or as many as that
+        allows.
+
+    Notes
+    -----
+    Breakdown point: a quarter of the hospitals. Cost: O(n^2 d).
+
+    References
+    ----------
+    El Mhamdi, Guerraoui and Rouault, "The hidden vulnerability of distributed learning in Byzantium", ICML
+    2018, section 4.
     """
 
-    def __init__(self, f: int | None = None) -> None:
-        """Check the options."""
-        self._f = AssumedByzantine("bulyan", f, lambda n: (n - 3) // 4, "n >= 4f + 3")
+    def __init__(self, f: NonNegativeInt | None = None) -> None:
+        """Keep the option."""
+        self._assumed = AssumedByzantine("bulyan", f, lambda n: (n - 3) // 4, "n >= 4f + 3")
 
     def check(self, hospitals: int) -> None:
         """Refuse an f that leaves too few to choose from."""
-        self._f.check(hospitals)
+        self._assumed.check(hospitals)
 
     def combine(self, updates: Updates) -> tuple[Vector, Verdict]:
         """Return the mean around the median of Krum's choices."""
         n = len(updates)
-        f, note = self._f.at(n)
+        f, note = self._assumed.at(n)
         squares = squared_distances(updates.gram())
         left, chosen = list(range(n)), np.zeros(n, bool)
         for _ in range(n - 2 * f):
-            best = left[int(np.argmin(significant(krum_scores(squares[np.ix_(left, left)], f))))]
+            scores = krum_scores(squares[np.ix_(left, left)], f)
+            best = left[int(np.argmin(significant(scores)))]
             chosen[best] = True
             left.remove(best)
         result = updates.by_coordinate(lambda block: _around_median(block[chosen], 2 * f))
@@ -52,9 +66,9 @@ class Bulyan(Defence):
 def _around_median(block: Vector, drop: int) -> NDArray[np.float64]:
     """Return each column's mean without the `drop` values furthest from its median.
 
-    In a sorted column those that stay are neighbours. The window starts at the bottom and moves up one row as
-    long as the row it would gain is nearer to the median than the one it would lose; once it is not, it never
-    is again.
+    The values that stay are neighbours in the sorted column. The window starts at the bottom and moves up one
+    row as long as the row that it would gain is nearer to the median than the one that it would lose; once it
+    is not, it never is again.
     """
     rows = sort_rows(block)
     keep, median = len(rows) - drop, rows[(len(rows) - 1) // 2]

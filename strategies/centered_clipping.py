@@ -7,10 +7,10 @@ from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
+from pydantic import PositiveFloat, PositiveInt
 
 from fedrobust.aggregation.clipping import clip_factors
-from fedrobust.aggregation.geometry import squared_distances, squared_distances_to, whole
-from fedrobust.errors import UserError
+from fedrobust.aggregation.geometry import squared_distances, squared_distances_to
 from fedrobust.federation import Defence, Updates, Vector, Verdict
 
 __all__ = ["CenteredClipping"]
@@ -21,44 +21,51 @@ Floats = NDArray[np.float64]
 class CenteredClipping(Defence):
     """Clips the updates around the last round's aggregate and averages them (Karimireddy et al., ICML 2021).
 
+    Algorithm
+    ---------
     Equation (CC): v <- v + mean_i (x_i - v) min(1, tau / |x_i - v|), with x_i the differences from the global
-    model and v at first the previous round's aggregate (zero in round 1). Every v is a combination of the
-    updates and the start, so the vectors are read for their inner products and once at the end; the start is
-    kept, one vector of length d. The weight is the part of each update in the result, the score its distance
-    from the last v but one. O(n d), and O(n^2 d) with more than one iteration.
+    model and v at first the previous round's aggregate (zero in round 1). The weight is the part of each
+    update in the result, the score its distance from the last v but one.
 
     Parameters
     ----------
     tau : float, optional
-        Clipping radius in the parameters' units. Not given: the median distance from v, anew in each
+        Clipping radius in the parameters' units. Not given: the median distance from v, worked out in each
         iteration, as no absolute length suits every model.
     iterations : int
         The paper takes 1.
     start : {"previous", "global"}
         Where v starts: the previous round's aggregate, as in the paper, or the global model, which needs no
         memory.
+
+    Notes
+    -----
+    Breakdown point: half of the hospitals with the median radius; one hospital moves the result by at most
+    tau / n an iteration. Cost: O(n d), and O(n^2 d) with more than one iteration: every v is a combination of
+    the updates and the start, so the vectors are read for their inner products and once at the end. The start
+    is kept, one vector of length d.
+
+    References
+    ----------
+    Karimireddy, He and Jaggi, "Learning from history for Byzantine robust optimization", ICML 2021.
     """
 
     def __init__(
         self,
-        tau: float | None = None,
-        iterations: int = 1,
+        tau: PositiveFloat | None = None,
+        iterations: PositiveInt = 1,
         start: Literal["previous", "global"] = "previous",
     ) -> None:
-        """Check the options."""
-        if tau is not None and not tau > 0:
-            raise UserError(f"centered-clipping: tau is {tau}, but must be above 0")
-        if start not in ("previous", "global"):
-            raise UserError(f"centered-clipping: start is '{start}', but must be 'previous' or 'global'")
+        """Keep the options."""
         self.tau = tau
-        self.iterations = whole("centered-clipping", "iterations", iterations, 1)
+        self.iterations = iterations
         self.start = start
         self._previous: Vector | None = None
 
     def combine(self, updates: Updates) -> tuple[Vector, Verdict]:
         """Return the global parameters moved by the clipped mean."""
         n, previous = len(updates), self._previous
-        # One iteration asks for distances from the start only; more ask for all pairs.
+        # One iteration needs distances from the start only, more need all pairs.
         gram = _with_start(updates, previous, pairs=self.iterations > 1)
         squares = squared_distances(gram)
         # Coefficients of the start and of each update; they sum to 1.
@@ -100,7 +107,7 @@ def _with_start(updates: Updates, start: Vector | None, *, pairs: bool) -> Float
 
     def work(part: slice) -> Floats:
         wide = start[part].astype(np.float64)
-        # Lengths in the same pass, unless the pairs have brought them.
+        # Lengths in the same pass, unless they come with the pairs.
         found = [(np.dot(row, wide), 0.0 if pairs else np.dot(row, row)) for row in updates.rows(part)]
         return np.array([(np.dot(wide, wide), 0.0), *found]).T
 

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import numpy as np
+from pydantic import PositiveFloat
 
 from fedrobust.aggregation.clipping import clip_factors
-from fedrobust.errors import UserError
 from fedrobust.federation import PreAggregation, Updates
 from fedrobust.federation.mixed import Mixed
 
@@ -13,21 +13,30 @@ __all__ = ["Clipping"]
 
 
 class Clipping(PreAggregation):
-    """Shortens updates that are longer than a fixed bound (Allouah et al., ICLR 2025, equation 2).
+    """Clips updates that are longer than a fixed bound (Allouah et al., ICLR 2025, equation 2).
 
-    The factor is min(1, c / |delta|). As an absolute length suits one model only, see `arc` for a bound that
-    follows the updates. O(n d).
+    Algorithm
+    ---------
+    Each difference from the global model is multiplied by min(1, c / its length).
 
     Parameters
     ----------
     c : float
         The bound, in the parameters' units.
+
+    Notes
+    -----
+    Breakdown point: that of the rule behind it. Cost: O(n d). An absolute length suits one model only: see
+    `arc` for a bound that follows the updates.
+
+    References
+    ----------
+    Allouah, Guerraoui, Gupta, Jellouli, Rizk and Stephan, "Adaptive gradient clipping for robust federated
+    learning", ICLR 2025.
     """
 
-    def __init__(self, c: float = 2.0) -> None:
-        """Check the option."""
-        if not c > 0:
-            raise UserError(f"clipping: c is {c}, but must be above 0")
+    def __init__(self, c: PositiveFloat = 2.0) -> None:
+        """Keep the option."""
         self.c = c
 
     def transform(self, updates: Updates) -> Updates:

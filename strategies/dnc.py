@@ -1,12 +1,12 @@
-"""Divide and conquer: updates that stick out along the main direction of disagreement are left out."""
+"""Divide and conquer: updates far out along the main direction of disagreement are left out."""
 
 from __future__ import annotations
 
 import numpy as np
+from pydantic import NonNegativeInt, PositiveFloat, PositiveInt
 
-from fedrobust.aggregation.geometry import significant, whole
+from fedrobust.aggregation.geometry import significant
 from fedrobust.aggregation.tolerance import AssumedByzantine
-from fedrobust.errors import UserError
 from fedrobust.federation import Defence, Updates, Verdict
 from fedrobust.seeding import generator
 
@@ -16,40 +16,55 @@ __all__ = ["DnC"]
 class DnC(Defence):
     """Leaves out what projects furthest on the top singular vector (Shejwalkar and Houmansadr, NDSS 2021).
 
-    Algorithm 2: in each iteration, b coordinates are drawn, the updates centred on them, and the c f updates
-    with the largest squared projections on the top right singular vector are out; the mean of those never out
-    follows. If none is left, those that were out least often stay. The score is the share of the squared
-    projections, averaged over the iterations. Those left out are flagged. O(iterations n b) beside the mean.
+    Algorithm
+    ---------
+    In each iteration, b coordinates are drawn, the updates are centred on them, and the c f updates with the
+    largest squared projections on the top right singular vector are marked. The result is the mean of the
+    updates that were never marked; if there is none, of those marked least often. The rest is flagged. The
+    score is the share of the squared projections, averaged over the iterations.
 
     Parameters
     ----------
     f : int, optional
-        Attackers to reckon with, fewer than half. Not given: a third of the hospitals.
+        Byzantine hospitals to tolerate, fewer than half. Not given: a third of the hospitals.
     iterations : int
         niters of the paper.
     c : float
-        Filtering fraction: updates to leave out for each attacker.
+        Filtering fraction: updates to leave out for each Byzantine hospital.
     b : int
         Coordinates to draw; all if there are fewer.
+
+    Notes
+    -----
+    Breakdown point: f of n hospitals, below half. Cost: O(iterations n b) beside the mean.
+
+    References
+    ----------
+    Shejwalkar and Houmansadr, "Manipulating the Byzantine: optimizing model poisoning attacks and defenses
+    for federated learning", NDSS 2021, algorithm 2.
     """
 
-    def __init__(self, f: int | None = None, iterations: int = 5, c: float = 1.0, b: int = 10_000) -> None:
-        """Check the options."""
-        self._f = AssumedByzantine("dnc", f, lambda n: (n - 1) // 2, "n >= 2f + 1")
-        self.iterations = whole("dnc", "iterations", iterations, 1)
-        if not c > 0:
-            raise UserError(f"dnc: c is {c}, but must be above 0")
+    def __init__(
+        self,
+        f: NonNegativeInt | None = None,
+        iterations: PositiveInt = 5,
+        c: PositiveFloat = 1.0,
+        b: PositiveInt = 10_000,
+    ) -> None:
+        """Keep the options."""
+        self._assumed = AssumedByzantine("dnc", f, lambda n: (n - 1) // 2, "n >= 2f + 1")
+        self.iterations = iterations
         self.c = c
-        self.b = whole("dnc", "b", b, 1)
+        self.b = b
 
     def check(self, hospitals: int) -> None:
         """Refuse an f that makes the attackers the majority."""
-        self._f.check(hospitals)
+        self._assumed.check(hospitals)
 
     def weigh(self, updates: Updates) -> Verdict:
-        """Return weight 0 for those that stick out in any iteration."""
+        """Return weight 0 for those that are marked more often than the least."""
         n, d = len(updates), updates.dimension
-        f, note = self._f.at(n)
+        f, note = self._assumed.at(n)
         out = min(int(self.c * f), n - 1)
         draw = generator(updates.seed, "dnc", updates.round)
         times, score = np.zeros(n, int), np.zeros(n)

@@ -16,10 +16,24 @@ Floats = NDArray[np.float64]
 class DOS(Defence):
     """Weighs by COPOD's outlier scores of the distances between updates (Alkhunaizi et al., MICCAI 2022).
 
-    Algorithm 1: row i of the n x n matrix of Euclidean distances, and of that of cosine distances, is a
-    point; copula-based outlier detection (Li et al., ICDM 2020) scores the points of each matrix; the weights
-    are the softmax of minus the mean of the two scores. No f and no option. Distances are between the
-    differences from the global model. Judges nobody beyond the scores. O(n^2 d + n^3).
+    Algorithm
+    ---------
+    Row i of the n x n matrix of Euclidean distances, and of that of cosine distances, is a point.
+    Copula-based outlier detection (COPOD) scores the points of each matrix; the weights are the softmax of
+    minus the mean of the two scores.
+
+    Notes
+    -----
+    Breakdown point: none is proven; outlying rows are a minority's. Cost: O(n^2 d + n^3). No assumed number
+    of Byzantine hospitals and no option. Distances are between the differences from the global model.
+    Hospitals are scored but not flagged.
+
+    References
+    ----------
+    Alkhunaizi, Kamzolov, Takac and Nandakumar, "Suppressing poisoning attacks on federated learning for
+    medical imaging", MICCAI 2022, algorithm 1.
+
+    Li, Zhao, Botta, Ionescu and Hu, "COPOD: copula-based outlier detection", ICDM 2020.
     """
 
     def weigh(self, updates: Updates) -> Verdict:
@@ -38,10 +52,10 @@ class DOS(Defence):
 def _copod(points: Floats) -> Floats:
     """Return outlier scores of points, shape (n,) for (n, dimensions).
 
-    In each dimension U is minus the logarithm of the share of points at most as large, V that of those at
-    least as large; the skewness chooses U, V or, at 0, their sum; the larger of that and (U + V) / 2 is
-    summed over the dimensions. So has it the COPOD authors' library pyod, which DOS's authors ran; COPOD's
-    paper takes the largest of the three sums instead.
+    In each dimension U is minus the logarithm of the share of points that are at most as large, V that of
+    those at least as large. The skewness chooses U, V or, at 0, their sum; the larger of that and (U + V) / 2
+    is summed over the dimensions. The COPOD authors' library pyod, which the authors of DOS ran, does the
+    same; COPOD's paper takes the largest of the three sums instead.
     """
     left = -np.log((points[None] <= points[:, None]).mean(axis=1))
     right = -np.log((points[None] >= points[:, None]).mean(axis=1))

@@ -4,26 +4,25 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from typing import Any, ClassVar
+from typing import Annotated, Any, ClassVar
 
 import numpy as np
+from pydantic import Field, NonNegativeInt
 
-from fedrobust.aggregation.geometry import whole
-from fedrobust.errors import UserError
 from fedrobust.federation import Defence, Updates, Verdict
 
 __all__ = ["FedDetect"]
 
 
 class FedDetect(Defence):
-    """Decays the weight of hospitals whose reported loss an isolation forest singles out.
+    """Decays the weight of hospitals whose reported loss an isolation forest singles out (Jin and Li, MedIA 2023).
 
-    Jin and Li, "Backdoor attack and defense in federated generative adversarial network-based medical image
-    synthesis", Medical Image Analysis 2023, algorithm 1, as the authors' code has it. In each round after the
-    warm-up, the points (0, |last mini-batch's loss|) of the N hospitals go into an isolation forest; let F be the
-    outliers. If fewer than N // 2 are outliers, each k of F gets count_k += 1 and w_k *= decay ** count_k, and the
-    weights are scaled to sum to 1. Weights start at 1 / N and never recover; both sides of the losses count as
-    outlying. Kept as it is for comparison: see docs/detection.md for what it does to honest hospitals.
+    Algorithm
+    ---------
+    As the authors' code has it: in each round after the warm-up, the points (0, |last mini-batch's loss|) of
+    the N hospitals go into an isolation forest; let F be the outliers. If fewer than N // 2 are outliers,
+    each k of F gets count_k += 1 and w_k *= decay ** count_k, and the weights are scaled to sum to 1. Weights
+    start at 1 / N and never recover.
 
     Parameters
     ----------
@@ -31,16 +30,27 @@ class FedDetect(Defence):
         d in (0, 1]; the authors use 0.9.
     warm_up : int
         Rounds without a verdict; the authors use 10.
+
+    Notes
+    -----
+    Breakdown point: none, as a hospital that reports a usual loss is never found; both sides of the losses
+    count as outlying. Cost: O(n d) and a forest on n points. It is kept unchanged for comparison:
+    docs/detection.md shows its effect on benign hospitals.
+
+    References
+    ----------
+    Jin and Li, "Backdoor attack and defense in federated generative adversarial network-based medical image
+    synthesis", Medical Image Analysis 2023, algorithm 1.
     """
 
     trusts: ClassVar[frozenset[str]] = frozenset({"loss"})
 
-    def __init__(self, decay: float = 0.9, warm_up: int = 10) -> None:
-        """Check the options."""
-        if not 0 < decay <= 1:
-            raise UserError(f"feddetect: decay is {decay}, but must lie in (0, 1]")
+    def __init__(
+        self, decay: Annotated[float, Field(gt=0, le=1)] = 0.9, warm_up: NonNegativeInt = 10
+    ) -> None:
+        """Keep the options."""
         self.decay = decay
-        self.warm_up = whole("feddetect", "warm_up", warm_up)
+        self.warm_up = warm_up
         self._factors: dict[int, float] = {}
         self._counts: dict[int, int] = {}
 
@@ -55,15 +65,16 @@ class FedDetect(Defence):
             self._counts.setdefault(node, 0)
         losses = updates.reported("last-loss")
         score, outlying = _outliers(losses)
-        # The authors' guard: as many outliers as half of the hospitals, and the round passes without a verdict.
+        # The authors' guard: with as many outliers as half of the hospitals there is no verdict in this
+        # round.
         acts = updates.round > self.warm_up and outlying.sum() < len(updates) // 2
         flagged = outlying & acts
         if acts:
             for node in np.array(updates.nodes)[flagged].tolist():
                 self._counts[node] += 1
                 self._factors[node] *= self.decay ** self._counts[node]
-        # Scaling to a sum of 1 in each round, as the authors do, or once on use is the same; only that none may vanish.
-        # A power of two changes no bits.
+        # The authors scale to a sum of 1 in each round; once on use is the same, if no factor underflows. A
+        # power of two changes no bits.
         if largest := max(self._factors.values()):
             halvings = 1 - math.frexp(largest)[1]
             self._factors = {node: math.ldexp(factor, halvings) for node, factor in self._factors.items()}
@@ -89,7 +100,8 @@ def _outliers(losses: np.ndarray[Any, np.dtype[np.float64]]) -> tuple[Any, Any]:
     from sklearn.ensemble import IsolationForest
 
     finite = np.isfinite(losses)
-    # A hospital that reports no number counts as the worst; the bound keeps a huge one within the forest's float32.
+    # A hospital that reports no number counts as the worst; the bound keeps a huge one within the forest's
+    # float32.
     size = np.where(finite, np.minimum(np.abs(losses), 1e30), 0.0)
     known = np.where(finite, size, size.max())
     points = np.column_stack([np.zeros(len(known)), known])

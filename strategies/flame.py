@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import numpy as np
 from numpy.typing import NDArray
+from pydantic import NonNegativeFloat
 
 from fedrobust.aggregation.clipping import clip_factors
 from fedrobust.aggregation.geometry import cosines
-from fedrobust.errors import UserError
 from fedrobust.federation import Defence, Updates, Vector, Verdict
 from fedrobust.seeding import generator
 
@@ -17,23 +17,31 @@ __all__ = ["Flame"]
 class Flame(Defence):
     """Admits the majority by angle, clips to the median length, adds noise (Nguyen et al., USENIX 2022).
 
-    Algorithm 1: HDBSCAN on the cosine distances, with clusters of more than half of the hospitals and
-    min_samples 1, admits one cluster. That is the first group of more than half that single linkage joins,
-    which is how it is computed here. Admitted updates are clipped to the median length of all and averaged;
-    each parameter gets Gaussian noise of `noise` median lengths. Angles are between the differences from the
-    global model: between whole models, as the algorithm's line 6 has it, they all but vanish. The rest is
-    flagged; the score is the mean cosine distance to the admitted others. O(n^2 d).
+    Algorithm
+    ---------
+    HDBSCAN on the cosine distances, with clusters of more than half of the hospitals and min_samples 1,
+    admits one cluster: the first group of more than half that single linkage joins, which is computed here.
+    Admitted updates are clipped to the median length of all and averaged; each parameter gets Gaussian noise
+    of `noise` median lengths. The rest is flagged; the score is the mean cosine distance to the admitted
+    others.
 
     Parameters
     ----------
     noise : float
         lambda; the paper takes 0.001 for images.
+
+    Notes
+    -----
+    Breakdown point: half of the hospitals. Cost: O(n^2 d). Deviation: angles are between the differences from
+    the global model; between whole models, as in the algorithm's line 6, they all but vanish.
+
+    References
+    ----------
+    Nguyen et al., "FLAME: taming backdoors in federated learning", USENIX Security 2022, algorithm 1.
     """
 
-    def __init__(self, noise: float = 0.001) -> None:
-        """Check the options."""
-        if not 0 <= noise < float("inf"):
-            raise UserError(f"flame: noise is {noise}, but must be 0 or more")
+    def __init__(self, noise: NonNegativeFloat = 0.001) -> None:
+        """Keep the option."""
         self.noise = noise
 
     def combine(self, updates: Updates) -> tuple[Vector, Verdict]:

@@ -1,4 +1,4 @@
-"""Hospitals whose updates do not follow from their last ones are taken for attackers."""
+"""Hospitals are flagged whose updates do not follow from their last ones."""
 
 from __future__ import annotations
 
@@ -7,8 +7,8 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from pydantic import PositiveInt
 
-from fedrobust.aggregation.geometry import whole
 from fedrobust.aggregation.sketch import sketch, sketch_global
 from fedrobust.federation import Defence, Updates, Verdict
 from fedrobust.federation.blocks import one_blas_thread
@@ -25,23 +25,35 @@ REFERENCES = 20
 class FLDetector(Defence):
     """Flags hospitals whose updates are badly predicted from their own past (Zhang et al., KDD 2022).
 
-    Equation 2 and algorithms 1 to 3: an update is predicted as the hospital's last one plus an L-BFGS
-    estimate of the integrated Hessian times the global model's last step; the score is the distance to the
-    prediction, scaled to mean 1 over the hospitals that replied (in the paper to sum 1, which is the same where
-    all do), averaged over `window` rounds. If the gap statistic finds more than one cluster of scores, the higher
-    of two is flagged and weighs nothing. The paper then starts training anew without them; here it goes on, and
-    each round judges afresh. Nobody is flagged before `window` rounds are scored; scoring begins in round 3. Updates
-    are remembered as sketches (`fedrobust.aggregation.sketch`), exact up to 16384 parameters. O(n d).
+    Algorithm
+    ---------
+    An update is predicted as the hospital's last one plus an L-BFGS estimate of the integrated Hessian times
+    the global model's last step. The score is the distance to the prediction, scaled to mean 1 over the
+    hospitals that replied and averaged over `window` rounds. If the gap statistic finds more than one cluster
+    of scores, the higher of two is flagged and weighs nothing. Scoring begins in round 3; nobody is flagged
+    before `window` rounds are scored.
 
     Parameters
     ----------
     window : int
-        N, for the average as for L-BFGS; the paper takes 10.
+        N, for the average and for L-BFGS; the paper takes 10.
+
+    Notes
+    -----
+    Breakdown point: none is proven; a malicious majority is the lower cluster. Cost: O(n d). Deviations: the
+    paper scales to sum 1, which is the same where all hospitals reply; it restarts the training without the
+    flagged hospitals, while here training continues and each round judges again. Updates are remembered as
+    sketches (`fedrobust.aggregation.sketch`), exact up to 16384 parameters.
+
+    References
+    ----------
+    Zhang, Cao, Jia and Gong, "FLDetector: defending federated learning against model poisoning attacks via
+    detecting malicious clients", KDD 2022, equation 2 and algorithms 1 to 3.
     """
 
-    def __init__(self, window: int = 10) -> None:
-        """Check the option."""
-        self.window = whole("fldetector", "window", window, 1)
+    def __init__(self, window: PositiveInt = 10) -> None:
+        """Keep the option."""
+        self.window = window
         self._last: dict[int, Floats] = {}
         self._scores: dict[int, list[float]] = {}
         #: The last global model and mean update; then how both changed between rounds.
@@ -71,7 +83,8 @@ class FLDetector(Defence):
         known = [place for place, node in enumerate(nodes) if node in self._last]
         change = _hessian_product(np.array(self._steps), np.array(self._changes), step)
         errors = np.array([np.linalg.norm(self._last[nodes[k]] + change - now[k]) for k in known])
-        # Mean 1 in place of sum 1, so that a round in which few replied weighs no more on those than any other.
+        # Mean 1 in place of sum 1, so that a round in which few replied weighs no more on those than any
+        # other.
         usual = errors.mean() or 1.0
         for k, error in zip(known, errors, strict=True):
             self._scores[nodes[k]] = [*self._scores.get(nodes[k], []), float(error / usual)][-self.window :]
@@ -85,7 +98,7 @@ class FLDetector(Defence):
         self._last = dict(zip(nodes, now, strict=True))
 
     def state(self) -> dict[str, Any]:
-        """Return what the rounds so far left behind."""
+        """Return the last updates, scores, models and steps."""
         return {
             "last": self._last,
             "scores": self._scores,
@@ -96,7 +109,7 @@ class FLDetector(Defence):
         }
 
     def load_state(self, state: Mapping[str, Any]) -> None:
-        """Take back what the rounds so far left behind."""
+        """Take back the last updates, scores, models and steps."""
         self._last, self._scores = dict(state["last"]), dict(state["scores"])
         self._model, self._mean = state["model"], state["mean"]
         self._steps, self._changes = state["steps"], state["changes"]
@@ -124,10 +137,10 @@ def _hessian_product(steps: Floats, changes: Floats, vector: Floats) -> Floats:
 
 def _higher_cluster(scores: Floats, draw: np.random.Generator) -> NDArray[np.bool_]:
     """Return who is in the higher of two clusters; nobody if the gap statistic prefers one cluster."""
-    spread = scores.max() - scores.min()
-    if spread <= 1e-12:
+    extent = scores.max() - scores.min()
+    if extent <= 1e-12:
         return np.zeros(len(scores), bool)
-    scaled = (scores - scores.min()) / spread
+    scaled = (scores - scores.min()) / extent
     reference = np.log([_dispersions(draw.random(len(scores)))[0] for _ in range(REFERENCES)])
     one, two = reference.mean(axis=0)
     within, edge = _dispersions(scaled)

@@ -1,4 +1,4 @@
-"""Hospitals whose updates point the same way round after round are taken for one attacker's."""
+"""Hospitals whose updates point the same way round after round lose their weight, as one attacker's would."""
 
 from __future__ import annotations
 
@@ -7,10 +7,10 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from pydantic import PositiveFloat
 
 from fedrobust.aggregation.geometry import cosines
 from fedrobust.aggregation.sketch import sketch
-from fedrobust.errors import UserError
 from fedrobust.federation import Defence, Updates, Verdict
 
 __all__ = ["FoolsGold"]
@@ -21,23 +21,31 @@ Floats = NDArray[np.float64]
 class FoolsGold(Defence):
     """Lowers the weight of hospitals whose summed updates are alike (Fung et al., RAID 2020, algorithm 1).
 
+    Algorithm
+    ---------
     Cosines are taken between the sums of each hospital's updates over all rounds, pardoned, and turned into
-    weights by a logit, all as in the paper, on all parameters. The weights are scaled to sum to 1: the paper
-    adds the weighted updates of single steps, here they are whole local trainings. If all are alike, the
-    global model stays. The sums are kept as sketches (`fedrobust.aggregation.sketch`), exact up to 16384 parameters. The
-    score is the largest pardoned cosine. Hospitals that are honest and alike are its victims: it suits very
-    unlike hospitals.
+    weights by a logit, all as in the paper, on all parameters. The score is the largest pardoned cosine.
 
     Parameters
     ----------
     confidence : float
         kappa, the logit's factor; the paper takes 1.
+
+    Notes
+    -----
+    Breakdown point: none; any number of hospitals that send like updates lose their weight, a single attacker
+    does not. Cost: O(n^2 + n d). Deviations: the weights are scaled to sum to 1, as the paper adds the
+    weighted updates of single steps and here they are those of local trainings; if all are alike, the global
+    model stays. The sums are kept as sketches (`fedrobust.aggregation.sketch`), exact up to 16384 parameters.
+    Benign hospitals whose data are alike lose their weight too: it suits heterogeneous hospitals.
+
+    References
+    ----------
+    Fung, Yoon and Beschastnikh, "The limitations of federated learning in Sybil settings", RAID 2020.
     """
 
-    def __init__(self, confidence: float = 1.0) -> None:
-        """Check the options."""
-        if not confidence > 0:
-            raise UserError(f"foolsgold: confidence is {confidence}, but must be above 0")
+    def __init__(self, confidence: PositiveFloat = 1.0) -> None:
+        """Keep the option."""
         self.confidence = confidence
         self._sums: dict[int, Floats] = {}
 
@@ -59,12 +67,12 @@ class FoolsGold(Defence):
 
 
 def _pardoned(similar: Floats) -> Floats:
-    """Return each hospital's largest cosine with another, honest ones beside a closer pair pardoned."""
+    """Return each hospital's largest cosine with another, reduced where the other has a closer match."""
     alike = similar.copy()
     # As in the authors' code, where a hospital's cosine with itself is 0: the largest is never negative.
     np.fill_diagonal(alike, 0.0)
     largest = alike.max(axis=1)
-    # Where j has a closer likeness elsewhere than i has, their cosine is not held against i.
+    # Where j has a closer match elsewhere than i has, their cosine is reduced for i.
     pardon = largest[None, :] > largest[:, None]
     ratio = np.divide(largest[:, None], largest[None, :], out=np.ones_like(similar), where=pardon)
     return np.asarray((alike * ratio).max(axis=1))

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import numpy as np
+from pydantic import NonNegativeInt, PositiveFloat
 
-from fedrobust.aggregation.geometry import squared_distances, squared_distances_to, whole
-from fedrobust.errors import UserError
+from fedrobust.aggregation.geometry import squared_distances, squared_distances_to
 from fedrobust.federation import Defence, Updates, Verdict
 
 __all__ = ["GeometricMedian"]
@@ -14,26 +14,35 @@ __all__ = ["GeometricMedian"]
 class GeometricMedian(Defence):
     """Finds the geometric median by the smoothed Weiszfeld algorithm (RFA: Pillutla et al., IEEE TSP 2022).
 
-    Algorithm 2 of the paper from the mean on, with equal weights as numbers of images are claims. Each
-    iterate is a weighted mean of the updates, so only n weights change and the vectors are read twice, for
-    their inner products and at the end. Those weights are the verdict's; the score is the distance to the
-    result. Breaks down at half of the hospitals. O(n^2 d + iterations n^2).
+    Algorithm
+    ---------
+    Starting from the mean, each iterate is the mean of the updates weighted by the inverse of their distances
+    from the last iterate. The verdict holds the last weights; the score is the distance from the result.
 
     Parameters
     ----------
     nu : float
-        Smoothing: distances below it count as it, in the parameters' units; the paper takes 1e-6.
+        Smoothing: smaller distances count as `nu`, in the parameters' units; the paper takes 1e-6.
     iterations : int
         At most so many; it stops earlier when no weight moves by more than 1e-12. The paper takes 3 to save
         messages, which cost nothing here.
+
+    Notes
+    -----
+    Breakdown point: half of the hospitals. Cost: O(n^2 d + iterations n^2), as every iterate is a weighted
+    mean of the updates: only n weights change, and the vectors are read twice, for their inner products and
+    at the end. Deviation: equal weights, as reported numbers of images are not verified.
+
+    References
+    ----------
+    Pillutla, Kakade and Harchaoui, "Robust aggregation for federated learning", IEEE Transactions on Signal
+    Processing 2022, algorithm 2.
     """
 
-    def __init__(self, nu: float = 1e-6, iterations: int = 1000) -> None:
-        """Check the options."""
-        if not nu > 0:
-            raise UserError(f"geometric-median: nu is {nu}, but must be above 0")
+    def __init__(self, nu: PositiveFloat = 1e-6, iterations: NonNegativeInt = 1000) -> None:
+        """Keep the options."""
         self.nu = nu
-        self.iterations = whole("geometric-median", "iterations", iterations)
+        self.iterations = iterations
 
     def weigh(self, updates: Updates) -> Verdict:
         """Return the weights that Weiszfeld's algorithm ends with."""
@@ -44,6 +53,7 @@ class GeometricMedian(Defence):
             before = weight
             weight = 1 / np.maximum(self.nu, np.sqrt(squared_distances_to(weight, squares, gram)))
             weight /= weight.sum()
+            # A tiny weight may still move by much of itself, beside an update of huge length.
             if (np.abs(weight - before) <= np.minimum(1e-12, 1e-3 * weight)).all():
                 break
         return Verdict(weight, np.sqrt(squared_distances_to(weight, squares, gram)))

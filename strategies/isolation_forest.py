@@ -29,7 +29,8 @@ __all__ = ["IsolationForestWeighting"]
 
 Floats = NDArray[np.float64]
 
-#: What is looked at, in the words of a verdict. Without images of the server's own, the four that need some stay 0.
+#: What is looked at, in the words of a verdict. Without images of the server's own, the four that need some
+#: stay 0.
 FEATURES = (
     *("loss of the received model", "training loss"),
     *(
@@ -40,16 +41,17 @@ FEATURES = (
     *("lack of direction", "length"),
     "another scanner",
 )
-#: The spread between hospitals counts as no smaller than this: a share of the typical loss for losses, outright for
-#: cosines and for logarithms of lengths.
+#: The spread between hospitals counts as no smaller than this: a share of the typical loss for losses,
+#: outright for cosines and for logarithms of lengths.
 RECEIVED, EPOCH, OWN, HARM, ANGLE, LENGTH = 0.1, 0.15, 0.15, 0.01, 0.1, 0.25
-#: Whose records are so many spreads odd is looked at through other scanners. He is taken to have one of them where his
-#: model's loss falls to less than a share of that on the server's own images: beyond doubt from the second share on.
+#: Whose records are so many spreads odd is looked at through other scanners. He is taken to have one of them
+#: where his model's loss falls to less than a share of that on the server's own images: beyond doubt from the
+#: second share on.
 ODD, ELSEWHERE = 1.5, (0.8, 0.6)
 #: Updates longer than so many times the median are shortened to that.
 CLIP = 3.0
-#: Shares that the server's images choose lie between these, in fair ones; the trust that is left lowers both. The first is a
-#: hair more than a half, so that rounding leaves nobody less.
+#: Shares that the server's images choose lie between these, in fair ones; the trust that is left lowers both.
+#: The first is a hair more than a half, so that rounding leaves nobody less.
 LEAST, MOST = 0.5 + 1e-9, 3.0
 #: Evidence counts in full from about so many rounds on.
 ROUNDS = 4.0
@@ -58,24 +60,26 @@ ROUNDS = 4.0
 class IsolationForestWeighting(Defence):
     """Lowers the weight of hospitals whose claims, models or updates stay odd, judged by an isolation forest.
 
-    Each round, features of each hospital are put in robust spreads above the others. Two kinds of evidence are sums of
-    their moving averages over rounds. *Records*: the losses that it reports of the received model and of its last
-    epoch, compared class by class, mainly the lower of the two; and the loss of its own model on the server's images of
-    the classes that it claims to hold, as far as the reported loss does not explain it; neither counts as far as another
-    scanner explains it, through which its model fits the server's images better. *Conduct*: what the others' mean
-    loses on those classes when the hospital joins, how far its update turns from theirs, whether it has no more
-    direction than noise, and whether it is longer than its number of images explains. An isolation forest (Liu et
-    al., ICDM 2008), fitted on a drawn reference of honest hospitals some of which are odd for good, scores both
-    kinds and their sum, each held against its own spread between the hospitals; p is the share of the reference that
-    scores as high. A hospital is flagged where p < false_flag_rate and then weighs (p / false_flag_rate)^2 of its share,
-    until its evidence fades. The share is half a fair one, half by claimed images, those bounded. From there a search
-    for a lower class-balanced loss on the server's images makes it larger or smaller, between half a fair share and three,
-    as FedLAW (Li et al., ICML 2023) learns weights on a proxy data set, though by looks and not by gradients. The reasoning
-    and the measurements are in docs/detection.md.
+    Each round, features of each hospital are put in robust spreads above the others. Two kinds of evidence
+    are sums of their moving averages over rounds. *Records*: the losses that it reports of the received model
+    and of its last epoch, compared class by class, mainly the lower of the two; and the loss of its own model
+    on the server's images of the classes that it claims to hold, as far as the reported loss does not explain
+    it; neither counts as far as another scanner explains it, through which its model fits the server's images
+    better. *Conduct*: what the others' mean loses on those classes when the hospital joins, how far its
+    update turns from theirs, whether it has no more direction than noise, and whether it is longer than its
+    number of images explains. An isolation forest (Liu et al., ICDM 2008), fitted on a drawn reference of
+    honest hospitals some of which are odd for good, scores both kinds and their sum, each held against its
+    own spread between the hospitals; p is the share of the reference that scores as high. A hospital is
+    flagged where p < false_flag_rate and then weighs (p / false_flag_rate)^2 of its share, until its evidence
+    fades. The share is half a fair one, half by claimed images, those bounded. From there a search for a
+    lower class-balanced loss on the server's images makes it larger or smaller, between half a fair share and
+    three, as FedLAW (Li et al., ICML 2023) learns weights on a proxy data set, though by looks and not by
+    gradients. The reasoning and the measurements are in docs/detection.md.
 
-    Complexity O(n^2 d) and at most 3n + 3 looks at the server's images, one more for each hospital that is not fully trusted, and
-    six at some of them for each one whose records are odd; no history but the evidence. Works for 4 hospitals or more;
-    with fewer there is no spread to compare with, nobody is judged and shares stay as they are.
+    Complexity O(n^2 d) and at most 3n + 3 looks at the server's images, one more for each hospital that is
+    not fully trusted, and six at some of them for each one whose records are odd; no history but the
+    evidence. Works for 4 hospitals or more; with fewer there is no spread to compare with, nobody is judged
+    and shares stay as they are.
 
     Parameters
     ----------
@@ -84,8 +88,8 @@ class IsolationForestWeighting(Defence):
     memory : float
         Weight of the past in the moving average, in [0, 1).
     audit : float
-        Share of the server's validation part that the rule looks at, in [0, 1]. With 0, as with a server without
-        images, the four features that need some are left out and shares stay as they are.
+        Share of the server's validation part that the rule looks at, in [0, 1]. With 0, as with a server
+        without images, the four features that need some are left out and shares stay as they are.
     """
 
     trusts: ClassVar[frozenset[str]] = frozenset({"loss", "num_examples"})
@@ -171,8 +175,8 @@ class IsolationForestWeighting(Defence):
     ) -> tuple[Floats, Floats, Floats, Floats]:
         """Return what the server's look says of each hospital, shape (n,) each.
 
-        Its model's loss, what the others' mean loses by it, how far it turns from them, and, where its records are odd, how
-        surely it has another scanner, in [0, 1].
+        Its model's loss, what the others' mean loses by it, how far it turns from them, and, where its
+        records are odd, how surely it has another scanner, in [0, 1].
         """
         if seen is None or self.server is None:
             none = np.zeros(len(updates))
@@ -224,15 +228,16 @@ def _evidence(average: Floats) -> Floats:
     """Return the evidence against each hospital's records and conduct, shape (n, 2)."""
     received, epoch, own, harm, turn, noise, length, scanner = average.T
     doubt = np.maximum(received, 0.0)
-    # Another scanner makes a hospital's records fit the received model badly and its model fit the server's images
-    # badly. But it learns them within the epoch, its update goes with the others', and its model fits the server's images
-    # better as another scanner would give them, which wrong labels or noise do not bring about.
+    # Another scanner makes a hospital's records fit the received model badly and its model fit the server's
+    # images badly. But it learns them within the epoch, its update goes with the others', and its model fits
+    # the server's images better as another scanner would give them, which wrong labels or noise do not bring
+    # about.
     claims = np.maximum(np.minimum(received, epoch), 0.0)
     claims += 0.5 * np.maximum(received - 3.0, 0.0) * np.clip(turn / 2, 0.0, 1.0) ** 2
     # A contradiction is what such records do not explain.
     records = (claims + _unexplained(own, received)) * (1 - scanner)
-    # Help, the opposite of harm, counts for a hospital, the less the more its records are in doubt. It explains why one
-    # turns from the others that knows what they do not, and there it counts twice more.
+    # Help, the opposite of harm, counts for a hospital, the less the more its records are in doubt. It
+    # explains why one turns from the others that knows what they do not, and there it counts twice more.
     help = np.minimum(harm, 0.0) * np.clip(1 - doubt / 5, 0.0, 1.0)
     turned = np.where(turn > 0, np.maximum(turn + 2 * help, 0.0), turn)
     conduct = np.maximum(harm - doubt, 0.0) + help + turned + noise + np.maximum(length, 0.0)

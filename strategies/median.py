@@ -13,8 +13,19 @@ __all__ = ["Median"]
 class Median(Defence):
     """Takes the median of every parameter (Yin et al., ICML 2018, algorithm 1, option I).
 
-    Of an even number of hospitals, the mean of the middle two; so of running statistics. Breaks down at half of the
-    hospitals. O(n log^2 n) a parameter; judges no hospital.
+    Algorithm
+    ---------
+    Each parameter, and each running statistic, is the median over the hospitals; of an even number of
+    hospitals, the mean of the middle two.
+
+    Notes
+    -----
+    Breakdown point: half of the hospitals. Cost: O(n log^2 n) a parameter. No hospital is flagged or scored.
+
+    References
+    ----------
+    Yin, Chen, Kannan and Bartlett, "Byzantine-robust distributed learning: towards optimal statistical
+    rates", ICML 2018.
     """
 
     def combine(self, updates: Updates) -> tuple[Vector, Verdict]:

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import numpy as np
+from pydantic import NonNegativeFloat, PositiveFloat
 
 from fedrobust.aggregation.clipping import clip_factors
-from fedrobust.errors import UserError
 from fedrobust.federation import Defence, Updates, Vector, Verdict
 from fedrobust.seeding import generator
 
@@ -13,11 +13,12 @@ __all__ = ["NormClipping"]
 
 
 class NormClipping(Defence):
-    """Shortens updates to a bound, averages them, and adds noise if wanted (Sun et al., 2019, section 5).
+    """Clips updates to a bound, averages them, and adds noise if wanted (Sun et al., 2019, section 5).
 
-    "Can You Really Backdoor Federated Learning?": delta / max(1, |delta| / limit), averaged with equal
-    weights, plus Gaussian noise ("weak differential privacy"). The weight is the factor, the score the
-    length. O(n d).
+    Algorithm
+    ---------
+    The mean of delta / max(1, |delta| / limit) with equal weights, plus Gaussian noise ("weak differential
+    privacy"). The weight is the factor, the score the length.
 
     Parameters
     ----------
@@ -25,14 +26,18 @@ class NormClipping(Defence):
         Longest update, in the parameters' units. Not given: the round's median length.
     noise : float
         Standard deviation of the noise on each parameter; the paper tries 0.001 to 0.005.
+
+    Notes
+    -----
+    Breakdown point: none in the strict sense; a hospital moves the mean by at most limit / n. Cost: O(n d).
+
+    References
+    ----------
+    Sun, Kairouz, Suresh and McMahan, "Can you really backdoor federated learning?", 2019, arXiv:1911.07963.
     """
 
-    def __init__(self, limit: float | None = None, noise: float = 0.0) -> None:
-        """Check the options."""
-        if limit is not None and not limit > 0:
-            raise UserError(f"norm-clipping: limit is {limit}, but must be above 0")
-        if not 0 <= noise < float("inf"):
-            raise UserError(f"norm-clipping: noise is {noise}, but a standard deviation is 0 or more")
+    def __init__(self, limit: PositiveFloat | None = None, noise: NonNegativeFloat = 0.0) -> None:
+        """Keep the options."""
         self.limit = limit
         self.noise = noise
 

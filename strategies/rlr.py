@@ -1,11 +1,11 @@
-"""A learning rate that turns round where the hospitals disagree."""
+"""A learning rate that is negative where the hospitals disagree."""
 
 from __future__ import annotations
 
 import numpy as np
 from numpy.typing import NDArray
+from pydantic import NonNegativeInt
 
-from fedrobust.aggregation.geometry import whole
 from fedrobust.errors import UserError
 from fedrobust.federation import Defence, Updates, Vector, Verdict
 
@@ -15,26 +15,37 @@ __all__ = ["RobustLearningRate"]
 class RobustLearningRate(Defence):
     """Moves a parameter backwards where too few hospitals agree on the sign (Ozdayi et al., AAAI 2021).
 
-    Algorithm 1: where |sum_i sign(delta_i)| is below the threshold, the mean difference is subtracted instead
-    of added. Equal weights, as numbers of images are claims. Made against backdoors; judges no hospital. In a round
-    in which fewer hospitals reply than the threshold, all who did have to agree. O(n d).
+    Algorithm
+    ---------
+    Where |sum_i sign(delta_i)| is below the threshold, the mean difference is subtracted instead of added.
 
     Parameters
     ----------
     threshold : int, optional
         theta. Not given: a third of the hospitals plus one, which is 4 of 10 as in the paper.
+
+    Notes
+    -----
+    Breakdown point: none in the strict sense, as lengths are not bounded; it is made against backdoors. Cost:
+    O(n d). No hospital is flagged or scored. Deviations: equal weights, as reported numbers of images are not
+    verified; in a round in which fewer hospitals reply than the threshold, all of them have to agree.
+
+    References
+    ----------
+    Ozdayi, Kantarcioglu and Gel, "Defending against backdoors in federated learning with robust learning
+    rate", AAAI 2021, algorithm 1.
     """
 
-    def __init__(self, threshold: int | None = None) -> None:
-        """Check the options."""
-        self._threshold = None if threshold is None else whole("rlr", "threshold", threshold)
+    def __init__(self, threshold: NonNegativeInt | None = None) -> None:
+        """Keep the option."""
+        self._threshold = threshold
 
     def check(self, hospitals: int) -> None:
         """Refuse a threshold that no parameter can reach: the whole model would move backwards."""
         if self._threshold is not None and self._threshold > hospitals:
             raise UserError(
-                f"rlr: threshold={self._threshold} is more than the {hospitals} hospitals, so every parameter would move "
-                f"backwards; give threshold={hospitals} or less"
+                f"rlr: threshold={self._threshold} is more than the {hospitals} hospitals, so every parameter "
+                f"would move backwards; give threshold={hospitals} or less"
             )
 
     def combine(self, updates: Updates) -> tuple[Vector, Verdict]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
+from pydantic import NonNegativeInt
 
 from fedrobust.aggregation.sorting import sort_rows
 from fedrobust.aggregation.tolerance import AssumedByzantine
@@ -14,27 +15,39 @@ __all__ = ["TrimmedMean"]
 class TrimmedMean(Defence):
     """Averages every parameter without its f largest and f smallest values (Yin et al., ICML 2018).
 
-    Algorithm 1, option II, of the paper, with f for beta times n; so of running statistics. O(n log^2 n) a parameter;
-    judges no hospital.
+    Algorithm
+    ---------
+    Each parameter, and each running statistic, is the mean over the hospitals without the f largest and the f
+    smallest values; f takes the place of the paper's beta n.
 
     Parameters
     ----------
     f : int, optional
         Values to drop on each side, fewer than half of the hospitals. Not given: a third of them.
+
+    Notes
+    -----
+    Breakdown point: f of n hospitals, below half. Cost: O(n log^2 n) a parameter. No hospital is flagged or
+    scored.
+
+    References
+    ----------
+    Yin, Chen, Kannan and Bartlett, "Byzantine-robust distributed learning: towards optimal statistical
+    rates", ICML 2018, algorithm 1, option II.
     """
 
-    def __init__(self, f: int | None = None) -> None:
-        """Check the options."""
-        self._f = AssumedByzantine("trimmed-mean", f, lambda n: (n - 1) // 2, "n >= 2f + 1")
+    def __init__(self, f: NonNegativeInt | None = None) -> None:
+        """Keep the option."""
+        self._assumed = AssumedByzantine("trimmed-mean", f, lambda n: (n - 1) // 2, "n >= 2f + 1")
 
     def check(self, hospitals: int) -> None:
         """Refuse an f that leaves nothing over."""
-        self._f.check(hospitals)
+        self._assumed.check(hospitals)
 
     def combine(self, updates: Updates) -> tuple[Vector, Verdict]:
         """Return the coordinate-wise trimmed mean."""
         n = len(updates)
-        f, note = self._f.at(n)
+        f, note = self._assumed.at(n)
 
         def rule(block: Vector) -> Vector:
             kept = sort_rows(block, range(f, n - f))[f : n - f] if f else list(block)
@@ -48,6 +61,6 @@ class TrimmedMean(Defence):
     def combine_buffers(self, updates: Updates) -> Vector:
         """Return the coordinate-wise trimmed mean of the running statistics."""
         n = len(updates)
-        f, _ = self._f.at(n)
+        f, _ = self._assumed.at(n)
         rows = np.sort([update.buffers for update in updates], axis=0)[f : n - f]
         return np.asarray(np.mean(rows, axis=0, dtype=np.float64))

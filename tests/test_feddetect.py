@@ -10,6 +10,7 @@ from sklearn.ensemble import IsolationForest
 
 from fedrobust.errors import UserError
 from fedrobust.federation import Verdict
+from fedrobust.plugins import instantiate
 from strategies import feddetect
 from strategies.feddetect import FedDetect
 
@@ -278,7 +279,7 @@ def test_after_hundreds_of_flags_the_weights_are_still_the_authors(monkeypatch: 
 )
 def test_options_out_of_range_are_refused(options: dict[str, float], words: str) -> None:
     with pytest.raises(UserError, match=f"feddetect: {words}"):
-        FedDetect(**options)  # type: ignore[arg-type]
+        instantiate(FedDetect, options, "feddetect")
 
 
 def test_inputs_stay_untouched() -> None:

@@ -11,6 +11,7 @@ from references import differences, fltrust
 import fedrobust.federation.updates
 from fedrobust.errors import UserError
 from fedrobust.federation import Updates
+from fedrobust.plugins import instantiate
 from strategies.fltrust import FLTrust
 from strategies.nnm import NNM
 
@@ -116,7 +117,7 @@ def test_the_server_trains_from_the_global_model_with_its_running_statistics() -
 @pytest.mark.parametrize("share", [0, -0.1, 1.5, True, "all", float("nan")])
 def test_a_senseless_share_is_refused(share: object) -> None:
     with pytest.raises(UserError, match="fltrust: share is"):
-        FLTrust(share=share)  # type: ignore[arg-type]
+        instantiate(FLTrust, {"share": share}, "fltrust")
 
 
 def test_without_images_it_says_what_it_needs() -> None:

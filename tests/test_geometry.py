@@ -11,9 +11,7 @@ from fedrobust.aggregation.geometry import (
     nearest,
     squared_distances,
     squared_distances_to,
-    whole,
 )
-from fedrobust.errors import UserError
 
 
 @pytest.mark.parametrize("n", [1, 2, 9])
@@ -42,9 +40,3 @@ def test_a_vector_of_length_0_has_cosine_0() -> None:
 def test_nearest_begins_with_itself_and_breaks_ties_by_order() -> None:
     squares = squared_distances(np.ones((4, 4)))
     assert nearest(squares, 2).tolist() == [[0, 1], [1, 0], [2, 0], [3, 0]]
-
-
-@pytest.mark.parametrize("value", [-1, 1.0, True, "2", None])
-def test_a_count_is_a_whole_number(value: object) -> None:
-    with pytest.raises(UserError, match="rule: f is .* whole number of at least 0"):
-        whole("rule", "f", value)

@@ -15,6 +15,7 @@ from fedrobust.errors import UserError
 from fedrobust.federation import ClientMetrics, Update, Updates, Verdict
 from fedrobust.flower.hosted_strategy import HostedStrategy, build_strategy
 from fedrobust.pipeline.pipeline import Pipeline
+from fedrobust.plugins import instantiate
 from strategies.isolation_forest import CLIP, FEATURES, IsolationForestWeighting, _evidence
 
 ZERO = np.zeros(1, np.float32)
@@ -563,7 +564,7 @@ def test_it_works_after_a_step(step: str, found: bool, server: bool) -> None:
 )
 def test_options_are_checked(options: dict[str, float]) -> None:
     with pytest.raises(UserError, match=f"isolation-forest: {next(iter(options))}"):
-        IsolationForestWeighting(**options)
+        instantiate(IsolationForestWeighting, options, "isolation-forest")
 
 
 def test_options_do_what_they_say() -> None:

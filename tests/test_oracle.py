@@ -1,4 +1,4 @@
-"""The oracle: the average of those it is told to be honest."""
+"""The oracle: the average of the hospitals that are not among those it is given."""
 
 from __future__ import annotations
 
@@ -7,11 +7,12 @@ import pytest
 from helpers import make_updates
 
 from fedrobust.errors import UserError
+from fedrobust.plugins import instantiate
 from strategies.fedavg import FedAvg
 from strategies.oracle import Oracle
 
 
-def test_it_is_fedavg_over_the_others() -> None:
+def test_oracle_is_fedavg_over_the_others() -> None:
     updates = make_updates(5, num_examples=[1, 2, 3, 4, 5])
     parameters, verdict = Oracle(malicious=[1, 3]).combine(updates)
     others = make_updates(5, num_examples=[1, 2, 3, 4, 5])
@@ -20,12 +21,12 @@ def test_it_is_fedavg_over_the_others() -> None:
     assert np.flatnonzero(verdict.flagged).tolist() == [1, 3]
 
 
-def test_numbers_only() -> None:
-    with pytest.raises(UserError, match="malicious"):
-        Oracle(malicious=["a"])  # type: ignore[list-item]
+def test_oracle_of_anything_but_numbers_is_refused() -> None:
+    with pytest.raises(UserError, match="oracle: malicious is"):
+        instantiate(Oracle, {"malicious": ["a"]}, "oracle")
 
 
-def test_a_hospital_that_does_not_exist_is_refused() -> None:
+def test_oracle_of_an_unknown_hospital_is_refused() -> None:
     with pytest.raises(UserError, match="oracle: there is no hospital 10; they are 0 to 9"):
         Oracle(malicious=[3, 10]).check(10)
     Oracle(malicious=[0, 9]).check(10)

@@ -10,6 +10,7 @@ from references import differences, stacked
 
 from fedrobust.errors import UserError
 from fedrobust.federation import Updates
+from fedrobust.plugins import instantiate
 from strategies.nnm import NNM
 from strategies.zeno import Zeno
 
@@ -126,4 +127,4 @@ def test_b_must_leave_somebody() -> None:
 )
 def test_senseless_options_are_refused_by_name(options: dict[str, object]) -> None:
     with pytest.raises(UserError, match=f"zeno: {next(iter(options))} is"):
-        Zeno(**options)  # type: ignore[arg-type]
+        instantiate(Zeno, options, "zeno")

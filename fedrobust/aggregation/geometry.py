@@ -5,17 +5,13 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from fedrobust.errors import UserError
-
 __all__ = [
-    "above_zero_to_one",
     "cosines",
     "krum_scores",
     "nearest",
     "significant",
     "squared_distances",
     "squared_distances_to",
-    "whole",
 ]
 
 Floats = NDArray[np.float64]
@@ -36,8 +32,8 @@ def significant(values: ArrayLike) -> Floats:
 def squared_distances(gram: ArrayLike) -> Floats:
     """Return the squared Euclidean distances behind inner products, shape (n, n).
 
-    Equal vectors have distance 0 exactly and equal rows: what is left of a difference within rounding counts as
-    none, and each takes the distances of the first of them, whatever a BLAS made of the others' last bits.
+    Equal vectors have distance 0 exactly and equal rows: what is left of a difference within rounding counts
+    as none, and each takes the distances of the first of them, whatever a BLAS made of the others' last bits.
     """
     g = np.asarray(gram, np.float64)
     lengths = np.diagonal(g)
@@ -52,8 +48,9 @@ def squared_distances(gram: ArrayLike) -> Floats:
 def squared_distances_to(coefficients: ArrayLike, squares: Floats, gram: ArrayLike) -> Floats:
     """Return each vector's squared distance to the point sum_j coefficients_j x_j, shape (n,).
 
-    The squared distances between the vectors give it, but where their terms cancel: beside a vector of another
-    magnitude that has a small coefficient. There it is taken from the inner products, if their terms are smaller.
+    The squared distances between the vectors give it, but where their terms cancel: beside a vector of
+    another magnitude that has a small coefficient. There it is taken from the inner products, if their terms
+    are smaller.
 
     Parameters
     ----------
@@ -103,17 +100,3 @@ def nearest(squares: Floats, k: int) -> NDArray[np.int64]:
     own = squares.copy()
     np.fill_diagonal(own, -1.0)
     return np.argsort(significant(own), axis=1, kind="stable")[:, :k]
-
-
-def whole(rule: str, option: str, value: object, least: int = 0) -> int:
-    """Return an option that must be a whole number of at least `least`; `UserError` otherwise."""
-    if isinstance(value, bool) or not isinstance(value, int) or value < least:
-        raise UserError(f"{rule}: {option} is {value!r}, but must be a whole number of at least {least}")
-    return value
-
-
-def above_zero_to_one(rule: str, option: str, value: float) -> float:
-    """Return an option that must be a share in (0, 1]; `UserError` otherwise."""
-    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value <= 1:
-        raise UserError(f"{rule}: {option} is {value!r}, but must be above 0 and at most 1")
-    return float(value)

@@ -1,7 +1,7 @@
 """Sorting networks over the rows of a block: coordinate-wise medians and trimmed means.
 
-Rows are sorted by a network of compare-exchanges, each two vectorised passes over a part: for the tens of hospitals of a
-federation that is several times as fast as sorting each column.
+Rows are sorted by a network of compare-exchanges, each two vectorised passes over a part: for the tens of
+hospitals of a federation that is several times as fast as sorting each column.
 """
 
 from __future__ import annotations

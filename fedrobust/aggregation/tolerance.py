@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from fedrobust.aggregation.geometry import whole
 from fedrobust.errors import UserError
 
 __all__ = ["AssumedByzantine"]
@@ -15,10 +14,11 @@ __all__ = ["AssumedByzantine"]
 class AssumedByzantine:
     """The assumed number of Byzantine hospitals, f, that a rule tolerates.
 
-    The true number is unknown. If f is not given, it is a third of the hospitals that replied (rounded down), the
-    classical bound of Byzantine agreement, or the largest f that the rule admits if that is smaller. A given f that
-    does not fit the number of hospitals is an error before anything runs. If so few hospitals reply in a round that
-    f is too large, the rule uses the largest f it admits and says so in its verdict, and the run continues.
+    The true number is unknown. If f is not given, it is a third of the hospitals that replied (rounded down),
+    the classical bound of Byzantine agreement, or the largest f that the rule admits if that is smaller. A
+    given f that does not fit the number of hospitals is an error before anything runs. If so few hospitals
+    reply in a round that f is too large, the rule uses the largest f it admits and says so in its verdict,
+    and the run continues.
 
     Parameters
     ----------
@@ -39,11 +39,6 @@ class AssumedByzantine:
     most: Callable[[int], int]
     needs: str
     option: str = "f"
-
-    def __post_init__(self) -> None:
-        """Check that f is a count."""
-        if self.f is not None:
-            whole(self.rule, self.option, self.f)
 
     def check(self, hospitals: int) -> None:
         """Raise `UserError` if the given f is too large for this number of hospitals."""

@@ -273,13 +273,16 @@ def _default(value: object) -> str:
 
 
 def _documentation(code: Callable[..., object]) -> tuple[list[str], list[str]]:
-    """Return the paragraphs of a docstring between its first line and its sections, and those of its references."""
+    """Return the paragraphs of a docstring that describe, after its first line, and those of its references."""
     text = inspect.cleandoc(code.__doc__ or "").replace("``", "'").replace("`", "")
     sections = re.split(r"^(\w[\w ]*)\n-{3,}$", text, flags=re.MULTILINE)
-    described = re.split(r"\n\s*\n", sections[0].strip())[1:]
     bodies = dict(zip(sections[1::2], sections[2::2], strict=True))
-    references = re.split(r"\n\s*\n", bodies.get("References", "").strip())
-    return [part for part in described if part], [part for part in references if part]
+
+    def paragraphs(text: str) -> list[str]:
+        return [part for part in re.split(r"\n\s*\n", text.strip()) if part]
+
+    described = [*paragraphs(sections[0])[1:], *paragraphs(bodies.get("Algorithm", ""))]
+    return [*described, *paragraphs(bodies.get("Notes", ""))], paragraphs(bodies.get("References", ""))
 
 
 def _print_paragraph(text: str, indent: str = "") -> None:
