@@ -112,15 +112,15 @@ def test_summary_compares_the_model_with_the_commonest_class(tmp_path: Path) -> 
 
 
 def test_diverged_run_ends_and_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from fedrobust.evaluation.server_evaluation import Examination
+    from fedrobust.evaluation.server_evaluation import ServerEvaluation
 
-    measured = Examination.of
+    measured = ServerEvaluation.of
 
-    def diverged(self: Examination, state: Any) -> dict[str, Any]:
+    def diverged(self: ServerEvaluation, state: Any) -> dict[str, Any]:
         line = measured(self, state)
         return {**line, "val": {**line["val"], "loss": float("nan")}}
 
-    monkeypatch.setattr(Examination, "of", diverged)
+    monkeypatch.setattr(ServerEvaluation, "of", diverged)
     result, said = quiet(tiny(tmp_path, **{**SMALL, "rounds": 5}, patience=2))
     assert result.summary["diverged"] and any("training diverged" in one for one in said)
     # A loss that is no number is no better one: the patience runs out.

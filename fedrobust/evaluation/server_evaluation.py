@@ -20,10 +20,10 @@ from fedrobust.plugins import reraise_as_user_error
 from fedrobust.scenario import Scenario
 from fedrobust.seeding import trigger_rng
 
-__all__ = ["Examination"]
+__all__ = ["ServerEvaluation"]
 
 
-class Examination:
+class ServerEvaluation:
     """The server's images and what is asked of a model on them.
 
     Parameters

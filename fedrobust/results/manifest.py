@@ -24,7 +24,7 @@ __all__ = ["manifest", "plugins_of"]
 _PACKAGES = ("fedrobust", "flwr", "flwr-datasets", "ray", "torch", "torchvision", "scikit-learn", "numpy")
 
 
-def manifest(scenario: Scenario, data: FederationData, defence: Defence | None) -> Manifest:
+def manifest(scenario: Scenario, data: FederationData, defence: Defence | None, task: str) -> Manifest:
     """Return the manifest of a run.
 
     Parameters
@@ -33,9 +33,12 @@ def manifest(scenario: Scenario, data: FederationData, defence: Defence | None) 
     data : FederationData
     defence : Defence or None
         The rule in use; None for a plain Flower strategy, which says nothing on single hospitals.
+    task : str
+        Its name.
     """
     return Manifest.of(
         format=FORMAT,
+        task=task,
         settings=dict(scenario.run.written),
         settings_hash=scenario.run.digest,
         seeds={"run": scenario.seed},

@@ -390,6 +390,7 @@ class Manifest(Record):
     """What a run was made with, so that its results can be traced and reproduced."""
 
     format: int | None = None
+    task: str = "classification"
     settings: Mapping[str, JsonValue]
     settings_hash: str
     seeds: Mapping[str, int] = {}

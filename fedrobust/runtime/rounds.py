@@ -58,7 +58,7 @@ class Rounds:
         self._profile = profile
         self._grid = ClientGrid(grid, setup.scenario.hospitals)
         self._grid.discover()
-        setup.evaluation.hospitals.unknown = self._grid.own_data
+        setup.task.set_unknown(self._grid.own_data)
 
     def run(self, number: int, arrays: ArrayRecord, lr: float) -> RoundOutcome:
         """Return the outcome of a round that starts from a global model."""
@@ -66,7 +66,7 @@ class Rounds:
         with self._profile.phase("aggregation"):
             trained = self._train(number, arrays, lr)
         with self._profile.phase("evaluation"):
-            line = self._line(number, lr, trained, self._setup.evaluation.of(unpack(trained.arrays)))
+            line = self._line(number, lr, trained, self._setup.task.evaluate(unpack(trained.arrays)))
         return RoundOutcome(
             line, trained.verdict, trained.client_metrics, trained.arrays, trained.defence_mib
         )

@@ -12,10 +12,7 @@ from flwr.serverapp import Grid
 
 from fedrobust.data.sources import FederationData
 from fedrobust.errors import UserError
-from fedrobust.evaluation.examples import poisoned_examples
-from fedrobust.evaluation.final import final_evaluation
 from fedrobust.flower.codec import pack, unpack
-from fedrobust.learners.base import State
 from fedrobust.results.checkpoint import load_checkpoint
 from fedrobust.results.folder import RunFolder
 from fedrobust.results.manifest import manifest
@@ -25,7 +22,7 @@ from fedrobust.runtime.profiling import Profile
 from fedrobust.runtime.recording import recorders
 from fedrobust.runtime.result import Result
 from fedrobust.runtime.rounds import Rounds
-from fedrobust.runtime.setup import Setup
+from fedrobust.runtime.setup import MakeTask, Setup
 from fedrobust.runtime.summary import summarise
 from fedrobust.scenario import Scenario
 
@@ -56,10 +53,6 @@ class _History:
         self.verdicts.append(outcome.verdict)
         self.replied.update(outcome.client_metrics["hospitals"])
 
-    def model(self) -> State:
-        """Return the last global state."""
-        return unpack(self.arrays)
-
 
 class Server:
     """Runs one federation over a grid and writes its run folder.
@@ -73,6 +66,8 @@ class Server:
         Resume an unfinished run of these settings after its last completed round.
     profile : Profile, optional
         Counts where the time goes.
+    make_task : callable, optional
+        Classification unless given.
 
     Raises
     ------
@@ -87,13 +82,14 @@ class Server:
         *,
         resume: bool = False,
         profile: Profile | None = None,
+        make_task: MakeTask | None = None,
     ) -> None:
         """Make everything that does not need the hospitals."""
         self.scenario = scenario
         self._observers = tuple(observers)
         self._resume = resume
         self._profile = profile or Profile()
-        self._setup = Setup(scenario, self._profile)
+        self._setup = Setup(scenario, self._profile, make_task)
 
     @property
     def data(self) -> FederationData:
@@ -121,7 +117,7 @@ class Server:
         setup, scenario = self._setup, self.scenario
         history = self._history(folder)
         with self._profile.phase("set-up"):
-            about = manifest(scenario, setup.data, setup.defence)
+            about = manifest(scenario, setup.data, setup.defence, setup.task.name)
             folder.write_json("manifest.json", about)
             rounds = Rounds(setup, grid, self._profile)
         observers = Observers([*recorders(folder, setup.strategy, self._profile), *self._observers])
@@ -151,54 +147,23 @@ class Server:
                 if self._setup.monitor and kept.rounds:
                     self._setup.monitor.go_on(kept.rounds[-1].get("no_effect_steps", ()))
                 return _History(kept.arrays, kept.rounds, kept.verdicts, kept.client_metrics)
-        return _History(pack(self._setup.learner.initial()))
+        return _History(pack(self._setup.task.learner.initial()))
 
     def _train(self, rounds: Rounds, history: _History, observers: Observer) -> None:
         """Train until the rounds or the patience run out."""
         plateau = Plateau(self.scenario.lr, self.scenario.patience)
+        loss = self._setup.task.validation_loss
         # The schedule is a function of the validation losses: replaying them restores it.
         ended = False
         for line in history.lines:
-            ended = plateau.exhausted(line["val"]["loss"])
+            ended = plateau.exhausted(loss(line))
         while not ended and len(history.lines) < self.scenario.rounds:
             outcome = rounds.run(len(history.lines) + 1, history.arrays, plateau.lr)
             history.add(outcome)
             observers.round_done(outcome)
-            ended = plateau.exhausted(outcome.line["val"]["loss"])
+            ended = plateau.exhausted(loss(outcome.line))
 
     def _write_final(self, folder: RunFolder, history: _History) -> None:
-        """Write the last model, what a report needs of it and of the images, and some of those that were poisoned."""
-        state, setup = history.model(), self._setup
-        folder.write_tensors("model.safetensors", setup.learner.named_tensors(state), self._about())
-        evaluation, hospitals = setup.evaluation, setup.evaluation.hospitals
-        if not evaluation.probabilities:
-            # The run was interrupted after its last round.
-            evaluation.of(state)
-        folder.write_json(
-            "evaluation.json",
-            final_evaluation(
-                self.scenario,
-                setup.data,
-                evaluation.labels,
-                evaluation.probabilities,
-                hospitals.last,
-                hospitals.unknown,
-            ),
-        )
-        # One that never replied may have ended its worker while it was made.
-        silent = set.intersection(
-            *({fault["hospital"] for fault in line["faults"]} for line in history.lines)
-        )
-        examples = poisoned_examples(self.scenario, setup.data, hospitals.unknown.union(silent))
-        if examples:
-            images = {f"original/{place}": example.original for place, example in enumerate(examples)}
-            images |= {f"poisoned/{place}": example.poisoned for place, example in enumerate(examples)}
-            folder.write_tensors("examples.safetensors", images, [example.about for example in examples])
-
-    def _about(self) -> dict[str, Any]:
-        """Return the description in the model file's metadata."""
-        records = self.data.records
-        written = self.scenario.run.written
-        keys = ("backbone", "head", "networks", "temperature", "seed")
-        chosen = {key: written[key] for key in keys}
-        return {"classes": records.classes, "shape": records.images.shape[1:], **chosen}
+        """Write what the task keeps of the last model."""
+        failed = ({fault["hospital"] for fault in line["faults"]} for line in history.lines)
+        self._setup.task.write_final(folder, unpack(history.arrays), set.intersection(*failed))

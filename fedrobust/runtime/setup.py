@@ -1,20 +1,23 @@
-"""What a run needs before any hospital is asked: the data, the strategy, the learner and the evaluation."""
+"""What a run needs before any hospital is asked: the data, the strategy and the task."""
 
 from __future__ import annotations
 
 import contextlib
+from collections.abc import Callable, Sequence
 
-from fedrobust.data.sources import prepare
+from fedrobust.data.sources import FederationData, prepare
 from fedrobust.evaluation.server_data import ServerShare
-from fedrobust.evaluation.server_evaluation import Examination
-from fedrobust.federation import Defence
+from fedrobust.federation import Behaviour, Defence
 from fedrobust.flower.hosted_strategy import HostedStrategy, build_strategy
-from fedrobust.learners.factory import build_learner
 from fedrobust.pipeline.no_effect import NoEffectMonitor
 from fedrobust.runtime.profiling import Profile
 from fedrobust.scenario import Scenario
+from fedrobust.tasks import Task, task_class
 
-__all__ = ["Setup"]
+__all__ = ["MakeTask", "Setup"]
+
+#: Makes a task of the scenario, its data and the attacks that are carried out.
+MakeTask = Callable[[Scenario, FederationData, Sequence[Behaviour]], Task]
 
 
 class Setup:
@@ -25,13 +28,14 @@ class Setup:
     scenario : Scenario
     profile : Profile
         Counts the time that it takes.
+    make_task : callable, optional
+        Classification unless given.
 
     Attributes
     ----------
     strategy : Strategy
     data : FederationData
-    learner : Learner
-    evaluation : Examination
+    task : Task
     server_data : ServerShare or None
         The labelled images of the server that the defence may use.
     malicious : tuple of int
@@ -45,7 +49,7 @@ class Setup:
         If the strategy, the attack or the data of the settings do not work.
     """
 
-    def __init__(self, scenario: Scenario, profile: Profile) -> None:
+    def __init__(self, scenario: Scenario, profile: Profile, make_task: MakeTask | None = None) -> None:
         """Make everything that does not need the hospitals."""
         self.scenario = scenario
         self.strategy = build_strategy(
@@ -55,10 +59,10 @@ class Setup:
         with profile.phase("data"):
             self.data = prepare(scenario.data)
         with profile.phase("imports"):
-            # torch, which `build_learner` would import anyway
+            # torch, which a task's learner would import anyway
             import fedrobust.learners.mutual  # noqa: F401
-        self.learner = build_learner(scenario.learner, scenario.data)
-        self.evaluation = Examination(scenario, self.data, self.learner, attacks if scenario.threats else [])
+        make: MakeTask = make_task or task_class()
+        self.task: Task = make(scenario, self.data, attacks if scenario.threats else [])
         self.server_data = self._attach_server_data()
         self.malicious = scenario.malicious
         self.attacks = {
@@ -92,7 +96,6 @@ class Setup:
         defence = self.defence
         if defence is None or not defence.server_share:
             return None
-        seed, lr = self.scenario.seed, self.scenario.lr
-        share = ServerShare(self.learner, self.data.part("val"), defence.server_share, seed, lr)
+        share = self.task.server_data(defence.server_share)
         defence.server = share
         return share

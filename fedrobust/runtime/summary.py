@@ -7,7 +7,6 @@ from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 from fedrobust.evaluation.detection import detection_summary
-from fedrobust.evaluation.drop import combined_drop
 from fedrobust.runtime.setup import Setup
 from fedrobust.scenario import Scenario
 
@@ -36,7 +35,7 @@ def summarise(
     scenario, share, failed = setup.scenario, setup.server_data, failure(lines, replied)
     no_effect = [] if failed else list(lines[-1].get("no_effect_steps", ()))
     summary = {
-        **_evaluated(setup, lines[-1]),
+        **setup.task.summary(lines[-1]),
         "detection": detection_summary(verdicts, setup.malicious, scenario.hospitals),
         "no_effect_attacks": _no_effect_attacks(lines),
         "no_effect_steps": no_effect,
@@ -68,23 +67,6 @@ def failure(lines: Lines, replied: Collection[int]) -> str | None:
     if replied:
         return None
     return f"all hospitals failed in every round, so the model is untrained; {_first_reason(lines)}"
-
-
-def _evaluated(setup: Setup, last: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the last model's metrics, and whether it learnt anything."""
-    clean, noisy = ({k: v for k, v in last[part].items() if k != "loss"} for part in ("clean", "noisy"))
-    counts = setup.data.part("test").counts()
-    share = float(counts.max() / counts.sum())
-    losses = [last[part]["loss"] for part in ("val", "clean")]
-    return {
-        "clean": clean,
-        "noisy": noisy,
-        "drop": combined_drop(clean, noisy),
-        "attack_success_rate": last["attack_success_rate"],
-        "commonest_class_share": share,
-        "no_better_than_commonest_class": clean["accuracy"] <= share,
-        "diverged": None in losses,
-    }
 
 
 def _made_with(scenario: Scenario) -> dict[str, Any]:
@@ -130,7 +112,7 @@ def _warnings(setup: Setup, summary: Mapping[str, Any], lines: Lines) -> list[st
         hospitals = [number for number, names in setup.attacks.items() if name in names]
         why = _first_reason(lines, hospitals)
         found.append(f"attack '{name}' never ran, as its hospitals failed in every round; {why}")
-    if summary["diverged"]:
+    if summary.get("diverged"):
         found.append("training diverged: the loss of the last model is not a finite number")
     found += [f"attack '{name}' had no effect in this run" for name in summary["no_effect_attacks"]]
     return found + (setup.monitor.sentences(len(setup.malicious)) if setup.monitor else [])

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import shlex
 import tomllib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path, PurePosixPath, PureWindowsPath
 
 from fedrobust.reports.glossary import GLOSSARY
@@ -19,6 +19,7 @@ from fedrobust.reports.run.notes import missing_facts, notes
 from fedrobust.reports.tables import Table
 from fedrobust.results.finished_run import FinishedRun, read_run
 from fedrobust.results.records import ClassMetrics
+from fedrobust.tasks import task_class
 
 __all__ = ["run_page"]
 
@@ -44,9 +45,14 @@ def run_page(folder: Path) -> str:
     tables: dict[str, Table] = {}
     _add_rounds(run, plots, tables)
     _add_data(run, plots, tables)
-    _add_test(run, plots, tables)
+    tables["provenance"] = final_tables.provenance_table(run)
+    sections = task_class(run.manifest.task).report_sections
+    for section in sections:
+        if section in _TASK_SECTIONS:
+            _TASK_SECTIONS[section](run, plots, tables)
     return render(
         "run.html.j2",
+        task_sections=sections,
         figures=plots,
         run=run,
         settings=_shareable(run.settings),
@@ -100,33 +106,49 @@ def _add_data(run: FinishedRun, plots: Figures, tables: dict[str, Table]) -> Non
         tables["splits"] = final_tables.counts_table(parts, counts_of, classes, lacks)
 
 
-def _add_test(run: FinishedRun, plots: Figures, tables: dict[str, Table]) -> None:
-    classes = run.classes
-    evaluation = run.evaluation
-    parts: dict[str, ClassMetrics] = (
-        {"clean": evaluation.clean, "noisy": evaluation.noisy} if evaluation else {}
-    )
-    for part, of_part in parts.items():
+def _add_confusion(run: FinishedRun, plots: Figures, tables: dict[str, Table]) -> None:
+    for part, of_part in _parts(run).items():
         if of_part.confusion:
-            plots[f"confusion-{part}"] = final_plots.confusion(of_part.confusion, classes)
-            tables[f"confusion-{part}"] = final_tables.confusion_table(of_part.confusion, classes, part)
+            plots[f"confusion-{part}"] = final_plots.confusion(of_part.confusion, run.classes)
+            tables[f"confusion-{part}"] = final_tables.confusion_table(of_part.confusion, run.classes, part)
+
+
+def _add_classes(run: FinishedRun, plots: Figures, tables: dict[str, Table]) -> None:
+    parts = _parts(run)
     found: dict[str, Sequence[float | None]] = {
         part: of_part.sensitivity for part, of_part in parts.items() if of_part.sensitivity
     }
     if found:
-        plots["classes"], tables["classes"] = (
-            final_plots.per_class(found, classes),
-            final_tables.classes_table(run),
-        )
+        plots["classes"] = final_plots.per_class(found, run.classes)
+        tables["classes"] = final_tables.classes_table(run)
     bins = {part: of_part.calibration for part, of_part in parts.items() if of_part.calibration}
     if bins:
         plots["calibration"] = final_plots.calibration(bins)
         tables["calibration"] = final_tables.calibration_table(bins)
+
+
+def _add_drop(run: FinishedRun, plots: Figures, tables: dict[str, Table]) -> None:
     tables["drop"] = final_tables.drop_table(run)
+
+
+def _add_accuracies(run: FinishedRun, plots: Figures, tables: dict[str, Table]) -> None:
     if any(hospital.accuracy is not None for hospital in run.hospitals):
         plots["accuracies"] = final_plots.by_hospital(run.hospitals)
         tables["accuracies"] = final_tables.accuracies_table(run)
-    tables["provenance"] = final_tables.provenance_table(run)
+
+
+def _parts(run: FinishedRun) -> dict[str, ClassMetrics]:
+    evaluation = run.evaluation
+    return {"clean": evaluation.clean, "noisy": evaluation.noisy} if evaluation else {}
+
+
+#: What fills the sections that belong to a task; a task names its own, the template lays them out.
+_TASK_SECTIONS: dict[str, Callable[[FinishedRun, Figures, dict[str, Table]], None]] = {
+    "confusion": _add_confusion,
+    "classes": _add_classes,
+    "drop": _add_drop,
+    "accuracies": _add_accuracies,
+}
 
 
 def _command(run: FinishedRun) -> str:

@@ -1,0 +1,21 @@
+"""What a federation trains for: each task's learner, evaluation, metrics, files and report sections, in one module."""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import cast
+
+from fedrobust.tasks.base import Task
+
+__all__ = ["CLASSIFICATION", "Task", "task_class"]
+
+CLASSIFICATION = "classification"
+
+#: Each task's module and class; a module is imported when its task is needed.
+_TASKS = {CLASSIFICATION: ("fedrobust.tasks.classification", "Classification")}
+
+
+def task_class(name: str = CLASSIFICATION) -> type[Task]:
+    """Return a task by its name, as the manifest of a run has it."""
+    module, kind = _TASKS[name]
+    return cast(type[Task], getattr(import_module(module), kind))

@@ -1,0 +1,63 @@
+"""What the rounds of a run ask of a task; everything else about it stays inside the task."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+from typing import Any, ClassVar, Protocol
+
+from fedrobust.evaluation.server_data import ServerShare
+from fedrobust.learners.base import Learner, State
+from fedrobust.results.folder import RunFolder
+
+__all__ = ["Task"]
+
+
+class Task(Protocol):
+    """A learner with everything that is measured of it and written about it.
+
+    Attributes
+    ----------
+    name : str
+        As the manifest has it.
+    report_sections : tuple of str
+        The sections of a run's page that belong to the task; all others are common to all tasks.
+    learner : Learner
+        What the hospitals train.
+    """
+
+    name: ClassVar[str]
+    report_sections: ClassVar[tuple[str, ...]]
+    learner: Learner
+
+    def evaluate(self, state: State) -> Mapping[str, Any]:
+        """Return what the server measures of a global model, for the round's line of ``rounds.jsonl``."""
+        ...
+
+    def validation_loss(self, line: Mapping[str, Any]) -> float | None:
+        """Return the loss of a round's line that decides on learning rate and patience; None if it is not finite."""
+        ...
+
+    def server_data(self, share: float) -> ServerShare:
+        """Return a share of the server's own images, for a defence that asks for it."""
+        ...
+
+    def set_unknown(self, hospitals: frozenset[int]) -> None:
+        """Take note of the hospitals with data of their own, which the server does not know."""
+        ...
+
+    def summary(self, line: Mapping[str, Any]) -> Mapping[str, Any]:
+        """Return what the run's summary holds of the last round's line."""
+        ...
+
+    def write_final(self, folder: RunFolder, state: State, silent: Collection[int]) -> None:
+        """Write the last model and what a report needs of it.
+
+        Parameters
+        ----------
+        folder : RunFolder
+        state : State
+            The last global model.
+        silent : collection of int
+            Hospitals that failed in every round.
+        """
+        ...

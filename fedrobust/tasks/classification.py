@@ -1,0 +1,109 @@
+"""Classification of images: the task of all runs so far."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping, Sequence
+from typing import Any, ClassVar
+
+from fedrobust.data.sources import FederationData
+from fedrobust.evaluation.drop import combined_drop
+from fedrobust.evaluation.examples import poisoned_examples
+from fedrobust.evaluation.final import final_evaluation
+from fedrobust.evaluation.server_data import ServerShare
+from fedrobust.evaluation.server_evaluation import ServerEvaluation
+from fedrobust.federation import Behaviour
+from fedrobust.learners.base import State
+from fedrobust.learners.factory import build_learner
+from fedrobust.results.folder import RunFolder
+from fedrobust.scenario import Scenario
+
+__all__ = ["Classification"]
+
+
+class Classification:
+    """Networks that classify images, evaluated on clean, noisy and stamped test images.
+
+    Parameters
+    ----------
+    scenario : Scenario
+    data : FederationData
+    attacks : sequence of Behaviour
+        Those that are carried out; each may refuse the data.
+
+    Attributes
+    ----------
+    learner : Learner
+
+    Raises
+    ------
+    UserError
+        If an attack does not fit the data.
+    """
+
+    name: ClassVar[str] = "classification"
+    report_sections: ClassVar[tuple[str, ...]] = ("examples", "confusion", "classes", "drop", "accuracies")
+
+    def __init__(self, scenario: Scenario, data: FederationData, attacks: Sequence[Behaviour]) -> None:
+        """Build the learner and the server's test images."""
+        self._scenario = scenario
+        self._data = data
+        self.learner = build_learner(scenario.learner, scenario.data)
+        self._evaluation = ServerEvaluation(scenario, data, self.learner, attacks)
+
+    def evaluate(self, state: State) -> Mapping[str, Any]:
+        """Return metrics on validation, clean, noisy and stamped images, and by hospital."""
+        return self._evaluation.of(state)
+
+    def validation_loss(self, line: Mapping[str, Any]) -> float | None:
+        """Return the loss on the validation images."""
+        loss: float | None = line["val"]["loss"]
+        return loss
+
+    def server_data(self, share: float) -> ServerShare:
+        """Return a share of the validation images."""
+        validation = self._data.part("val")
+        return ServerShare(self.learner, validation, share, self._scenario.seed, self._scenario.lr)
+
+    def set_unknown(self, hospitals: frozenset[int]) -> None:
+        """Leave these hospitals' accuracies undefined."""
+        self._evaluation.hospitals.unknown = hospitals
+
+    def summary(self, line: Mapping[str, Any]) -> Mapping[str, Any]:
+        """Return the last model's metrics, the combined drop, and whether the model learnt anything."""
+        clean, noisy = ({k: v for k, v in line[part].items() if k != "loss"} for part in ("clean", "noisy"))
+        counts = self._data.part("test").counts()
+        share = float(counts.max() / counts.sum())
+        return {
+            "clean": clean,
+            "noisy": noisy,
+            "drop": combined_drop(clean, noisy),
+            "attack_success_rate": line["attack_success_rate"],
+            "commonest_class_share": share,
+            "no_better_than_commonest_class": clean["accuracy"] <= share,
+            "diverged": None in [line[part]["loss"] for part in ("val", "clean")],
+        }
+
+    def write_final(self, folder: RunFolder, state: State, silent: Collection[int]) -> None:
+        """Write the model, ``evaluation.json`` and examples of poisoned images."""
+        evaluation, hospitals = self._evaluation, self._evaluation.hospitals
+        folder.write_model(self.learner.named_tensors(state), self._description())
+        if not evaluation.probabilities:
+            # The run was interrupted after its last round.
+            evaluation.of(state)
+        last = evaluation.probabilities, hospitals.last, hospitals.unknown
+        folder.write_json(
+            "evaluation.json", final_evaluation(self._scenario, self._data, evaluation.labels, *last)
+        )
+        # A hospital that never replied may have ended its worker process while it was built.
+        examples = poisoned_examples(self._scenario, self._data, hospitals.unknown.union(silent))
+        if examples:
+            images = {f"original/{place}": example.original for place, example in enumerate(examples)}
+            images |= {f"poisoned/{place}": example.poisoned for place, example in enumerate(examples)}
+            folder.write_tensors("examples.safetensors", images, [example.about for example in examples])
+
+    def _description(self) -> Mapping[str, Any]:
+        """Return the description in the model file's metadata."""
+        records, written = self._data.records, self._scenario.run.written
+        keys = ("backbone", "head", "networks", "temperature", "seed")
+        chosen = {key: written[key] for key in keys}
+        return {"classes": records.classes, "shape": records.images.shape[1:], **chosen}
