@@ -17,7 +17,7 @@ import tomli_w
 
 from fedrobust.deploy.credentials import make_credentials, make_node_key
 from fedrobust.deploy.processes import Processes, Running, free_ports
-from fedrobust.deploy.signals import deaf_to_signals, ending_on_signals
+from fedrobust.engines.signals import ending_on_signals, ignoring_signals
 from fedrobust.errors import UserError
 from fedrobust.settings import Settings
 
@@ -77,7 +77,7 @@ class LocalDeployment:
 
     def close(self) -> None:
         """Stop every process and remove the folder; further signals have to wait."""
-        with deaf_to_signals():
+        with ignoring_signals():
             self.processes.stop()
             shutil.rmtree(self.folder, ignore_errors=True)
         self._signals.__exit__(None, None, None)

@@ -5,7 +5,10 @@ from __future__ import annotations
 import logging
 import os
 import sys
-from collections.abc import Callable
+import tempfile
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 from flwr.app import Context
@@ -13,6 +16,9 @@ from flwr.clientapp import ClientApp
 from flwr.serverapp import Grid, ServerApp
 
 from fedrobust.engines.retrying import RestartingGrid
+from fedrobust.engines.signals import interrupted_by_sigterm
+from fedrobust.engines.socket_folder import socket_folder
+from fedrobust.engines.stopping import StoppableGrid
 from fedrobust.errors import UserError
 from fedrobust.flower.compat import pool_size, simulate
 from fedrobust.scenario import Execution
@@ -23,6 +29,8 @@ __all__ = ["enter_working_folder", "join_cluster", "leave_cluster", "run_on_flow
 _HOSPITAL = {"num_cpus": 1, "num_gpus": 0.0, "max_restarts": -1}
 _FOLDER = "FEDROBUST_WORKING_FOLDER"
 _ANSWER_S = 5.0
+#: Seconds that the server may take to close the run folder after an interruption.
+_CLOSING_S = 2.0
 
 
 def run_on_flower(client_app: ClientApp, execution: Execution, main: Callable[[Grid], None]) -> None:
@@ -45,31 +53,51 @@ def run_on_flower(client_app: ClientApp, execution: Execution, main: Callable[[G
     """
     _quiet_environment()
     caught: list[BaseException] = []
+    threads: list[threading.Thread] = []
+    stop = threading.Event()
     server_app = ServerApp()
 
     @server_app.main()
     def guarded(grid: Grid, context: Context) -> None:
         """Run, and keep what is raised for the caller's thread."""
+        threads.append(threading.current_thread())
         try:
-            main(RestartingGrid(grid))
+            main(RestartingGrid(StoppableGrid(grid, stop)))
         except BaseException as error:  # noqa: BLE001 - carried out of Flower's thread and raised below
             caught.append(error)
 
+    with _silent_flower(), _ray(execution) as at_once, interrupted_by_sigterm():
+        try:
+            simulate(server_app, client_app, execution.hospitals, _HOSPITAL, at_once)
+        except BaseException:
+            # The server's thread closes the run folder before this process may end.
+            stop.set()
+            for thread in threads:
+                thread.join(_CLOSING_S)
+            raise
+    if caught:
+        raise caught[0]
+
+
+@contextmanager
+def _silent_flower() -> Iterator[None]:
     logger = logging.getLogger("flwr")
     before = logger.level
     logger.setLevel(logging.CRITICAL)
     try:
-        at_once = (
-            _start_ray(execution)
-            if execution.ray_address is None
-            else _join(execution, execution.ray_address)
-        )
-        simulate(server_app, client_app, execution.hospitals, _HOSPITAL, at_once)
+        yield
     finally:
         logger.setLevel(before)
+
+
+@contextmanager
+def _ray(execution: Execution) -> Iterator[int]:
+    """Start Ray or join a cluster; yield how many hospitals train at once."""
+    try:
+        address = execution.ray_address
+        yield _start_ray(execution) if address is None else _join(execution, address)
+    finally:
         leave_cluster()
-    if caught:
-        raise caught[0]
 
 
 def enter_working_folder() -> None:
@@ -118,13 +146,15 @@ def _quiet_environment() -> None:
     os.environ.setdefault("FLWR_TELEMETRY_ENABLED", "0")
     os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
     os.environ.setdefault("RAY_DEDUP_LOGS", "0")
+    # Nobody reads Ray's metrics, and their thread would hold up the end of the process for five seconds.
+    os.environ.setdefault("RAY_enable_metrics_collection", "false")
 
 
 def _start_ray(execution: Execution) -> int:
     """Start Ray on this machine; return how many hospitals train at once."""
     cpus = execution.workers if isinstance(execution.workers, int) else os.cpu_count() or 1
     # "local": a cluster that happens to run on this machine is joined when asked for only.
-    _init(address="local", num_cpus=cpus, include_dashboard=False)
+    _init(address="local", num_cpus=cpus, include_dashboard=False, **_short_folder())
     return min(cpus, execution.hospitals)
 
 
@@ -187,6 +217,12 @@ def _init(**arguments: Any) -> None:
         logging_level=logging.ERROR,
         **arguments,
     )
+
+
+def _short_folder() -> dict[str, str]:
+    """Return where Ray shall put its sockets, where its usual folder has too long a path."""
+    folder = socket_folder()
+    return {} if folder == tempfile.gettempdir() else {"_temp_dir": os.path.join(folder, "ray")}
 
 
 def _first_line(error: BaseException) -> str:

@@ -9,6 +9,7 @@ import sys
 from collections.abc import Iterator
 from types import ModuleType
 
+from fedrobust.engines.socket_folder import use_socket_folder
 from fedrobust.scenario import Execution
 
 __all__ = ["keep_freed_memory", "main_left_alone", "warm_up", "worker_count"]
@@ -36,6 +37,7 @@ def warm_up(execution: Execution) -> None:
     import multiprocessing
     import multiprocessing.forkserver
 
+    use_socket_folder()
     multiprocessing.get_context("forkserver").set_forkserver_preload(["fedrobust.engines.preload"])
     multiprocessing.forkserver.ensure_running()
 

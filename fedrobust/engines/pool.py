@@ -28,6 +28,7 @@ from fedrobust.engines.local import LocalGrid, no_answer
 from fedrobust.engines.shared_arrays import broadcast, dumps, loads
 from fedrobust.engines.shared_folder import SharedFolder
 from fedrobust.engines.slots import Place, Slots
+from fedrobust.engines.socket_folder import use_socket_folder
 from fedrobust.engines.worker import MUCH, Done, Job, serve
 from fedrobust.flower.arrays import records_in
 
@@ -232,6 +233,7 @@ class PoolGrid(LocalGrid):
         context = multiprocessing.get_context("forkserver")
         ours, theirs = context.Pipe()
         arguments = (theirs, self._make_app, list(sys.path))
+        use_socket_folder()
         process = context.Process(target=serve, args=arguments, daemon=True)
         with main_left_alone():
             process.start()

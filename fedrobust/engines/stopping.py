@@ -1,0 +1,56 @@
+"""A Grid whose waiting can be ended from another thread."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Iterable
+
+from flwr.app import Message
+from flwr.serverapp import Grid
+
+from fedrobust.flower.grid import WrappedGrid
+
+__all__ = ["StoppableGrid", "Stopped"]
+
+
+class Stopped(BaseException):
+    """The run has been interrupted. Not an `Exception`, so that nothing which catches those goes on."""
+
+
+class StoppableGrid(WrappedGrid):
+    """Exchanges messages as Flower's grid does, but stops waiting for replies once it is told to.
+
+    Flower's simulation runs the ServerApp in a thread, which no signal reaches: after Ctrl-C it would wait for hospitals
+    that have ended until their time is over.
+
+    Parameters
+    ----------
+    grid : Grid
+    stop : threading.Event
+        Once set, every exchange raises `Stopped`.
+    poll_s : float
+        Seconds between two looks for replies.
+    """
+
+    def __init__(self, grid: Grid, stop: threading.Event, poll_s: float = 0.1) -> None:
+        """Wrap the grid."""
+        super().__init__(grid)
+        self._stop, self._poll_s = stop, poll_s
+
+    def send_and_receive(
+        self, messages: Iterable[Message], *, timeout: float | None = None
+    ) -> Iterable[Message]:
+        """Exchange messages; return the replies that come in time."""
+        if self._stop.is_set():
+            raise Stopped
+        waiting = set(self.inner.push_messages(messages))
+        deadline = None if timeout is None else time.monotonic() + timeout
+        replies: list[Message] = []
+        while waiting and (deadline is None or time.monotonic() < deadline):
+            found = list(self.inner.pull_messages(waiting))
+            replies += found
+            waiting -= {reply.metadata.reply_to_message_id for reply in found}
+            if waiting and self._stop.wait(self._poll_s):
+                raise Stopped
+        return replies
