@@ -89,7 +89,7 @@ class Alie(Attack):
                 moved: Vector = wide.mean(axis=0) - z * wide.std(axis=0)
                 return moved
 
-            return alike(colluders, updates.by_coordinate(rule, whole=False), self.strength)
+            return alike(colluders, updates.by_coordinate(rule, absolute=False), self.strength)
 
         if self.search:
             return self.search.worst(shifted, honest, self.role, self.rng) if honest else colluders

@@ -62,4 +62,4 @@ class RobustLearningRate(Defence):
             )
             return np.asarray(np.where(agreement >= threshold, mean, -mean))
 
-        return updates.by_coordinate(rule, whole=False), Verdict(np.ones(n), why=why)
+        return updates.by_coordinate(rule, absolute=False), Verdict(np.ones(n), why=why)

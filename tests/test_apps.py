@@ -475,21 +475,21 @@ def test_a_rule_sees_the_server_s_images(spec: str) -> None:
 
 
 def idle_notes(caplog: pytest.LogCaptureFixture, strategy: Any, **options: Any) -> list[str]:
-    """Return what is said of parts that changed nothing in a run."""
+    """Return what is said of parts that had no effect in a run."""
     caplog.clear()
     with caplog.at_level(logging.WARNING, "flwr"):
         run(strategy, **options)
-    return [r.getMessage() for r in caplog.records if "changed nothing" in r.getMessage()]
+    return [r.getMessage() for r in caplog.records if "had no effect" in r.getMessage()]
 
 
 def test_parts_that_changed_nothing_are_named_once_at_the_end(caplog: pytest.LogCaptureFixture) -> None:
     plain = fedrobust.strategy("norm-clipping(limit=1e9)")
-    said = "fedrobust: strategy 'norm-clipping(limit=1e9)' changed nothing in this run"
+    said = "fedrobust: strategy 'norm-clipping(limit=1e9)' had no effect in this run"
     for _ in range(2):
         (note,) = idle_notes(caplog, plain, rounds=3)
         assert note.startswith(said) and caplog.records[-1].getMessage() == note
     (note,) = idle_notes(caplog, fedrobust.strategy("clipping(c=1e9) | fedavg"))
-    assert note.startswith("fedrobust: step 'clipping(c=1e9)' changed nothing in this run")
+    assert note.startswith("fedrobust: step 'clipping(c=1e9)' had no effect in this run")
     assert idle_notes(caplog, fedrobust.strategy("nnm | multi-krum(f=1)")) == []
     assert idle_notes(caplog, fedrobust.strategy("fedavg")) == []
     assert idle_notes(caplog, fedrobust.strategy("flwr.serverapp.strategy:FedAvg")) == []

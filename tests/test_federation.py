@@ -379,7 +379,7 @@ def test_blocks_combinations_and_coordinates() -> None:
     updates = make_updates(4, d=83)
     deltas = np.stack([update.delta for update in updates])
     np.testing.assert_array_equal(updates.block(slice(3, 40)), deltas[:, 3:40])
-    np.testing.assert_array_equal(updates.block(slice(3, 40), whole=True), wide(updates)[:, 3:40])
+    np.testing.assert_array_equal(updates.block(slice(3, 40), absolute=True), wide(updates)[:, 3:40])
     np.testing.assert_array_equal(updates.take(np.array([5, 80, 2])), deltas[:, [5, 80, 2]])
     made = updates.combination([0.5, 0, -1, 0.1])
     wanted = updates.global_parameters + np.array([0.5, 0, -1, 0.1]) @ deltas.astype(np.float64)
@@ -387,7 +387,7 @@ def test_blocks_combinations_and_coordinates() -> None:
     np.testing.assert_array_equal(
         updates.by_coordinate(lambda block: block.max(axis=0)), wide(updates).max(axis=0)
     )
-    moved = updates.by_coordinate(lambda block: block.max(axis=0), whole=False)
+    moved = updates.by_coordinate(lambda block: block.max(axis=0), absolute=False)
     np.testing.assert_allclose(moved, updates.global_parameters + deltas.max(axis=0), atol=1e-6)
 
 

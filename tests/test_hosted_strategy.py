@@ -263,7 +263,7 @@ def test_a_false_flag_rate_reaches_the_last_step(
     assert isinstance(strategy, HostedStrategy)
     assert (strategy.defence.false_flag_rate, strategy.defence.other) == wanted  # type: ignore[attr-defined]
     # Messages name what the user wrote.
-    assert strategy.watch.names[-1] == f"test_hosted_strategy:Rated{options}"
+    assert strategy.monitor.names[-1] == f"test_hosted_strategy:Rated{options}"
 
 
 @pytest.mark.parametrize("spec", ["krum", "clipping | median", "flwr.serverapp.strategy:FedMedian"])

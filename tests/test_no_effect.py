@@ -24,19 +24,19 @@ from strategies.fedavg import FedAvg
 CLAIMS = [10, 20, 30, 40, 50, 60, 70]
 
 
-def idle(spec: str, *rounds: Updates) -> list[str]:
-    """Return what a pipeline's watch names after rounds."""
+def without_effect(spec: str, *rounds: Updates) -> list[str]:
+    """Return what a pipeline's monitor names after rounds."""
     strategy = build_strategy(spec, len(rounds[0]))
     assert isinstance(strategy, HostedStrategy)
-    watch = strategy.watch
+    monitor = strategy.monitor
     for updates in rounds:
         seen = updates
         for place, step in enumerate(strategy.steps):
             before, seen = seen, step.transform(seen)
-            watch.step(place, before, seen)
+            monitor.record_step(place, before, seen)
         parameters, verdict = strategy.defence.combine(seen)
-        watch.rule(strategy.defence, seen, parameters, verdict)
-    return watch.idle
+        monitor.record_defence(strategy.defence, seen, parameters, verdict)
+    return monitor.no_effect
 
 
 @pytest.mark.parametrize(
@@ -53,7 +53,7 @@ def test_a_rule_that_gives_the_plain_mean_is_named(
     monkeypatch.setattr(fedrobust.federation.updates, "CHUNK", chunk)
     # As many parameters far from zero as close to it: rounding is that of the large ones.
     updates = make_updates(7, d=1000, seed=1, num_examples=CLAIMS)
-    assert idle(spec, updates, make_updates(7, d=1000, seed=2, round=2)) == [spec]
+    assert without_effect(spec, updates, make_updates(7, d=1000, seed=2, round=2)) == [spec]
 
 
 @pytest.mark.parametrize(
@@ -64,7 +64,7 @@ def test_a_rule_that_gives_the_plain_mean_is_named(
     ],
 )
 def test_a_rule_that_changes_something_is_not(spec: str) -> None:
-    assert idle(spec, make_updates(7, d=1000, seed=1, num_examples=CLAIMS)) == []
+    assert without_effect(spec, make_updates(7, d=1000, seed=1, num_examples=CLAIMS)) == []
 
 
 class _ByClaims(Defence):
@@ -82,24 +82,24 @@ class _Nudge(Defence):
         return mean, Verdict(np.ones(len(updates)))
 
 
-def watched(defence: Defence, updates: Updates) -> bool:
-    watch = NoEffectMonitor(["it"], defence)
-    watch.rule(defence, updates, *defence.combine(updates))
-    return watch.idle == ["it"]
+def is_named(defence: Defence, updates: Updates) -> bool:
+    monitor = NoEffectMonitor(["it"], defence)
+    monitor.record_defence(defence, updates, *defence.combine(updates))
+    return monitor.no_effect == ["it"]
 
 
 def test_a_mean_weighted_by_claims_is_plain_too() -> None:
     updates = make_updates(7, d=500, num_examples=CLAIMS)
-    assert watched(_ByClaims(), updates)
-    assert not watched(_Nudge(0.01, 499), updates)
+    assert is_named(_ByClaims(), updates)
+    assert not is_named(_Nudge(0.01, 499), updates)
 
 
 @pytest.mark.parametrize("place", [0, 999])
 def test_only_rounding_counts_as_nothing(place: int, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(fedrobust.federation.updates, "CHUNK", 64)
     updates = make_updates(5, d=1000)
-    assert watched(_Nudge(3e-7, place), updates)
-    assert not watched(_Nudge(1e-5, place), updates)
+    assert is_named(_Nudge(3e-7, place), updates)
+    assert not is_named(_Nudge(1e-5, place), updates)
 
 
 def test_a_model_that_stays_is_no_mean() -> None:
@@ -107,13 +107,13 @@ def test_a_model_that_stays_is_no_mean() -> None:
         def weigh(self, updates: Updates) -> Verdict:
             return Verdict(np.zeros(len(updates)))
 
-    assert not watched(Nobody(), make_updates())
+    assert not is_named(Nobody(), make_updates())
 
 
 def test_the_plain_mean_itself_is_never_named() -> None:
     updates = make_updates(7, d=100, num_examples=CLAIMS)
-    assert idle("fedavg", updates) == []
-    assert idle("clipping(c=1e9) | fedavg", updates) == ["clipping(c=1e9)"]
+    assert without_effect("fedavg", updates) == []
+    assert without_effect("clipping(c=1e9) | fedavg", updates) == ["clipping(c=1e9)"]
 
 
 @pytest.mark.parametrize(
@@ -125,15 +125,15 @@ def test_the_plain_mean_itself_is_never_named() -> None:
 )
 def test_steps(step: str, nothing: bool) -> None:
     updates = make_updates(7, d=300, seed=4)
-    found = idle(f"{step} | median", updates)
+    found = without_effect(f"{step} | median", updates)
     assert (step in found) is nothing
     # Behind another step it is compared with what that one made.
-    behind = idle(f"nnm(f=1) | {step} | median", updates)
+    behind = without_effect(f"nnm(f=1) | {step} | median", updates)
     assert (step in behind) is nothing and "nnm(f=1)" not in behind
 
 
 def test_two_parts_of_one_name_are_told_apart() -> None:
-    found = idle("clipping(c=5.0) | clipping(c=5.0) | median", make_updates(7, d=300, seed=4))
+    found = without_effect("clipping(c=5.0) | clipping(c=5.0) | median", make_updates(7, d=300, seed=4))
     assert found == ["clipping(c=5.0) (part 2)"]
 
 
@@ -163,51 +163,51 @@ def test_a_step_of_one_s_own(change: Any, nothing: bool, monkeypatch: pytest.Mon
         make_updates(5, d=300, buffers=2),
         Mixed(make_updates(5, d=300, buffers=2), np.diag([1, 1, 1, 0.5, 1])),
     ):
-        watch = NoEffectMonitor(["own", "fedavg"], defence)
-        watch.step(0, updates, step.transform(updates))
-        assert (watch.idle == ["own"]) is nothing
+        monitor = NoEffectMonitor(["own", "fedavg"], defence)
+        monitor.record_step(0, updates, step.transform(updates))
+        assert (monitor.no_effect == ["own"]) is nothing
 
 
 def test_fewer_updates_are_a_change() -> None:
     updates = make_updates(5)
-    watch = NoEffectMonitor(["own", "fedavg"], FedAvg())
-    watch.step(0, updates, Updates(list(updates)[:4]))
-    assert watch.idle == []
+    monitor = NoEffectMonitor(["own", "fedavg"], FedAvg())
+    monitor.record_step(0, updates, Updates(list(updates)[:4]))
+    assert monitor.no_effect == []
 
 
 def test_what_has_changed_something_is_not_compared_again() -> None:
     class Once(Updates):
-        looked = 0
+        compared = 0
 
-        def block(self, part: slice, *, whole: bool = False) -> Vector:
-            type(self).looked += whole
-            return super().block(part, whole=whole)
+        def block(self, part: slice, *, absolute: bool = False) -> Vector:
+            type(self).compared += absolute
+            return super().block(part, absolute=absolute)
 
     first, later = (Once(list(make_updates(7, d=400, seed=s)), 0) for s in (1, 2))
     defence = _Nudge(0.1, 0)
-    watch = NoEffectMonitor(["it"], defence)
-    watch.rule(defence, first, *defence.combine(first))
-    assert watch.idle == [] and Once.looked == 1
-    watch.rule(defence, later, *defence.combine(later))
-    assert Once.looked == 1
+    monitor = NoEffectMonitor(["it"], defence)
+    monitor.record_defence(defence, first, *defence.combine(first))
+    assert monitor.no_effect == [] and Once.compared == 1
+    monitor.record_defence(defence, later, *defence.combine(later))
+    assert Once.compared == 1
 
 
 def test_one_chunk_is_enough_to_see_a_change(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(fedrobust.federation.updates, "CHUNK", 64)
 
     class Counted(Updates):
-        looked = 0
+        compared = 0
 
-        def block(self, part: slice, *, whole: bool = False) -> Vector:
-            type(self).looked += whole
-            return super().block(part, whole=whole)
+        def block(self, part: slice, *, absolute: bool = False) -> Vector:
+            type(self).compared += absolute
+            return super().block(part, absolute=absolute)
 
     updates = Counted(list(make_updates(5, d=64 * 100)), 0)
     parameters = updates.global_parameters.copy()
-    watch = NoEffectMonitor(["it"], _ByClaims())
-    watch.rule(_ByClaims(), updates, parameters, Verdict(np.ones(5)))
+    monitor = NoEffectMonitor(["it"], _ByClaims())
+    monitor.record_defence(_ByClaims(), updates, parameters, Verdict(np.ones(5)))
     # Two threads may each have begun one.
-    assert watch.idle == [] and Counted.looked <= 4
+    assert monitor.no_effect == [] and Counted.compared <= 4
 
 
 @pytest.mark.parametrize("malicious", [0, 1])
@@ -216,13 +216,13 @@ def test_a_run_names_them(tmp_path: Path, malicious: int) -> None:
     with pytest.warns(UserWarning) as caught:
         result = run(tiny(tmp_path, strategy=spec, malicious=malicious, attack="sign-flip"))
     said = [str(warning.message) for warning in caught]
-    ending = "" if malicious else ", as it may where nobody is malicious"
+    ending = "" if malicious else ", as can happen where nobody is malicious"
     assert (
-        f"strategy 'trimmed-mean(f=0)' changed nothing in this run: each round's model was the plain mean{ending}"
+        f"strategy 'trimmed-mean(f=0)' had no effect in this run: each round's model was the plain mean{ending}"
         in said
     )
     assert (
-        f"step 'clipping(c=1e9)' changed nothing in this run: it returned each round's updates as they were{ending}"
+        f"step 'clipping(c=1e9)' had no effect in this run: it returned each round's updates as they were{ending}"
         in said
     )
     assert result.summary["no_effect_steps"] == ["clipping(c=1e9)", "trimmed-mean(f=0)"]

@@ -59,7 +59,7 @@ class Defence:
     #: True if the rule is told what no server can know, such as who is malicious; the manifest says so.
     oracle: ClassVar[bool] = False
 
-    #: True for the plain mean itself: a run does not say that it changed nothing.
+    #: True for the plain mean itself: a run does not say that it had no effect.
     plain_mean: ClassVar[bool] = False
 
     #: Share of the server's validation part that the rule looks at, in [0, 1]; a rule that does sets it in its

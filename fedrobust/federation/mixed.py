@@ -68,10 +68,10 @@ class Mixed(Updates):
         head, row = self._updates[index], self.mixing[index]
         return replace(head, parameters=self._source.combination(row), buffers=self._mean_of_buffers(row))
 
-    def block(self, part: slice, *, whole: bool = False) -> Vector:
+    def block(self, part: slice, *, absolute: bool = False) -> Vector:
         """Return a fresh block of the mixed differences, or of the parameters."""
         mixed = np.dot(self.mixing.astype(np.float32), self._source.block(part))
-        return np.add(mixed, self.global_parameters[part], out=mixed) if whole else mixed
+        return np.add(mixed, self.global_parameters[part], out=mixed) if absolute else mixed
 
     def rows(self, part: slice) -> Iterator[NDArray[np.float64]]:
         """Yield each row of a mixed block in float64."""

@@ -193,18 +193,18 @@ class Updates(Sequence[Update]):
         """Return d, the number of trainable parameters."""
         return len(self.global_parameters)
 
-    def block(self, part: slice, *, whole: bool = False) -> Vector:
+    def block(self, part: slice, *, absolute: bool = False) -> Vector:
         """Return a fresh block of differences from the global parameters, shape (n, columns).
 
         Parameters
         ----------
         part : slice
             Which of the d columns.
-        whole : bool
-            Return the parameters themselves instead: exact, where a rule does not care which.
+        absolute : bool
+            Return the parameters themselves instead, which are exact.
         """
         block = np.stack([update.parameters[part] for update in self._updates])
-        return block if whole else np.subtract(block, self.global_parameters[part], out=block)
+        return block if absolute else np.subtract(block, self.global_parameters[part], out=block)
 
     def rows(self, part: slice) -> Iterator[NDArray[np.float64]]:
         """Yield each row of a block in float64, for sums that need one at a time.
@@ -227,22 +227,22 @@ class Updates(Sequence[Update]):
         """Return `work(part)` for parts that cover all d columns, in order; two threads share them."""
         return each_part(self.dimension, CHUNK, work)
 
-    def by_coordinate(self, rule: Callable[[Vector], ArrayLike], *, whole: bool = True) -> Vector:
-        """Return a new vector from a rule that looks at each coordinate by itself, shape (d,).
+    def by_coordinate(self, rule: Callable[[Vector], ArrayLike], *, absolute: bool = True) -> Vector:
+        """Return a new vector from a rule that treats each coordinate by itself, shape (d,).
 
         Parameters
         ----------
         rule : callable
             Gets a fresh block, shape (n, columns), and returns a row, shape (columns,).
-        whole : bool
+        absolute : bool
             Give it the parameters; False gives the differences, and the row is added to the global
             parameters.
         """
         result = np.empty(self.dimension, np.float32)
 
         def work(part: slice) -> None:
-            row = rule(self.block(part, whole=whole))
-            result[part] = row if whole else self.global_parameters[part] + np.asarray(row)
+            row = rule(self.block(part, absolute=absolute))
+            result[part] = row if absolute else self.global_parameters[part] + np.asarray(row)
 
         self.by_part(work)
         return result

@@ -112,8 +112,8 @@ class HostedStrategy(Strategy):
         Of the last round, in the order of `nodes`.
     nodes : tuple of int
         The hospitals whose updates the last round used.
-    watch : NoEffectMonitor
-        Knows which steps, or the defence, have changed nothing so far.
+    monitor : NoEffectMonitor
+        Knows which steps, or the defence, had no effect so far.
     """
 
     def __init__(self, pipeline: Pipeline, seed: int = 0) -> None:
@@ -123,7 +123,7 @@ class HostedStrategy(Strategy):
         self._global: ArrayRecord | None = None
         self.verdict: Verdict | None = None
         self.nodes: tuple[int, ...] = ()
-        self.watch = NoEffectMonitor(pipeline.names, pipeline.defence)
+        self.monitor = NoEffectMonitor(pipeline.names, pipeline.defence)
 
     @property
     def defence(self) -> Defence:
@@ -153,7 +153,7 @@ class HostedStrategy(Strategy):
         if not valid or self._global is None:
             return None, None
         given = Updates(_to_updates(valid, SentModel(self._global), server_round), self._seed)
-        parameters, buffers, self.verdict = self.pipeline.aggregate(given, self.watch)
+        parameters, buffers, self.verdict = self.pipeline.aggregate(given, self.monitor)
         self.nodes = given.nodes
         metrics = verdict_metrics(self.verdict, self.nodes)
         losses = given.reported("loss")

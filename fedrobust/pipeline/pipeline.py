@@ -42,26 +42,26 @@ class Pipeline:
         for step in self.steps:
             with reraise_as_user_error(f"{_called(step)}: check fails"):
                 left = step.check(hospitals)
-            # One that only looks leaves them all.
+            # One that returns None leaves them all.
             hospitals = hospitals if left is None else left
         with reraise_as_user_error(f"{_called(self.defence)}: check fails"):
             self.defence.check(hospitals)
 
     def aggregate(
-        self, given: Updates, watch: NoEffectMonitor | None = None
+        self, given: Updates, monitor: NoEffectMonitor | None = None
     ) -> tuple[Vector, Vector, Verdict]:
         """Return the next parameters and running statistics, and the verdict on the given updates' hospitals.
 
-        A watch, if given, is shown what each part did.
+        The monitor, if given, records what each part did.
         """
         updates = given
         for place, step in enumerate(self.steps):
             before, updates = updates, _transformed(step, updates)
-            if watch is not None:
-                watch.step(place, before, updates)
+            if monitor is not None:
+                monitor.record_step(place, before, updates)
         parameters, verdict = _combined(self.defence, updates)
-        if watch is not None:
-            watch.rule(self.defence, updates, parameters, verdict)
+        if monitor is not None:
+            monitor.record_defence(self.defence, updates, parameters, verdict)
         traced = updates.trace(verdict).checked(len(given))
         return parameters, self._buffers(given, traced), traced
 
@@ -69,7 +69,7 @@ class Pipeline:
         weight = cast("np.ndarray[Any, Any]", traced.weight)
         if not weight.any():
             return cast(Vector, given[0].global_buffers)
-        # The hospitals' own: a step that mixes updates does not look at these, and would mix a forged one into all.
+        # The hospitals' own: a step that mixes updates ignores these, and would mix a forged one into all.
         own = self.defence.combine_buffers(given) if len(given[0].buffers) else None
         if own is None:
             return given.mean_buffers(weight)
@@ -81,7 +81,7 @@ def _called(part: object) -> str:
 
 
 def _transformed(step: PreAggregation, updates: Updates) -> Updates:
-    """Return what a step makes of the updates, held against what it may."""
+    """Return what a step makes of the updates; `UserError` if it is not what a step must return."""
     made = step.transform(updates)
     if not isinstance(made, Updates):
         raise UserError(f"{_called(step)}: transform must return Updates, not {_called(made)}")
@@ -94,7 +94,7 @@ def _transformed(step: PreAggregation, updates: Updates) -> Updates:
 
 
 def _combined(defence: Defence, updates: Updates) -> tuple[Vector, Verdict]:
-    """Return what a defence makes of the updates, held against what it may."""
+    """Return what a defence makes of the updates; `UserError` if it is not what a defence must return."""
     made = defence.combine(updates)
     if not (isinstance(made, tuple) and len(made) == 2 and isinstance(made[1], Verdict)):
         raise UserError(f"{_called(defence)}: combine must return the new parameters and a Verdict")

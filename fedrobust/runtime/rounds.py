@@ -100,7 +100,7 @@ class Rounds:
             client_metrics=client_metrics,
             failures=failures,
             no_effect_attacks=no_effect,
-            no_effect_steps=setup.monitor.idle if setup.monitor else [],
+            no_effect_steps=setup.monitor.no_effect if setup.monitor else [],
             defence_mib=taken.mib,
         )
 

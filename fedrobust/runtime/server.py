@@ -145,7 +145,7 @@ class Server:
             kept = load_checkpoint(folder, self._setup.strategy)
             if kept is not None:
                 if self._setup.monitor and kept.rounds:
-                    self._setup.monitor.go_on(kept.rounds[-1].get("no_effect_steps", ()))
+                    self._setup.monitor.resume(kept.rounds[-1].get("no_effect_steps", ()))
                 return _History(kept.arrays, kept.rounds, kept.verdicts, kept.client_metrics)
         return _History(pack(self._setup.task.learner.initial()))
 

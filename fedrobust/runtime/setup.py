@@ -80,7 +80,7 @@ class Setup:
     @property
     def monitor(self) -> NoEffectMonitor | None:
         """Return what knows which parts of the pipeline had no effect; None for a plain Flower strategy."""
-        return self.strategy.watch if isinstance(self.strategy, HostedStrategy) else None
+        return self.strategy.monitor if isinstance(self.strategy, HostedStrategy) else None
 
     def preload(self) -> None:
         """Let the defence import what it needs, so that no round counts that as its memory."""

@@ -115,4 +115,4 @@ def _warnings(setup: Setup, summary: Mapping[str, Any], lines: Lines) -> list[st
     if summary.get("diverged"):
         found.append("training diverged: the loss of the last model is not a finite number")
     found += [f"attack '{name}' had no effect in this run" for name in summary["no_effect_attacks"]]
-    return found + (setup.monitor.sentences(len(setup.malicious)) if setup.monitor else [])
+    return found + (setup.monitor.messages(len(setup.malicious)) if setup.monitor else [])

@@ -131,8 +131,8 @@ class HostedAppStrategy(AppStrategy):
         self._checked = False
         self._frozen: set[str] = set()
         self._base = ArrayRecord()
-        self._watch: NoEffectMonitor | None = None
-        self._watched = False
+        self._monitor: NoEffectMonitor | None = None
+        self._aggregated = False
 
     def start(
         self,
@@ -144,8 +144,8 @@ class HostedAppStrategy(AppStrategy):
         evaluate_config: ConfigRecord | None = None,
         evaluate_fn: Callable[[int, ArrayRecord], MetricRecord | None] | None = None,
     ) -> Result:
-        """Run all rounds as any Flower strategy does; log at the end which steps, or the defence, changed nothing."""
-        self._watch, self._watched = (
+        """Run all rounds as any Flower strategy does; log at the end which steps, or the defence, had no effect."""
+        self._monitor, self._aggregated = (
             NoEffectMonitor(self._pipeline.names, self._pipeline.defence),
             False,
         )
@@ -154,10 +154,10 @@ class HostedAppStrategy(AppStrategy):
                 grid, initial_arrays, num_rounds, timeout, train_config, evaluate_config, evaluate_fn
             )
             # Who is malicious nobody knows here.
-            for sentence in self._watch.sentences(malicious=0) if self._watched else ():
-                log(WARNING, "fedrobust: %s", sentence)
+            for message in self._monitor.messages(malicious=0) if self._aggregated else ():
+                log(WARNING, "fedrobust: %s", message)
         finally:
-            self._watch = None
+            self._monitor = None
         return result
 
     def configure_train(
@@ -191,8 +191,8 @@ class HostedAppStrategy(AppStrategy):
         self._look_for_frozen(usable)
         given = Updates(self._updates(usable, server_round), self._seed)
         self._look_for_losses(given)
-        parameters, buffers, self.verdict = self._pipeline.aggregate(given, self._watch)
-        self._watched = True
+        parameters, buffers, self.verdict = self._pipeline.aggregate(given, self._monitor)
+        self._aggregated = True
         metrics = self._metrics(usable)
         self._log_verdict()
         # Plain arrays: whoever is handed views of one vector may write to it.
