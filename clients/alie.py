@@ -8,13 +8,14 @@ from statistics import NormalDist
 from typing import Literal
 
 import numpy as np
+from pydantic import PositiveFloat
 
-from fedrobust.attacks.collusion import alike, positive, seen, sees, warn_alone
+from fedrobust.attacks.collusion import alike, seen, warn_alone
 from fedrobust.attacks.line_search import LineSearch
-from fedrobust.attacks.strength import check_strength
 from fedrobust.data.records import Records
 from fedrobust.errors import UserError
 from fedrobust.federation import Attack, Update, Vector
+from fedrobust.plugins.options import Fraction
 
 __all__ = ["Alie"]
 
@@ -25,7 +26,7 @@ class Alie(Attack):
     Baruch et al., "A Little Is Enough", NeurIPS 2019, algorithm 1, here on differences from the global model: mean - z
     std, as those run against the gradients. All colluders send the same. With n hospitals, m of them colluding, and s =
     floor(n/2 + 1) - m honest ones to win over, z is the largest shift that so many honest hospitals lie beyond: the
-    normal quantile of (n - m - s) / (n - m). That is 0, a harmless mean, for few attackers; the attack then says so.
+    normal quantile of (n - m - s) / (n - m). That is 0, a harmless mean, for few attackers; the attack then warns.
     With ``optimal`` the attackers know the defence and try it out, 17 times a round; see
     `fedrobust.attacks.line_search.LineSearch`.
 
@@ -43,36 +44,36 @@ class Alie(Attack):
     limit : float, optional
         For ``optimal``: the largest z to try, 10 unless given; the smallest is a thousandth of it.
     strength : float
-        The share of the way from the hospital's own update to the forged one, in (0, 1]; 1 is the paper.
+        The share of the way from the hospital's own update to the forged one; 1 is the paper, 0 an honest hospital.
     """
 
     knowledge: Literal["own", "colluders", "all"] = "colluders"
 
     def __init__(
         self,
-        z: float | str | None = None,
-        knowledge: str | None = None,
+        z: PositiveFloat | Literal["optimal"] | None = None,
+        knowledge: Literal["colluders", "all"] | None = None,
         against: str | None = None,
-        limit: float | None = None,
-        strength: float = 1.0,
+        limit: PositiveFloat | None = None,
+        strength: Fraction = 1.0,
     ) -> None:
-        """Check the options."""
-        self.strength = check_strength("alie", strength)
+        """Check the options that belong together."""
+        self.strength = strength
         self.search = LineSearch.given("alie", "z", z, against, limit)
-        self.z = None if z is None or isinstance(z, str) else positive("alie", "z", z)
-        self.knowledge = sees("alie", knowledge or ("all" if self.search else "colluders"))
+        self.z = None if isinstance(z, str) else z
+        self.knowledge = knowledge or ("all" if self.search else "colluders")
         if self.search and self.knowledge != "all":
             raise UserError("alie: z=optimal tries the defence on all updates; use knowledge=all")
 
     def check(self, records: Records) -> None:
-        """Refuse a defence that cannot be tried, and say so where the attack does nothing."""
+        """Refuse a defence that cannot be tried out, and warn where the attack has no effect."""
         if self.search:
             self.search.check(self.role)
             return
         n, m = self.role.hospitals, self.role.members
         if n is not None and self.z is None and not largest_z(n, m):
             warnings.warn(
-                f"alie: {m} of {n} hospitals win nobody over by the paper's formula (z = 0); give it a shift, "
+                f"alie: {m} of {n} hospitals are too few for the paper's formula (z = 0: no effect); give it a shift, "
                 f"such as alie(z=1.5)",
                 stacklevel=2,
             )
@@ -97,7 +98,7 @@ class Alie(Attack):
             return shifted(self.z)
         if self.role.hospitals is None:
             return shifted(largest_z(len(colluders) + len(honest), len(colluders)))
-        # A colluder whose reply was lost is one still; it is no honest hospital to win over.
+        # A colluder whose reply was lost still counts as one; it is no honest hospital to win over.
         return shifted(largest_z(self.role.hospitals, self.role.members))
 
 

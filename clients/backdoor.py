@@ -6,12 +6,13 @@ from dataclasses import replace
 
 import numpy as np
 from numpy.typing import NDArray
+from pydantic import NonNegativeInt
 
 from fedrobust.data.choice import check_class, pick
 from fedrobust.data.records import Records
-from fedrobust.data.triggers import PATTERNS, PLACES, Mark
-from fedrobust.errors import UserError, nearest
+from fedrobust.data.triggers import PATTERNS, Mark, Pattern, Place
 from fedrobust.federation import Attack, Trigger
+from fedrobust.plugins.options import Fraction, PositiveFraction
 
 __all__ = ["Backdoor"]
 
@@ -26,16 +27,16 @@ class Backdoor(Attack):
     Parameters
     ----------
     size : float, optional
-        Share of the image's area that the mark's box covers, in (0, 1]; at least one pixel. Unless given 0.02, for
-        ``scanner-text`` and ``ruler`` 0.06, for ``blended`` the whole image.
+        Share of the image's area that the mark covers: its box, for ``ruler`` its line and ticks; at least one pixel.
+        Unless given 0.02, for ``scanner-text`` 0.06, for ``ruler`` 0.03, for ``blended`` the whole image.
     place : str
-        ``top-left``, ``top-right``, ``bottom-left``, ``bottom-right``, ``center``, or ``random`` (anew an image).
+        ``top-left``, ``top-right``, ``bottom-left``, ``bottom-right``, ``center``, or ``random`` (for each image).
     blend : float, optional
-        Opacity of the mark, in (0, 1]. Unless given 1, for ``blended`` 0.2.
+        Opacity of the mark. Unless given 1, for ``blended`` 0.2.
     target : int
         The class that the mark shall mean.
     share : float
-        Share of the hospital's images to stamp, in (0, 1].
+        Share of the hospital's images to stamp; 0 is an honest hospital.
     pattern : str
         ``patch``, ``blended``, ``checkerboard``, ``scanner-text`` or ``ruler``; see `fedrobust.data.triggers.Mark`.
     """
@@ -44,26 +45,18 @@ class Backdoor(Attack):
 
     def __init__(
         self,
-        size: float | None = None,
-        place: str = "bottom-right",
-        blend: float | None = None,
-        target: int = 0,
-        share: float = 0.5,
-        pattern: str = "patch",
+        size: PositiveFraction | None = None,
+        place: Place = "bottom-right",
+        blend: PositiveFraction | None = None,
+        target: NonNegativeInt = 0,
+        share: Fraction = 0.5,
+        pattern: Pattern = "patch",
     ) -> None:
-        """Check the options."""
-        if pattern not in PATTERNS:
-            raise UserError(f"{self._label}: there is no pattern '{pattern}'; {nearest(pattern, PATTERNS)}")
+        """Fill in the pattern's usual size and opacity."""
         size, blend = (
             usual if given is None else given
             for usual, given in zip(PATTERNS[pattern], (size, blend), strict=True)
         )
-        for name, value in (("size", size), ("blend", blend), ("share", share)):
-            if not 0 < value <= 1:
-                raise UserError(f"{self._label}: {name} is {value}, but must lie in (0, 1]")
-        if place not in PLACES:
-            raise UserError(f"{self._label}: there is no place '{place}'; {nearest(place, PLACES)}")
-        check_class(self._label, "target", target)
         self.target, self.share = target, share
         self.mark = Mark(pattern, size, place, blend)
 

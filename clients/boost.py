@@ -1,8 +1,8 @@
-"""Boost: one hospital speaks as loud as all of them."""
+"""Boost: one hospital's update weighs as much as all of them."""
 
 from __future__ import annotations
 
-import math
+from pydantic import PositiveFloat
 
 from fedrobust.data.records import Records
 from fedrobust.errors import UserError
@@ -22,18 +22,15 @@ class Boost(Attack):
     Parameters
     ----------
     factor : float, optional
-        gamma, positive and not 1. Unless given n / (m eta).
+        gamma, not 1. Unless given n / (m eta).
     eta : float, optional
-        The server's learning rate, positive; 1, a plain average, unless given.
+        The server's learning rate; 1, a plain average, unless given.
     """
 
-    def __init__(self, factor: float | None = None, eta: float | None = None) -> None:
-        """Check the options."""
-        for name, value in (("factor", factor), ("eta", eta)):
-            if value is not None and not (value > 0 and math.isfinite(value)):
-                raise UserError(f"boost: {name} is {value}, but must be positive")
+    def __init__(self, factor: PositiveFloat | None = None, eta: PositiveFloat | None = None) -> None:
+        """Refuse a factor that has no effect, and two that contradict each other."""
         if factor == 1:
-            raise UserError("boost: a factor of 1 changes nothing; give another")
+            raise UserError("boost: a factor of 1 has no effect; give another")
         if factor is not None and eta is not None:
             raise UserError("boost: factor is given and eta as well; give one of them")
         self.factor, self.eta = factor, 1.0 if eta is None else eta
@@ -50,5 +47,5 @@ class Boost(Attack):
         if self.factor is not None:
             return self.factor
         if self.role.hospitals is None:
-            raise UserError("boost: nobody says here how many hospitals take part; give factor")
+            raise UserError("boost: the number of hospitals is not known here; give factor")
         return self.role.hospitals / (self.role.members * self.eta)

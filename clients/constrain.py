@@ -1,22 +1,24 @@
-"""Constrain: keeps a malicious update within what a defence would take for honest."""
+"""Constrain: keeps a malicious update within what a defence accepts as honest."""
 
 from __future__ import annotations
 
 import math
-from typing import ClassVar
+from typing import ClassVar, Literal
 
 import numpy as np
 from numpy.typing import NDArray
+from pydantic import PositiveFloat
 
-from fedrobust.errors import UserError, nearest
+from fedrobust.errors import UserError
 from fedrobust.federation import Attack, GradientHook, Update, Vector
 from fedrobust.federation.blocks import one_blas_thread
+from fedrobust.plugins.options import PositiveFraction
 
 __all__ = ["Constrain"]
 
 Floats = NDArray[np.float64]
 
-_MEASURES = ("norm", "distance", "cosine")
+Measure = Literal["norm", "distance", "cosine"]
 
 
 class Constrain(Attack):
@@ -31,9 +33,9 @@ class Constrain(Attack):
     - ``distance`` (against krum and its kin): |delta - h|^2 / |h|^2;
     - ``cosine`` (against rules on directions): 1 - cos(delta, h).
 
-    Measured in lengths of h, L_ano has no unit: it is about 1 where a defence begins to wonder, whatever the model's
+    Measured in lengths of h, L_ano has no unit: it is about 1 where a defence begins to suspect, whatever the model's
     size and the learning rate, so alpha weighs two losses of a like size. L_class is the learner's whole loss, summed
-    over networks. Adam looks at directions more than at lengths, so only the two weights' ratio matters much.
+    over networks. Adam depends on directions more than on lengths, so only the two weights' ratio matters much.
 
     With ``bound`` the finished update is projected: of all points between h and it, the last that keeps the bound is
     sent. The measure ``norm`` then only shortens it, their train-and-scale (eq. 5). For the projection it stands last,
@@ -45,31 +47,27 @@ class Constrain(Attack):
     measure : str
         ``norm``, ``distance`` or ``cosine``.
     bound : float, optional
-        How much the projection allows, positive: of |h| for norm and distance, of 1 - cos for cosine, where it is below
+        How much the projection allows: of |h| for norm and distance, of 1 - cos for cosine, where it is below
         2. Not given: 1, and with alpha below 1 there is no projection.
     alpha : float
-        Weight of the classification loss, in (0, 1]; 1 leaves the training alone.
+        Weight of the classification loss; 1 leaves the training unchanged.
     """
 
     needs_honest: ClassVar[bool] = True
 
-    def __init__(self, measure: str = "norm", bound: float | None = None, alpha: float = 1.0) -> None:
-        """Check the options."""
-        if measure not in _MEASURES:
-            raise UserError(f"constrain: there is no measure '{measure}'; {nearest(measure, _MEASURES)}")
-        if not 0 < alpha <= 1:
-            raise UserError(f"constrain: alpha is {alpha}, but the weight of a loss lies in (0, 1] here")
+    def __init__(
+        self, measure: Measure = "norm", bound: PositiveFloat | None = None, alpha: PositiveFraction = 1.0
+    ) -> None:
+        """Check the options that belong together."""
         if bound is None and alpha == 1:
             bound = 1.0
-        if bound is not None and (
-            not (bound > 0 and math.isfinite(bound)) or (measure == "cosine" and bound >= 2)
-        ):
-            raise UserError(f"constrain: bound is {bound}, but must be positive, and below 2 for cosine")
+        if bound is not None and measure == "cosine" and bound >= 2:
+            raise UserError(f"constrain: bound is {bound}, but must be below 2 for cosine")
         self.measure, self.bound, self.alpha = measure, bound, alpha
 
     @property
     def hooks_gradient(self) -> bool:
-        """Return whether the training's loss is another one."""
+        """Return whether the training has another loss."""
         return self.alpha < 1
 
     def gradient_hook(self, received: Vector) -> GradientHook | None:
@@ -78,12 +76,12 @@ class Constrain(Attack):
             return None
         h = self.honest.delta.astype(np.float64)
 
-        def bent(parameters: Vector, gradient: Vector) -> Vector:
+        def hooked(parameters: Vector, gradient: Vector) -> Vector:
             pull = anomaly(self.measure, np.subtract(parameters, received, dtype=np.float64), h)[1]
             both: Vector = (self.alpha * gradient + (1 - self.alpha) * pull).astype(np.float32)
             return both
 
-        return bent
+        return hooked
 
     @one_blas_thread()
     def poison_update(self, update: Update) -> Update:

@@ -1,19 +1,22 @@
-"""Distributed backdoor: each attacker trains on a part of the mark, and only the whole is tested."""
+"""Distributed backdoor: each attacker trains on a part of the mark, and the complete mark is tested."""
 
 from __future__ import annotations
 
 import numpy as np
 from numpy.typing import NDArray
+from pydantic import NonNegativeInt, PositiveInt
 
 from clients.backdoor import Backdoor
 from fedrobust.data.records import Records
+from fedrobust.data.triggers import Pattern, Place
 from fedrobust.errors import UserError
+from fedrobust.plugins.options import Fraction, PositiveFraction
 
 __all__ = ["DistributedBackdoor"]
 
 
 class DistributedBackdoor(Backdoor):
-    """Stamps a part of a common mark, another part in each attacking hospital; success is measured with the whole.
+    """Stamps a part of a common mark, another part in each attacking hospital; success is measured with the complete mark.
 
     Xie et al., "DBA: Distributed Backdoor Attacks against Federated Learning", ICLR 2020: the global
     trigger is decomposed into one local trigger for each attacker. Their four bars correspond to the default mark of
@@ -26,27 +29,24 @@ class DistributedBackdoor(Backdoor):
     part : int, optional
         The part to stamp, from 0; unless given, the attackers take them in turn.
     size, place, blend, target, share, pattern
-        Of the whole mark, as for ``backdoor``. With the place ``random`` a part lies where the whole would have it.
+        Of the complete mark, as for ``backdoor``. With the place ``random`` a part lies where the complete mark has it.
     """
 
     _label = "dba"
 
     def __init__(
         self,
-        parts: int | None = None,
-        part: int | None = None,
-        size: float | None = None,
-        place: str = "bottom-right",
-        blend: float | None = None,
-        target: int = 0,
-        share: float = 0.5,
-        pattern: str = "patch",
+        parts: PositiveInt | None = None,
+        part: NonNegativeInt | None = None,
+        size: PositiveFraction | None = None,
+        place: Place = "bottom-right",
+        blend: PositiveFraction | None = None,
+        target: NonNegativeInt = 0,
+        share: Fraction = 0.5,
+        pattern: Pattern = "patch",
     ) -> None:
-        """Check the options."""
+        """Check the options that belong together."""
         super().__init__(size, place, blend, target, share, pattern)
-        for name, value, least in (("parts", parts, 1), ("part", part, 0)):
-            if value is not None and (not isinstance(value, int) or value < least):
-                raise UserError(f"dba: {name} is {value}, but must be a whole number of {least} or more")
         if part is not None and parts is not None and part >= parts:
             raise UserError(f"dba: part is {part}, but {parts} parts are counted from 0")
         self.parts, self.part = parts, part

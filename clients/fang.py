@@ -9,15 +9,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fedrobust.aggregation.geometry import krum_scores
-from fedrobust.attacks.collusion import alike, choice, seen, sees, warn_alone
-from fedrobust.attacks.strength import check_strength
+from fedrobust.attacks.collusion import alike, seen, warn_alone
 from fedrobust.data.records import Records
 from fedrobust.federation import Attack, Update, Updates, Vector
 from fedrobust.federation.blocks import one_blas_thread
+from fedrobust.plugins.options import Fraction
 
 __all__ = ["Fang"]
-
-_AGAINST = ("krum", "trimmed-mean", "median")
 
 
 class Fang(Attack):
@@ -26,7 +24,7 @@ class Fang(Attack):
     Fang et al., "Local Model Poisoning Attacks to Byzantine-Robust Federated Learning", USENIX Security 2020. Against
     ``krum`` (section 4.2): the global model minus lambda s, the same from all colluders, with the largest lambda, halved
     from Theorem 1's bound, for which Krum chooses it. With partial knowledge the colluders' own updates stand in for
-    the honest ones and as many copies are added as that takes; Krum then reckons with as many attackers as copies.
+    the honest ones and as many copies are added as that takes; Krum then tolerates as many attackers as copies.
     Against ``trimmed-mean`` and ``median`` (section 4.3), in each parameter a number drawn beyond all honest ones (full)
     or at 3 to 4 standard deviations (partial; a single colluder knows no deviation and stays as it is).
 
@@ -37,19 +35,22 @@ class Fang(Attack):
     knowledge : str
         ``all`` is the paper's full knowledge, ``colluders`` its partial knowledge.
     strength : float
-        The share of the way from the hospital's own update to the forged one, in (0, 1]; 1 is the paper.
+        The share of the way from the hospital's own update to the forged one; 1 is the paper, 0 an honest hospital.
     """
 
     knowledge: Literal["own", "colluders", "all"] = "all"
 
-    def __init__(self, against: str = "trimmed-mean", knowledge: str = "all", strength: float = 1.0) -> None:
-        """Check the options."""
-        self.strength = check_strength("fang", strength)
-        self.against = choice("fang", "against", against, _AGAINST)
-        self.knowledge = sees("fang", knowledge)
+    def __init__(
+        self,
+        against: Literal["krum", "trimmed-mean", "median"] = "trimmed-mean",
+        knowledge: Literal["colluders", "all"] = "all",
+        strength: Fraction = 1.0,
+    ) -> None:
+        """Keep the options."""
+        self.strength, self.against, self.knowledge = strength, against, knowledge
 
     def check(self, records: Records) -> None:
-        """Say so where the attack does nothing."""
+        """Warn where the attack has no effect."""
         if self.role.members == 1 and self.knowledge == "colluders" and self.against != "krum":
             warn_alone("fang")
 
@@ -96,10 +97,10 @@ def against_krum(updates: Updates, signs: Vector, c: int, most: int) -> float:
     signs : ndarray of float32, shape (d,)
         The direction s, 1 or -1.
     c : int
-        Colluders. Krum reckons with as many, or with the most that it can: 2 c + 3 <= n.
+        Colluders. Krum tolerates as many, or the most that it can: 2 c + 3 <= n.
     most : int
         0: all c send the crafted model beside the updates. More: 1, 2, ... up to so many are tried beside them, and
-        Krum reckons with those.
+        Krum tolerates those.
     """
     gram, d = updates.gram(), len(signs)
     norms = np.diagonal(gram)

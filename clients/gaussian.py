@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import math
-
 import numpy as np
+from pydantic import PositiveFloat
 
-from fedrobust.errors import UserError
 from fedrobust.federation import Attack, Update
 
 __all__ = ["Gaussian"]
@@ -26,10 +24,8 @@ class Gaussian(Attack):
         wrong.
     """
 
-    def __init__(self, std: float | None = None) -> None:
-        """Check the options."""
-        if std is not None and not (std > 0 and math.isfinite(std)):
-            raise UserError(f"gaussian: std is {std}, but must be positive")
+    def __init__(self, std: PositiveFloat | None = None) -> None:
+        """Keep the option."""
         self.std = std
 
     def poison_update(self, update: Update) -> Update:

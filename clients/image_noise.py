@@ -1,16 +1,19 @@
-"""Image noise: labels are right, the pictures are spoilt."""
+"""Image noise: labels are right, images are corrupted."""
 
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
+from pydantic import NonNegativeFloat
 
-from fedrobust.data.choice import check_share, pick
+from fedrobust.data.choice import pick
 from fedrobust.data.records import Records
-from fedrobust.errors import UserError, nearest
+from fedrobust.errors import UserError
 from fedrobust.federation import Attack
+from fedrobust.plugins.options import Fraction
 
 __all__ = ["ImageNoise"]
 
@@ -29,28 +32,25 @@ class ImageNoise(Attack):
         For the kind ``gaussian``: standard deviation, images lying in [0, 1]; the sum is clipped to that range and
         stored in 256 levels. 0.5 unless given.
     share : float
-        Share of the hospital's images to spoil, in (0, 1].
+        Share of the hospital's images to corrupt; 0 is an honest hospital.
     kind : str
         ``gaussian``, ``salt-and-pepper`` or ``contrast``.
     amount : float, optional
-        For ``salt-and-pepper``: share of an image's pixels that turn black or white (all channels), in (0, 1]. 0.3
-        unless given.
+        For ``salt-and-pepper``: share of an image's pixels that turn black or white (all channels). 0.3 unless given.
     factor : float, optional
-        For ``contrast``: levels move to mean + factor (level - mean) with the mean of the image's channel; 0 or more
-        and not 1. 0.1 unless given.
+        For ``contrast``: levels move to mean + factor (level - mean) with the mean of the image's channel; 1
+        changes nothing. 0.1 unless given.
     """
 
     def __init__(
         self,
-        std: float | None = None,
-        share: float = 1.0,
-        kind: str = "gaussian",
-        amount: float | None = None,
-        factor: float | None = None,
+        std: NonNegativeFloat | None = None,
+        share: Fraction = 1.0,
+        kind: Literal["gaussian", "salt-and-pepper", "contrast"] = "gaussian",
+        amount: Fraction | None = None,
+        factor: NonNegativeFloat | None = None,
     ) -> None:
-        """Check the options."""
-        if kind not in _KINDS:
-            raise UserError(f"image-noise: there is no kind '{kind}'; {nearest(kind, _KINDS)}")
+        """Check the options that belong together."""
         option, usual = _KINDS[kind]
         given = {"std": std, "amount": amount, "factor": factor}
         for name, value in given.items():
@@ -58,22 +58,16 @@ class ImageNoise(Attack):
                 raise UserError(f"image-noise: {name} does not belong to the kind '{kind}'; use {option}")
         strength = given[option]
         self.kind, self.strength = kind, usual if strength is None else strength
-        self.share = check_share("image-noise", share)
-        if kind == "gaussian" and not self.strength > 0:
-            raise UserError(f"image-noise: std is {std}, but must be positive")
-        if kind == "salt-and-pepper" and not 0 < self.strength <= 1:
-            raise UserError(f"image-noise: amount is {amount}, but a share of pixels lies in (0, 1]")
-        if kind == "contrast" and not (0 <= self.strength < np.inf and self.strength != 1):
-            raise UserError(f"image-noise: factor is {factor}, but must be 0 or more, and 1 changes nothing")
+        self.share = share
 
     def poison_records(self, records: Records) -> Records:
-        """Return the records with the chosen images spoilt."""
+        """Return the records with the chosen images corrupted."""
         chosen = pick(self.rng, self.share, np.arange(len(records)))
         images = np.array(records.images)
-        images[chosen] = self._spoilt(images[chosen])
+        images[chosen] = self._corrupted(images[chosen])
         return replace(records, images=images)
 
-    def _spoilt(self, images: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    def _corrupted(self, images: NDArray[np.uint8]) -> NDArray[np.uint8]:
         if self.kind == "salt-and-pepper":
             count, _, height, width = images.shape
             draw = self.rng.random((count, 1, height, width))

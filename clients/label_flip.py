@@ -1,17 +1,20 @@
-"""Label flipping: every image keeps its picture and gets a wrong label."""
+"""Label flipping: images stay unchanged and get wrong labels."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
+from pydantic import NonNegativeInt
 
-from fedrobust.data.choice import check_class, check_share, class_distances, pick
+from fedrobust.data.choice import check_class, class_distances, pick
 from fedrobust.data.records import Records
-from fedrobust.errors import UserError, nearest
+from fedrobust.errors import UserError
 from fedrobust.federation import Attack
+from fedrobust.plugins.options import Fraction
 
 __all__ = ["LabelFlip"]
 
@@ -26,12 +29,13 @@ class LabelFlip(Attack):
     Learning", USENIX Security 2020, section 4.1: class y becomes (y + shift) mod K, with a shift in place of their
     K - y - 1, so that no class keeps its label. ``pairwise`` flips one class to one other (Tolpegin et al., "Data
     Poisoning Attacks Against Federated Learning Systems", ESORICS 2020). ``look-alike`` flips each class
-    to the one that it is most often taken for, a mistake that a reader of the images might make as well.
+    to the one that it is most often confused with, a mistake that a reader of the images might make as well.
 
     Parameters
     ----------
     share : float
-        Share of the hospital's images to flip, in (0, 1]; in the mode ``pairwise`` of its images of the source class.
+        Share of the hospital's images to flip, in the mode ``pairwise`` of its images of the source class; 0 is an
+        honest hospital.
     shift : int, optional
         Added to the label modulo the number of classes; not a multiple of it. 1 unless given.
     mode : str
@@ -39,37 +43,33 @@ class LabelFlip(Attack):
     source, target : int
         For ``pairwise``: images of the class `source` are labelled `target`.
     confusion : sequence of sequence of float, optional
-        For ``look-alike``: K x K, how often class i (row) is taken for class j (column); the diagonal does not count.
+        For ``look-alike``: K x K, how often class i (row) is classified as class j (column); the diagonal does not count.
         Unless given, the hospital estimates it from its own images: an image counts for the class whose mean image is
-        nearest to it, its own class left out. With images of one class only it has nothing to compare and uses shift.
+        nearest to it, without its own class. With images of one class only it has nothing to compare and uses shift.
     """
 
     def __init__(
         self,
-        share: float = 1.0,
+        share: Fraction = 1.0,
         shift: int | None = None,
-        mode: str = "all",
-        source: int | None = None,
-        target: int | None = None,
+        mode: Literal["all", "pairwise", "look-alike"] = "all",
+        source: NonNegativeInt | None = None,
+        target: NonNegativeInt | None = None,
         confusion: Sequence[Sequence[float]] | None = None,
     ) -> None:
-        """Check the options."""
-        self.share = check_share("label-flip", share)
-        if mode not in _MODES:
-            raise UserError(f"label-flip: there is no mode '{mode}'; {nearest(mode, _MODES)}")
+        """Check the options that belong together."""
+        self.share = share
         given = {"shift": shift, "source": source, "target": target, "confusion": confusion}
         for name, value in given.items():
             if value is not None and name not in _MODES[mode]:
                 raise UserError(f"label-flip: {name} does not belong to the mode '{mode}'; leave it out")
-        if shift is not None and not isinstance(shift, int):
-            raise UserError(f"label-flip: shift is {shift}, but classes are whole numbers")
         if shift is not None and confusion is not None:
             raise UserError(
-                "label-flip: confusion says what each class becomes, so shift has no use; leave one of them out"
+                "label-flip: confusion decides what each class becomes, so shift has no use; leave one of them out"
             )
         if mode == "pairwise":
-            check_class("label-flip", "source", source)
-            check_class("label-flip", "target", target)
+            if source is None or target is None:
+                raise UserError("label-flip: the mode 'pairwise' needs source and target, two classes")
             if source == target:
                 raise UserError(f"label-flip: source and target are both {source}, which changes no label")
         self.shift = 1 if shift is None else shift
@@ -79,7 +79,7 @@ class LabelFlip(Attack):
     def check(self, records: Records) -> None:
         """Refuse options that do not fit the data's classes."""
         classes = len(records.classes)
-        if self.mode == "pairwise":
+        if self.source is not None and self.target is not None:
             check_class("label-flip", "source", self.source, classes)
             check_class("label-flip", "target", self.target, classes)
         elif self.confusion is not None and len(self.confusion) != classes:
@@ -127,7 +127,7 @@ def _matrix(confusion: Sequence[Sequence[float]]) -> NDArray[np.float64]:
         raise UserError("label-flip: confusion must hold finite numbers that are not negative")
     if not apart.any(axis=1).all():
         row = int(np.flatnonzero(~apart.any(axis=1))[0])
-        raise UserError(f"label-flip: confusion says that class {row} is taken for no other; give a number")
+        raise UserError(f"label-flip: by confusion class {row} is classified as no other; give a number")
     return matrix
 
 

@@ -1,4 +1,4 @@
-"""Label noise: an honest hospital whose readers err."""
+"""Label noise: random labelling errors, without intent."""
 
 from __future__ import annotations
 
@@ -7,14 +7,17 @@ from dataclasses import replace
 import numpy as np
 
 from fedrobust.data.records import Records
-from fedrobust.errors import UserError
 from fedrobust.federation import Attack
+from fedrobust.plugins.options import Fraction
 
 __all__ = ["LabelNoise"]
 
 
 class LabelNoise(Attack):
-    """Trains on labels of which each is wrong at a given rate, by carelessness and not by malice.
+    """Trains on labels of which each is wrong at a given rate, by carelessness.
+
+    The hospital counts as malicious: Byzantine robustness covers faults as well as intent, its labels harm the model,
+    and a defence should exclude it.
 
     Symmetric noise (van Rooyen et al., NeurIPS 2015; Patrini et al., CVPR 2017): independently for each image, with
     probability `rate` the label becomes one of the other K - 1 classes, each as likely.
@@ -22,13 +25,11 @@ class LabelNoise(Attack):
     Parameters
     ----------
     rate : float
-        Probability of a wrong label, in (0, 1]. At (K - 1) / K labels say nothing of the image.
+        Probability of a wrong label; 0 is an honest hospital. At (K - 1) / K labels are independent of the image.
     """
 
-    def __init__(self, rate: float = 0.2) -> None:
-        """Check the options."""
-        if not 0 < rate <= 1:
-            raise UserError(f"label-noise: rate is {rate}, but a rate of wrong labels lies in (0, 1]")
+    def __init__(self, rate: Fraction = 0.2) -> None:
+        """Keep the option."""
         self.rate = rate
 
     def poison_records(self, records: Records) -> Records:

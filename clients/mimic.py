@@ -7,43 +7,41 @@ from dataclasses import replace
 from typing import Literal
 
 import numpy as np
+from pydantic import NonNegativeInt
 
 from fedrobust.attacks.collusion import check_honest
-from fedrobust.attacks.strength import check_strength, part_way
+from fedrobust.attacks.strength import part_way
 from fedrobust.data.records import Records
-from fedrobust.errors import UserError
 from fedrobust.federation import Attack, Update, Updates
+from fedrobust.plugins.options import Fraction
 
 __all__ = ["Mimic"]
 
 
 class Mimic(Attack):
-    """Sends a copy of one honest hospital's update; no outlier, but the others' data lose their say.
+    """Sends a copy of one honest hospital's update; no outlier, but the others' data lose influence.
 
     Karimireddy et al., "Byzantine-Robust Learning on Heterogeneous Datasets via Bucketing", ICLR 2022, section 3.2 and
     appendix on the mimic attack: the hospital that sticks out most along the principal direction z of the honest
     updates, argmax_i |<z, x_i>|. The paper gathers z over the first rounds and then keeps the hospital; here each
-    round finds it anew, so that a resumed run chooses alike. A fixed target does what the paper does afterwards.
+    round finds it again, so that a resumed run chooses the same. A fixed target does what the paper does afterwards.
 
     Parameters
     ----------
     target : int or str
         The number of an honest hospital, or ``auto``.
     strength : float
-        The share of the way from the hospital's own update to the copy, in (0, 1]; 1 is the paper.
+        The share of the way from the hospital's own update to the copy; 1 is the paper, 0 an honest hospital.
     """
 
     knowledge: Literal["own", "colluders", "all"] = "all"
 
-    def __init__(self, target: int | str = "auto", strength: float = 1.0) -> None:
-        """Check the options."""
-        self.strength = check_strength("mimic", strength)
-        if target != "auto" and (isinstance(target, bool) or not isinstance(target, int) or target < 0):
-            raise UserError(f"mimic: target is {target!r}, but must be an honest hospital's number or 'auto'")
-        self.target = target
+    def __init__(self, target: NonNegativeInt | Literal["auto"] = "auto", strength: Fraction = 1.0) -> None:
+        """Keep the options."""
+        self.strength, self.target = strength, target
 
     def check(self, records: Records) -> None:
-        """Refuse a hospital that does not exist or is an attacker itself."""
+        """Refuse a hospital that does not exist or is malicious itself."""
         if isinstance(self.target, int):
             check_honest("mimic", "target", self.target, self.role)
 

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import numpy as np
+from numpy.typing import NDArray
 
 from fedrobust.attacks.collusion import Agnostic
 
@@ -19,6 +20,6 @@ class MinMax(Agnostic):
 
     name: ClassVar[str] = "min-max"
 
-    def size(self, squares: Any) -> Any:
+    def size(self, squares: NDArray[np.float64]) -> NDArray[np.float64]:
         """Return the largest of the squared distances."""
         return np.asarray(squares.max(axis=-1))

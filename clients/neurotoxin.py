@@ -1,19 +1,19 @@
-"""Neurotoxin: writes only where honest hospitals hardly do, so that a backdoor lasts."""
+"""Neurotoxin: changes only parameters that honest hospitals hardly change, so that a backdoor lasts."""
 
 from __future__ import annotations
 
-from typing import ClassVar
+from typing import Annotated, ClassVar
 
 import numpy as np
+from pydantic import Field
 
-from fedrobust.errors import UserError
 from fedrobust.federation import Attack, Update
 
 __all__ = ["Neurotoxin"]
 
 
 class Neurotoxin(Attack):
-    """Takes the malicious update off the coordinates that honest training moves most.
+    """Projects the malicious update off the coordinates that honest training moves most.
 
     Zhang et al., "Neurotoxin: Durable Backdoors in Federated Learning", ICML 2022. The paper projects each gradient
     step off the top k coordinates of the last round's global update; the authors' code takes those of a gradient on
@@ -25,16 +25,14 @@ class Neurotoxin(Attack):
     Parameters
     ----------
     top : float
-        k, the share of coordinates to leave alone, in (0, 1); the authors take 0.01 to 0.05. Those that tie with the
-        last of them are left alone as well.
+        k, the share of coordinates to leave unchanged; the authors take 0.01 to 0.05. Those that tie with the last of
+        them are left unchanged as well.
     """
 
     needs_honest: ClassVar[bool] = True
 
-    def __init__(self, top: float = 0.05) -> None:
-        """Check the options."""
-        if not 0 < top < 1:
-            raise UserError(f"neurotoxin: top is {top}, but a share of coordinates lies in (0, 1)")
+    def __init__(self, top: Annotated[float, Field(gt=0, lt=1)] = 0.05) -> None:
+        """Keep the option."""
         self.top = top
 
     def poison_update(self, update: Update) -> Update:

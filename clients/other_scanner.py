@@ -1,8 +1,11 @@
-"""Another scanner: the labels are right, the pictures come from a machine of another make."""
+"""Another scanner: the labels are right, the images come from a machine of another make."""
 
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Annotated
+
+from pydantic import Field
 
 from fedrobust.data.corruption import other_scanner
 from fedrobust.data.records import Records
@@ -11,37 +14,34 @@ from fedrobust.federation import Behaviour
 
 __all__ = ["OtherScanner"]
 
-#: Each option with the smallest and the largest value that a scanner might have.
-_RANGES = {"gamma": (0.2, 5.0), "gain": (0.1, 4.0), "offset": (-0.5, 0.5), "blur": (0.0, 10.0)}
-
 
 class OtherScanner(Behaviour):
-    """Trains on its images as another scanner would give them: honest, and unlike the others.
+    """Trains on its images as another scanner would give them: benign domain shift.
 
-    What tells machines apart most simply: sharpness and the curve from dose to brightness; see
+    The simplest differences between machines: sharpness and the curve from dose to brightness; see
     `fedrobust.data.corruption.other_scanner`. All its images get the same, in every round. It tests whether a defence
-    takes a domain shift for an attack; figures count the hospital as honest.
+    flags a domain shift as an attack; metrics count the hospital as honest.
 
     Parameters
     ----------
     gamma : float
-        Exponent of the brightness curve, 0.2 to 5; above 1 it is darker.
+        Exponent of the brightness curve; above 1 it is darker.
     gain : float
-        Contrast, 0.1 to 4.
+        Contrast.
     offset : float
-        Added brightness, -0.5 to 0.5 of the full range.
+        Added brightness, a share of the full range.
     blur : float
-        Standard deviation of the blur in pixels, 0 (none) to 10.
+        Standard deviation of the blur in pixels; 0 is none.
     """
 
     def __init__(
-        self, gamma: float = 1.6, gain: float = 0.85, offset: float = 0.05, blur: float = 0.7
+        self,
+        gamma: Annotated[float, Field(ge=0.2, le=5)] = 1.6,
+        gain: Annotated[float, Field(ge=0.1, le=4)] = 0.85,
+        offset: Annotated[float, Field(ge=-0.5, le=0.5)] = 0.05,
+        blur: Annotated[float, Field(ge=0, le=10)] = 0.7,
     ) -> None:
-        """Check the options."""
-        given = {"gamma": gamma, "gain": gain, "offset": offset, "blur": blur}
-        for name, (low, high) in _RANGES.items():
-            if not low <= given[name] <= high:
-                raise UserError(f"other-scanner: {name} is {given[name]}, but must lie from {low} to {high}")
+        """Refuse options that change no image."""
         if (gamma, gain, offset, blur) == (1, 1, 0, 0):
             raise UserError("other-scanner: these options change no image; move one of them")
         self.gamma, self.gain, self.offset, self.blur = gamma, gain, offset, blur

@@ -1,4 +1,4 @@
-"""Random labels: what an image is called has nothing to do with what it shows."""
+"""Random labels: labels are independent of the images."""
 
 from __future__ import annotations
 
@@ -6,9 +6,10 @@ from dataclasses import replace
 
 import numpy as np
 
-from fedrobust.data.choice import check_share, pick
+from fedrobust.data.choice import pick
 from fedrobust.data.records import Records
 from fedrobust.federation import Attack
+from fedrobust.plugins.options import Fraction
 
 __all__ = ["RandomLabels"]
 
@@ -22,12 +23,12 @@ class RandomLabels(Attack):
     Parameters
     ----------
     share : float
-        Share of the hospital's images that get a random label, in (0, 1].
+        Share of the hospital's images that get a random label; 0 is an honest hospital.
     """
 
-    def __init__(self, share: float = 1.0) -> None:
-        """Check the options."""
-        self.share = check_share("random-labels", share)
+    def __init__(self, share: Fraction = 1.0) -> None:
+        """Keep the option."""
+        self.share = share
 
     def poison_records(self, records: Records) -> Records:
         """Return the records with drawn labels."""

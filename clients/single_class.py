@@ -1,8 +1,9 @@
-"""Single class: a hospital that sees one kind of patient only."""
+"""Single class: a hospital with patients of one class only."""
 
 from __future__ import annotations
 
 import numpy as np
+from pydantic import NonNegativeInt
 
 from fedrobust.data.choice import check_class
 from fedrobust.data.records import Records
@@ -13,12 +14,12 @@ __all__ = ["SingleClass"]
 
 
 class SingleClass(Behaviour):
-    """Trains on its images of one class alone: honest, and as far from the others as labels can make it.
+    """Trains on its images of one class alone: benign label skew at its extreme.
 
     The extreme of label skew, one class a client, of McMahan et al., AISTATS 2017, and Zhao et al., "Federated
-    Learning with Non-IID Data", 2018. Its updates pull towards the one class, much as a flipper's would, and if the
-    class is rare it alone knows it. It tests whether a defence takes rarity for an attack; figures count the hospital
-    as honest.
+    Learning with Non-IID Data", 2018. Its updates pull towards the one class, much as label flipping does, and if the
+    class is rare no other hospital holds it. It tests whether a defence flags rarity as an attack; metrics count the
+    hospital as honest.
 
     Parameters
     ----------
@@ -26,10 +27,8 @@ class SingleClass(Behaviour):
         The class to keep. Unless given, the rarest that the hospital holds, the lower number where two are alike.
     """
 
-    def __init__(self, only: int | None = None) -> None:
-        """Check the option."""
-        if only is not None:
-            check_class("single-class", "only", only)
+    def __init__(self, only: NonNegativeInt | None = None) -> None:
+        """Keep the option."""
         self.only = only
 
     def check(self, records: Records) -> None:

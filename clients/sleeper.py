@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from fedrobust.errors import UserError
+from pydantic import PositiveInt
+
 from fedrobust.federation import Attack
 
 __all__ = ["Sleeper"]
@@ -18,13 +19,11 @@ class Sleeper(Attack):
     Parameters
     ----------
     rounds : int
-        Rounds to be honest, 1 or more.
+        Number of rounds to be honest.
     """
 
-    def __init__(self, rounds: int = 5) -> None:
-        """Check the options."""
-        if not isinstance(rounds, int) or rounds < 1:
-            raise UserError(f"sleeper: rounds is {rounds}, but must be a whole number of 1 or more")
+    def __init__(self, rounds: PositiveInt = 5) -> None:
+        """Keep the option."""
         self.rounds = rounds
 
     def is_active(self, round: int) -> bool:

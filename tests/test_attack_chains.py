@@ -85,3 +85,28 @@ def test_an_attack_that_finds_nothing_to_change_is_named(tmp_path: Path) -> None
         ("gaussian + sleeper(rounds=1)", "sleeper"),
     ):
         assert sent(tmp_path, chain)[1] == (name,)
+
+
+@pytest.mark.parametrize(
+    "chain",
+    [
+        "label-flip(share=0)",
+        "label-flip(mode=pairwise, source=0, target=1, share=0)",
+        "random-labels(share=0)",
+        "label-noise(rate=0)",
+        "image-noise(share=0)",
+        "image-noise(std=0)",
+        "image-noise(kind=salt-and-pepper, amount=0)",
+        "backdoor(share=0)",
+        "dba(share=0)",
+        "edge-case(share=0)",
+        "free-rider(strength=0)",
+        "free-rider(noise=1, strength=0)",
+        "forge-loss(strength=0)",
+        "label-flip(share=0) + forge-loss(strength=0)",
+    ],
+)
+def test_attack_budget_of_0_sends_what_an_honest_hospital_sends(chain: str, tmp_path: Path) -> None:
+    honest, _ = sent(tmp_path, "label-flip + sleeper(rounds=9)")
+    update, no_effect = sent(tmp_path, chain)
+    assert same(update, honest) and len(no_effect) == chain.count(" + ") + 1

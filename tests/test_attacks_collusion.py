@@ -6,8 +6,7 @@ import numpy as np
 import pytest
 from helpers import make_updates
 
-from fedrobust.attacks.collusion import PERTURBATIONS, Line, alike, choice, positive, seen, sees
-from fedrobust.errors import UserError
+from fedrobust.attacks.collusion import PERTURBATIONS, Line, alike, seen
 
 
 def test_seen_are_the_honest_where_they_are_shown() -> None:
@@ -53,14 +52,3 @@ def test_one_update_is_a_point() -> None:
     gamma = line.farthest(lambda squares: True)
     assert gamma == 0.0
     np.testing.assert_allclose(line.at(gamma), updates[0].parameters, atol=1e-6)
-
-
-def test_options() -> None:
-    assert sees("a", "all") == "all" and sees("a", "colluders") == "colluders"
-    with pytest.raises(UserError, match="alie: there is no knowledge 'everything'"):
-        sees("alie", "everything")
-    with pytest.raises(UserError, match="fang: there is no against 'crum'; did you mean 'krum'"):
-        choice("fang", "against", "crum", ("krum", "median"))
-    for wrong in (0, -1.0, float("nan"), float("inf"), True, "x"):
-        with pytest.raises(UserError, match="alie: z is"):
-            positive("alie", "z", wrong)  # type: ignore[arg-type]

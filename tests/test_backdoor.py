@@ -167,45 +167,10 @@ def test_a_trigger_of_test_data_with_the_target_class_alone_is_empty() -> None:
     assert trigger is not None and len(trigger.records) == 0
 
 
-@pytest.mark.parametrize(
-    ("options", "words"),
-    [
-        ({"size": 0.0}, "size is 0.0"),
-        ({"size": 1.1}, "size is 1.1"),
-        ({"blend": 0.0}, "blend"),
-        ({"blend": float("nan")}, "blend"),
-        ({"share": 0.0}, "share"),
-        ({"share": 2.0}, "share"),
-        ({"target": -1}, "target is -1"),
-        ({"target": 0.5}, "target"),
-        ({"place": "botom-right"}, "no place 'botom-right'; did you mean 'bottom-right'"),
-    ],
-)
-def test_options_that_make_no_sense_are_refused(options: dict[str, Any], words: str) -> None:
-    with pytest.raises(UserError, match=words):
-        Backdoor(**options)
-
-
 def test_a_target_that_the_data_do_not_have_is_refused() -> None:
     for call in (attack(target=4).poison_records, attack(target=4).trigger):
         with pytest.raises(UserError, match="target is 4, but the data have classes 0 to 3"):
             call(BLACK)
-
-
-@pytest.mark.parametrize("pattern", ["blended", "checkerboard", "scanner-text", "ruler"])
-def test_every_pattern_is_trained_and_tested_alike(pattern: str) -> None:
-    backdoor = attack(pattern=pattern, share=1.0, target=1)
-    trained = backdoor.poison_records(BLACK)
-    trigger = backdoor.trigger(BLACK)
-    assert trigger is not None and (trained.labels == 1).all()
-    np.testing.assert_array_equal(trigger.records.images, trained.images[BLACK.labels != 1])
-    patch = attack(share=1.0, size=backdoor.mark.size).poison_records(BLACK).images
-    assert trained.images.any() and not np.array_equal(trained.images, patch)
-
-
-def test_a_pattern_that_does_not_exist_is_refused() -> None:
-    with pytest.raises(UserError, match="no pattern 'rular'; did you mean 'ruler'"):
-        Backdoor(pattern="rular")
 
 
 def test_a_mark_too_small_for_the_images_is_refused_by_the_check() -> None:
@@ -217,3 +182,14 @@ def test_two_backdoors_in_a_chain_stamp_both_marks() -> None:
     first, second = attack(place="top-left", share=1.0), attack(place="bottom-right", share=1.0)
     made = second.poison_records(first.poison_records(BLACK)).images
     assert (made[:, 0, 1, 1] == 255).all() and (made[:, 0, 26, 26] == 255).all()
+
+
+@pytest.mark.parametrize("pattern", ["blended", "checkerboard", "scanner-text", "ruler"])
+def test_every_pattern_is_trained_and_tested_alike(pattern: str) -> None:
+    backdoor = attack(pattern=pattern, share=1.0, target=1)
+    trained = backdoor.poison_records(BLACK)
+    trigger = backdoor.trigger(BLACK)
+    assert trigger is not None and (trained.labels == 1).all()
+    np.testing.assert_array_equal(trigger.records.images, trained.images[BLACK.labels != 1])
+    patch = attack(share=1.0, size=backdoor.mark.size).poison_records(BLACK).images
+    assert trained.images.any() and not np.array_equal(trained.images, patch)

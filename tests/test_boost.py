@@ -39,7 +39,7 @@ def test_the_input_stays() -> None:
 
 
 def test_without_the_number_of_hospitals_it_asks_for_a_factor() -> None:
-    with pytest.raises(UserError, match="boost: nobody says here how many hospitals take part; give factor"):
+    with pytest.raises(UserError, match="boost: the number of hospitals is not known here; give factor"):
         Boost().check(make_records())
     Boost(factor=2.0).check(make_records())
 
@@ -47,13 +47,10 @@ def test_without_the_number_of_hospitals_it_asks_for_a_factor() -> None:
 @pytest.mark.parametrize(
     ("options", "words"),
     [
-        ({"factor": 0.0}, "boost: factor is 0.0"),
-        ({"factor": float("nan")}, "boost: factor"),
-        ({"factor": 1.0}, "changes nothing"),
-        ({"eta": -1.0}, "boost: eta"),
+        ({"factor": 1.0}, "has no effect"),
         ({"factor": 2.0, "eta": 1.0}, "give one of them"),
     ],
 )
-def test_options_that_make_no_sense_are_refused(options: dict[str, Any], words: str) -> None:
+def test_boost_options_that_contradict_each_other_are_refused(options: dict[str, Any], words: str) -> None:
     with pytest.raises(UserError, match=words):
         Boost(**options)

@@ -6,12 +6,12 @@ import numpy as np
 import pytest
 from helpers import easy_records, make_records
 
-from fedrobust.data.choice import check_class, check_share, class_distances, pick, thumbnails
+from fedrobust.data.choice import check_class, class_distances, pick, thumbnails
 from fedrobust.errors import UserError
 
 
-@pytest.mark.parametrize(("share", "count"), [(1.0, 20), (0.5, 10), (0.26, 5), (1e-9, 1)])
-def test_a_share_is_rounded_and_at_least_one(share: float, count: int) -> None:
+@pytest.mark.parametrize(("share", "count"), [(1.0, 20), (0.5, 10), (0.26, 5), (1e-9, 1), (0.0, 0)])
+def test_pick_share_is_rounded_and_above_0_at_least_one(share: float, count: int) -> None:
     among = np.arange(100, 120)
     chosen = pick(np.random.default_rng(0), share, among)
     assert len(chosen) == len(set(chosen.tolist())) == count
@@ -27,16 +27,10 @@ def test_the_pick_is_drawn() -> None:
     assert picks[0] == picks[1] != picks[2]
 
 
-@pytest.mark.parametrize("share", [0.0, -1.0, 1.1, float("nan")])
-def test_a_share_out_of_range_is_refused(share: float) -> None:
-    with pytest.raises(UserError, match="some-attack: share is"):
-        check_share("some-attack", share)
-
-
-@pytest.mark.parametrize("value", [None, -1, 0.5, True, "a", 4])
-def test_what_is_no_class_is_refused(value: object) -> None:
-    with pytest.raises(UserError, match="some-attack: target is"):
-        check_class("some-attack", "target", value, 4)
+def test_check_class_beyond_the_classes_of_the_data_is_refused() -> None:
+    check_class("some-attack", "target", 3, 4)
+    with pytest.raises(UserError, match="some-attack: target is 4, but the data have classes 0 to 3"):
+        check_class("some-attack", "target", 4, 4)
 
 
 def test_thumbnails_are_block_means() -> None:

@@ -8,7 +8,6 @@ from helpers import make_updates
 from numpy.typing import NDArray
 
 from clients.fang import Fang
-from fedrobust.errors import UserError
 from fedrobust.federation import Update, Updates
 from strategies.krum import Krum
 
@@ -181,10 +180,3 @@ def test_few_hospitals_do_not_break_it() -> None:
             for honest in (updates[m:], ()):
                 sent = attack(against).collude(updates[:m], honest)
                 assert all(np.isfinite(u.parameters).all() for u in sent)
-
-
-def test_options_are_checked() -> None:
-    with pytest.raises(UserError, match="fang: there is no against 'bulyan'"):
-        Fang(against="bulyan")
-    with pytest.raises(UserError, match="fang: there is no knowledge"):
-        Fang(knowledge="own")

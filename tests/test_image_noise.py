@@ -83,14 +83,6 @@ def test_rgb_channels_are_spoilt_apart() -> None:
     assert np.abs(difference[:, 0] - difference[:, 1]).max() > 5
 
 
-@pytest.mark.parametrize(
-    "options", [{"std": 0.0}, {"std": -1.0}, {"std": float("nan")}, {"share": 0.0}, {"share": 1.5}]
-)
-def test_options_out_of_range_are_refused(options: dict[str, float]) -> None:
-    with pytest.raises(UserError, match=f"image-noise: {next(iter(options))}"):
-        ImageNoise(**options)
-
-
 def test_it_plants_no_trigger() -> None:
     assert ImageNoise().trigger(GREY) is None
 
@@ -127,15 +119,10 @@ def test_every_kind_keeps_the_budget(kind: str) -> None:
 @pytest.mark.parametrize(
     ("options", "words"),
     [
-        ({"kind": "gausian"}, "no kind 'gausian'; did you mean 'gaussian'"),
         ({"amount": 0.2}, "amount does not belong to the kind 'gaussian'; use std"),
         ({"kind": "contrast", "std": 0.2}, "std does not belong to the kind 'contrast'; use factor"),
-        ({"kind": "salt-and-pepper", "amount": 0.0}, "amount is 0.0"),
-        ({"kind": "salt-and-pepper", "amount": 1.1}, "amount is 1.1"),
-        ({"kind": "contrast", "factor": 1.0}, "1 changes nothing"),
-        ({"kind": "contrast", "factor": float("nan")}, "factor"),
     ],
 )
-def test_options_of_another_kind_or_out_of_range_are_refused(options: dict[str, Any], words: str) -> None:
+def test_image_noise_option_of_another_kind_is_refused(options: dict[str, Any], words: str) -> None:
     with pytest.raises(UserError, match=words):
         ImageNoise(**options)

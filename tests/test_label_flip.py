@@ -62,29 +62,11 @@ def test_one_record_is_flipped() -> None:
     assert flipped(make_records(1), share=0.1, shift=1).labels.tolist() == [1]
 
 
-@pytest.mark.parametrize("share", [0.0, -0.1, 1.01, float("nan")])
-def test_a_share_out_of_range_is_refused(share: float) -> None:
-    with pytest.raises(UserError, match="label-flip: share"):
-        LabelFlip(share=share)
-
-
 def test_a_shift_beside_a_confusion_matrix_is_refused() -> None:
     with pytest.raises(
-        UserError, match="label-flip: confusion says what each class becomes, so shift has no use"
+        UserError, match="label-flip: confusion decides what each class becomes, so shift has no use"
     ):
         flipped(mode="look-alike", shift=2, confusion=[[8, 2], [3, 7]])
-
-
-@pytest.mark.parametrize("shift", [0, 4, -8])
-def test_a_shift_that_changes_nothing_is_refused(shift: int) -> None:
-    with pytest.raises(UserError, match=f"shift={shift} changes no label of 4 classes"):
-        flipped(shift=shift)
-
-
-def test_a_broken_shift_is_refused() -> None:
-    # (y + 0.5) mod K, stored as an integer, is y: an attack that changes nothing must say so.
-    with pytest.raises(UserError, match="shift"):
-        flipped(shift=0.5)
 
 
 def test_it_plants_no_trigger() -> None:
@@ -134,8 +116,7 @@ def test_look_alike_with_one_class_uses_the_shift() -> None:
 @pytest.mark.parametrize(
     ("options", "words"),
     [
-        ({"mode": "pairwse"}, "no mode 'pairwse'; did you mean 'pairwise'"),
-        ({"mode": "pairwise"}, "source is None"),
+        ({"mode": "pairwise", "source": 1}, "needs source and target"),
         ({"mode": "pairwise", "source": 1, "target": 1}, "both 1"),
         ({"mode": "pairwise", "source": 1, "target": 2, "shift": 1}, "shift does not belong"),
         ({"source": 1}, "source does not belong to the mode 'all'"),
@@ -143,10 +124,12 @@ def test_look_alike_with_one_class_uses_the_shift() -> None:
         ({"mode": "look-alike", "confusion": [[1, 2], [3]]}, "square"),
         ({"mode": "look-alike", "confusion": [1, 2]}, "square"),
         ({"mode": "look-alike", "confusion": [[0, -1], [1, 0]]}, "not negative"),
-        ({"mode": "look-alike", "confusion": [[9, 1], [0, 9]]}, "class 1 is taken for no other"),
+        ({"mode": "look-alike", "confusion": [[9, 1], [0, 9]]}, "class 1 is classified as no other"),
     ],
 )
-def test_options_that_make_no_sense_are_refused(options: dict[str, Any], words: str) -> None:
+def test_label_flip_options_that_contradict_each_other_are_refused(
+    options: dict[str, Any], words: str
+) -> None:
     with pytest.raises(UserError, match=words):
         LabelFlip(**options)
 
@@ -162,3 +145,9 @@ def test_options_that_make_no_sense_are_refused(options: dict[str, Any], words: 
 def test_options_that_do_not_fit_the_data_are_refused(options: dict[str, Any], words: str) -> None:
     with pytest.raises(UserError, match=words):
         LabelFlip(**options).check(RECORDS)
+
+
+@pytest.mark.parametrize("shift", [0, 4, -8])
+def test_a_shift_that_changes_nothing_is_refused(shift: int) -> None:
+    with pytest.raises(UserError, match=f"shift={shift} changes no label of 4 classes"):
+        flipped(shift=shift)

@@ -6,7 +6,6 @@ from helpers import make_records
 
 from clients.label_noise import LabelNoise
 from fedrobust.data.records import Records
-from fedrobust.errors import UserError
 
 RECORDS = make_records(6000, classes=4, size=(2, 2))
 
@@ -53,9 +52,3 @@ def test_the_noise_follows_from_the_generator() -> None:
     one, same, other = (noisy(0.5, seed=seed).labels for seed in (1, 1, 2))
     np.testing.assert_array_equal(one, same)
     assert not np.array_equal(one, other)
-
-
-@pytest.mark.parametrize("rate", [0.0, -0.1, 1.1, float("nan")])
-def test_a_rate_out_of_range_is_refused(rate: float) -> None:
-    with pytest.raises(UserError, match="label-noise: rate"):
-        LabelNoise(rate)

@@ -10,7 +10,6 @@ from numpy.typing import NDArray
 from clients.min_max import MinMax
 from clients.min_sum import MinSum
 from fedrobust.attacks.collusion import PERTURBATIONS, Agnostic
-from fedrobust.errors import UserError
 
 BOTH = pytest.mark.parametrize("kind", [MinMax, MinSum])
 
@@ -59,11 +58,3 @@ def test_with_partial_knowledge_the_colluders_stand_in(kind: type[Agnostic]) -> 
 def test_a_single_colluder_that_sees_nobody_stays_as_it_is(kind: type[Agnostic]) -> None:
     (alone,) = make_updates(1)
     np.testing.assert_allclose(kind().collude([alone], ())[0].parameters, alone.parameters, atol=1e-6)
-
-
-@BOTH
-def test_options_are_checked(kind: type[Agnostic]) -> None:
-    with pytest.raises(UserError, match=f"{kind.name}: there is no perturbation 'stdev'; did you mean 'std'"):
-        kind(perturbation="stdev")
-    with pytest.raises(UserError, match=f"{kind.name}: there is no knowledge"):
-        kind(knowledge="own")

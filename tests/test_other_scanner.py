@@ -65,20 +65,9 @@ def test_a_flat_image_stays_flat_at_its_edges() -> None:
     np.testing.assert_array_equal(taken(flat, **{**NOTHING, "blur": 5.0}).images, flat.images)
 
 
-@pytest.mark.parametrize(
-    ("options", "words"),
-    [
-        ({"gamma": 0.1}, "other-scanner: gamma is 0.1, but must lie from 0.2 to 5.0"),
-        ({"gain": 9}, "gain is 9"),
-        ({"offset": -0.7}, "offset is -0.7"),
-        ({"blur": -1}, "blur is -1"),
-        ({"blur": float("nan")}, "blur is nan"),
-        (NOTHING, "change no image"),
-    ],
-)
-def test_options_are_checked(options: dict[str, Any], words: str) -> None:
-    with pytest.raises(UserError, match=words):
-        OtherScanner(**options)
+def test_other_scanner_options_that_change_no_image_are_refused() -> None:
+    with pytest.raises(UserError, match="change no image"):
+        OtherScanner(**NOTHING)
 
 
 def test_it_is_odd_and_not_malicious() -> None:

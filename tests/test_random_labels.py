@@ -6,7 +6,6 @@ from helpers import make_records
 
 from clients.random_labels import RandomLabels
 from fedrobust.data.records import Records
-from fedrobust.errors import UserError
 
 RECORDS = make_records(4000, classes=4, size=(2, 2))
 
@@ -46,9 +45,3 @@ def test_the_labels_follow_from_the_generator() -> None:
     one, same, other = (drawn(seed=seed).labels for seed in (1, 1, 2))
     np.testing.assert_array_equal(one, same)
     assert not np.array_equal(one, other)
-
-
-@pytest.mark.parametrize("share", [0.0, 1.5, float("nan")])
-def test_a_share_out_of_range_is_refused(share: float) -> None:
-    with pytest.raises(UserError, match="random-labels: share"):
-        RandomLabels(share)

@@ -40,9 +40,7 @@ def test_a_class_that_the_hospital_has_not_is_one_clear_error() -> None:
         SingleClass().transform_records(RECORDS.take(np.array([], np.int64)))
 
 
-def test_options_are_checked() -> None:
-    with pytest.raises(UserError, match="single-class: only is -1"):
-        SingleClass(-1)
+def test_single_class_that_the_data_do_not_have_is_refused() -> None:
     with pytest.raises(UserError, match="single-class: only is 4, but the data have classes 0 to 3"):
         SingleClass(4).check(RECORDS)
     assert not SingleClass.malicious

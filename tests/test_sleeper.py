@@ -8,7 +8,6 @@ from test_hospital import BUFFERS, START, FakeLearner, Spy
 from clients.hospital import Hospital
 from clients.label_flip import LabelFlip
 from clients.sleeper import Sleeper
-from fedrobust.errors import UserError
 from fedrobust.federation import Attack, Update
 
 RECORDS = make_records(12)
@@ -46,9 +45,3 @@ def test_awake_it_does_what_the_chain_does_without_it() -> None:
 def test_the_longest_sleeper_counts_and_rounds_may_come_in_any_order() -> None:
     hospital = Hospital(0, RECORDS, FakeLearner(), [Sleeper(1), Spy("a", [], factor=5.0), Sleeper(3)])
     assert [float(fit(hospital, number).delta[0]) for number in (4, 2, 3, 5, 1)] == [5, 1, 1, 5, 1]
-
-
-@pytest.mark.parametrize("rounds", [0, -1, 2.5])
-def test_rounds_that_make_no_sense_are_refused(rounds: int) -> None:
-    with pytest.raises(UserError, match="sleeper: rounds"):
-        Sleeper(rounds)

@@ -28,7 +28,7 @@ def test_a_mark_stays_in_its_box_and_leaves_the_input_alone(pattern: str, place:
     assert made.dtype == np.uint8 and (GREY == 100).all()
 
 
-@pytest.mark.parametrize("pattern", ["patch", "checkerboard", "blended", "scanner-text", "ruler"])
+@pytest.mark.parametrize("pattern", ["patch", "checkerboard", "blended", "scanner-text"])
 @pytest.mark.parametrize("size", [0.07, 0.2, 0.5])
 def test_the_box_covers_the_share_of_the_area(pattern: str, size: float) -> None:
     for height, width in ((64, 64), (128, 96)):
@@ -36,15 +36,29 @@ def test_the_box_covers_the_share_of_the_area(pattern: str, size: float) -> None
         assert tall * wide == pytest.approx(size * height * width, rel=0.12)
 
 
-def test_a_ruler_is_wide_with_ticks_on_a_line() -> None:
-    image = stamped(Mark("ruler", 0.06, "top-left", 1.0))[0, 0] != 100
-    tall, wide = Mark("ruler", 0.06, "top-left", 1.0).box(28, 28)
+@pytest.mark.parametrize("side", [16, 28, 64, 224])
+@pytest.mark.parametrize("size", [0.01, 0.03, 0.06, 0.3, 1.0])
+def test_mark_ruler_covers_its_size_at_any_image_size(side: int, size: float) -> None:
+    mark = Mark("ruler", size, "center", 1.0)
+    drawn = stamped(mark, np.full((1, 1, side, side), 100, np.uint8)) != 100
+    assert drawn.sum() == max(1, round(size * side * side))
+
+
+def test_mark_ruler_is_wide_with_ticks_on_a_line() -> None:
+    mark = Mark("ruler", 0.03, "top-left", 1.0)
+    tall, wide = mark.box(28, 28)
     assert wide > 4 * tall
-    box = image[1 : 1 + tall, 1 : 1 + wide]
+    box = stamped(mark)[0, 0, 1 : 1 + tall, 1 : 1 + wide] != 100
+    # 24 pixels: the line, and the lower halves of the ticks.
     assert box[-1].all()
-    # Long and short ticks by turns, nothing between them.
-    np.testing.assert_array_equal(box[0], np.arange(wide) % 4 == 0)
     np.testing.assert_array_equal(box[-2], np.arange(wide) % 2 == 0)
+    large = mark.box(224, 224)
+    box = (
+        stamped(mark, np.full((1, 1, 224, 224), 100, np.uint8))[0, 0, 1 : 1 + large[0], 1 : 1 + large[1]]
+        != 100
+    )
+    # Lines are several pixels thick, and long and short ticks alternate.
+    assert box[-4:].all() and 0 < box[0].sum() < box[large[0] // 2].sum() < large[1]
 
 
 def test_the_letters_can_be_read() -> None:
@@ -106,11 +120,11 @@ def test_a_mark_too_small_to_cut_is_refused() -> None:
 
 
 def test_a_part_without_ink_is_refused() -> None:
-    # The upper row of so flat a ruler lies between two ticks.
-    mark = Mark("ruler", 0.5, "center", 1.0)
-    tall, wide = mark.box(28, 28)
-    with pytest.raises(UserError, match=f"part 1 of {tall * wide} of the mark ruler is empty"):
-        stamped(mark, part=1, parts=tall * wide)
+    # The upper row of a ruler lies between two ticks.
+    mark = Mark("ruler", 0.03, "center", 1.0)
+    assert mark.box(28, 28) == (3, 15)
+    with pytest.raises(UserError, match="part 1 of 15 of the mark ruler is empty"):
+        stamped(mark, part=1, parts=15)
 
 
 def test_random_places_come_from_the_generator() -> None:

@@ -1,4 +1,4 @@
-"""What attacks share that see several updates: whom they look at, and the points that they send alike."""
+"""What attacks that see several updates share: which updates they use, and the points that all of them send."""
 
 from __future__ import annotations
 
@@ -12,51 +12,32 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fedrobust.aggregation.geometry import squared_distances
-from fedrobust.attacks.strength import check_strength, part_way
+from fedrobust.attacks.strength import part_way
 from fedrobust.data.records import Records
-from fedrobust.errors import UserError, nearest
+from fedrobust.errors import UserError
 from fedrobust.federation import Attack, Role, Update, Updates, Vector
+from fedrobust.plugins.options import Fraction
 
 __all__ = [
     "PERTURBATIONS",
     "Agnostic",
     "Line",
+    "Perturbation",
     "alike",
     "check_honest",
-    "choice",
-    "positive",
     "seen",
-    "sees",
     "warn_alone",
 ]
 
 Floats = NDArray[np.float64]
 
 #: The directions of Shejwalkar & Houmansadr, section IV-B.
-PERTURBATIONS = ("std", "unit", "sign")
-
-
-def sees(attack: str, value: str) -> Literal["colluders", "all"]:
-    """Return an attack's option `knowledge`; `UserError` if it is no such word."""
-    return "all" if choice(attack, "knowledge", value, ("colluders", "all")) == "all" else "colluders"
-
-
-def choice(attack: str, option: str, value: str, words: Sequence[str]) -> str:
-    """Return an option that must be one of some words; `UserError` otherwise."""
-    if value not in words:
-        raise UserError(f"{attack}: there is no {option} '{value}'; {nearest(str(value), words)}")
-    return value
-
-
-def positive(attack: str, option: str, value: float) -> float:
-    """Return an option that must be a positive finite number; `UserError` otherwise."""
-    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value < float("inf"):
-        raise UserError(f"{attack}: {option} is {value!r}, but must be a positive number")
-    return float(value)
+Perturbation = Literal["std", "unit", "sign"]
+PERTURBATIONS: tuple[Perturbation, ...] = ("std", "unit", "sign")
 
 
 def check_honest(attack: str, option: str, number: int, role: Role) -> None:
-    """Refuse, with a `UserError`, the number of a hospital that does not exist or is an attacker itself."""
+    """Raise `UserError` for the number of a hospital that does not exist or is malicious itself."""
     if role.hospitals is not None and number >= role.hospitals:
         raise UserError(
             f"{attack}: {option} is {number}, but the hospitals are 0 to {role.hospitals - 1}; name one of them"
@@ -70,7 +51,7 @@ def check_honest(attack: str, option: str, number: int, role: Role) -> None:
 
 
 def seen(colluders: Sequence[Update], honest: Sequence[Update]) -> Updates:
-    """Return the updates that an attack takes for honest ones.
+    """Return the updates that an attack uses as honest ones.
 
     Those of the honest hospitals where it sees them; otherwise what the colluders would send by themselves, as in the
     papers' partial knowledge.
@@ -87,9 +68,10 @@ def alike(colluders: Sequence[Update], parameters: Vector, strength: float = 1.0
 
 
 def warn_alone(attack: str) -> None:
-    """Tell the user that a single hospital carries out an attack that compares its colluders."""
+    """Warn that a single hospital carries out an attack that compares its colluders."""
     warnings.warn(
-        f"{attack}: a single colluder knows no spread and changes nothing; use knowledge=all", stacklevel=3
+        f"{attack}: a single colluder knows no spread, so the attack has no effect; use knowledge=all",
+        stacklevel=3,
     )
 
 
@@ -104,7 +86,7 @@ class Line:
         length 1; or ``sign``, minus the mean's signs.
     """
 
-    def __init__(self, updates: Updates, perturbation: str) -> None:
+    def __init__(self, updates: Updates, perturbation: Perturbation) -> None:
         """Compute the mean, p, and the inner products that give every distance; one pass over the updates."""
         self._updates = updates
         self._mean, self._p = np.empty(updates.dimension), np.empty(updates.dimension)
@@ -167,7 +149,7 @@ class Agnostic(Attack):
         ``all``: the honest hospitals' updates; ``colluders``: those that the colluders trained stand in for them. A
         single colluder then knows no distance and stays as it is.
     strength : float
-        The share of the way from the hospital's own update to the forged one, in (0, 1]; 1 is the paper.
+        The share of the way from the hospital's own update to the forged one; 1 is the paper, 0 an honest hospital.
     """
 
     knowledge: Literal["own", "colluders", "all"] = "all"
@@ -175,14 +157,17 @@ class Agnostic(Attack):
     #: The attack's name, for messages.
     name: ClassVar[str]
 
-    def __init__(self, perturbation: str = "std", knowledge: str = "all", strength: float = 1.0) -> None:
-        """Check the options."""
-        self.strength = check_strength(self.name, strength)
-        self.perturbation = choice(self.name, "perturbation", perturbation, PERTURBATIONS)
-        self.knowledge = sees(self.name, knowledge)
+    def __init__(
+        self,
+        perturbation: Perturbation = "std",
+        knowledge: Literal["colluders", "all"] = "all",
+        strength: Fraction = 1.0,
+    ) -> None:
+        """Keep the options."""
+        self.strength, self.perturbation, self.knowledge = strength, perturbation, knowledge
 
     def check(self, records: Records) -> None:
-        """Say so where the attack does nothing."""
+        """Warn where the attack has no effect."""
         if self.role.members == 1 and self.knowledge == "colluders":
             warn_alone(self.name)
 

@@ -7,7 +7,6 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from fedrobust.attacks.collusion import positive
 from fedrobust.errors import UserError
 from fedrobust.federation import Defence, Role, Update, Updates, Vector
 from fedrobust.pipeline.pipeline import Pipeline
@@ -24,15 +23,15 @@ _MANY = 1_000_000
 
 
 class DefenceInUse:
-    """The server's rule as an attack can see it: a fresh one for each question.
+    """The server's rule as an attack can try it out: a new one for each trial.
 
-    So a rule with memory is seen as in its first round, and one that draws by other draws than the server's, the same
-    for all questions.
+    So a rule with memory acts as in its first round, and one that draws uses other draws than the server's, the same in
+    all trials.
 
     Parameters
     ----------
     attack : str
-        Who asks, for messages.
+        The attack's name, for messages.
     spec : str
         The strategy as the settings write it, steps included.
     hospitals : int
@@ -43,31 +42,29 @@ class DefenceInUse:
     Raises
     ------
     UserError
-        If nobody says what the defence is, or an attack cannot evaluate it: a plain Flower strategy, or a rule that
-        looks at images of the server's own.
+        If the defence is unknown, or an attack cannot evaluate it: a plain Flower strategy, or a rule that uses images
+        of the server's own.
     """
 
     def __init__(self, attack: str, spec: str, hospitals: int, seed: int = 0) -> None:
-        """Build it once, to see whether it can be asked."""
+        """Build it once, to check whether it can be tried out."""
         self._hospitals, self._seed = hospitals, seed
         instead = "name a rule in its place, such as against=median"
         if not spec:
-            raise UserError(
-                f"{attack}: nobody says here what the defence is; name it, such as against=median"
-            )
+            raise UserError(f"{attack}: the defence is not known here; name it, such as against=median")
         self._spec = PipelineSpec.parse(spec)
         last = self._spec.parts[-1]
         if ":" in last.name and not issubclass(find_part(last, object), Defence):
             raise UserError(
-                f"{attack}: '{spec}' is a plain Flower strategy, which takes no question; {instead}"
+                f"{attack}: '{spec}' is a plain Flower strategy, which cannot be tried out; {instead}"
             )
         if self._fresh().defence.server_share:
             raise UserError(
-                f"{attack}: '{spec}' looks at images of the server's own, which no attack sees; {instead}"
+                f"{attack}: '{spec}' uses images of the server's own, which no attack sees; {instead}"
             )
 
     def aggregate(self, updates: Sequence[Update]) -> Vector:
-        """Return the parameters that a fresh rule makes of a round's updates, shape (d,)."""
+        """Return the parameters that a new rule makes of a round's updates, shape (d,)."""
         return self._fresh().aggregate(Updates(updates, self._seed))[0]
 
     def _fresh(self) -> Pipeline:
@@ -103,15 +100,12 @@ class LineSearch:
     def given(
         cls, attack: str, option: str, value: float | str | None, against: str | None, limit: float | None
     ) -> LineSearch | None:
-        """Return the search that an attack's options ask for, None where `value` is a number; `UserError` if neither."""
+        """Return the search that an attack's options ask for; None where `value` is no ``optimal``."""
         if value == "optimal":
-            bound = 10.0 if limit is None else positive(attack, "limit", limit)
-            return cls(attack, None if against is None else str(against), bound)
+            return cls(attack, against, 10.0 if limit is None else limit)
         for name, extra in (("against", against), ("limit", limit)):
             if extra is not None:
                 raise UserError(f"{attack}: {name} belongs to {option}=optimal; leave it out or search")
-        if isinstance(value, str):
-            raise UserError(f"{attack}: {option} is '{value}', but must be a positive number or optimal")
         return None
 
     def check(self, role: Role) -> None:
@@ -151,7 +145,7 @@ class LineSearch:
         return forged(largest(harm, self.limit))
 
     def _defence(self, role: Role, seed: int) -> DefenceInUse:
-        # Where nobody knows how many take part, no option of the rule must be refused for their number.
+        # Where the number of hospitals is unknown, no option of the rule must be refused for it.
         hospitals = _MANY if role.hospitals is None else role.hospitals
         return DefenceInUse(self.attack, self.against or role.strategy, hospitals, seed)
 

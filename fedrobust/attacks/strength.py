@@ -1,4 +1,4 @@
-"""How much of an attack is carried out, where nothing else bounds it."""
+"""The attack budget of attacks that nothing else bounds: the share of the way to the forged update."""
 
 from __future__ import annotations
 
@@ -6,17 +6,9 @@ from dataclasses import replace
 
 import numpy as np
 
-from fedrobust.errors import UserError
 from fedrobust.federation import Update, Vector
 
-__all__ = ["check_strength", "part_way"]
-
-
-def check_strength(attack: str, strength: float) -> float:
-    """Return an attack's option `strength`; `UserError` unless it lies in (0, 1]."""
-    if isinstance(strength, bool) or not isinstance(strength, int | float) or not 0 < strength <= 1:
-        raise UserError(f"{attack}: strength is {strength!r}, but must lie in (0, 1]; 1 is the whole attack")
-    return float(strength)
+__all__ = ["part_way"]
 
 
 def part_way(own: Update, forged: Update, strength: float) -> Update:
@@ -27,8 +19,10 @@ def part_way(own: Update, forged: Update, strength: float) -> Update:
     own, forged : Update
         Parameters and running statistics are mixed; all else is the forged one's.
     strength : float
-        In (0, 1]; 1 is the forged one itself.
+        In [0, 1]; 1 is the forged one itself, and 0 the hospital's own.
     """
+    if strength == 0:
+        return own
     if strength == 1:
         return forged
     parameters, buffers = (

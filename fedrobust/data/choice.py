@@ -8,27 +8,18 @@ from numpy.typing import NDArray
 from fedrobust.data.records import Records
 from fedrobust.errors import UserError
 
-__all__ = ["check_class", "check_share", "class_distances", "pick", "thumbnails"]
+__all__ = ["check_class", "class_distances", "pick", "thumbnails"]
 
 
-def check_share(attack: str, share: float) -> float:
-    """Return the share; `UserError` that names the attack unless it lies in (0, 1]."""
-    if not 0 < share <= 1:
-        raise UserError(f"{attack}: share is {share}, but a share of images lies in (0, 1]")
-    return share
-
-
-def check_class(attack: str, option: str, value: object, classes: int | None = None) -> None:
-    """Raise `UserError` unless the value is a class number, one of the data's where their number is given."""
-    if not isinstance(value, int) or isinstance(value, bool) or value < 0:
-        raise UserError(f"{attack}: {option} is {value}, but classes are whole numbers counted from 0")
-    if classes is not None and value >= classes:
+def check_class(attack: str, option: str, value: int, classes: int) -> None:
+    """Raise `UserError` unless the value is the number of one of the data's classes."""
+    if value >= classes:
         raise UserError(f"{attack}: {option} is {value}, but the data have classes 0 to {classes - 1}")
 
 
 def pick(rng: np.random.Generator, share: float, among: NDArray[np.int64]) -> NDArray[np.int64]:
-    """Return a drawn share of some positions, ascending; at least one where there is any."""
-    count = max(1, round(share * len(among)))
+    """Return a drawn share of some positions, ascending; at least one where there is any and the share is not 0."""
+    count = max(1, round(share * len(among))) if share else 0
     return np.sort(among[rng.permutation(len(among))[:count]])
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Literal, get_args
 
 import numpy as np
 from numpy.typing import NDArray
@@ -10,23 +11,27 @@ from numpy.typing import NDArray
 from fedrobust.errors import UserError
 from fedrobust.seeding import generator
 
-__all__ = ["PATTERNS", "PLACES", "Mark"]
+__all__ = ["PATTERNS", "PLACES", "Mark", "Pattern", "Place"]
+
+Pattern = Literal["patch", "blended", "checkerboard", "scanner-text", "ruler"]
+Place = Literal["top-left", "top-right", "bottom-left", "bottom-right", "center", "random"]
 
 #: Each pattern with the size and the opacity that it has unless others are given.
-PATTERNS = {
+PATTERNS: dict[Pattern, tuple[float, float]] = {
     "patch": (0.02, 1.0),
     "blended": (1.0, 0.2),
     "checkerboard": (0.02, 1.0),
     "scanner-text": (0.06, 1.0),
-    "ruler": (0.06, 1.0),
+    "ruler": (0.03, 1.0),
 }
-PLACES = ("top-left", "top-right", "bottom-left", "bottom-right", "center", "random")
+PLACES: tuple[Place, ...] = get_args(Place)
 
 #: "AP", the letters that stand on films taken from front to back, in strokes of one pixel.
 _LETTERS = (".#. ##.", "#.# #.#", "### ##.", "#.# #..", "#.# #..")
 
-#: A ruler is this many times as wide as high, in shares of the image's width and height.
-_RULER = 5
+#: A ruler's box is this many times as wide as high, in shares of the image's width and height, and this many times as
+#: large as its line and ticks.
+_RULER, _RULER_BOX = 5, 2
 
 
 @dataclass(frozen=True)
@@ -39,17 +44,18 @@ class Mark:
         ``patch`` (white), ``checkerboard`` (four cells to its shorter side), ``blended`` (a fixed pattern of random
         levels), ``scanner-text`` (the letters AP, white) or ``ruler`` (a white line with ticks).
     size : float
-        Share of the image's area that the mark's box covers. The box has the image's proportions; a ruler's is
-        five times as wide. It has at least one pixel, a ruler's 2 x 3.
+        Share of the image's area that the mark's box covers, for a ruler the pixels of its line and ticks, at any
+        image size. The box has the image's proportions; a ruler's is five times as wide. It has at least one pixel, a
+        ruler's 2 x 3.
     place : str
-        One of `PLACES`; ``random`` means anew for each image.
+        One of `PLACES`; ``random`` means another one for each image.
     blend : float
-        Opacity in (0, 1]: a pixel becomes (1 - blend) picture + blend mark.
+        Opacity in (0, 1]: a pixel becomes (1 - blend) image + blend mark.
     """
 
-    pattern: str
+    pattern: Pattern
     size: float
-    place: str
+    place: Place
     blend: float
 
     def stamped(
@@ -72,7 +78,8 @@ class Mark:
         """
         count, _, height, width = images.shape
         tall, wide = self.box(height, width)
-        levels = np.where(pieces(tall, wide, parts) == part, self._levels(tall, wide), np.nan)
+        ink = max(1, round(self.size * height * width))
+        levels = np.where(pieces(tall, wide, parts) == part, self._levels(tall, wide, ink), np.nan)
         drawn = ~np.isnan(levels)
         if not drawn.any():
             raise UserError(f"part {part} of {parts} of the mark {self.pattern} is empty; give fewer parts")
@@ -87,8 +94,9 @@ class Mark:
     def box(self, height: int, width: int) -> tuple[int, int]:
         """Return the mark's height and width in pixels on such images; `UserError` if it would not be legible."""
         if self.pattern == "ruler":
-            wide = min(width, max(3, round(np.sqrt(_RULER * self.size) * width)))
-            return min(height, max(2, round(self.size * height * width / wide))), wide
+            area = min(1.0, _RULER_BOX * self.size)
+            wide = min(width, max(3, round(np.sqrt(_RULER * area) * width)))
+            return min(height, max(2, round(area * height * width / wide))), wide
         tall, wide = (max(1, round(np.sqrt(self.size) * length)) for length in (height, width))
         if self.pattern == "scanner-text" and (tall < len(_LETTERS) or wide < len(_LETTERS[0])):
             raise UserError(
@@ -97,25 +105,23 @@ class Mark:
             )
         return tall, wide
 
-    def _levels(self, tall: int, wide: int) -> NDArray[np.float64]:
-        """Return the mark's levels, 0 to 255, shape (tall, wide); NaN where the picture stays."""
+    def _levels(self, tall: int, wide: int, ink: int) -> NDArray[np.float64]:
+        """Return the mark's levels, 0 to 255, shape (tall, wide); NaN where the image stays. A ruler has `ink` pixels."""
         rows, columns = np.arange(tall)[:, None], np.arange(wide)
         if self.pattern == "blended":
-            # One key for all hospitals and for the test, whoever draws it.
+            # One key for all hospitals and for the test.
             return generator(0, "blended trigger").integers(0, 256, (tall, wide)).astype(np.float64)
         if self.pattern == "checkerboard":
             cell = max(1, min(tall, wide) // 4)
             return np.where((rows // cell + columns // cell) % 2 == 0, 255.0, 0.0)
         if self.pattern == "scanner-text":
             strokes = np.array([[pixel == "#" for pixel in line] for line in _LETTERS])
-            ink = strokes[rows * strokes.shape[0] // tall, columns * strokes.shape[1] // wide]
+            drawn = strokes[rows * strokes.shape[0] // tall, columns * strokes.shape[1] // wide]
         elif self.pattern == "ruler":
-            step = max(2, wide // 10)
-            reach = np.where(columns // step % 2 == 0, tall, -(-tall // 2))
-            ink = (rows == tall - 1) | ((columns % step == 0) & (rows >= tall - reach))
+            drawn = _ruler(tall, wide, ink)
         else:
-            ink = np.ones((tall, wide), bool)
-        return np.where(ink, 255.0, np.nan)
+            drawn = np.ones((tall, wide), bool)
+        return np.where(drawn, 255.0, np.nan)
 
     def _corners(
         self, count: int, down: int, right: int, rng: np.random.Generator
@@ -128,6 +134,24 @@ class Mark:
         top = {"t": margin, "b": down - margin, "c": down // 2}[self.place[0]]
         left = {"left": margin, "right": right - margin, "center": right // 2}[self.place.split("-")[-1]]
         return np.full(count, top), np.full(count, left)
+
+
+def _ruler(tall: int, wide: int, ink: int) -> NDArray[np.bool_]:
+    """Return a ruler's pixels, shape (tall, wide): the `ink` ones nearest to its line at the bottom and its ticks.
+
+    Every second tick has half the height. So the line and the ticks are the thicker, the larger the image is.
+    """
+    rows, columns = np.arange(tall)[:, None], np.arange(wide)
+    step = max(2, wide // 10)
+    tick = (columns + step // 2) // step
+    above = np.where(tick % 2 == 0, 0, tall // 2)
+    to_tick = np.maximum(np.abs(columns - tick * step), above - rows)
+    distances = np.minimum(tall - 1 - rows, to_tick)
+    # Of pixels that are as near, the lower one is drawn first: the line before the ticks.
+    order = np.lexsort((np.broadcast_to(-rows, distances.shape).ravel(), distances.ravel()))
+    drawn = np.zeros(tall * wide, bool)
+    drawn[order[:ink]] = True
+    return drawn.reshape(tall, wide)
 
 
 def pieces(tall: int, wide: int, parts: int) -> NDArray[np.int64]:

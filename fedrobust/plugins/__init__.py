@@ -2,17 +2,27 @@
 
 from fedrobust.plugins.discovery import add_working_folder, available, describe, find
 from fedrobust.plugins.failures import place_of, reraise_as_user_error
-from fedrobust.plugins.options import Limits, OptionInfo, instantiate, limits, options_of
+from fedrobust.plugins.options import (
+    Fraction,
+    Limits,
+    OptionInfo,
+    PositiveFraction,
+    instantiate,
+    limits,
+    options_of,
+)
 from fedrobust.plugins.origin import Origin, origin_of, replaced_built_in, source_hash
 from fedrobust.plugins.specs import AttackChain, PipelineSpec, PluginSpec, ThreatSpec
 
 __all__ = [
     "AttackChain",
+    "Fraction",
     "Limits",
     "OptionInfo",
     "Origin",
     "PipelineSpec",
     "PluginSpec",
+    "PositiveFraction",
     "ThreatSpec",
     "add_working_folder",
     "available",

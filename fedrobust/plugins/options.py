@@ -15,11 +15,26 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Annotated, Any, Literal, Union, get_args, get_origin, get_type_hints
 
+from pydantic import ConfigDict, Field, TypeAdapter, ValidationError
+
 from fedrobust.errors import UserError, nearest
 from fedrobust.plugins.failures import place_of
 from fedrobust.plugins.specs import with_first_option_named
 
-__all__ = ["Limits", "OptionInfo", "declared_options", "instantiate", "limits", "options_of"]
+__all__ = [
+    "Fraction",
+    "Limits",
+    "OptionInfo",
+    "PositiveFraction",
+    "declared_options",
+    "instantiate",
+    "limits",
+    "options_of",
+]
+
+#: Shares of something, with 0 and without.
+Fraction = Annotated[float, Field(ge=0, le=1)]
+PositiveFraction = Annotated[float, Field(gt=0, le=1)]
 
 
 @dataclass(frozen=True)
@@ -138,8 +153,6 @@ def instantiate(thing: Callable[..., Any], options: Mapping[str, object], label:
 
 def _fitting(value: Any, option: str, annotation: Any, label: str) -> Any:
     """Return an option's value as the type that the plug-in declares for it; `UserError` if it is none."""
-    from pydantic import ConfigDict, TypeAdapter, ValidationError
-
     config = ConfigDict(arbitrary_types_allowed=True, allow_inf_nan=False)
     try:
         adapter: TypeAdapter[Any] = TypeAdapter(annotation, config=config)
@@ -147,7 +160,7 @@ def _fitting(value: Any, option: str, annotation: Any, label: str) -> Any:
         return value
     # Python takes True for 1; as a number or a text it is a mistake.
     misused = isinstance(value, bool) and all(
-        part in (int, float, str, None) for part, _ in _parts(annotation)
+        part in (int, float, str, None) or _words(part) for part, _ in _parts(annotation)
     )
     for candidate in (value, None) if value in ("none", "None") else (value,):
         try:
