@@ -116,7 +116,7 @@ def test_the_chosen_metric_changes_the_map(made: Make, visit: Callable[..., Visi
     seen.page.select_option("#map-metric", "attack_success_rate")
     assert seen.page.locator("#heat td.none").count() == 3 * 5
     assert (
-        cell(seen, "krum under label-flip").get_attribute("aria-label") == "krum under label-flip: no figure"
+        cell(seen, "krum under label-flip").get_attribute("aria-label") == "krum under label-flip: no value"
     )
     seen.page.select_option("#map-metric", "accuracy")
     assert cell(seen, "krum under label-flip").text_content() == before
@@ -187,15 +187,15 @@ def test_the_table_links_to_every_run(made: Make, visit: Callable[..., Visit]) -
 
 def test_tables_sort_and_say_how(made: Make, visit: Callable[..., Visit]) -> None:
     seen = visit(made())
-    head = seen.page.locator("#figures th[data-metric=accuracy]")
+    head = seen.page.locator("#all-metrics th[data-metric=accuracy]")
     place = head.evaluate("head => head.cellIndex")
     head.get_by_role("button").click()
     assert head.get_attribute("aria-sort") == "ascending"
-    rising = [float(value) for value in column(seen, "figures", place)]
+    rising = [float(value) for value in column(seen, "all-metrics", place)]
     assert rising == sorted(rising) and len(set(rising)) > 5
     head.get_by_role("button").press("Enter")
     assert head.get_attribute("aria-sort") == "descending"
-    falling = [float(value) for value in column(seen, "figures", place)]
+    falling = [float(value) for value in column(seen, "all-metrics", place)]
     assert falling == sorted(falling, reverse=True)
     # The differences: by sign and size, not by their letters.
     head = seen.page.locator("#forest thead th").nth(3)
@@ -207,18 +207,18 @@ def test_tables_sort_and_say_how(made: Make, visit: Callable[..., Visit]) -> Non
 
 def test_columns_and_rows_can_be_chosen(made: Make, visit: Callable[..., Visit]) -> None:
     seen = visit(made())
-    head = seen.page.locator("#figures th[data-metric=auroc]")
+    head = seen.page.locator("#all-metrics th[data-metric=auroc]")
     assert not head.is_visible()
-    assert seen.page.locator("#figures th[data-metric=drop_macro_f1]").is_visible()
+    assert seen.page.locator("#all-metrics th[data-metric=drop_macro_f1]").is_visible()
     seen.page.get_by_text("Choose the metrics shown").click()
     seen.page.get_by_label("AUROC", exact=True).check()
     assert head.is_visible()
     place = head.evaluate("head => head.cellIndex")
-    assert seen.page.locator(f"#figures tbody tr:first-child > :nth-child({place + 1})").is_visible()
+    assert seen.page.locator(f"#all-metrics tbody tr:first-child > :nth-child({place + 1})").is_visible()
     seen.page.get_by_label("combined drop", exact=True).uncheck()
-    assert not seen.page.locator("#figures th[data-metric=drop]").is_visible()
+    assert not seen.page.locator("#all-metrics th[data-metric=drop]").is_visible()
     seen.page.get_by_label("Only rows with").fill("ipm krum")
-    assert seen.page.locator("#figures tbody tr:visible").count() == 1
+    assert seen.page.locator("#all-metrics tbody tr:visible").count() == 1
     assert seen.page.text_content("#all-count") == "1 of 20 rows"
 
 

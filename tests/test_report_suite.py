@@ -15,7 +15,7 @@ import suite_results
 
 from fedrobust.evaluation.metrics import Unit
 from fedrobust.reports.suite.page import suite_page
-from fedrobust.reports.suite.plots import budget_plot, cost_figure
+from fedrobust.reports.suite.plots import budget_plot, cost_plot
 from fedrobust.reports.suite.reading import sense, side, test_limit
 from fedrobust.reports.suite.rows import differences, rows
 from fedrobust.reports.suite.tables import budget_table, cost_table, ranking_table
@@ -136,7 +136,7 @@ def test_the_headline_names_worst_case_and_mean() -> None:
         }
     )
     assert headline(view) == (
-        "krum leaves the most accuracy in the worst case (0.500, under flip), fedavg on average (0.600). "
+        "krum keeps the most accuracy in the worst case (0.500, under flip), fedavg on average (0.600). "
         "Its worst-case lead over fedavg is outside the 95 % intervals."
     )
 
@@ -144,7 +144,7 @@ def test_the_headline_names_worst_case_and_mean() -> None:
 def test_a_lead_within_the_intervals_is_said_to_be_one() -> None:
     view = small({("flip", "fedavg"): [0.5, 0.6, 0.7], ("flip", "krum"): [0.55, 0.65, 0.75]})
     assert headline(view).endswith("Its lead over fedavg is within the 95 % intervals.")
-    assert "the intervals overlap, so their order is not certain." in " ".join(dict(facts(view))["How sure"])
+    assert "the intervals overlap, so their order is not certain." in " ".join(dict(facts(view))["Certainty"])
 
 
 @pytest.mark.parametrize("caveat", [ORACLE, OTHER_DATA, "2 updates of honest hospitals discarded (seed 0)"])
@@ -152,13 +152,13 @@ def test_headline_with_an_excluded_row_names_the_best_comparable_method(caveat: 
     excluding = {"text": caveat, "excludes": True}
     view = small({("flip", "fedavg"): [0.5], ("flip", "oracle"): [0.9]}, caveats={"oracle": [excluding]})
     assert headline(view).startswith(
-        "Seen with one seed only, so it may be chance: fedavg leaves the most accuracy"
+        "Seen with one seed only, so it may be chance: fedavg keeps the most accuracy"
     )
     assert dict(facts(view))["Not ranked"] == [
         f"oracle: 0.900 in the worst case, 0.900 on average; not ranked, {caveat}."
     ]
     # One comparable row has nothing to be better than.
-    best = {row["method"]: row["figures"]["accuracy"][4] for row in rows(view)}
+    best = {row["method"]: row["metrics"]["accuracy"][4] for row in rows(view)}
     assert best == {"fedavg": 0, "oracle": 0}
     ranks = {line[0]: line[3] for line in ranking_table(view).rows}
     assert ranks == {"fedavg": 1, "oracle": None}
@@ -170,9 +170,9 @@ def test_headline_with_a_remark_ranks_the_row() -> None:
         {("flip", "fedavg"): [0.5], ("flip", "krum"): [0.9]},
         caveats={"krum": [{**remark, "excludes": False}]},
     )
-    best = {row["method"]: row["figures"]["accuracy"][4] for row in rows(view)}
+    best = {row["method"]: row["metrics"]["accuracy"][4] for row in rows(view)}
     assert best == {"fedavg": 0, "krum": 1}
-    assert "krum leaves the most" in headline(view)
+    assert "krum keeps the most" in headline(view)
 
 
 def test_without_a_method_that_can_be_ranked_the_headline_says_why() -> None:
@@ -188,22 +188,22 @@ def test_where_less_is_better_the_smallest_wins() -> None:
 
 def test_the_difference_is_told_where_the_reference_does_worst() -> None:
     view = SuiteView(suite_results.record(suite_results.results()))
-    said = " ".join(dict(facts(view))["How sure"])
-    assert "Where fedavg does worst (under ipm(scale=2)) it stands" in said
-    assert "with 3 seeds no p falls below 0.25: the test cannot decide it." in said
+    said = " ".join(dict(facts(view))["Certainty"])
+    assert "Where fedavg does worst (under ipm(scale=2)) it is" in said
+    assert "with 3 seeds no p can fall below 0.25: the test is not decisive." in said
 
 
 def test_few_seeds_are_said_first_and_give_no_interval(made: Callable[..., Page]) -> None:
     page = made(suite_results.results(seeds=(0,)))
     assert re.search(r"<h1>Seen with one seed only, so it may be chance", page.source)
     assert "Not known: one seed gives no interval and no test." in page.source
-    assert "Fewer than 3 seeds: no interval and no test" in page.section("differences")
+    assert "Fewer than 3 seeds: no intervals and no tests" in page.section("differences")
     assert not re.search(r"<small>[\d.]+ to", page.source)
 
 
 def test_what_a_test_cannot_show_is_told_only_where_it_cannot() -> None:
     assert limit_of(SuiteView(suite_results.record(suite_results.results(seeds=(0,))))) == ""
-    assert "no p falls below 0.25" in limit_of(
+    assert "no p can fall below 0.25" in limit_of(
         SuiteView(suite_results.record(suite_results.results(seeds=range(3))))
     )
     assert limit_of(SuiteView(suite_results.record(suite_results.results(seeds=range(6))))) == ""
@@ -244,7 +244,7 @@ def test_names_from_files_stay_text(made: Callable[..., Page]) -> None:
     assert len(page.all("script")) == 4  # the data, plotly.js, base.js and suite.js
     assert HOSTILE in page.section("missing")
     # plotly reads tags in texts.
-    found = cost_figure(
+    found = cost_plot(
         SuiteView(suite_results.record(content), suite_results.cost_record(suite_results.costs(content)))
     )
     assert found is not None and "<img" not in json.dumps(found) and "&lt;/script&gt;" in json.dumps(found)
@@ -277,7 +277,7 @@ def test_missing_cells_are_listed_and_hatched(made: Callable[..., Page]) -> None
     assert "WorkerDied" in listed and listed.count("not run yet") == 2
     assert "3 of 60 cells are missing" in page.source
     assert "krum has no value under label-flip" in page.source
-    assert 'aria-label="krum under label-flip: no figure"' in page.source
+    assert 'aria-label="krum under label-flip: no value"' in page.source
     assert "0 failed" in page.section("all") and "1 not run" in page.section("all")
 
 
@@ -324,7 +324,7 @@ def test_the_page_has_every_metric_for_its_script(made: Callable[..., Page]) -> 
     data = made(content).data
     assert list(data["metrics"]) == [metric["key"] for metric in content["metrics"]]
     row = content["rows"][7]
-    found = data["rows"][7]["figures"]
+    found = data["rows"][7]["metrics"]
     for key, figure in row["metrics"].items():
         if figure["mean"] is None:
             assert key not in found
@@ -379,7 +379,7 @@ def test_costs_are_means_of_time_and_peaks_of_memory() -> None:
 def test_a_cost_of_nothing_has_a_place_on_the_logarithmic_axis() -> None:
     view = small({("none", "fedavg"): [0.5]})
     labels = {"threat": "none", "defence": "fedavg"}
-    found = cost_figure(
+    found = cost_plot(
         SuiteView(view.results, cost_rows({"labels": labels, "aggregation_s": 0.0, "defence_mib": 0.0}))
     )
     assert found is not None
@@ -394,7 +394,7 @@ def test_the_front_joins_those_whom_nobody_beats() -> None:
         {"labels": {"threat": "none", "defence": name}, "aggregation_s": seconds, "defence_mib": None}
         for name, seconds in zip(names, (0.001, 0.002, 0.003, 0.004), strict=True)
     ]
-    found = cost_figure(SuiteView(view.results, cost_rows(*costs)))
+    found = cost_plot(SuiteView(view.results, cost_rows(*costs)))
     assert found is not None
     (figure,) = found["choices"].values()
     assert figure["data"][0]["y"] == [0.3, 0.6, 0.8]
@@ -443,3 +443,25 @@ def test_figures_are_written_as_their_unit_is_read() -> None:
     )
     assert interval_text(Spread(high=0.2), "share") == ""
     assert join(["a"]) == "a" and join(["a", "b", "c"]) == "a, b and c"
+
+
+def test_values_that_differ_by_rounding_are_not_drawn_apart() -> None:
+    view = small({("flip", "fedavg"): [0.1 + 0.2] * 3, ("flip", "krum"): [0.3] * 3})
+    costs = [
+        {"labels": {"threat": "flip", "defence": method}, "seconds": 1.0, "aggregation_s": 0.1 * place}
+        for place, method in enumerate(("fedavg", "krum"), 1)
+    ]
+    found = cost_plot(SuiteView(view.results, suite_results.cost_record({"rows": costs})))
+    assert found is not None
+    (chosen,) = found["choices"].values()
+    axis = chosen["layout"]["yaxis"]
+    assert axis["range"] == pytest.approx([0.275, 0.325]) and axis["tickformat"] == ".3~f"
+    assert [trace for trace in chosen["data"] if trace["mode"] == "lines"] == []
+
+
+def test_the_axis_of_differences_has_a_least_width() -> None:
+    comparison = {"labels": {"threat": "flip", "defence": "krum"}, "metric": "accuracy", "against": "fedavg"}
+    numbers = {"difference": 1e-17, "low": -1e-17, "high": 1e-17, "p": 1.0, "p_holm": 1.0, "seeds": 3}
+    values = {("flip", "fedavg"): [0.3] * 3, ("flip", "krum"): [0.3] * 3}
+    found = differences(small(values, comparisons=[{**comparison, **numbers}]))["metrics"]["accuracy"]
+    assert (found["low"], found["high"], found["zero"]) == pytest.approx((-0.0025, 0.0025, 0.5))

@@ -8,7 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-__all__ = ["METRICS", "ROUND_METRICS", "Metric", "Unit", "metric_of"]
+__all__ = ["METRICS", "ROUND_METRICS", "Metric", "Unit", "decimals", "metric_of"]
 
 #: ``share`` lies in [0, 1]; ``points`` are percentage points; ``number`` has no unit, such as a loss.
 Unit = Literal["share", "percent", "points", "count", "number"]
@@ -39,7 +39,12 @@ class Metric:
     @property
     def decimals(self) -> int:
         """Return with how many digits after the point it is written."""
-        return 3 if self.unit in ("share", "number") else 1
+        return decimals(self.unit)
+
+
+def decimals(unit: Unit) -> int:
+    """Return with how many digits after the point a metric of a unit is written."""
+    return 3 if unit in ("share", "number") else 1
 
 
 def _table(*metrics: Metric) -> dict[str, Metric]:

@@ -12,6 +12,7 @@ __all__ = [
     "ROLES",
     "SCALE",
     "WEIGHT_SCALE",
+    "Axis",
     "Choices",
     "Figures",
     "Plot",

@@ -1,5 +1,5 @@
 "use strict";
-/* A suite's page: the metric of the map and of the differences is chosen, a cell opens its runs, columns come and go. */
+/* A suite's page: choose the metric of the map and of the differences, open a cell's runs, show and hide columns. */
 (() => {
   const { rows, metrics, differences } = fedrobust.data.suite;
   const find = (id) => document.getElementById(id);
@@ -18,16 +18,16 @@
     const { digits, better, limits, sense, name } = (shown = { key, ...metrics[key] });
     for (const button of cells) {
       const row = rows[button.dataset.row];
-      const figure = row.figures[key];
+      const found = row.metrics[key];
       const cell = button.parentElement;
-      cell.classList.toggle("none", !figure);
-      cell.classList.toggle("mid", figure?.[3] > 0.63 && figure[3] <= 0.77);
-      cell.classList.toggle("deep", figure?.[3] > 0.77);
-      cell.classList.toggle("best", figure?.[4] === 1);
-      if (figure) cell.style.setProperty("--t", figure[3]);
-      button.textContent = write(figure?.[0], digits);
-      button.title = figure ? range(figure[1], figure[2], digits) : "";
-      button.setAttribute("aria-label", `${row.name}: ${figure ? write(figure[0], digits) : "no figure"}`);
+      cell.classList.toggle("none", !found);
+      cell.classList.toggle("mid", found?.[3] > 0.63 && found[3] <= 0.77);
+      cell.classList.toggle("deep", found?.[3] > 0.77);
+      cell.classList.toggle("best", found?.[4] === 1);
+      if (found) cell.style.setProperty("--t", found[3]);
+      button.textContent = write(found?.[0], digits);
+      button.title = found ? range(found[1], found[2], digits) : "";
+      button.setAttribute("aria-label", `${row.name}: ${found ? write(found[0], digits) : "no value"}`);
     }
     const [low, high] = (limits ?? [null, null]).map((value) => write(value, digits));
     const ends = better === "higher" ? [high, low] : [low, high];
@@ -46,7 +46,7 @@
     rove(cells.find((button) => !button.closest("tr").hidden));
   }
 
-  /* One cell takes part in the tab order; arrow keys carry it on. */
+  /* One cell takes part in the tab order; arrow keys move it. */
   function rove(chosen) {
     for (const button of cells) button.tabIndex = button === chosen ? 0 : -1;
   }
@@ -80,18 +80,18 @@
 
   function open(button) {
     const row = rows[button.dataset.row];
-    const figure = row.figures[shown.key];
+    const found = row.metrics[shown.key];
     rove(button);
     find("cell-title").textContent = row.name;
-    const interval = figure && range(figure[1], figure[2], shown.digits);
-    find("cell-figure").textContent =
-      `${shown.name}: ${write(figure?.[0], shown.digits)}${interval ? `, 95 % interval ${interval}` : ""}`;
+    const interval = found && range(found[1], found[2], shown.digits);
+    find("cell-value").textContent =
+      `${shown.name}: ${write(found?.[0], shown.digits)}${interval ? `, 95 % interval ${interval}` : ""}`;
     find("cell-metric").textContent = shown.name;
     find("cell-caveats").replaceChildren(...row.caveats.map((caveat) => element("li", caveat)));
     find("cell-runs").replaceChildren(...row.runs.map((run) => {
       const line = document.createElement("tr");
       const place = row.seeds.indexOf(run.seed);
-      const value = element("td", write(place < 0 ? null : figure?.[5][place], shown.digits));
+      const value = element("td", write(place < 0 ? null : found?.[5][place], shown.digits));
       value.className = "n";
       const last = document.createElement("td");
       last.append(runOf(run));
@@ -171,8 +171,8 @@
     pick();
   }
 
-  /* ---- all figures ---- */
-  const table = find("figures");
+  /* ---- all metrics ---- */
+  const table = find("all-metrics");
 
   function toggle(box) {
     const column = [...table.tHead.rows[0].cells].findIndex((head) => head.dataset.metric === box.dataset.column);
@@ -195,7 +195,7 @@
   listen("all-filter", "input", filter);
   for (const part of document.querySelectorAll(".scripted")) part.hidden = false;
 
-  /* ---- labels of the cost plot: each where it covers least ---- */
+  /* ---- labels of the cost plot: each where it overlaps least ---- */
   const SIDES = ["top center", "bottom center", "middle right", "middle left", "top right", "bottom right", "top left", "bottom left"];
 
   function box(x, y, width, side) {
@@ -210,7 +210,7 @@
     Math.max(0, Math.min(a.right, b.right) - Math.max(a.left, b.left)) *
     Math.max(0, Math.min(a.bottom, b.bottom) - Math.max(a.top, b.top));
 
-  /* Each label in turn goes where it covers least of the others, the points and what lies outside; twice over. */
+  /* Each label in turn goes where it overlaps least with the others, the points and the margins; two passes. */
   function place(plot) {
     const { xaxis, yaxis, font } = plot._fullLayout;
     const frame = { left: 0, right: xaxis._length, top: 0, bottom: yaxis._length };

@@ -1,4 +1,4 @@
-"""The page of a suite: which method holds up, how sure that is and what it costs, from the suite's own files alone."""
+"""The page of a suite, from the suite's own files alone: which method is best, with which certainty and at what cost."""
 
 from __future__ import annotations
 
@@ -6,7 +6,8 @@ import json
 from pathlib import Path
 
 from fedrobust.reports.page import render
-from fedrobust.reports.suite.plots import budget_plot, cost_figure
+from fedrobust.reports.palette import Figures
+from fedrobust.reports.suite.plots import budget_plot, cost_plot
 from fedrobust.reports.suite.reading import reading, sense, side, test_limit
 from fedrobust.reports.suite.rows import differences, rows, script_data, shown
 from fedrobust.reports.suite.tables import budget_table, cost_table, missing, ranking_table
@@ -32,8 +33,8 @@ def suite_page(folder: Path) -> str:
     """
     view = load_suite(folder)
     made, compared = rows(view), differences(view)
-    cost = cost_figure(view)
-    figures = {"cost": cost} if cost else {}
+    cost = cost_plot(view)
+    figures: Figures = {"cost": cost} if cost else {}
     budget = _drawn_budget(view)
     if budget:
         figures["budget"] = budget_plot(view, budget)

@@ -1,4 +1,4 @@
-"""How a suite's figures are to be read: what intervals and tests can show, and what colours and sides mean."""
+"""How to read a suite's metrics: what intervals and tests can show, and what colours and sides mean."""
 
 from __future__ import annotations
 
@@ -11,17 +11,20 @@ __all__ = ["ENOUGH", "LEVEL", "reading", "sense", "side", "smallest_p", "test_li
 #: Fewer seeds give no interval.
 ENOUGH = 3
 
-#: What a p-value is held against.
+#: Below this a p-value is significant.
 LEVEL = 0.05
 
 
 def reading(view: SuiteView) -> str:
     """Return how the intervals and tests are to be read at this number of seeds."""
     if view.seeds < ENOUGH:
-        return f"Fewer than {ENOUGH} seeds: no interval and no test, the figures are as they came."
+        return f"Fewer than {ENOUGH} seeds: no intervals and no tests, only the values themselves."
     said = f"Means over {view.seeds} seeds with 95 % bootstrap intervals."
     if view.seeds == ENOUGH:
-        said += " Over three such an interval runs from the smallest to the largest value, and holds the true mean three times in four."
+        said += (
+            " With three, such an interval runs from the smallest to the largest value, and contains the true mean "
+            "three times in four."
+        )
     return said
 
 
@@ -30,13 +33,16 @@ def test_limit(view: SuiteView) -> str:
     if view.seeds < ENOUGH or smallest_p(view.seeds) <= LEVEL:
         return ""
     least = number(smallest_p(view.seeds))
-    return f"With {view.seeds} seeds no p falls below {least}, however clear the difference: read the intervals, not the p."
+    return (
+        f"With {view.seeds} seeds no p can fall below {least}, however clear the difference: read the intervals, not "
+        "the p."
+    )
 
 
 def sense(metric: MetricInfo) -> str:
     """Return what a metric is, and what the colours of its map mean."""
     if metric.better is None:
-        return f"{metric.about} Neither end is better; the stronger the colour, the higher the figure."
+        return f"{metric.about} Neither end is better; the stronger the colour, the higher the value."
     word, end = ("Higher", "lower") if metric.better == "higher" else ("Lower", "higher")
     return f"{metric.about} {word} is better; the stronger the colour, the {end} and so the worse."
 
@@ -48,7 +54,7 @@ def side(metric: MetricInfo, reference: str | None) -> str:
     right = ("better", "worse") if metric.better == "higher" else ("worse", "better")
     return (
         f"Right of the line {metric.name} is higher than with {reference}, which is {right[0]}; left of it, {right[1]}. "
-        "Discs are better than the reference, squares worse."
+        "Discs: better than the reference; squares: worse."
     )
 
 

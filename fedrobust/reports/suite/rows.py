@@ -1,20 +1,72 @@
-"""Every figure of a suite's page as its template and its script read it: any metric can be chosen there."""
+"""Every value of a suite's page as its template and its script read it: any metric can be chosen there."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import TypedDict
 
+from fedrobust.evaluation.metrics import decimals
 from fedrobust.reports.suite.reading import sense, side
-from fedrobust.reports.suite.view import SuiteView, digits, run_link, shade
+from fedrobust.reports.suite.view import NARROWEST, SuiteView, run_link, shade
 from fedrobust.results.suite_table import Condition
 
-__all__ = ["Row", "differences", "rows", "script_data", "shown"]
+__all__ = ["Differences", "Row", "differences", "rows", "script_data", "shown"]
 
-#: What the script and the template read of one row.
-Row = dict[str, Any]
+#: A row's metric: mean, low, high, the strength of the cell's colour, 1 for the best of the condition, and the values.
+MetricCell = list[object]
+#: A paired difference: difference, low, high, p, Holm p, seeds.
+Difference = list[float | None]
 
-#: The metrics of the table of all figures that are shown at first.
+
+class RunLink(TypedDict):
+    """A run of a row: its page, or why it has none."""
+
+    seed: int
+    href: str | None
+    error: str | None
+
+
+class Row(TypedDict):
+    """What the script and the template read of one row."""
+
+    condition: int
+    method: str
+    labels: list[str]
+    name: str
+    signs: str
+    caveats: list[str]
+    unranked: bool
+    seeds: list[int]
+    runs: list[RunLink]
+    metrics: dict[str, MetricCell]
+
+
+class Pair(TypedDict):
+    """A condition and a method that are compared with the reference."""
+
+    condition: str
+    method: str
+    signs: str
+
+
+class DifferenceAxis(TypedDict):
+    """The differences of one metric: the ends of the axis, where on it zero is, and a difference for each pair."""
+
+    low: float
+    high: float
+    zero: float
+    values: list[Difference | None]
+
+
+class Differences(TypedDict):
+    """The paired differences: pairs, axes by metric, and the condition shown at first ("" for all)."""
+
+    pairs: list[Pair]
+    metrics: dict[str, DifferenceAxis]
+    start: str
+
+
+#: The metrics of the table of all metrics that are shown at first.
 _SHOWN = (
     "lost_to_attack",
     "accuracy",
@@ -35,23 +87,16 @@ _AT_ONCE = 60
 
 
 def shown(view: SuiteView) -> list[str]:
-    """Return the metrics of the table of all figures that are shown at first: the usual ones, and the budget's."""
+    """Return the metrics that the table of all metrics shows at first: the usual ones, and the attack budget's."""
     budget = view.results.attack_budget
     wanted = [*_SHOWN, *([budget.metric] if budget else [])]
     return [key for key in view.metrics if key in wanted] or list(view.metrics)[:6]
 
 
 def rows(view: SuiteView) -> list[Row]:
-    """Return each row with its figures by metric.
-
-    Returns
-    -------
-    list of dict
-        ``figures`` holds for each metric that is defined ``[mean, low, high, heat, best, values]``: `heat` is the
-        strength of the cell's colour, `best` whether the row is comparable and no other does better under this condition.
-    """
+    """Return each row with its defined metrics; the best are comparable, and no other row of the condition is better."""
     limits = {key: view.limits(key) for key in view.metrics}
-    made = []
+    made: list[Row] = []
     for (condition, method), row in view.rows.items():
         made.append(
             {
@@ -66,7 +111,7 @@ def rows(view: SuiteView) -> list[Row]:
                 "runs": [
                     {"seed": cell.seed, "href": run_link(cell.run), "error": cell.error} for cell in row.cells
                 ],
-                "figures": _row_metrics(view, condition, method, limits),
+                "metrics": _row_metrics(view, condition, method, limits),
             }
         )
     return made
@@ -74,9 +119,9 @@ def rows(view: SuiteView) -> list[Row]:
 
 def _row_metrics(
     view: SuiteView, condition: Condition, method: str, limits: Mapping[str, tuple[float, float] | None]
-) -> dict[str, list[object]]:
-    """Return a row's metrics that are defined, each as `rows` says."""
-    found: dict[str, list[object]] = {}
+) -> dict[str, MetricCell]:
+    """Return the metrics of a row that are defined."""
+    found: dict[str, MetricCell] = {}
     for key, metric in view.metrics.items():
         spread, ends = view.spread(condition, method, key), limits[key]
         if spread.mean is None or ends is None:
@@ -90,61 +135,61 @@ def _row_metrics(
     return found
 
 
-def differences(view: SuiteView) -> dict[str, Any]:
-    """Return the paired differences.
-
-    Returns
-    -------
-    dict
-        ``pairs``: one for each condition and method that is compared at all; ``metrics``: for each metric ``low`` and
-        ``high``, the ends of the axis, ``zero``, where on it the zero line stands, and ``values``, for each pair
-        ``[difference, low, high, p, p_holm, seeds]`` or None; ``start``: the condition that is shown at first, "" for all.
-    """
-    pairs: dict[tuple[Condition, str], Row] = {}
-    values: dict[str, dict[tuple[Condition, str], list[Any]]] = {}
+def differences(view: SuiteView) -> Differences:
+    """Return the paired differences to the reference."""
+    pairs: dict[tuple[Condition, str], Pair] = {}
+    values: dict[str, dict[tuple[Condition, str], Difference]] = {}
     for found in view.results.comparisons:
         place = view.place(found.labels)
-        row = view.rows.get(place)
-        pairs.setdefault(
-            place, {"condition": " · ".join(place[0]), "method": place[1], "signs": view.row_signs(row)}
-        )
+        signs = view.row_signs(view.rows.get(place))
+        pairs.setdefault(place, {"condition": " · ".join(place[0]), "method": place[1], "signs": signs})
         numbers = (found.difference, found.low, found.high, found.p, found.p_holm, found.seeds)
         values.setdefault(found.metric, {})[place] = [_short(number) for number in numbers]
-    metrics = {
-        key: {**_axis(list(values[key].values())), "values": [values[key].get(place) for place in pairs]}
-        for key in view.metrics
-        if key in values
-    }
+    metrics: dict[str, DifferenceAxis] = {}
+    for key, metric in view.metrics.items():
+        if key in values:
+            found_here = [values[key].get(place) for place in pairs]
+            low, high, zero = _ends(found_here, NARROWEST.get(metric.unit, 1.0) / 10)
+            metrics[key] = {"low": low, "high": high, "zero": zero, "values": found_here}
     return {"pairs": list(pairs.values()), "metrics": metrics, "start": _start(view, len(pairs))}
 
 
-def script_data(view: SuiteView, made: Sequence[Row], compared: Mapping[str, Any]) -> dict[str, Any]:
+def script_data(view: SuiteView, made: Sequence[Row], compared: Differences) -> dict[str, object]:
     """Return what the page's script reads."""
     metrics = {
         key: {
             "name": metric.name,
             "better": metric.better,
-            "digits": digits(metric.unit),
+            "digits": decimals(metric.unit),
             "limits": view.limits(key),
             "sense": sense(metric),
             "side": side(metric, view.results.reference),
         }
         for key, metric in view.metrics.items()
     }
-    kept = ("name", "caveats", "seeds", "runs", "figures")
     return {
         "metrics": metrics,
-        "rows": [{key: row[key] for key in kept} for row in made],
+        "rows": [
+            {
+                "name": row["name"],
+                "caveats": row["caveats"],
+                "seeds": row["seeds"],
+                "runs": row["runs"],
+                "metrics": row["metrics"],
+            }
+            for row in made
+        ],
         "differences": compared["metrics"],
     }
 
 
-def _axis(values: Sequence[Sequence[Any]]) -> dict[str, float]:
-    known = [number for value in values for number in value[:3] if number is not None]
+def _ends(values: Sequence[Difference | None], least: float) -> tuple[float, float, float]:
+    """Return the ends of the axis of differences, and where on it zero is; it spans no less than `least`."""
+    known = [number for value in values if value for number in value[:3] if number is not None]
     low, high = min(0.0, *known), max(0.0, *known)
-    room = 0.04 * (high - low) or 1.0
+    room = max(0.04 * (high - low), (least - (high - low)) / 2)
     low, high = low - room, high + room
-    return {"low": _short(low), "high": _short(high), "zero": round(-low / (high - low), 4)}
+    return float(f"{low:.5g}"), float(f"{high:.5g}"), round(-low / (high - low), 4)
 
 
 def _start(view: SuiteView, pairs: int) -> str:
@@ -153,6 +198,6 @@ def _start(view: SuiteView, pairs: int) -> str:
     return entry.worst_under or "" if entry and pairs > _AT_ONCE else ""
 
 
-def _short(value: Any) -> Any:
-    """Round for the page's data, where every digit is paid for by each cell."""
+def _short(value: float | None) -> float | None:
+    """Round for the page's data, so that the page stays small."""
     return float(f"{value:.5g}") if isinstance(value, float) else value

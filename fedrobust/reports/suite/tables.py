@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from fedrobust.reports.suite.view import SuiteView, digits
+from fedrobust.evaluation.metrics import decimals
+from fedrobust.reports.suite.view import SuiteView
 from fedrobust.reports.tables import Column, Table
 from fedrobust.results.suite_records import AttackBudget, SmallestBudget
 
@@ -28,10 +29,10 @@ def ranking_table(view: SuiteView) -> Table:
     ]
     columns = [
         Column(view.method_axis),
-        Column("worst case", digits(view.unit)),
+        Column("worst case", decimals(view.unit)),
         Column("worst under"),
         Column("rank by worst case"),
-        Column("mean", digits(view.unit)),
+        Column("mean", decimals(view.unit)),
         Column("rank by mean"),
         Column("mean of its ranks", 2),
         *([Column("not ranked, since")] if view.unranked else []),
@@ -53,7 +54,7 @@ def cost_table(view: SuiteView) -> Table:
         Column(view.method_axis),
         Column("aggregation, ms a round", 2),
         Column("extra memory, MiB", 1),
-        Column("worst case", digits(view.unit)),
+        Column("worst case", decimals(view.unit)),
     ]
     return Table("Mean time and peak memory of the aggregation over all runs.", columns, table)
 

@@ -8,7 +8,7 @@ from pathlib import Path
 from statistics import fmean
 from urllib.parse import quote
 
-from fedrobust.evaluation.metrics import Unit
+from fedrobust.evaluation.metrics import Unit, decimals
 from fedrobust.reports.tables import number
 from fedrobust.results.files import read_record
 from fedrobust.results.suite_records import (
@@ -23,10 +23,10 @@ from fedrobust.results.suite_records import (
 )
 from fedrobust.results.suite_table import Condition, SuiteTable
 
-__all__ = ["SuiteView", "digits", "interval_text", "join", "load_suite", "run_link", "shade", "text"]
+__all__ = ["NARROWEST", "SuiteView", "interval_text", "join", "load_suite", "run_link", "shade", "text"]
 
 #: Narrowest range of a metric that the heat map's colours span: values closer together look alike.
-_NARROWEST: dict[str, float] = {"share": 0.05, "percent": 5.0, "points": 5.0, "count": 1.0}
+NARROWEST: dict[str, float] = {"share": 0.05, "percent": 5.0, "points": 5.0, "count": 1.0}
 
 
 class SuiteView(SuiteTable):
@@ -135,14 +135,9 @@ def load_suite(folder: Path) -> SuiteView:
     )
 
 
-def digits(unit: Unit) -> int:
-    """Return how many digits after the point a metric of this unit is written with."""
-    return 3 if unit == "share" else 1
-
-
 def text(value: float | None, unit: Unit) -> str:
-    """Write a figure; one that rounds to 0 has no sign."""
-    return number(None if value is None else round(value, digits(unit)) + 0.0, digits(unit))
+    """Write a value; one that rounds to 0 has no sign."""
+    return number(None if value is None else round(value, decimals(unit)) + 0.0, decimals(unit))
 
 
 def interval_text(found: Spread | Comparison, unit: Unit) -> str:
@@ -153,12 +148,12 @@ def interval_text(found: Spread | Comparison, unit: Unit) -> str:
 
 
 def shade(value: float, limits: tuple[float, float], metric: MetricInfo) -> float:
-    """Return how strongly a heat map's cell is coloured: 0 at the best figure, towards 1 at the worst.
+    """Return how strongly a heat map's cell is coloured: 0 at the best value, towards 1 at the worst.
 
     A metric of which neither end is better is coloured by its size.
     """
     low, high = limits
-    span = max(high - low, _NARROWEST.get(metric.unit, 0.0)) or 1.0
+    span = max(high - low, NARROWEST.get(metric.unit, 0.0)) or 1.0
     return (high - value) / span if metric.better == "higher" else (value - low) / span
 
 

@@ -1,4 +1,4 @@
-"""What a suite's page says before its tables: who does best, how sure that is, what it costs, what is missing."""
+"""What a suite's page says before its tables: which method is best, with which certainty, at what cost."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ __all__ = ["facts", "headline"]
 
 
 def headline(view: SuiteView) -> str:
-    """Return the page's headline: who leaves most in the worst case and on average, and whether that is more than chance."""
+    """Return the page's headline: the best method in the worst case and on average, and whether it is more than chance."""
     worst, mean = _best(view, "worst"), _best(view, "mean")
     if not worst or not mean:
         return f"No {view.method_axis} can be ranked: {_why_unranked(view)}"
@@ -40,11 +40,11 @@ def _lead(view: SuiteView, worst: Sequence[RankingEntry]) -> str:
 
 
 def facts(view: SuiteView) -> list[tuple[str, list[str]]]:
-    """Return what stands below the headline: a word, and the sentences that are to be said of it."""
+    """Return the facts below the headline: a term, and its sentences."""
     winners = _best(view, "worst")
-    found = [("How sure", _certainty(view, winners[0]))] if winners else []
+    found = [("Certainty", _certainty(view, winners[0]))] if winners else []
     if winners:
-        found.append(("What it costs", [_cost(view, winners[0].label)]))
+        found.append(("Cost", [_cost(view, winners[0].label)]))
     unranked = [
         f"{entry.label}: {_reached(view, entry)}not ranked, {'; '.join(entry.caveats)}."
         for entry in view.results.ranking
@@ -95,7 +95,7 @@ def _certainty(view: SuiteView, winner: RankingEntry) -> list[str]:
     said = (
         f"Over {view.seeds} seeds the 95 % interval of {where} is {interval}."
         if interval
-        else f"{where[0].upper()}{where[1:]} has no interval, since fewer than {ENOUGH} of its seeds are finished."
+        else f"{where[0].upper()}{where[1:]} has no interval: fewer than {ENOUGH} of its seeds are finished."
     )
     return [*filter(None, (said, _against_next(view, winner), _against_reference(view, winner)))]
 
@@ -129,7 +129,7 @@ def _against_reference(view: SuiteView, winner: RankingEntry) -> str:
     """Return the difference to the reference where the reference does worst."""
     reference = view.results.reference
     if winner.label == reference:
-        return f"It is {reference} itself, which the others are held against."
+        return f"It is {reference} itself, the reference."
     own = next((entry for entry in view.results.ranking if entry.label == reference), None)
     found = _compared(view, winner.label, own.worst_under or "") if own else None
     if own is None or found is None:
@@ -138,7 +138,7 @@ def _against_reference(view: SuiteView, winner: RankingEntry) -> str:
     way = "above" if found.difference >= 0 else "below"
     interval = interval_text(found, view.unit)
     spread = f" (interval of the difference {interval})" if interval else ""
-    said = f"{where} stands {_text(view, abs(found.difference))} {way} {reference}{spread}"
+    said = f"{where} is {_text(view, abs(found.difference))} {way} {reference}{spread}"
     return f"{said}; {_test(found)}" if found.p_holm is not None else f"{said}."
 
 
@@ -156,9 +156,7 @@ def _test(pair: Comparison) -> str:
     held = probability(p)
     if smallest_p(pair.seeds) > LEVEL:
         least = number(smallest_p(pair.seeds))
-        return (
-            f"Holm p {held}, but with {pair.seeds} seeds no p falls below {least}: the test cannot decide it."
-        )
+        return f"Holm p {held}, but with {pair.seeds} seeds no p can fall below {least}: the test is not decisive."
     word = "below" if p < LEVEL else "not below"
     return f"Holm p {held}, {word} {LEVEL}."
 
@@ -189,7 +187,7 @@ def _gaps(view: SuiteView) -> list[str]:
     if not missing:
         return []
     cells = sum(len(row.cells) for row in view.results.rows)
-    said = [f"{len(missing)} of {cells} cells are missing; means are over the seeds that are there."]
+    said = [f"{len(missing)} of {cells} cells are missing; means are over the finished seeds."]
     for entry in view.results.ranking:
         places = [(condition, entry.label) for condition in view.conditions]
         empty = [
@@ -201,7 +199,7 @@ def _gaps(view: SuiteView) -> list[str]:
                 if len(empty) < 4
                 else f"{len(empty)} conditions"
             )
-            so = "so it is not ranked" if entry.worst is None else "which its mean and worst case leave out"
+            so = "so it is not ranked" if entry.worst is None else "which its mean and worst case exclude"
             said.append(f"{entry.label} has no value under {under}, {so}.")
     return said
 
@@ -221,10 +219,10 @@ def _text(view: SuiteView, value: float | None) -> str:
 
 
 def _does(view: SuiteView, many: int) -> str:
-    """Return what the best methods do: "leaves the most accuracy"."""
+    """Return what the best methods do: "keeps the most accuracy"."""
     if view.sign < 0:
         return f"{'has' if many == 1 else 'have'} the lowest {view.measure}"
-    return f"{'leaves' if many == 1 else 'leave'} the most {view.measure}"
+    return f"{'keeps' if many == 1 else 'keep'} the most {view.measure}"
 
 
 def _seeds(count: int) -> str:
