@@ -24,7 +24,7 @@ _METRICS = (
         "accuracy",
         "higher",
         "share",
-        "Share of the clean test images that are classified rightly.",
+        "Share of the clean test images that are classified correctly.",
     ),
     ("balanced_accuracy", "balanced accuracy", "higher", "share", "Mean sensitivity over the classes."),
     ("macro_f1", "macro F1", "higher", "share", "F1 of each class, averaged."),

@@ -42,9 +42,9 @@ def test_limit(view: SuiteView) -> str:
 def sense(metric: MetricInfo) -> str:
     """Return what a metric is, and what the colours of its map mean."""
     if metric.better is None:
-        return f"{metric.about} Neither end is better; the stronger the colour, the higher the value."
+        return f"{metric.about} Neither end is better; a stronger colour is a higher value."
     word, end = ("Higher", "lower") if metric.better == "higher" else ("Lower", "higher")
-    return f"{metric.about} {word} is better; the stronger the colour, the {end} and so the worse."
+    return f"{metric.about} {word} is better; a stronger colour is a {end}, so worse, value."
 
 
 def side(metric: MetricInfo, reference: str | None) -> str:
