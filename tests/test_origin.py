@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 import sys
+import warnings
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from federations import tiny
 from flwr.serverapp.strategy import FedMedian
 
 from fedrobust.federation import Attack, Defence
-from fedrobust.plugins import find, origin_of, replaced_built_in, source_hash
+from fedrobust.plugins import find, origin_of, source_hash
+from fedrobust.runtime.profiling import Profile
+from fedrobust.runtime.setup import Setup
+from fedrobust.scenario import Scenario
 
 RULE = """
 import numpy as np
@@ -51,8 +56,15 @@ def test_origin_user_file_that_hides_a_built_in_plug_in_is_told(folder: Path) ->
     origin = origin_of(median)
     assert (origin.kind, origin.replaces_built_in) == ("own", True)
     assert origin.plugin == "strategies.median:Median" and origin.file == str(folder / "strategies/median.py")
-    hidden = replaced_built_in(median)
-    assert hidden is not None and hidden.name == "median.py" and not hidden.is_relative_to(folder)
+
+
+def test_setup_user_file_that_hides_a_built_in_plug_in_is_noted(folder: Path, tmp_path: Path) -> None:
+    scenario = Scenario.of(tiny(tmp_path, strategy="median"))
+    with pytest.warns(UserWarning, match=f"{folder}/strategies/median.py replaces the built-in plug-in"):
+        Setup(scenario, Profile())
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", UserWarning)
+        Setup(Scenario.of(tiny(tmp_path, strategy="trimmed-mean(f=1)", clients=4)), Profile())
 
 
 def test_origin_built_in_and_installed_classes() -> None:

@@ -11,7 +11,7 @@ from fedrobust.plugins.options import (
     limits,
     options_of,
 )
-from fedrobust.plugins.origin import Origin, origin_of, replaced_built_in, source_hash
+from fedrobust.plugins.origin import Origin, origin_of, source_hash
 from fedrobust.plugins.specs import AttackChain, PipelineSpec, PluginSpec, ThreatSpec
 
 __all__ = [
@@ -33,7 +33,6 @@ __all__ = [
     "options_of",
     "origin_of",
     "place_of",
-    "replaced_built_in",
     "reraise_as_user_error",
     "source_hash",
 ]

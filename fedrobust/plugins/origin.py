@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-__all__ = ["Origin", "origin_of", "replaced_built_in", "source_hash"]
+__all__ = ["Origin", "origin_of", "source_hash"]
 
 #: The folder that holds `fedrobust` and the built-in `clients`, `strategies` and `experiments`.
 _HOME = Path(__file__).resolve().parents[2]
@@ -55,19 +55,9 @@ def origin_of(thing: type) -> Origin:
         plugin=f"{thing.__module__}:{thing.__qualname__}",
         kind=kind,
         file="" if file is None else str(file),
-        replaces_built_in=replaced_built_in(thing) is not None,
+        replaces_built_in=file is not None and not _built_in(file) and _hides_built_in(thing.__module__),
         source_hash=source_hash(thing),
     )
-
-
-def replaced_built_in(thing: type) -> Path | None:
-    """Return the built-in plug-in's file that a class of the user's replaces by its name; None if it replaces none."""
-    file = _file(thing)
-    if file is None or _built_in(file):
-        return None
-    package, _, name = thing.__module__.rpartition(".")
-    hidden = _HOME / package / f"{name}.py"
-    return hidden if package in ("clients", "strategies") and hidden.is_file() else None
 
 
 def source_hash(thing: type) -> str:
@@ -116,6 +106,11 @@ def _root(thing: type, file: Path) -> Path:
 
 def _built_in(file: Path) -> bool:
     return any(file.is_relative_to(_HOME / package) for package in ("clients", "strategies", "fedrobust"))
+
+
+def _hides_built_in(module: str) -> bool:
+    package, _, name = module.rpartition(".")
+    return package in ("clients", "strategies") and (_HOME / package / f"{name}.py").is_file()
 
 
 def _beside(path: Path, root: Path) -> bool:

@@ -19,7 +19,7 @@ from fedrobust.plugins import find, origin_of
 from fedrobust.results.records import FORMAT, Manifest, PluginRecord, ServerDataUse
 from fedrobust.scenario import Scenario
 
-__all__ = ["manifest", "plugins_of"]
+__all__ = ["manifest", "plugin_classes", "plugins_of"]
 
 _PACKAGES = ("fedrobust", "flwr", "flwr-datasets", "ray", "torch", "torchvision", "scikit-learn", "numpy")
 
@@ -77,7 +77,7 @@ def plugins_of(scenario: Scenario) -> tuple[PluginRecord, ...]:
     UserError
         If there is no plug-in of a name.
     """
-    origins = (origin_of(thing) for thing in dict.fromkeys(_classes(scenario)))
+    origins = (origin_of(thing) for thing in dict.fromkeys(plugin_classes(scenario)))
     return tuple(
         PluginRecord(
             plugin=one.plugin,
@@ -91,7 +91,8 @@ def plugins_of(scenario: Scenario) -> tuple[PluginRecord, ...]:
     )
 
 
-def _classes(scenario: Scenario) -> Iterator[type]:
+def plugin_classes(scenario: Scenario) -> Iterator[type]:
+    """Yield the classes of the strategy's parts and of the attacks of a scenario."""
     for part in scenario.strategy.parts:
         # A class by its path may be a plain Flower strategy.
         yield find_part(part, *((object,) if ":" in part.name else ()))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import warnings
 from collections.abc import Callable, Sequence
 
 from fedrobust.data.sources import FederationData, prepare
@@ -10,6 +11,8 @@ from fedrobust.evaluation.server_data import ServerShare
 from fedrobust.federation import Behaviour, Defence
 from fedrobust.flower.hosted_strategy import HostedStrategy, build_strategy
 from fedrobust.pipeline.no_effect import NoEffectMonitor
+from fedrobust.plugins import origin_of
+from fedrobust.results.manifest import plugin_classes
 from fedrobust.runtime.profiling import Profile
 from fedrobust.scenario import Scenario
 from fedrobust.tasks import Task, task_class
@@ -71,6 +74,7 @@ class Setup:
             for number in threat.hospitals
         }
         self._preloaded = False
+        _note_replaced_plugins(scenario)
 
     @property
     def defence(self) -> Defence | None:
@@ -99,3 +103,14 @@ class Setup:
         share = self.task.server_data(defence.server_share)
         defence.server = share
         return share
+
+
+def _note_replaced_plugins(scenario: Scenario) -> None:
+    """Warn of each plug-in of the user's that stands in for a built-in one of the same name."""
+    for origin in map(origin_of, dict.fromkeys(plugin_classes(scenario))):
+        if origin.replaces_built_in:
+            warnings.warn(
+                f"{origin.file} replaces the built-in plug-in of this name; rename it to use the built-in one",
+                UserWarning,
+                stacklevel=2,
+            )
