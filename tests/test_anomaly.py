@@ -7,7 +7,7 @@ import math
 import numpy as np
 import pytest
 
-from fedrobust.scoring.anomaly import FLOOR, REFERENCE, TAIL, _reference, _standing, tails
+from fedrobust.scoring.anomaly import FLOOR, REFERENCE, TAIL, _reference, _standing, tail_probabilities
 from fedrobust.scoring.class_losses import CEILING
 
 SIZES = [4, 5, 10, 20]
@@ -75,7 +75,7 @@ def test_tails_are_shares_of_the_reference(n: int) -> None:
         score = -forest.score_samples(plain_standing(federation, FLOOR))
         wanted = [max((scores >= s).mean(), 0.5 / len(scores)) for s in score]
         # A score next to one of the reference's may fall on either side of it.
-        np.testing.assert_allclose(tails(federation), wanted, atol=2e-3)
+        np.testing.assert_allclose(tail_probabilities(federation), wanted, atol=2e-3)
 
 
 @pytest.mark.parametrize("n", SIZES)
@@ -85,7 +85,7 @@ def test_more_evidence_is_never_less_odd(n: int) -> None:
         found = []
         for much in np.linspace(0, 40, 21):
             evidence[0] = much * np.array(ray)
-            found.append(tails(evidence)[0])
+            found.append(tail_probabilities(evidence)[0])
         # A forest's score has small steps back where it is not odd at all.
         assert np.max(np.array(found) - np.minimum.accumulate(found)) < 0.02
         assert found[0] > 0.05 and found[-1] < 0.005
@@ -96,23 +96,23 @@ def test_a_hospital_that_is_odd_enough_can_always_be_flagged(n: int) -> None:
     for kind in ([100.0, 0.0], [0.0, 100.0], [100.0, 100.0]):
         evidence = np.random.default_rng(2).normal(0, 0.5, (n, 2))
         evidence[1] = kind
-        p = tails(evidence)
+        p = tail_probabilities(evidence)
         assert p.argmin() == 1 and p[1] < 0.002 and np.delete(p, 1).min() > 0.01
 
 
 def test_low_evidence_and_trifles_are_not_odd() -> None:
-    assert tails(np.zeros((6, 2))).min() > 0.2
+    assert tail_probabilities(np.zeros((6, 2))).min() > 0.2
     evidence = np.random.default_rng(0).normal(0, 1, (6, 2))
     evidence[2] = -100
-    assert tails(evidence)[2] > 0.2
+    assert tail_probabilities(evidence)[2] > 0.2
     # Closer together than single rounds' spreads, nobody is told apart.
-    assert tails(np.random.default_rng(0).normal(0, 0.2, (10, 2))).min() > 0.05
+    assert tail_probabilities(np.random.default_rng(0).normal(0, 0.2, (10, 2))).min() > 0.05
 
 
 def test_order_and_inputs() -> None:
     evidence = np.random.default_rng(3).standard_t(3, (8, 2))
-    kept, found = evidence.copy(), tails(evidence)
-    np.testing.assert_array_equal(tails(evidence[::-1]), found[::-1])
+    kept, found = evidence.copy(), tail_probabilities(evidence)
+    np.testing.assert_array_equal(tail_probabilities(evidence[::-1]), found[::-1])
     np.testing.assert_array_equal(evidence, kept)
     assert ((found > 0) & (found <= 1)).all()
 
@@ -120,6 +120,6 @@ def test_order_and_inputs() -> None:
 def test_odd_at_one_place_among_the_unlike_is_less_odd() -> None:
     evidence = np.random.default_rng(4).normal(0, 1, (10, 2))
     evidence[3] = 6
-    alike = tails(evidence)[3]
+    alike = tail_probabilities(evidence)[3]
     evidence[[0, 1, 2, 4, 5, 6, 7, 8, 9]] *= 3
-    assert tails(evidence)[3] > 3 * alike
+    assert tail_probabilities(evidence)[3] > 3 * alike

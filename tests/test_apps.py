@@ -395,7 +395,7 @@ def test_history_is_kept_by_partition_id() -> None:
     strategy = fedrobust.strategy("isolation-forest")
     said = run(strategy, app(twist), nodes=8, rounds=5).train_metrics_clientapp[5]
     assert said["hospitals"][said["flagged"].index(1)] == 3 and sum(said["flagged"]) == 1
-    assert strategy.verdict is not None and "spreads high" in list(strategy.verdict.why or ())[3]
+    assert strategy.verdict is not None and "robust z-score" in list(strategy.verdict.why or ())[3]
 
 
 def test_a_rule_on_losses_says_when_nobody_reports_any(caplog: pytest.LogCaptureFixture) -> None:

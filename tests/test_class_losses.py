@@ -17,7 +17,7 @@ from fedrobust.scoring.class_losses import (
     few_images,
     images_mean,
     reported_excess,
-    spreads,
+    robust_z_scores,
 )
 
 SEEDS = range(5)
@@ -123,24 +123,24 @@ def test_spreads_are_their_definition(seed: int) -> None:
             CEILING if math.isnan(v) else min(max((v - middle) / spread, -CEILING), CEILING)
             for v in values.tolist()
         ]
-        np.testing.assert_allclose(spreads(values, floor), wanted, rtol=1e-12)
+        np.testing.assert_allclose(robust_z_scores(values, floor), wanted, rtol=1e-12)
 
 
 def test_spreads_know_neither_unit_nor_level_nor_order() -> None:
     values = np.random.default_rng(0).standard_normal(8)
-    kept, found = values.copy(), spreads(values, 0.0)
-    np.testing.assert_allclose(spreads(1e3 * values + 7, 0.0), found, atol=1e-10)
-    np.testing.assert_array_equal(spreads(values[::-1], 0.0), found[::-1])
+    kept, found = values.copy(), robust_z_scores(values, 0.0)
+    np.testing.assert_allclose(robust_z_scores(1e3 * values + 7, 0.0), found, atol=1e-10)
+    np.testing.assert_array_equal(robust_z_scores(values[::-1], 0.0), found[::-1])
     np.testing.assert_array_equal(values, kept)
 
 
 def test_spreads_of_the_odd_cases() -> None:
-    assert not spreads(np.full(4, np.nan), 1.0).any()
+    assert not robust_z_scores(np.full(4, np.nan), 1.0).any()
     # Silence and infinity while others speak count as the worst.
-    assert spreads(np.array([1.0, 2, 3, np.nan, np.inf, -np.inf]), 0.0)[3:].tolist() == [CEILING] * 3
+    assert robust_z_scores(np.array([1.0, 2, 3, np.nan, np.inf, -np.inf]), 0.0)[3:].tolist() == [CEILING] * 3
     # Equal values have no spread; the floor keeps rounding errors from counting.
-    assert not spreads(np.ones(5), 0.0).any()
-    assert spreads(np.array([1.0, 1.0, 1.0, 1.0 + 1e-9]), 1.0).max() < 1e-6
+    assert not robust_z_scores(np.ones(5), 0.0).any()
+    assert robust_z_scores(np.array([1.0, 1.0, 1.0, 1.0 + 1e-9]), 1.0).max() < 1e-6
 
 
 @pytest.mark.parametrize("seed", SEEDS)

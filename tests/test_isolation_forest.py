@@ -74,7 +74,7 @@ def test_persistent_high_losses_lose_their_weight_and_nobody_else_does() -> None
     assert flagged(last) == [2, 7]
     assert share(last)[[2, 7]].max() < 0.02 and np.delete(share(last), [2, 7]).min() > 0.12
     assert last.why is not None and last.why[0] == ""
-    assert FEATURES[0] in last.why[2] and FEATURES[1] in last.why[2] and "spreads high" in last.why[2]
+    assert FEATURES[0] in last.why[2] and FEATURES[1] in last.why[2] and "robust z-score" in last.why[2]
     assert np.asarray(last.score)[[2, 7]].min() > np.delete(np.asarray(last.score), [2, 7]).max()
 
 
@@ -252,10 +252,10 @@ def test_fewer_than_four_hospitals_are_not_judged(n: int) -> None:
 
 
 def judged(**row: float) -> tuple[float, float]:
-    """Return the evidence against the records and the conduct of one row of averages, 0 where not given."""
-    names = ("received", "epoch", "own", "harm", "turn", "noise", "length", "scanner")
-    records, conduct = _evidence(np.array([[row.get(name, 0.0) for name in names]]))[0].tolist()
-    return records, conduct
+    """Return the evidence against the records and the update behaviour of one row of averages, 0 where not given."""
+    names = ("received", "epoch", "own", "harm", "deviation", "noise", "length", "scanner")
+    records, behaviour = _evidence(np.array([[row.get(name, 0.0) for name in names]]))[0].tolist()
+    return records, behaviour
 
 
 def test_what_is_evidence_and_what_is_not() -> None:
@@ -264,14 +264,14 @@ def test_what_is_evidence_and_what_is_not() -> None:
     assert judged(received=-5, epoch=-5, own=-5, length=-5) == (0, 0) == judged(epoch=5)
     assert judged(received=2, epoch=2)[0] == judged(received=2, epoch=9)[0] == 2
     assert judged(own=4) == (4, 0) and judged(received=4, own=4)[0] < judged(own=4)[0]
-    assert judged(harm=2, turn=3, noise=4, length=5) == (0, 14)
-    # Another scanner explains odd records, but no conduct.
+    assert judged(harm=2, deviation=3, noise=4, length=5) == (0, 14)
+    # Another scanner explains anomalous records, but no update behaviour.
     assert judged(received=8, epoch=4, own=5, scanner=1) == (0, 0)
     assert judged(received=4, epoch=4, scanner=0.25)[0] == 3 and judged(own=4, scanner=0.25)[0] == 3
-    assert judged(harm=2, turn=3, noise=4, length=5, scanner=1) == (0, 14)
-    # Help explains a turn, and counts for itself.
-    assert judged(turn=6, harm=-1)[1] == 3 and judged(turn=6, harm=-4)[1] == -4
-    assert judged(turn=-2, harm=-1)[1] == -3
+    assert judged(harm=2, deviation=3, noise=4, length=5, scanner=1) == (0, 14)
+    # Help explains a deviation, and counts for itself.
+    assert judged(deviation=6, harm=-1)[1] == 3 and judged(deviation=6, harm=-4)[1] == -4
+    assert judged(deviation=-2, harm=-1)[1] == -3
 
 
 # --- whole federations ----------------------------------------------------------------------------------------------
@@ -331,7 +331,7 @@ NAMED = {
     "label flip": FEATURES[0],
     "label flip, honest report": "",
     "noise": "lack of direction",
-    "sign flip": "turn from the others",
+    "sign flip": "cosine deviation from the others",
     "too long": "length",
     "nothing": "lack of direction",
 }
@@ -391,8 +391,8 @@ def test_alone_with_a_class_is_no_offence_where_the_server_sees_that_it_helps() 
     seeing, blind = rule(True), rule(True, images=(20, 20, 20, 0))
     verdicts, _ = play(seeing, sites)
     assert not any(BAD in flagged(verdict) for verdict in verdicts)
-    rounds, _, _, _, harm, turn, *_ = seeing.state()["sums"][BAD]
-    assert turn / rounds > 3 and harm / rounds < -3
+    rounds, _, _, _, harm, deviation, *_ = seeing.state()["sums"][BAD]
+    assert deviation / rounds > 3 and harm / rounds < -3
     # A server without an image of the class cannot tell: the test has teeth.
     assert BAD in flagged(play(blind, sites)[0][-1])
 

@@ -9,7 +9,7 @@ from lent import Lent
 
 from fedrobust.federation import Updates
 from fedrobust.federation.mixed import Mixed
-from fedrobust.scoring.server_audit import audited, balanced_loss, loss_elsewhere
+from fedrobust.scoring.server_audit import audit_updates, balanced_loss, domain_shift_ratio
 
 SEEDS = range(4)
 
@@ -50,7 +50,7 @@ def test_the_look_is_its_definition(seed: int, distrusted: bool) -> None:
     trust = draw.random(6) if distrusted else np.ones(6)
     factor = draw.random(6)
     kept = [u.parameters.copy() for u in updates], trust.copy(), factor.copy()
-    seen = audited(updates, server, trust, factor, 5)
+    seen = audit_updates(updates, server, trust, factor, 5)
     own, harm, level = plain(updates, server, trust.tolist(), factor.tolist(), 5)
     # The rule works in float32, on losses of some hundreds.
     np.testing.assert_allclose(seen.own, own, rtol=1e-4)
@@ -67,11 +67,11 @@ def test_the_look_is_its_definition(seed: int, distrusted: bool) -> None:
 
 def test_the_number_of_looks() -> None:
     updates, server = make_updates(6), Lent(np.zeros(40))
-    audited(updates, server, np.ones(6), np.ones(6), 3)
+    audit_updates(updates, server, np.ones(6), np.ones(6), 3)
     assert len(server.asked) == 2 * 6 + 1
     server.asked.clear()
     # Whoever has lost trust joins with a full part, which is one look more.
-    audited(updates, server, np.array([1, 1, 1, 1, 0.5, 0.0]), np.ones(6), 3)
+    audit_updates(updates, server, np.array([1, 1, 1, 1, 0.5, 0.0]), np.ones(6), 3)
     assert len(server.asked) == 2 * 6 + 1 + 2
 
 
@@ -91,7 +91,7 @@ def test_harm_and_help() -> None:
     good = np.random.default_rng(1).standard_normal(40).astype(np.float32)
     signs = [1, 1, 1, 3, -1]
     made = Updates([u.with_delta(s * 0.1 * good) for s, u in zip(signs, updates, strict=True)])
-    harm = audited(made, Lent(base + good), np.ones(5), np.ones(5), 3).harm
+    harm = audit_updates(made, Lent(base + good), np.ones(5), np.ones(5), 3).harm
     assert (harm[4] > 0).all() and (harm[3] < 0).all()
 
 
@@ -100,15 +100,15 @@ def test_a_model_that_breaks_down_has_a_large_finite_loss() -> None:
     server = Lent(
         np.zeros(40), spoil=lambda values, buffers: np.where(np.arange(20) < 2, [np.nan, np.inf] * 10, values)
     )
-    seen = audited(updates, server, np.ones(4), np.ones(4), 3)
+    seen = audit_updates(updates, server, np.ones(4), np.ones(4), 3)
     assert np.isfinite(seen.own).all() and np.isfinite(seen.harm).all()
     assert seen.own[:, 0].min() > 1e5
 
 
 def test_nobody_trusted_but_one_counts_as_all_trusted() -> None:
     updates, server = make_updates(5), Lent(np.ones(40))
-    alone = audited(updates, server, np.eye(5)[2], np.ones(5), 3)
-    everyone = audited(updates, server, np.ones(5), np.ones(5), 3)
+    alone = audit_updates(updates, server, np.eye(5)[2], np.ones(5), 3)
+    everyone = audit_updates(updates, server, np.ones(5), np.ones(5), 3)
     np.testing.assert_array_equal(alone.harm, everyone.harm)
 
 
@@ -137,7 +137,7 @@ def test_the_loss_through_another_scanner() -> None:
     held = draw.integers(0, 5, (6, 4)).astype(float)
     held[4] = [0, 0, 0, 7]  # a class that the server has no image of
     held[5] = 0
-    ratio = loss_elsewhere(updates, server, held, np.array([True, False, True, True, True, True]))
+    ratio = domain_shift_ratio(updates, server, held, np.array([True, False, True, True, True, True]))
 
     def loss(lent: Lent, i: int) -> float:
         values = lent.losses(updates[i].parameters, updates[i].buffers)
@@ -153,10 +153,10 @@ def test_the_loss_through_another_scanner() -> None:
     # Nobody else is looked at, and a server without such views says nothing.
     for view in shown:
         view.asked.clear()
-    loss_elsewhere(updates, server, held, np.zeros(6, bool))
+    domain_shift_ratio(updates, server, held, np.zeros(6, bool))
     assert not any(view.asked for view in shown)
     for silent in (Lent(here), Viewed(here, []), Viewed(here, [plain])):
-        assert loss_elsewhere(updates, silent, held, np.ones(6, bool)).tolist() == [1] * 6
+        assert domain_shift_ratio(updates, silent, held, np.ones(6, bool)).tolist() == [1] * 6
 
 
 def test_mixed_updates_are_looked_at_like_plain_ones() -> None:
@@ -166,7 +166,7 @@ def test_mixed_updates_are_looked_at_like_plain_ones() -> None:
     server = Lent(np.ones(40), spoil=lambda values, buffers: values + buffers.sum())
     trust = np.array([1, 1, 0.3, 1, 1.0])
     found, wanted = (
-        audited(u, server, trust, np.ones(5), 3) for u in (mixed, Updates(list(mixed), source.seed))
+        audit_updates(u, server, trust, np.ones(5), 3) for u in (mixed, Updates(list(mixed), source.seed))
     )
     np.testing.assert_allclose(found.own, wanted.own, rtol=1e-5)
     np.testing.assert_allclose(found.harm, wanted.harm, atol=1e-4 * wanted.level)
@@ -176,11 +176,11 @@ def test_the_order_of_the_hospitals_does_not_matter() -> None:
     updates, server = make_updates(5), Lent(np.ones(40))
     order = [3, 0, 4, 1, 2]
     turned = make_updates(5, nodes=np.argsort(order).tolist())
-    found, other = (audited(u, server, np.ones(5), np.ones(5), 3) for u in (updates, turned))
+    found, other = (audit_updates(u, server, np.ones(5), np.ones(5), 3) for u in (updates, turned))
     np.testing.assert_array_equal(other.own, found.own[order])
     np.testing.assert_allclose(other.harm, found.harm[order], atol=1e-4 * found.level)
 
 
 def test_classes_that_nobody_claims_are_left_out() -> None:
-    seen = audited(make_updates(4), Lent(np.ones(40)), np.ones(4), np.ones(4), 2)
+    seen = audit_updates(make_updates(4), Lent(np.ones(40)), np.ones(4), np.ones(4), 2)
     assert seen.own.shape == seen.harm.shape == (4, 2) and np.isfinite(seen.own).all()

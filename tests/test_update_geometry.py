@@ -8,7 +8,7 @@ import statistics
 import numpy as np
 import pytest
 
-from fedrobust.scoring.update_geometry import excess_length, towards_others, undirected
+from fedrobust.scoring.update_geometry import cosine_to_others, excess_length, lack_of_direction
 
 SEEDS = range(5)
 
@@ -40,7 +40,7 @@ def test_undirected_is_its_definition(seed: int) -> None:
         10 * min(max(math.log(typical / s) / math.log(20), 0), 1) * min(max((4 - s) / 2, 0), 1)
         for s in strength
     ]
-    np.testing.assert_allclose(undirected(deltas @ deltas.T, d, 10.0), wanted, atol=1e-9)
+    np.testing.assert_allclose(lack_of_direction(deltas @ deltas.T, d, 10.0), wanted, atol=1e-9)
     assert max(wanted) == wanted[-1] > 0
 
 
@@ -48,29 +48,29 @@ def test_undirected_is_its_definition(seed: int) -> None:
 def test_undirected_tells_noise_from_an_update_against_all(seed: int) -> None:
     deltas = vectors(seed, d=4000)
     deltas[0] *= -1
-    found = undirected(deltas @ deltas.T, 4000, 10.0)
+    found = lack_of_direction(deltas @ deltas.T, 4000, 10.0)
     assert not found[:-1].any() and found[-1] > 5
     # Neither lengths nor signs matter.
     scale = np.random.default_rng(seed).normal(0, 5, (7, 1))
     scaled = scale * deltas
-    np.testing.assert_allclose(undirected(scaled @ scaled.T, 4000, 10.0), found, atol=1e-9)
+    np.testing.assert_allclose(lack_of_direction(scaled @ scaled.T, 4000, 10.0), found, atol=1e-9)
 
 
 def test_undirected_sees_several_who_send_the_same_noise() -> None:
     deltas = vectors(0, n=9, d=4000)
     deltas[0] = deltas[-1]
-    found = undirected(deltas @ deltas.T, 4000, 10.0)
+    found = lack_of_direction(deltas @ deltas.T, 4000, 10.0)
     assert not found[1:-1].any() and found[0] == found[-1] > 5
 
 
 def test_undirected_of_the_odd_cases() -> None:
-    assert not undirected(np.zeros((5, 5)), 9, 10.0).any()
+    assert not lack_of_direction(np.zeros((5, 5)), 9, 10.0).any()
     # Noise among noise is not odd, and an update of length 0 has no direction at all.
     noise = np.random.default_rng(0).standard_normal((6, 500))
-    assert undirected(noise @ noise.T, 500, 10.0).max() < 3
+    assert lack_of_direction(noise @ noise.T, 500, 10.0).max() < 3
     deltas = vectors(0, d=500)
     deltas[2] = 0
-    assert undirected(deltas @ deltas.T, 500, 10.0)[2] == 10
+    assert lack_of_direction(deltas @ deltas.T, 500, 10.0)[2] == 10
 
 
 @pytest.mark.parametrize("seed", SEEDS)
@@ -84,12 +84,12 @@ def test_towards_others_is_its_definition(seed: int) -> None:
     ]
     gram = deltas @ deltas.T
     kept = gram.copy(), weight.copy()
-    found = towards_others(gram, weight)
+    found = cosine_to_others(gram, weight)
     np.testing.assert_allclose(found, wanted, atol=1e-12)
-    np.testing.assert_allclose(towards_others(9 * gram, 4 * weight), found, atol=1e-12)
+    np.testing.assert_allclose(cosine_to_others(9 * gram, 4 * weight), found, atol=1e-12)
     order = np.random.default_rng(seed).permutation(len(deltas))
     np.testing.assert_allclose(
-        towards_others(gram[np.ix_(order, order)], weight[order]), found[order], atol=1e-12
+        cosine_to_others(gram[np.ix_(order, order)], weight[order]), found[order], atol=1e-12
     )
     np.testing.assert_array_equal(gram, kept[0])
     np.testing.assert_array_equal(weight, kept[1])
@@ -99,10 +99,10 @@ def test_towards_others_without_others_or_length_is_zero() -> None:
     deltas = vectors(0)
     gram = deltas @ deltas.T
     alone = np.eye(len(deltas))[0]
-    assert towards_others(gram, alone)[0] == 0 and towards_others(gram, alone)[1] != 0
+    assert cosine_to_others(gram, alone)[0] == 0 and cosine_to_others(gram, alone)[1] != 0
     deltas[3] = 0
-    assert towards_others(deltas @ deltas.T, np.ones(len(deltas)))[3] == 0
-    assert not towards_others(np.zeros((4, 4)), np.ones(4)).any()
+    assert cosine_to_others(deltas @ deltas.T, np.ones(len(deltas)))[3] == 0
+    assert not cosine_to_others(np.zeros((4, 4)), np.ones(4)).any()
 
 
 @pytest.mark.parametrize("seed", SEEDS)

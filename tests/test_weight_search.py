@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from fedrobust.scoring.weight_search import best_shares, within
+from fedrobust.scoring.weight_search import bounded_weights, search_weights
 
 Floats = NDArray[np.float64]
 
@@ -23,7 +23,7 @@ def bounds(n: int, seed: int) -> tuple[Floats, Floats]:
 def test_shares_within_bounds_sum_to_one_and_keep_their_order(n: int, seed: int) -> None:
     least, most = bounds(n, seed)
     shares = np.random.default_rng(seed + 9).random(n) + 1e-3
-    found = within(shares, least, most)
+    found = bounded_weights(shares, least, most)
     assert found.sum() == pytest.approx(1, abs=1e-12)
     assert (found >= least).all() and (found <= most).all()
     # All that no bound holds are scaled alike.
@@ -38,8 +38,10 @@ def test_shares_within_bounds_sum_to_one_and_keep_their_order(n: int, seed: int)
 
 def test_shares_that_keep_the_bounds_are_only_normalised() -> None:
     least, most = np.full(4, 0.1), np.full(4, 0.6)
-    np.testing.assert_allclose(within(np.array([1.0, 2, 3, 2]), least, most), [0.125, 0.25, 0.375, 0.25])
-    np.testing.assert_allclose(within(np.array([1.0, 1, 1, 97]), least, most), [0.4 / 3] * 3 + [0.6])
+    np.testing.assert_allclose(
+        bounded_weights(np.array([1.0, 2, 3, 2]), least, most), [0.125, 0.25, 0.375, 0.25]
+    )
+    np.testing.assert_allclose(bounded_weights(np.array([1.0, 1, 1, 97]), least, most), [0.4 / 3] * 3 + [0.6])
 
 
 def distance_to(target: Floats, asked: list[Floats]) -> Callable[[Floats], float]:
@@ -54,12 +56,12 @@ def test_the_search_helps_who_helps_and_never_ends_worse_than_it_began() -> None
     for seed in range(20):
         draw = np.random.default_rng(seed)
         least, most = bounds(8, seed)
-        target = within(draw.random(8) ** 4 + 1e-6, least, most)
-        start = within(np.ones(8), least, most)
+        target = bounded_weights(draw.random(8) ** 4 + 1e-6, least, most)
+        start = bounded_weights(np.ones(8), least, most)
         asked: list[Floats] = []
         loss = distance_to(target, asked)
         harm = start - target
-        found = best_shares(loss, (np.ones(8), draw.random(8) + 0.1), least, most, harm)
+        found = search_weights(loss, (np.ones(8), draw.random(8) + 0.1), least, most, harm)
         assert len(asked) <= 2 + 8
         assert loss(found) <= min(loss(asked[0]), loss(asked[1]))
         assert found.sum() == pytest.approx(1) and (found >= least).all() and (found <= most).all()
@@ -80,7 +82,7 @@ def test_the_search_is_its_definition() -> None:
         other /= other.sum()
         if loss(other) < loss(best):
             best = other
-    found = best_shares(loss, (np.ones(n),), least, most, harm)
+    found = search_weights(loss, (np.ones(n),), least, most, harm)
     np.testing.assert_allclose(found, best, atol=1e-9)
     assert loss(found) < loss(np.full(n, 0.25))
 
@@ -89,7 +91,7 @@ def test_a_gain_too_small_to_tell_changes_nothing() -> None:
     least, most = np.zeros(3), np.ones(3)
     for gain, moved in ((0.0005, False), (0.005, True)):
         calls = itertools.count()
-        found = best_shares(
+        found = search_weights(
             lambda shares, calls=calls, gain=gain: 1.0 - gain * min(next(calls), 1),  # type: ignore[misc]
             (np.ones(3),),
             least,
@@ -102,7 +104,7 @@ def test_a_gain_too_small_to_tell_changes_nothing() -> None:
 def test_who_is_not_trusted_is_not_tried() -> None:
     trust = np.array([1.0, 1, 1, 1e-4])
     asked: list[Floats] = []
-    best_shares(
+    search_weights(
         distance_to(np.eye(4)[3], asked),
         (trust,),
         0.5 * trust / 4,

@@ -22,9 +22,10 @@ ROUNDING = 1e-6
 class NoEffectMonitor:
     """Knows which parts of a pipeline had no effect so far.
 
-    A step had no effect if it returned the updates that it got; a defence, if the new parameters are the plain mean
-    of the updates that it got, with equal weights or weighted by the reported numbers of images. A part is compared
-    until it has had an effect once: in most runs that takes one comparison of one chunk of the updates.
+    A step had no effect if it returned the updates that it got; a defence, if the new parameters are the
+    plain mean of the updates that it got, with equal weights or weighted by the reported numbers of images. A
+    part is compared until it has had an effect once: in most runs that takes one comparison of one chunk of
+    the updates.
 
     Parameters
     ----------

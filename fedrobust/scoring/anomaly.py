@@ -1,4 +1,4 @@
-"""How odd a hospital is, judged by an isolation forest against a drawn reference of honest but unlike hospitals."""
+"""Anomaly scores: an isolation forest compares hospitals with a drawn reference of heterogeneous benign ones."""
 
 from __future__ import annotations
 
@@ -8,28 +8,29 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from fedrobust.scoring.class_losses import CEILING, spreads
+from fedrobust.scoring.class_losses import CEILING, robust_z_scores
 from fedrobust.seeding import generator
 
-__all__ = ["tails"]
+__all__ = ["tail_probabilities"]
 
 Floats = NDArray[np.float64]
 
 #: Drawn hospitals in the reference, and the heaviness of their tails (degrees of freedom of Student's t).
 REFERENCE = 20_000
 TAIL = 10
-#: The spread of the evidence between hospitals counts as no smaller, in spreads of a single round.
+#: The smallest standard deviation of the evidence between hospitals, in robust z-scores of a single round.
 FLOOR = 1.0
 
 
-def tails(evidence: Floats) -> Floats:
-    """Return the share of honest hospitals that look at least as odd, shape (n,), in (0, 1].
+def tail_probabilities(evidence: Floats) -> Floats:
+    """Return the share of benign hospitals with at least this anomaly score, shape (n,), in (0, 1].
 
     Parameters
     ----------
     evidence : ndarray, shape (n, m)
-        Kinds of evidence against each hospital, in spreads of a single round. Each kind, and their sum, is held against
-        its own spread between the hospitals, so what counts as odd follows how unlike they are.
+        Kinds of evidence against each hospital, in robust z-scores of a single round. Each kind, and their
+        sum, is divided by its own deviation between the hospitals, so the anomaly score adapts to their
+        heterogeneity.
     """
     forest, scores = _reference(*evidence.shape)
     score = -forest.score_samples(_standing(evidence, FLOOR))
@@ -38,18 +39,18 @@ def tails(evidence: Floats) -> Floats:
 
 
 def _standing(evidence: Floats, floor: float) -> Floats:
-    """Return each kind of evidence and their sum in spreads above the other hospitals, within [0, CEILING]."""
+    """Return the robust z-scores of each kind of evidence and of their sum, within [0, CEILING]."""
     columns = [*evidence.T, evidence.sum(axis=1)] if evidence.shape[1] > 1 else list(evidence.T)
-    return np.clip(np.column_stack([spreads(column, floor) for column in columns]), 0.0, CEILING)
+    return np.clip(np.column_stack([robust_z_scores(column, floor) for column in columns]), 0.0, CEILING)
 
 
 @functools.lru_cache(maxsize=24)
 def _reference(hospitals: int, kinds: int) -> tuple[Any, Floats]:
-    """Return a forest fitted on drawn honest hospitals, and their sorted scores.
+    """Return a forest fitted on drawn benign hospitals, and their sorted scores.
 
-    Honest hospitals differ for good, and one that is odd in one way is likely to be odd in another: rows of a
-    multivariate Student's t. Each drawn federation is standardised like a real one, so the small-sample error of
-    median and spread is in the reference too.
+    Benign hospitals differ permanently, and one that is atypical in one way is likely to be atypical in
+    another: rows of a multivariate Student's t. Each drawn federation is standardised like a real one, so the
+    reference has the small-sample error of the median and the deviation too.
     """
     from sklearn.ensemble import IsolationForest
 

@@ -1,4 +1,4 @@
-"""Hospitals compared class by class: by the losses that they report, or by the server's look at their models."""
+"""Hospitals compared class by class, by the losses that they report or by their models' losses on the server."""
 
 from __future__ import annotations
 
@@ -13,33 +13,34 @@ __all__ = [
     "class_excess",
     "few_images",
     "images_mean",
+    "plausible_num_examples",
     "reported_excess",
-    "spreads",
+    "robust_z_scores",
 ]
 
 Floats = NDArray[np.float64]
 
-#: Spreads above or below the others beyond which a value is no more telling.
+#: Robust z-scores are cut at this, above and below.
 CEILING = 10.0
-#: A hospital of so many images has its excess shortened to 1 / sqrt(2): few images tell little.
+#: The excess of a hospital with so many images is multiplied by 1 / sqrt(2), as few images say little.
 FEW = 10.0
-#: How much a hospital's number of images counts where a class's typical value is sought: between a vote for each
-#: image, which one hospital could win alone, and one for each hospital, in which those with three images would outvote
-#: the one that holds the rest.
+#: A hospital's weight in a class's typical value is its number of images to this power: between one vote for
+#: each image, where one hospital could decide alone, and one for each hospital, where those with three images
+#: would outvote the one that holds the rest.
 VOTE = 0.75
-#: A claimed number counts up to so many times the median one: of all images, and of a class's.
+#: A reported number counts up to so many times the median one: of all images, and of those of a class.
 LARGEST, LARGEST_CLASS = 3.0, 16.0
 
 
-def believable(updates: Updates) -> Floats:
-    """Return the claimed numbers of images, shape (n,): none where a claim makes no sense, bounded where it is huge."""
-    claimed = updates.num_examples
-    sensible = np.where(np.isfinite(claimed), np.maximum(claimed, 0.0), 0.0)
-    return np.asarray(np.minimum(sensible, LARGEST * np.median(sensible)))
+def plausible_num_examples(updates: Updates) -> Floats:
+    """Return the reported numbers of images, shape (n,): 0 where a number is not plausible, bounded where huge."""
+    reported = updates.num_examples
+    plausible = np.where(np.isfinite(reported), np.maximum(reported, 0.0), 0.0)
+    return np.asarray(np.minimum(plausible, LARGEST * np.median(plausible)))
 
 
 def class_counts(updates: Updates) -> Floats | None:
-    """Return the claimed number of images of each class, shape (n, K), bounded; None where most claim none."""
+    """Return the reported number of images of each class, shape (n, K), bounded; None where most report none."""
     counts = updates.reported("class-counts")
     if counts.ndim != 2 or np.isfinite(counts).any(axis=1).mean() < 0.5:
         return None
@@ -49,7 +50,7 @@ def class_counts(updates: Updates) -> Floats | None:
 
 
 def reported_excess(updates: Updates, by_class: str, plain: str) -> tuple[Floats, float]:
-    """Return how far each hospital's reported loss lies above its class-mates', shape (n,), and the typical loss.
+    """Return each hospital's reported loss above that of others on its classes, shape (n,), and the typical loss.
 
     Parameters
     ----------
@@ -57,8 +58,8 @@ def reported_excess(updates: Updates, by_class: str, plain: str) -> tuple[Floats
     by_class : str
         The reported losses by class.
     plain : str
-        The reported loss over all images; used as it is where losses by class are missing. A hospital that reports
-        none while others do gets NaN.
+        The reported loss over all images; used as it is where losses by class are missing. A hospital that
+        reports none while others do gets NaN.
     """
     values, counts = updates.reported(by_class), class_counts(updates)
     if counts is None or values.shape != counts.shape:
@@ -70,15 +71,16 @@ def reported_excess(updates: Updates, by_class: str, plain: str) -> tuple[Floats
 
 
 def class_excess(values: Floats, counts: Floats) -> Floats:
-    """Return how far each hospital's values lie above its class-mates', a mean over its images; shape (n,).
+    """Return how far each hospital's values lie above others' on its classes, a mean over its images; shape (n,).
 
     Parameters
     ----------
     values : ndarray, shape (n, K)
         One for each hospital and class; NaN where there is none.
     counts : ndarray, shape (n, K)
-        Images of each class that each hospital holds. A class's typical value is the median in which a hospital counts
-        by its images to the power `VOTE`; the excess of a hospital with few images is shortened (`FEW`).
+        Images of each class that each hospital holds. A class's typical value is the median in which a
+        hospital counts by its images to the power `VOTE`; the excess of a hospital with few images is reduced
+        (`FEW`).
 
     Returns
     -------
@@ -96,27 +98,27 @@ def class_excess(values: Floats, counts: Floats) -> Floats:
 
 
 def few_images(images: Floats) -> Floats:
-    """Return a factor for what is seen of a hospital with so many images: sqrt(m / (m + FEW)), shape (n,)."""
+    """Return the factor for the excess of a hospital with so many images: sqrt(m / (m + FEW)), shape (n,)."""
     known = np.maximum(images, 1.0)
     return np.asarray(np.sqrt(known / (known + FEW)))
 
 
-def spreads(values: Floats, floor: float) -> Floats:
-    """Return values in robust standard deviations above their median, within [-CEILING, CEILING].
+def robust_z_scores(values: Floats, floor: float) -> Floats:
+    """Return values in robust standard deviations (1.4826 MAD) above their median, within [-CEILING, CEILING].
 
     Parameters
     ----------
     values : ndarray, shape (n,)
         A hospital without a value (NaN) while others have one counts as the worst.
     floor : float
-        The spread counts as no smaller, so that hospitals which agree closely are not told apart by trifles.
+        The smallest standard deviation, so that tiny differences between hospitals that agree do not count.
     """
     known = np.isfinite(values)
     if not known.any():
         return np.zeros(len(values))
     centred = values - np.median(values[known])
-    spread = max(1.4826 * float(np.median(np.abs(centred[known]))), floor, 1e-12)
-    return np.asarray(np.where(known, np.clip(centred / spread, -CEILING, CEILING), CEILING))
+    deviation = max(1.4826 * float(np.median(np.abs(centred[known]))), floor, 1e-12)
+    return np.asarray(np.where(known, np.clip(centred / deviation, -CEILING, CEILING), CEILING))
 
 
 def images_mean(values: Floats, counts: Floats) -> Floats:

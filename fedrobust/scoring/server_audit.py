@@ -1,4 +1,4 @@
-"""The server's own look at a round: each hospital's model, and what the aggregate gains or loses by it."""
+"""The server's audit of a round: each hospital's model on its images, and the aggregate with and without it."""
 
 from __future__ import annotations
 
@@ -10,25 +10,25 @@ from numpy.typing import NDArray
 from fedrobust.federation import ServerData, Updates, Vector, ViewedServerData
 from fedrobust.scoring.class_losses import images_mean
 
-__all__ = ["Audit", "audited", "balanced_loss", "loss_elsewhere"]
+__all__ = ["Audit", "audit_updates", "balanced_loss", "domain_shift_ratio"]
 
 Floats = NDArray[np.float64]
 
 
-#: A loss that is larger, or no number, counts as this.
+#: A loss that is larger, or not a number, counts as this.
 WORST = 1e6
 
 
 @dataclass(frozen=True)
 class Audit:
-    """What the server saw on its own images.
+    """Losses on the server's own images.
 
     Attributes
     ----------
     own : ndarray, shape (n, K)
         Loss of each hospital's model by class; NaN for a class of which the server holds no image.
     harm : ndarray, shape (n, K)
-        What the loss of the others' mean rises by when the hospital joins it, by class; NaN as above.
+        The increase of the loss of the others' mean when the hospital joins it, by class; NaN as above.
     level : float
         The loss of the mean, for scale.
     """
@@ -38,18 +38,18 @@ class Audit:
     level: float
 
 
-def audited(updates: Updates, server: ServerData, trust: Floats, factor: Floats, classes: int) -> Audit:
-    """Look at each update, alone and among the others.
+def audit_updates(updates: Updates, server: ServerData, trust: Floats, factor: Floats, classes: int) -> Audit:
+    """Evaluate each update on the server's images, alone and among the others.
 
-    2n + 1 looks at the server's images, and one more for each hospital that is not fully trusted; one vector of length d
-    at a time.
+    2n + 1 evaluations, and one more for each hospital that is not fully trusted; one vector of length d at a
+    time.
 
     Parameters
     ----------
     updates : Updates
     server : ServerData
     trust : ndarray, shape (n,)
-        How much each counts among the others, not negative: the last round's judgement.
+        The weight of each among the others, not negative: the trust after the last round.
     factor : ndarray, shape (n,)
         Each difference is scaled by it before it is averaged.
     classes : int
@@ -77,33 +77,33 @@ def audited(updates: Updates, server: ServerData, trust: Floats, factor: Floats,
     return Audit(own, harm, float(np.nanmean(level)))
 
 
-def loss_elsewhere(updates: Updates, server: ServerData, held: Floats, who: NDArray[np.bool_]) -> Floats:
-    """Return the loss of hospitals' models through the best of other scanners, over that through the server's own.
+def domain_shift_ratio(updates: Updates, server: ServerData, held: Floats, who: NDArray[np.bool_]) -> Floats:
+    """Return the loss of hospitals' models under the best of other scanners' domain shifts, over that without shift.
 
     Parameters
     ----------
     updates : Updates
     server : ServerData
     held : ndarray, shape (n, K)
-        Images of each class that each hospital says it holds.
+        Images of each class that each hospital reports.
     who : ndarray of bool, shape (n,)
-        Whom to look at.
+        The hospitals to evaluate.
 
     Returns
     -------
     ndarray, shape (n,)
-        1 for those who are not looked at, for whom no other scanner is better, and where the server cannot show its
-        images so.
+        1 for hospitals that are not evaluated, for those with no lower loss under any shift, and where the
+        server cannot apply domain shifts.
     """
     ratio = np.ones(len(updates))
-    # The views are made when they are first asked for: not before somebody is odd.
+    # The shifted images are made when they are first asked for: only if a hospital is anomalous.
     if not who.any() or not isinstance(server, ViewedServerData) or len(views := server.views()) < 2:
         return ratio
     for i in np.flatnonzero(who):
         parameters, buffers = updates[i].parameters, updates[i].buffers
         seen = np.array([_by_class(view, parameters, buffers, held.shape[1]) for view in views])
         here, *there = images_mean(seen, np.tile(held[i], (len(seen), 1)))
-        # Of classes that the server has no image of it cannot say anything.
+        # A class of which the server has no image does not count.
         if here > 0:
             ratio[i] = min(1.0, *(value / here for value in there))
     return ratio

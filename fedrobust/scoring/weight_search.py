@@ -1,4 +1,4 @@
-"""Shares within bounds that the server's own images choose."""
+"""A search for weights within bounds that lower the loss on the server's own images."""
 
 from __future__ import annotations
 
@@ -7,24 +7,24 @@ from collections.abc import Callable, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["best_shares", "within"]
+__all__ = ["bounded_weights", "search_weights"]
 
 Floats = NDArray[np.float64]
 
-#: A share is tried at so many times, or that part, of itself.
+#: A weight is tried at so many times, or that fraction, of its value.
 STEP = 4.0
-#: A try counts as better from this part of the best loss on: what is less, 300 images cannot tell.
+#: A try is better below this fraction of the best loss: with 300 images, smaller differences are noise.
 GAIN = 0.999
-#: Whose bounds are so small a part of the largest ones is not tried: a distrusted hospital cannot change the mean.
+#: Weights with an upper bound below this fraction of the largest are not tried: they cannot change the mean.
 NEGLIGIBLE = 0.01
 
 
-def within(shares: Floats, least: Floats, most: Floats) -> Floats:
-    """Return the shares scaled by one factor, then held within the bounds, so that they sum to 1.
+def bounded_weights(weights: Floats, least: Floats, most: Floats) -> Floats:
+    """Return the weights scaled by one factor and clipped to the bounds, so that they sum to 1.
 
     Parameters
     ----------
-    shares : ndarray, shape (n,)
+    weights : ndarray, shape (n,)
         Not negative; above 0 where `most` is.
     least, most : ndarray, shape (n,)
         Bounds, least.sum() <= 1 <= most.sum().
@@ -32,38 +32,40 @@ def within(shares: Floats, least: Floats, most: Floats) -> Floats:
     low, high = -64.0, 64.0
     for _ in range(64):
         middle = (low + high) / 2
-        if np.clip(2.0**middle * shares, least, most).sum() < 1:
+        if np.clip(2.0**middle * weights, least, most).sum() < 1:
             low = middle
         else:
             high = middle
-    return np.asarray(np.clip(2.0**high * shares, least, most))
+    return np.asarray(np.clip(2.0**high * weights, least, most))
 
 
-def best_shares(
+def search_weights(
     loss: Callable[[Floats], float], starts: Sequence[Floats], least: Floats, most: Floats, harm: Floats
 ) -> Floats:
-    """Return shares within the bounds whose mean has a low loss.
+    """Return weights within the bounds for which the mean has a low loss.
 
-    The better start, then each hospital's share once larger or smaller, what helps the most or harms the most first; a
-    change stays where the loss falls. len(starts) + n calls of `loss` at most.
+    From the better start, each hospital's weight is tried once larger or smaller, in the order of the
+    hospitals' effect on the loss; a change is kept if the loss falls. At most len(starts) + n calls of
+    `loss`.
 
     Parameters
     ----------
     loss : callable
-        Takes shares, shape (n,), that sum to 1.
+        Takes weights, shape (n,), that sum to 1.
     starts : sequence of ndarray, shape (n,)
     least, most : ndarray, shape (n,)
-        As for `within`.
+        As for `bounded_weights`.
     harm : ndarray, shape (n,)
-        What the loss rises by when a hospital joins: who harms is tried with less, the others with more.
+        The increase of the loss when a hospital joins: where it is positive, a smaller weight is tried, else
+        a larger one.
 
     Returns
     -------
     ndarray, shape (n,)
         Sums to 1.
     """
-    tried = [within(start, least, most) for start in starts]
-    losses = [loss(shares) for shares in tried]
+    tried = [bounded_weights(start, least, most) for start in starts]
+    losses = [loss(weights) for weights in tried]
     first = int(np.argmin(losses))
     best, lowest = tried[first], losses[first]
     for i in np.argsort(-np.abs(harm), kind="stable"):
@@ -71,7 +73,7 @@ def best_shares(
             continue
         other = best.copy()
         other[i] *= STEP if harm[i] <= 0 else 1 / STEP
-        other = within(other, least, most)
+        other = bounded_weights(other, least, most)
         if np.abs(other - best).max() < 1e-3:
             continue
         found = loss(other)
