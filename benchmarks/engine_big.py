@@ -33,7 +33,6 @@ from fedrobust.flower.client_grid import ClientGrid
 from fedrobust.flower.codec import pack
 from fedrobust.flower.hosted_strategy import build_strategy
 from fedrobust.learners.base import State
-from fedrobust.scenario import Execution
 from fedrobust.settings import Settings
 
 HOSPITALS = 10
@@ -87,7 +86,7 @@ def rounds(grid: Grid, strategy: Strategy, count: int) -> list[float]:
 
 def ours(rule: str, count: int) -> float:
     """Return the seconds of a later round on the local engine."""
-    warm_up(Execution.of(Settings(clients=HOSPITALS, workers=WORKERS)))
+    warm_up(Settings(clients=HOSPITALS, workers=WORKERS).execution())
     import engine_big  # by its own name: workers do not import the main module
 
     app = engine_big.only_returns

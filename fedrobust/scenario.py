@@ -7,7 +7,6 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import Literal
 
 from fedrobust.data.spec import DataSpec
 from fedrobust.federation import Behaviour, Role
@@ -15,9 +14,9 @@ from fedrobust.learners.spec import LearnerSpec
 from fedrobust.pipeline.specs import with_false_flag_rate
 from fedrobust.plugins import AttackChain, PipelineSpec, PluginSpec, find, instantiate
 from fedrobust.seeding import generator
-from fedrobust.settings import Settings
+from fedrobust.settings import Execution, Settings
 
-__all__ = ["Execution", "RunIdentity", "Scenario", "Threat"]
+__all__ = ["RunIdentity", "Scenario", "Threat"]
 
 
 @dataclass(frozen=True)
@@ -36,43 +35,6 @@ class Threat:
     attacks: AttackChain
     hospitals: tuple[int, ...]
     malicious: bool = True
-
-
-@dataclass(frozen=True)
-class Execution:
-    """Where and how a run is carried out, never what comes out of it.
-
-    Attributes
-    ----------
-    hospitals : int
-    engine : str
-    workers : int or "auto"
-        Processes that train hospitals side by side.
-    client_timeout : float
-        Seconds before a hospital is dropped from the round.
-    ray_address : str or None
-        A running Ray cluster for the flower engine to join.
-    device : str
-    """
-
-    hospitals: int
-    engine: Literal["local", "flower"] = "local"
-    workers: int | Literal["auto"] = "auto"
-    client_timeout: float = 3600.0
-    ray_address: str | None = None
-    device: str = "cpu"
-
-    @classmethod
-    def of(cls, settings: Settings) -> Execution:
-        """Return how a run of these settings is carried out."""
-        return cls(
-            settings.clients,
-            settings.engine,
-            settings.workers,
-            settings.client_timeout,
-            settings.ray_address,
-            settings.device,
-        )
 
 
 @dataclass(frozen=True)
@@ -181,7 +143,7 @@ class Scenario:
             noise_std=settings.noise_std,
             data=_data(settings),
             learner=_learner(settings),
-            execution=Execution.of(settings),
+            execution=settings.execution(),
             run=RunIdentity.of(settings),
         )
 

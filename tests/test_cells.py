@@ -17,7 +17,7 @@ from federations import tiny
 
 from fedrobust import Settings, UserError, run
 from fedrobust.engines.launch import warm_up
-from fedrobust.scenario import Execution, RunIdentity
+from fedrobust.scenario import RunIdentity
 from fedrobust.suites.cells import run_cells
 from fedrobust.suites.progress import Silent
 
@@ -178,7 +178,7 @@ def test_a_killed_start_loses_nothing_that_was_finished(
     short, long = (RunIdentity.of(settings).folder for settings in plan)
     partial = long.with_name(long.name + ".partial")
 
-    warm_up(Execution.of(plan[0]))
+    warm_up(plan[0].execution())
     first = multiprocessing.get_context("forkserver").Process(target=start, args=(dict(enumerate(plan)), out))
     first.start()
     until((partial / "checkpoint.safetensors").exists)

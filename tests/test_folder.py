@@ -60,7 +60,7 @@ def test_two_processes_do_not_share_a_run(tmp_path: Path) -> None:
 
 
 def test_settings_are_written_as_they_can_be_read(tmp_path: Path) -> None:
-    settings = tiny(tmp_path, attack="backdoor(place='center')")
+    settings = tiny(tmp_path, malicious=1, attack="backdoor(place='center')")
     table = tomllib.loads((RunFolder(RunIdentity.of(settings)).partial / "settings.toml").read_text())
     assert table["attack"] == "backdoor(place='center')"
     assert table["local-epochs"] == 1

@@ -10,13 +10,12 @@ import pytest
 from federations import tiny
 
 from fedrobust.engines.launch import worker_count
-from fedrobust.scenario import Execution
 
 
 def test_worker_count(tmp_path: Path) -> None:
-    assert worker_count(Execution.of(tiny(tmp_path, workers=8, clients=3))) == 3
-    assert worker_count(Execution.of(tiny(tmp_path, workers="auto", clients=1))) == 1
-    assert worker_count(Execution.of(tiny(tmp_path, workers="auto", device="cuda:0"))) == 1
+    assert worker_count(tiny(tmp_path, workers=8, clients=3).execution()) == 3
+    assert worker_count(tiny(tmp_path, workers="auto", clients=1).execution()) == 1
+    assert worker_count(tiny(tmp_path, workers="auto", device="cuda:0").execution()) == 1
 
 
 def test_freed_memory_is_kept_where_the_c_library_can() -> None:

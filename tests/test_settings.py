@@ -22,7 +22,7 @@ def test_documented_defaults() -> None:
 
 def test_flags_override_the_file_and_the_file_the_defaults(tmp_path: Path) -> None:
     file = tmp_path / "run.toml"
-    file.write_text('clients = 4\nlocal-epochs = 3\nbatch_size = 8\nattack = "backdoor"\n')
+    file.write_text('clients = 4\nlocal-epochs = 3\nbatch_size = 8\nattack = "backdoor"\nmalicious = 2\n')
     settings = load_settings({"clients": "6", "rounds": None}, file)
     assert (settings.clients, settings.local_epochs, settings.batch_size) == (6, 3, 8)
     assert (settings.attack, settings.rounds) == ("backdoor", Settings().rounds)
@@ -30,24 +30,31 @@ def test_flags_override_the_file_and_the_file_the_defaults(tmp_path: Path) -> No
 
 def test_a_plugin_may_be_a_table(tmp_path: Path) -> None:
     file = tmp_path / "run.toml"
-    file.write_text('[attack]\nname = "backdoor"\nsize = 0.1\nplace = "center"\n')
+    file.write_text('malicious = 1\n[attack]\nname = "backdoor"\nsize = 0.1\nplace = "center"\n')
     assert load_settings({}, file).attack == "backdoor(size=0.1, place='center')"
 
 
 @pytest.mark.parametrize(
     ("flags", "words"),
     [
-        ({"rounds": "0"}, ["--rounds", "greater than or equal to 1"]),
+        ({"rounds": "0"}, ["--rounds '0': must be a whole number in [1, 100000]"]),
         ({"clients": "x"}, ["--clients", "'x'"]),
         ({"malicious": "11"}, ["malicious = 11", "clients = 10"]),
         ({"head": "eft"}, ["--head", "did you mean 'etf'"]),
-        ({"networks": "3"}, ["--networks", "1 or 2"]),
+        ({"networks": "3"}, ["--networks", "'1' or '2'"]),
         ({"engine": "flowr"}, ["--engine", "did you mean 'flower'"]),
         ({"workers": "0"}, ["--workers", "at least 1"]),
         ({"noise_std": "-1"}, ["--noise-std"]),
-        ({"lr": "nan"}, ["--lr"]),
-        ({"false_flag_rate": "0"}, ["--false-flag-rate", "greater than 0"]),
-        ({"false_flag_rate": "0.6"}, ["--false-flag-rate", "less than or equal to 0.5"]),
+        ({"lr": "nan"}, ["--lr", "a number in (0, 10]"]),
+        ({"lr": "inf"}, ["--lr", "a number in (0, 10]"]),
+        ({"lr": "1e30"}, ["--lr", "a number in (0, 10]"]),
+        ({"temperature": "inf"}, ["--temperature", "a number in [0.001, 1000]"]),
+        ({"client-timeout": "inf"}, ["--client-timeout", "a number in (0, 1e+06]"]),
+        ({"client-timeout": "1e7"}, ["--client-timeout", "a number in (0, 1e+06]"]),
+        ({"attack": "sign-flip"}, ["'sign-flip' is carried out by nobody", "--malicious 2"]),
+        ({"threat": "label-flip"}, ["threat 'label-flip'", "its number of hospitals"]),
+        ({"false_flag_rate": "0"}, ["--false-flag-rate", "a number in (0, 0.5]"]),
+        ({"false_flag_rate": "0.6"}, ["--false-flag-rate", "a number in (0, 0.5]"]),
         ({"false-flag-rate": "few"}, ["--false-flag-rate", "'few'"]),
         ({"cleints": "3"}, ["cleints", "did you mean 'clients'"]),
     ],
@@ -66,6 +73,7 @@ def test_a_bad_flag_is_one_sentence(flags: dict[str, Any], words: list[str]) -> 
     [
         ("cleints = 3\n", ["cleints", "did you mean 'clients'"]),
         ("rounds = 0\n", ["rounds"]),
+        ('attack = "sign-flip"\n', ["'sign-flip' is carried out by nobody"]),
         ("rounds = = 3\n", ["not valid TOML"]),
         ("[attack]\nsize = 0.1\n", ["attack", "name"]),
     ],
@@ -102,8 +110,36 @@ def test_a_false_flag_rate_enters_a_run_s_name_only_where_it_is_given(tmp_path: 
     assert load_settings({}, file).false_flag_rate == 0.2
 
 
-def test_settings_are_frozen_and_closed() -> None:
+def test_settings_are_frozen() -> None:
     with pytest.raises(ValidationError):
         Settings().clients = 3  # type: ignore[misc]
-    with pytest.raises(ValidationError):
-        Settings(nonsense=1)  # type: ignore[call-arg]
+
+
+@pytest.mark.parametrize(
+    ("values", "said"),
+    [
+        ({"client": 3}, "Settings: there is no setting 'client'; did you mean 'clients'"),
+        ({"clients": 0}, "Settings(clients=0): must be a whole number in [1, 100000]"),
+        ({"clients": 2, "malicious": 3}, "Settings: malicious = 3 is more than clients = 2"),
+        ({"head": "eft"}, "Settings(head='eft'): must be 'etf-rect', 'etf' or 'linear'; did you mean 'etf'?"),
+        ({"workers": 0}, "Settings(workers=0): must be 'auto' or at least 1"),
+    ],
+)
+def test_call_in_python_with_a_wrong_value_is_one_sentence(values: dict[str, Any], said: str) -> None:
+    with pytest.raises(UserError) as caught:
+        Settings(**values)
+    assert str(caught.value).startswith(said) and "\n" not in str(caught.value)
+
+
+def test_paths_are_taken_and_home_is_expanded(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    settings = Settings(data_root=tmp_path / "data", out="~/runs")
+    assert (settings.data_root, settings.out) == (str(tmp_path / "data"), str(tmp_path / "runs"))
+    file = tmp_path / "run.toml"
+    file.write_text('data-root = "~/images"\n')
+    assert load_settings({}, file).data_root == str(tmp_path / "images")
+
+
+def test_no_attackers_on_purpose_are_no_mistake() -> None:
+    assert Settings(malicious=0, attack="sign-flip").threats() == ()
+    assert Settings(**Settings().model_dump()) == Settings()

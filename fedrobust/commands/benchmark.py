@@ -96,7 +96,7 @@ def benchmark(
 def _carried_out(request: Any, metric: str, targets: dict[str, Path | None], as_json: bool) -> int:
     """Run the suite and show it; return the exit code."""
     from fedrobust.engines.launch import warm_up
-    from fedrobust.scenario import Execution
+    from fedrobust.settings.execution import Execution
     from fedrobust.suites import command, export
 
     try:

@@ -54,10 +54,9 @@ def simulate(
     """
     settings = _settings_to_resume(resume, flags, config) if resume else load_settings(flags, config)
     from fedrobust.engines.launch import keep_freed_memory, warm_up
-    from fedrobust.scenario import Execution
 
     # Before anything else is imported: the workers import meanwhile.
-    warm_up(Execution.of(settings))
+    warm_up(settings.execution())
     keep_freed_memory()
     from fedrobust.commands.baseline import compare_with_baseline, with_same_atypical_hospitals
     from fedrobust.commands.run_summary import print_profile, print_run

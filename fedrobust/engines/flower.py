@@ -21,7 +21,7 @@ from fedrobust.engines.socket_folder import socket_folder
 from fedrobust.engines.stopping import StoppableGrid
 from fedrobust.errors import UserError
 from fedrobust.flower.compat import pool_size, simulate
-from fedrobust.scenario import Execution
+from fedrobust.settings.execution import Execution
 
 __all__ = ["enter_working_folder", "join_cluster", "leave_cluster", "run_on_flower"]
 

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from types import ModuleType
 
 from fedrobust.engines.socket_folder import use_socket_folder
-from fedrobust.scenario import Execution
+from fedrobust.settings.execution import Execution
 
 __all__ = ["keep_freed_memory", "main_left_alone", "warm_up", "worker_count"]
 

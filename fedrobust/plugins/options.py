@@ -26,6 +26,7 @@ __all__ = [
     "Limits",
     "OptionInfo",
     "PositiveFraction",
+    "allowed_values",
     "declared_options",
     "instantiate",
     "limits",
@@ -77,7 +78,7 @@ def options_of(thing: Callable[..., Any]) -> tuple[OptionInfo, ...]:
     return tuple(
         OptionInfo(
             name=parameter.name,
-            allowed=_allowed(declared[parameter.name]) if parameter.name in declared else "",
+            allowed=allowed_values(declared[parameter.name]) if parameter.name in declared else "",
             required=parameter.default is parameter.empty,
             default=None if parameter.default is parameter.empty else parameter.default,
             meaning=meanings.get(parameter.name, ""),
@@ -114,8 +115,8 @@ def instantiate(thing: Callable[..., Any], options: Mapping[str, object], label:
     ----------
     thing : callable
     options : mapping
-        The values by name; one under `specs.FIRST_OPTION` is that of the first option. A text becomes the number or the truth value that the annotation asks for; floats must be
-        finite unless an annotation says otherwise.
+        The values by name; one under `specs.FIRST_OPTION` is that of the first option. A text becomes the number or
+        the truth value that the annotation asks for; floats must be finite unless an annotation says otherwise.
     label : str
         The plug-in's name, for messages.
 
@@ -168,7 +169,7 @@ def _fitting(value: Any, option: str, annotation: Any, label: str) -> Any:
                 return adapter.validate_python(candidate)
         except ValidationError as error:
             wrong = error
-    allowed = _allowed(annotation)
+    allowed = allowed_values(annotation)
     if not allowed:
         messages = dict.fromkeys(one["msg"].removeprefix("Input ") for one in wrong.errors())
         raise UserError(f"{label}: {option} is {value!r}, but {' or '.join(messages)}")
@@ -180,7 +181,7 @@ def _fitting(value: Any, option: str, annotation: Any, label: str) -> Any:
     raise UserError(f"{label}: {option} is {value!r}, but must be {allowed}{hint}")
 
 
-def _allowed(annotation: object) -> str:
+def allowed_values(annotation: object) -> str:
     """Return the values that an annotation allows, such as ``"a positive number or 'optimal'"``; empty if unclear."""
     phrases: list[str] = []
     for part, metadata in _parts(annotation):

@@ -34,8 +34,9 @@ from fedrobust.engines.timeouts import may_end_this_process
 from fedrobust.errors import UserError
 from fedrobust.results.files import read_lines
 from fedrobust.results.records import ClientMetricsLine
-from fedrobust.scenario import Execution, RunIdentity, Scenario
+from fedrobust.scenario import RunIdentity, Scenario
 from fedrobust.settings import Settings
+from fedrobust.settings.execution import Execution
 from fedrobust.suites.progress import Lines, Watcher
 
 __all__ = ["Cell", "default_jobs", "failure", "finished", "laid_out", "note_failure", "run_cells", "run_one"]

@@ -1,0 +1,75 @@
+"""Settings from flags and from TOML files."""
+
+from __future__ import annotations
+
+import tomllib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from fedrobust.errors import UserError
+from fedrobust.settings.model import Settings
+from fedrobust.settings.wording import Given, unknown_setting
+
+__all__ = ["load_settings", "read_toml"]
+
+
+def load_settings(
+    flags: Mapping[str, Any] | None = None, file: Path | None = None, *, where: str = "the command line"
+) -> Settings:
+    """Build settings: flags override the file, the file overrides the defaults.
+
+    Parameters
+    ----------
+    flags : mapping, optional
+        Setting names (dashes or underscores) to values; ``None`` values count as not given.
+    file : Path, optional
+        A TOML file of settings, or a run folder, which holds one; a leading ``~`` is expanded.
+    where : str
+        What to call the flags in an error message.
+
+    Returns
+    -------
+    Settings
+
+    Raises
+    ------
+    UserError
+        If the file cannot be read, a key is unknown, or a value does not fit.
+    """
+    file = None if file is None else _settings_file(file.expanduser())
+    values = {} if file is None else read_toml(file)
+    flagged = {_underscored(key): value for key, value in (flags or {}).items() if value is not None}
+    for key in (*values, *flagged):
+        if key not in Settings.model_fields:
+            raise UserError(
+                unknown_setting(key, Settings.model_fields, str(file) if key in values else where)
+            )
+    given = Given(where, frozenset(flagged), file if values else None)
+    return Settings.model_validate({**values, **flagged}, context=given)
+
+
+def _settings_file(path: Path) -> Path:
+    """Return the file that holds the settings, given it or a run folder."""
+    if not path.is_dir():
+        return path
+    if not (path / "settings.toml").is_file():
+        raise UserError(f"{path}: holds no settings.toml; give --config a TOML file or a run folder")
+    return path / "settings.toml"
+
+
+def read_toml(file: Path) -> dict[str, Any]:
+    """Return the settings in a TOML file, keys with underscores; `UserError` if it cannot be read."""
+    try:
+        with file.open("rb") as stream:
+            return {_underscored(key): value for key, value in tomllib.load(stream).items()}
+    except OSError as error:
+        raise UserError(
+            f"{file}: cannot be read ({error.strerror}); give --config an existing TOML file"
+        ) from None
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise UserError(f"{file}: is not valid TOML: {error}") from None
+
+
+def _underscored(key: str) -> str:
+    return key.replace("-", "_")

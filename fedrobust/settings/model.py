@@ -1,0 +1,244 @@
+"""The model of the settings."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections.abc import Mapping
+from os import PathLike
+from typing import Any, Literal, Self
+
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    ModelWrapValidatorHandler,
+    ValidationError,
+    ValidationInfo,
+    field_serializer,
+    field_validator,
+    model_validator,
+)
+
+from fedrobust.errors import UserError
+from fedrobust.plugins.specs import AttackChain, ThreatSpec, parse_threats
+from fedrobust.settings.execution import EXECUTION_SETTINGS, Execution
+from fedrobust.settings.wording import Given, sentence
+
+__all__ = ["Settings"]
+
+
+class Settings(BaseModel):
+    """Everything that decides what a run does; frozen, and an unknown key is an error.
+
+    Keys are written with dashes on the command line and in Flower's run config, with dashes or underscores in a
+    TOML file. Plug-ins (`attack`, `strategy`, `partition`, `data`, `backbone`) are given as ``name`` or
+    ``name(option=value)``; in TOML also as a table ``{name = "...", option = value}``.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True, validate_default=True)
+
+    clients: int = Field(default=10, ge=1, le=100_000, description="hospitals in the federation")
+    malicious: int = Field(
+        default=0, ge=0, description="number of malicious hospitals; they carry out --attack"
+    )
+    attack: str = Field(
+        default="label-flip", description="what a malicious hospital does; join several with '+'"
+    )
+    threat: tuple[str, ...] = Field(
+        default=(), description="'ATTACK:NUMBER' of hospitals; repeatable; replaces --malicious and --attack"
+    )
+    strategy: str = Field(
+        default="isolation-forest", description="how the server aggregates; join steps with '|'"
+    )
+    false_flag_rate: float | None = Field(
+        default=None, gt=0, le=0.5, description="false_flag_rate of the strategy, where it has this option"
+    )
+    rounds: int = Field(default=20, ge=1, le=100_000, description="maximum number of rounds")
+    local_epochs: int = Field(default=2, ge=1, le=100_000, description="local epochs per round")
+    batch_size: int = Field(default=32, ge=1, le=1_000_000, description="mini-batch size")
+    lr: float = Field(default=1e-3, gt=0, le=10, description="Adam's learning rate in round 1")
+    weight_decay: float = Field(default=1e-3, ge=0, le=10, description="Adam's L2 penalty")
+    patience: int = Field(
+        default=20,
+        ge=1,
+        le=100_000,
+        description="stop after this many rounds without a lower validation loss",
+    )
+    seed: int = Field(default=0, ge=0, lt=2**63, description="random seed")
+    data: str = Field(default="phantom", description="phantom (synthetic) or medmnist:NAME")
+    data_root: str | None = Field(default=None, description="folder of the data files")
+    download: bool = Field(
+        default=False, description="download a missing MedMNIST file (the only network access)"
+    )
+    split: Literal["pooled", "official"] = Field(
+        default="pooled", description="pool all images and split them 7:2:1, or keep the file's own split"
+    )
+    partition: str = Field(default="iid", description="iid, dirichlet(alpha=0.5) or site")
+    image_size: int | None = Field(
+        default=None, ge=8, le=512, description="image side in pixels; default: as in the data"
+    )
+    networks: Literal[1, 2] = Field(default=2, description="networks per hospital; 2 learn from each other")
+    head: Literal["etf-rect", "etf", "linear"] = Field(
+        default="etf-rect",
+        description="classifier: fixed ETF with Rect lengths, fixed ETF, or a trained linear layer",
+    )
+    backbone: str = Field(
+        default="cnn", description="cnn, or the name of a torchvision classification network"
+    )
+    dr_weight: float = Field(default=10.0, gt=0, le=1e6, description="weight of the dot-regression loss")
+    mutual_weight: float = Field(
+        default=1.0, ge=0, le=1e6, description="weight of the KL term of mutual learning"
+    )
+    temperature: float = Field(
+        default=1.0, ge=1e-3, le=1e3, description="softmax temperature of the ETF logits"
+    )
+    noise_std: float = Field(
+        default=0.01,
+        ge=0,
+        le=10,
+        description="standard deviation of the noise on the noisy test set; images are in [0, 1]",
+    )
+    engine: Literal["local", "flower"] = Field(
+        default="local", description="worker processes of this machine, or Flower's simulation runtime"
+    )
+    workers: int | Literal["auto"] = Field(
+        default="auto", description="processes that train hospitals in parallel"
+    )
+    client_timeout: float = Field(
+        default=3600.0, gt=0, le=1e6, description="seconds before a hospital is dropped from the round"
+    )
+    ray_address: str | None = Field(
+        default=None, description="host:port of a running Ray cluster that --engine flower joins, or 'auto'"
+    )
+    device: str = Field(default="cpu", description="cpu, or a CUDA device such as cuda:0")
+    out: str = Field(default="runs", description="folder for the run folders")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _count_threats(cls, values: Any) -> Any:
+        """Read the threats; their hospitals are the malicious ones."""
+        given = values.get("threat") or ()
+        threats = parse_threats(given)
+        if not threats:
+            return {**values, "threat": ()}
+        total = sum(threat.count for threat in threats)
+        attack = cls.model_fields["attack"].default
+        # A settings file that was written by a run holds the total as well.
+        if str(values.get("malicious") or total) != str(total) or values.get("attack", attack) != attack:
+            raise ValueError("threat stands in place of malicious and attack; give one or the other")
+        return {**values, "threat": tuple(threat.text for threat in threats), "malicious": total}
+
+    @field_serializer("threat")
+    def _one_text(self, threat: tuple[str, ...]) -> str:
+        """Write the threats as one text, since Flower's run config holds no list."""
+        return "; ".join(threat)
+
+    @field_validator("attack", "strategy", "partition", "data", "backbone", mode="before")
+    @classmethod
+    def _table_to_call(cls, value: Any) -> Any:
+        """Write a TOML table ``{name, option...}`` as ``name(option=value)``."""
+        if not isinstance(value, Mapping):
+            return value
+        options = dict(value)
+        name = options.pop("name", None)
+        if name is None:
+            raise ValueError("a table needs a 'name'")
+        return (
+            f"{name}({', '.join(f'{key}={option!r}' for key, option in options.items())})"
+            if options
+            else name
+        )
+
+    @field_validator("data_root", "out", mode="before")
+    @classmethod
+    def _path_to_text(cls, value: Any) -> Any:
+        """Take a path, and expand a leading ``~``."""
+        return os.path.expanduser(value) if isinstance(value, str | PathLike) else value
+
+    @field_validator("networks", mode="before")
+    @classmethod
+    def _number_of_networks(cls, value: Any) -> Any:
+        """Read a number that a flag gives as text."""
+        return int(value) if isinstance(value, str) and value.isdigit() else value
+
+    @field_validator("workers")
+    @classmethod
+    def _some_worker(cls, value: int | str) -> int | str:
+        """Refuse a pool of no workers."""
+        if isinstance(value, int) and value < 1:
+            raise ValueError("must be 'auto' or at least 1")
+        return value
+
+    @field_validator("ray_address")
+    @classmethod
+    def _no_blank_address(cls, value: str | None) -> str | None:
+        """Take an empty address for none, so that a resumed run can do without."""
+        return value or None
+
+    @model_validator(mode="after")
+    def _ray_is_for_flower(self) -> Settings:
+        """Refuse a cluster for an engine that would not use it."""
+        if self.ray_address is not None and self.engine != "flower":
+            raise ValueError(
+                f"ray-address {self.ray_address} is for the flower engine; add --engine flower or leave it out"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _attackers_are_clients(self) -> Settings:
+        """Refuse more attackers than hospitals."""
+        if self.malicious > self.clients:
+            raise ValueError(f"malicious = {self.malicious} is more than clients = {self.clients}")
+        return self
+
+    @model_validator(mode="after")
+    def _attack_has_attackers(self) -> Settings:
+        """Refuse an attack without a word on how many hospitals carry it out."""
+        given = self.model_fields_set
+        if "attack" in given and "malicious" not in given:
+            raise ValueError(
+                f"attack '{self.attack}' is carried out by nobody; say by how many hospitals with malicious, such as "
+                f"--malicious 2, or leave attack out"
+            )
+        return self
+
+    # The last one, so that it sees what all others raise.
+    @model_validator(mode="wrap")
+    @classmethod
+    def _refused_in_one_sentence(
+        cls, values: Any, handler: ModelWrapValidatorHandler[Self], info: ValidationInfo
+    ) -> Self:
+        """Raise `UserError` where a value does not fit."""
+        given = info.context if isinstance(info.context, Given) else Given()
+        try:
+            return handler(values)
+        except UserError as error:
+            raise UserError(f"{given.source()}: {error}") from None
+        except ValidationError as error:
+            raise UserError(sentence(error, cls.model_fields, given)) from None
+
+    def identity(self) -> dict[str, Any]:
+        """Return the settings that decide the result, in a canonical order."""
+        # Without threats, or a rate, a run is what it was before there were any, and so is its name.
+        left_out = EXECUTION_SETTINGS if self.threat else EXECUTION_SETTINGS | {"threat"}
+        if self.false_flag_rate is None:
+            left_out |= {"false_flag_rate"}
+        return {key: value for key, value in sorted(self.model_dump().items()) if key not in left_out}
+
+    def threats(self) -> tuple[ThreatSpec, ...]:
+        """Return each threat's attacks and number of hospitals; `malicious` and `attack` are the short form of one."""
+        if self.threat or not self.malicious:
+            return parse_threats(self.threat)
+        return (ThreatSpec(AttackChain.parse(self.attack), self.malicious),)
+
+    def execution(self) -> Execution:
+        """Return how the run is carried out."""
+        return Execution(
+            self.clients, self.engine, self.workers, self.client_timeout, self.ray_address, self.device
+        )
+
+    def digest(self) -> str:
+        """Return 10 hex digits that name these settings; the engine and the folders do not enter."""
+        return hashlib.sha256(json.dumps(self.identity(), sort_keys=True).encode()).hexdigest()[:10]

@@ -1,0 +1,33 @@
+"""What other tools call a setting."""
+
+from __future__ import annotations
+
+__all__ = ["SYNONYMS"]
+
+#: Another name to the setting that is meant.
+SYNONYMS = {
+    other: meant
+    for meant, others in {
+        "attack": "attacks poison poisoning adversary",
+        "backbone": "model network net arch architecture",
+        "batch-size": "batch batchsize bs",
+        "client-timeout": "timeout",
+        "clients": "hospitals nodes num-clients n-clients number-of-clients num-hospitals num-supernodes",
+        "data": "dataset datasets source",
+        "data-root": "data-dir data-folder data-path root",
+        "device": "gpu cuda accelerator",
+        "image-size": "resolution resize img-size",
+        "local-epochs": "epochs epoch num-epochs",
+        "lr": "learning-rate eta",
+        "malicious": "attackers n-malicious num-malicious byzantine num-byzantine adversaries n-attackers poisoned",
+        "noise-std": "noise sigma",
+        "out": "output output-dir outdir out-dir run-dir",
+        "partition": "noniid non-iid iid dirichlet alpha",
+        "rounds": "num-rounds n-rounds num-server-rounds",
+        "seed": "random-seed random-state",
+        "strategy": "defence defense aggregator aggregation aggregation-rule rule server-strategy",
+        "threat": "threats",
+        "workers": "jobs n-jobs num-workers processes parallel threads cpus",
+    }.items()
+    for other in others.split()
+}
