@@ -157,6 +157,13 @@ class Scenario:
         """Return the numbers of the hospitals that are atypical and benign, ascending."""
         return _sorted(threat for threat in self.threats if not threat.malicious)
 
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """Return what the user should be told before the run."""
+        if self.threats or self.run.settings.attack == Settings.model_fields["attack"].default:
+            return ()
+        return (f"attack '{self.spare_attacks.text}' is carried out by nobody: no hospital is malicious",)
+
     def threat_of(self, number: int) -> Threat | None:
         """Return the threat that a hospital belongs to; None for one like all others."""
         return next((threat for threat in self.threats if number in threat.hospitals), None)

@@ -90,6 +90,28 @@ def test_facts_are_text_and_empty_where_unknown(tmp_path: Path) -> None:
     assert facts["view"].tolist() == ["1.0", "", "2.0", "1.0", "", ""]
 
 
+@pytest.mark.parametrize(
+    ("labels", "said"),
+    [
+        ([1, 2, 1, 2], "the labels are 1, 2, so of the classes 0 to 2 1 has no image"),
+        ([0, 3, 1, 3], "the labels are 0, 1, 3, so of the classes 0 to 3 1 has no image"),
+        ([0, 5, 0, 5], "the labels are 0, 5, so of the classes 0 to 5 4 have no image"),
+    ],
+)
+def test_labels_with_a_gap_are_noted(tmp_path: Path, labels: list[int], said: str) -> None:
+    own = {"train_labels": np.array(labels), "test_labels": np.array([labels[0], labels[1]])}
+    path = write(tmp_path, **own)
+    with pytest.warns(UserWarning, match=said) as caught:
+        records = load("own", tmp_path)
+    assert len(caught) == 1 and str(path) in str(caught[0].message)
+    assert len(records.classes) == max(labels) + 1
+    names = np.array([f"finding {number}" for number in range(6)])
+    write(tmp_path, "named", **own, classes=names)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert load("named", tmp_path).classes == tuple(names)
+
+
 def test_class_names_of_own_file(tmp_path: Path) -> None:
     write(tmp_path, classes=np.array(["a", "b", "c", "never seen"]))
     assert load("own", tmp_path).classes == ("a", "b", "c", "never seen")

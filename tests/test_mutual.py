@@ -481,6 +481,8 @@ def test_hospitals_of_awkward_sizes_train(n: int, size: int) -> None:
 
 
 def test_a_device_that_is_not_there_is_a_users_error() -> None:
+    with pytest.raises(UserError, match="--device 'gpu': the first GPU is called cuda:0"):
+        learner(device="gpu")
     with pytest.raises(UserError, match="--device 'nonsense' cannot be used here"):
         learner(device="nonsense")
 

@@ -70,6 +70,8 @@ def test_dirichlet_follows_alpha() -> None:
     ]
     assert skews[0] > skews[1] + 0.1 and skews[1] > skews[2] + 0.1 and skews[2] < 0.12
     explicit = partition(RECORDS, INDEX, "dirichlet(alpha=0.5)", 4, 3)
+    short = partition(RECORDS, INDEX, "dirichlet(0.5)", 4, 3)
+    assert checked(short, INDEX) == checked(explicit, INDEX)
     assert checked(partition(RECORDS, INDEX, "dirichlet", 4, 3), INDEX) == checked(explicit, INDEX)
 
 
@@ -137,6 +139,8 @@ def test_more_hospitals_than_images(spec: str) -> None:
 @pytest.mark.parametrize(
     ("spec", "said"),
     [
+        ("noniid", r"did you mean 'dirichlet\(alpha=0.5\)'"),
+        ("Non-IID", r"did you mean 'dirichlet\(alpha=0.5\)'"),
         ("dirichlett", "unknown partition 'dirichlett': did you mean 'dirichlet'"),
         ("dirichlet(alfa=1)", "no option 'alfa' .* did you mean 'alpha'"),
         ("iid(alpha=1)", "partition 'iid' has no option 'alpha'"),

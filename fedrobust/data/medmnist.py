@@ -101,7 +101,8 @@ def load(name: str, root: Path, download: bool = False) -> Records:
     Warns
     -----
     UserWarning
-        Once, if the file has a published name but not the published MD5.
+        If the file has a published name but not the published MD5, or names no classes and its labels leave a number
+        out.
     """
     if _base(name) == "chestmnist":
         raise UserError(f"{name} is multi-label, but one class per image is needed; choose another data set")
@@ -242,7 +243,23 @@ def _classes(
             f"{path}: labels run from {labels.min()} to {labels.max()}, but must lie in 0 to {known - 1}; "
             "correct them or the classes"
         )
+    if names is None:
+        _note_empty_classes(path, labels)
     return names or tuple(f"class {number}" for number in range(labels.max() + 1))
+
+
+def _note_empty_classes(path: Path, labels: NDArray[np.int64]) -> None:
+    """Warn where labels do not run from 0 without a gap: each number left out is a class without images."""
+    found = np.unique(labels)
+    empty = int(labels.max()) + 1 - len(found)
+    if empty:
+        listed = ", ".join(str(label) for label in found[:10]) + (", ..." if len(found) > 10 else "")
+        warnings.warn(
+            f"{path}: the labels are {listed}, so of the classes 0 to {labels.max()} {empty} "
+            f"{'has' if empty == 1 else 'have'} no image; number the labels from 0 without a gap, or name all classes in "
+            f"the array 'classes'",
+            stacklevel=4,
+        )
 
 
 def _compare_md5(name: str, path: Path) -> None:

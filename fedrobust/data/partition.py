@@ -27,6 +27,25 @@ PARTITIONS: dict[str, str] = {
     "dirichlet": "classes spread unevenly, the more so the smaller alpha (0.5), min_size images or more each",
     "site": "by the site each image comes from",
 }
+#: What else a partition is called.
+_SYNONYMS = {
+    **dict.fromkeys(
+        (
+            "noniid",
+            "non-iid",
+            "non_iid",
+            "niid",
+            "label-skew",
+            "label_skew",
+            "skewed",
+            "heterogeneous",
+            "dir",
+        ),
+        "dirichlet(alpha=0.5)",
+    ),
+    **dict.fromkeys(("uniform", "random", "homogeneous", "equal"), "iid"),
+    **dict.fromkeys(("natural", "sites", "hospital", "institution", "center", "centre"), "site"),
+}
 _OPTIONS: dict[str, tuple[str, ...]] = {"iid": (), "dirichlet": ("alpha", "min_size"), "site": ()}
 
 
@@ -63,7 +82,7 @@ def partition(
     spec = PluginSpec.parse(spec)
     name = spec.name
     if name not in PARTITIONS:
-        raise UserError(f"unknown partition '{name}': {nearest(name, PARTITIONS)}")
+        raise UserError(f"unknown partition '{name}': {nearest(name, PARTITIONS, _SYNONYMS)}")
     options = with_first_option_named(spec.options, _OPTIONS[name], f"partition '{name}'")
     for option in options:
         if option not in _OPTIONS[name]:

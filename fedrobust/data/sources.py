@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import cast
@@ -78,7 +79,7 @@ def load_records(spec: DataSpec) -> Records:
         options = {**size, **source.options}
         return _checked_classes(cast(Records, instantiate(phantom, options, "phantom")))
     if kind != "medmnist":
-        raise UserError(f"unknown data source '{source.text}'; {nearest(kind, [*SOURCES, 'medmnist'])}")
+        raise UserError(f"unknown data source '{source.text}'; {_meant(spec)}")
     if source.options:
         raise UserError(f"data '{source.text}': medmnist takes no options; write medmnist:NAME")
     if not dataset:
@@ -89,6 +90,19 @@ def load_records(spec: DataSpec) -> Records:
         raise UserError(f"data '{source.text}' needs --data-root, the folder that holds {dataset}.npz")
     root = Path(spec.root) if spec.root else Path.home() / ".medmnist"
     return _checked_classes(_resized(load_medmnist(dataset, root, spec.download), spec.image_size))
+
+
+def _meant(spec: DataSpec) -> str:
+    """Return what a name that is no data source may have been meant for."""
+    name = spec.source.name
+    kind, _, dataset = name.partition(":")
+    if difflib.get_close_matches(kind, ["phantom", "medmnist"], cutoff=0.75):
+        return nearest(kind, ["phantom", "medmnist" if dataset else "medmnist:NAME"])
+    if dataset:
+        return f"known: {', '.join(SOURCES)}"
+    if spec.root is not None and (Path(spec.root) / f"{name}.npz").is_file():
+        return f"did you mean 'medmnist:{name}'?"
+    return f"the file {name}.npz in --data-root is named medmnist:{name}; synthetic images are named phantom"
 
 
 def _checked_classes(records: Records) -> Records:

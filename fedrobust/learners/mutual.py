@@ -283,7 +283,10 @@ def _device(name: str) -> torch.device:
         device = torch.device(name)
         torch.zeros(1, device=device)
     except (RuntimeError, AssertionError) as error:
+        if name.lower() in ("gpu", "nvidia"):
+            raise UserError(f"--device '{name}': the first GPU is called cuda:0") from None
         raise UserError(
-            f"--device '{name}' cannot be used here ({str(error).splitlines()[0]}); try cpu"
+            f"--device '{name}' cannot be used here ({str(error).splitlines()[0]}); use cpu, or a CUDA device such as "
+            f"cuda:0"
         ) from None
     return device

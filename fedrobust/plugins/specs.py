@@ -212,7 +212,7 @@ def _parse_call(text: str) -> tuple[str, dict[str, object]]:
         call = ast.parse(f"f({quoted})", mode="eval").body
         assert isinstance(call, ast.Call)
         names = [keyword.arg for keyword in call.keywords]
-        if len(call.args) + bool(names) > 1 or None in names or len(set(names)) != len(names):
+        if len(call.args) > 1 or None in names or len(set(names)) != len(names):
             raise ValueError
         first = {FIRST_OPTION: _literal(call.args[0])} if call.args else {}
         return name, first | {str(keyword.arg): _literal(keyword.value) for keyword in call.keywords}

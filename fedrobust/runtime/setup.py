@@ -59,6 +59,8 @@ class Setup:
             scenario.strategy, scenario.hospitals, scenario.seed, scenario.false_flag_rate
         )
         attacks = scenario.all_attacks()
+        for sentence in scenario.notes:
+            warnings.warn(sentence, UserWarning, stacklevel=2)
         with profile.phase("data"):
             self.data = prepare(scenario.data)
         with profile.phase("imports"):
