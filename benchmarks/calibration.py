@@ -19,6 +19,8 @@ from typing import Any, NamedTuple
 from benchmarks.calibration_page import Figures, page
 from fedrobust import Settings
 from fedrobust.evaluation.detection import detection_summary
+from fedrobust.results.files import read_lines
+from fedrobust.results.records import VerdictLine
 from fedrobust.runtime.runner import existing
 from fedrobust.scenario import Scenario
 from fedrobust.suites.cells import Cell, default_jobs, run_cells
@@ -104,13 +106,13 @@ def _cells(table: str) -> Iterator[tuple[str, str, str, tuple[str, ...]]]:
 
 def measure(cell: Cell) -> Figures:
     """Return the figures of one finished run; accuracies are means of the last three rounds."""
-    last, verdicts = cell.rounds[-3:], cell.verdicts
+    last, verdicts = cell.rounds[-3:], read_lines(cell.folder / "verdicts.jsonl", VerdictLine)
     found = detection_summary(verdicts, cell.malicious, cell.settings.clients)
     fair = 1 / cell.settings.clients
     honest = [
         weight / fair
-        for number, weight in zip(verdicts[-1]["hospitals"], verdicts[-1]["weights"], strict=True)
-        if number not in cell.malicious
+        for number, weight in zip(verdicts[-1].hospitals, verdicts[-1].weights, strict=True)
+        if weight is not None and number not in cell.malicious
     ]
     rates = [line["attack_success_rate"] for line in last]
     return Figures(

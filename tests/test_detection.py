@@ -7,28 +7,32 @@ from typing import Any
 import pytest
 
 from fedrobust.evaluation import detection
+from fedrobust.results.records import VerdictLine
 
 
 def detection_summary(
-    verdicts: Sequence[dict[str, Any]], malicious: Sequence[int], clients: int | None = None
+    verdicts: Sequence[VerdictLine], malicious: Sequence[int], clients: int | None = None
 ) -> dict[str, Any]:
     """Return the summary; all hospitals are those with a verdict unless their number is given."""
-    seen = {number for verdict in verdicts for number in verdict["hospitals"]}
-    return detection.detection_summary(verdicts, malicious, clients or max(seen, default=0) + 1)
+    seen = {number for verdict in verdicts for number in verdict.hospitals}
+    return dict(detection.detection_summary(verdicts, malicious, clients or max(seen, default=0) + 1))
 
 
 def verdict(
-    scores: Sequence[float | None], flagged: Sequence[int] = (), hospitals: Sequence[int] | None = None
-) -> dict[str, Any]:
-    """Return one round's verdict, weights equal."""
+    scores: Sequence[float | None],
+    flagged: Sequence[int] = (),
+    hospitals: Sequence[int] | None = None,
+    weights: Sequence[float] | None = None,
+) -> VerdictLine:
+    """Return one round's verdict; weights are equal unless given."""
     chosen = list(range(len(scores))) if hospitals is None else list(hospitals)
-    weights = [1 / len(scores)] * len(scores) if scores else []
-    return {"hospitals": chosen, "weights": weights, "scores": list(scores), "flagged": list(flagged)}
+    equal = [1 / len(scores)] * len(scores) if scores else []
+    return VerdictLine.of(round=1, hospitals=chosen, weights=weights or equal, scores=scores, flagged=flagged)
 
 
 def test_a_run_of_two_rounds_by_hand() -> None:
     first = verdict([0.1, 0.9, 0.5, 0.2], flagged=[1, 2])
-    second = {**verdict([0.3, 0.7, 0.1, 0.5], flagged=[3, 1, 0]), "weights": [0.1, 0.2, 0.3, 0.4]}
+    second = verdict([0.3, 0.7, 0.1, 0.5], flagged=[3, 1, 0], weights=[0.1, 0.2, 0.3, 0.4])
     summary = detection_summary([first, second], malicious=[1, 3], clients=4)
     assert summary["precision"] == pytest.approx(2 / 3)  # 0, 1 and 3 flagged last
     assert summary["recall"] == pytest.approx(1.0)
@@ -86,7 +90,7 @@ def test_rounds_without_a_verdict_do_not_count() -> None:
 
 
 @pytest.mark.parametrize("rounds", [[], [verdict([])]])
-def test_a_run_without_any_verdict(rounds: list[dict[str, Any]]) -> None:
+def test_a_run_without_any_verdict(rounds: list[VerdictLine]) -> None:
     summary = detection_summary(rounds, malicious=[0])
     assert all(summary[name] is None for name in ("precision", "recall", "auroc", "false_flag_rate"))
     assert summary["weights"] == {} and summary["flagged"] == []

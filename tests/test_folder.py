@@ -16,6 +16,7 @@ from safetensors import safe_open
 from fedrobust.errors import UserError
 from fedrobust.results.files import plain
 from fedrobust.results.folder import RunFolder
+from fedrobust.results.records import TimingLine
 from fedrobust.scenario import RunIdentity
 
 
@@ -77,12 +78,12 @@ def test_the_name_is_fit_for_a_file_system(tmp_path: Path) -> None:
 def test_file_with_a_torn_line_is_cut_to_the_completed_rounds(tmp_path: Path) -> None:
     folder = RunFolder(RunIdentity.of(tiny(tmp_path)))
     with pytest.raises(ValueError, match="0 lines for 2 rounds"):
-        folder.keep_lines("client_metrics.jsonl", 2)
+        folder.keep_lines("client_metrics.jsonl", 2, TimingLine)
     for number in (1, 2, 3):
         folder.append("client_metrics.jsonl", {"round": number})
     with (folder.partial / "client_metrics.jsonl").open("a") as file:
         file.write('{"rou')
-    assert folder.keep_lines("client_metrics.jsonl", 2) == [{"round": 1}, {"round": 2}]
+    assert [line.round for line in folder.keep_lines("client_metrics.jsonl", 2, TimingLine)] == [1, 2]
     assert (folder.partial / "client_metrics.jsonl").read_text() == '{"round": 1}\n{"round": 2}\n'
     folder.release()
 

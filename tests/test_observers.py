@@ -20,7 +20,7 @@ class Tracker(Observer):
     def __init__(self) -> None:
         self.events: list[str] = []
         self.parameters: dict[str, object] = {}
-        self.series: list[float] = []
+        self.series: list[float | None] = []
         self.files: list[int] = []
         self.start: RunStart | None = None
         self.result: Result | None = None
@@ -36,10 +36,10 @@ class Tracker(Observer):
     def round_done(self, outcome: RoundOutcome) -> None:
         assert self.start is not None
         self.events.append(f"round {outcome.number}")
-        self.series.append(outcome.line["clean"]["accuracy"])
+        self.series.append(outcome.line.clean.value("accuracy"))
         self.files.append(len((self.start.folder / "rounds.jsonl").read_text().splitlines()))
-        assert outcome.arrays is not None and outcome.verdict["round"] == outcome.number
-        assert outcome.client_metrics["hospitals"] == [0, 1, 2]
+        assert outcome.arrays is not None and outcome.verdict.round == outcome.number
+        assert outcome.client_metrics.hospitals == (0, 1, 2)
         assert (self.start.folder / "checkpoint.safetensors").is_file()
 
     def finished(self, result: Result) -> None:

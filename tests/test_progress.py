@@ -10,6 +10,7 @@ import pytest
 from federations import tiny
 from rich.console import Console
 
+from fedrobust.results.records import ClientMetricsLine, RoundLine, VerdictLine
 from fedrobust.runtime import progress
 from fedrobust.runtime.observers import RoundOutcome, RunStart
 from fedrobust.runtime.progress import Progress, time_left
@@ -18,7 +19,8 @@ from fedrobust.scenario import Scenario
 
 def outcome(number: int, accuracy: float | None = 0.5, **more: Any) -> RoundOutcome:
     line = {"round": number, "clean": {"accuracy": accuracy}, "val": {"loss": 1.25}, "flagged": [1]}
-    return RoundOutcome({**line, "faults": [], **more}, {}, {})
+    verdict, reported = VerdictLine(round=number), ClientMetricsLine(round=number)
+    return RoundOutcome(RoundLine.of(line, **more), verdict, reported)
 
 
 def start(folder: Path, completed: int = 0) -> RunStart:

@@ -15,7 +15,7 @@ from fedrobust import run
 from fedrobust.data.sources import prepare
 from fedrobust.flower.client_grid import ClientGrid
 from fedrobust.flower.hosted_strategy import build_strategy
-from fedrobust.results.round_lines import reports_line, verdict_line
+from fedrobust.results.round_lines import client_metrics_line, verdict_line
 from fedrobust.scenario import Scenario
 
 
@@ -35,7 +35,7 @@ def replies(claims: list[dict[str, Any]]) -> list[Message]:
 
 def test_claims_stand_in_the_order_of_hospitals() -> None:
     claims = [{"loss": float(n), "received-loss": n + 0.5, "num-examples": n + 1} for n in range(3)]
-    assert reports_line(7, replies(claims)) == {
+    assert client_metrics_line(7, replies(claims)).as_json() == {
         "round": 7,
         "hospitals": [0, 1, 2],
         "loss": [0.0, 1.0, 2.0],
@@ -46,12 +46,12 @@ def test_claims_stand_in_the_order_of_hospitals() -> None:
 
 def test_what_is_not_said_is_null_and_who_failed_is_left_out() -> None:
     claims: list[dict[str, Any]] = [{"loss": float("nan")}, {"loss": 2}, {"num-examples": -1}]
-    line = reports_line(1, replies(claims))
+    line = client_metrics_line(1, replies(claims)).as_json()
     assert line["hospitals"] == [0, 1]
     assert line["loss"] == [None, 2.0] and line["received_loss"] == [None, None]
     assert line["num_examples"] == [10, 10]
     lists = [{"loss": [1.0, 2.0]}] * 2
-    assert reports_line(1, replies(lists))["loss"] == [None, None]
+    assert client_metrics_line(1, replies(lists)).as_json()["loss"] == [None, None]
 
 
 @pytest.mark.parametrize("strategy", ["fedavg", "flwr.serverapp.strategy:FedMedian"])
@@ -77,4 +77,11 @@ def test_every_strategy_s_rounds_have_them(tmp_path: Path, strategy: str) -> Non
 
 def test_a_plain_strategy_gives_no_verdict() -> None:
     line = verdict_line(build_strategy("flwr.serverapp.strategy:FedAvg", 3), 4)
-    assert line == {"round": 4, "hospitals": [], "weights": [], "scores": [], "flagged": [], "why": {}}
+    assert line.as_json() == {
+        "round": 4,
+        "hospitals": [],
+        "weights": [],
+        "scores": [],
+        "flagged": [],
+        "why": {},
+    }

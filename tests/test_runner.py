@@ -19,7 +19,7 @@ from fedrobust.scenario import Scenario
 from fedrobust.settings import load_settings
 
 METRICS = {
-    *("accuracy", "macro_f1", "macro_precision", "macro_recall", "auroc"),
+    *("loss", "accuracy", "macro_f1", "macro_precision", "macro_recall", "auroc"),
     *("balanced_accuracy", "ece", "sensitivity", "worst_class"),
 }
 

@@ -17,6 +17,7 @@ from fedrobust.evaluation.server_data import ServerShare
 from fedrobust.federation import Behaviour
 from fedrobust.learners.base import State
 from fedrobust.results.folder import RunFolder
+from fedrobust.results.records import RoundLine
 from fedrobust.runtime.server import Server
 from fedrobust.scenario import Scenario
 from fedrobust.tasks import task_class
@@ -45,11 +46,10 @@ class MeanBrightness:
         self.unknown: frozenset[int] = frozenset()
 
     def evaluate(self, state: State) -> Mapping[str, Any]:
-        return {"val": {"error": abs(float(state.parameters[0]) - self.truth)}}
+        return {"val": {"loss": abs(float(state.parameters[0]) - self.truth)}}
 
-    def validation_loss(self, line: Mapping[str, Any]) -> float | None:
-        loss: float = line["val"]["error"]
-        return loss
+    def validation_loss(self, line: RoundLine) -> float | None:
+        return line.val.loss
 
     def server_data(self, share: float) -> ServerShare:
         raise NotImplementedError
@@ -57,8 +57,8 @@ class MeanBrightness:
     def set_unknown(self, hospitals: frozenset[int]) -> None:
         self.unknown = hospitals
 
-    def summary(self, line: Mapping[str, Any]) -> Mapping[str, Any]:
-        return {"error": line["val"]["error"]}
+    def summary(self, line: RoundLine) -> Mapping[str, object]:
+        return {"error": line.val.loss}
 
     def write_final(self, folder: RunFolder, state: State, silent: Collection[int]) -> None:
         folder.write_model(self.learner.named_tensors(state), {"task": self.name})
@@ -87,8 +87,8 @@ def test_second_task_runs_through_the_same_rounds(tmp_path: Path) -> None:
     assert [line["round"] for line in result.rounds] == [1, 2, 3, 4]
     final = json.loads((result.folder / "brightness.json").read_text())
     assert final["mean"] == pytest.approx(0.2 * (1 - 0.5**4)) and final["silent"] == []
-    assert result.summary["error"] == result.rounds[-1]["val"]["error"]
-    assert "clean" not in result.summary and not (result.folder / "evaluation.json").exists()
+    assert result.summary["error"] == result.rounds[-1]["val"]["loss"]
+    assert not (result.folder / "evaluation.json").exists()
 
 
 def test_second_task_resumes_to_the_same_bits(tmp_path: Path) -> None:

@@ -19,6 +19,7 @@ from fedrobust.errors import UserError
 from fedrobust.flower.client_app import make_client_app
 from fedrobust.flower.data_spec import DataSpecGrid
 from fedrobust.plugins import PluginSpec
+from fedrobust.results.records import ClientMetricsLine, RoundLine, VerdictLine
 from fedrobust.runtime.observers import Observer, RoundOutcome, RunStart
 from fedrobust.runtime.runner import Result, keep_report
 from fedrobust.runtime.server import Server
@@ -179,9 +180,15 @@ class _Follower:
                 self._started = True
             for line in lines[self._shown :]:
                 if line.endswith("\n"):
-                    self._observer.round_done(RoundOutcome(json.loads(line), {}, {}))
+                    self._observer.round_done(_outcome(line))
                     self._shown += 1
             return
+
+
+def _outcome(text: str) -> RoundOutcome:
+    """Return a round by its line of ``rounds.jsonl``."""
+    line = RoundLine.model_validate_json(text)
+    return RoundOutcome(line, VerdictLine(round=line.round), ClientMetricsLine(round=line.round))
 
 
 def _note_deployment(folder: Path, own: dict[int, str]) -> None:

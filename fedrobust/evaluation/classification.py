@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TypedDict
 
 import numpy as np
 from numpy.typing import NDArray
 
 __all__ = [
+    "CalibrationBin",
+    "ClassificationMetrics",
     "calibration_bins",
     "classification_metrics",
     "confusion_matrix",
@@ -16,11 +18,38 @@ __all__ = [
     "specificity",
 ]
 
+
+class ClassificationMetrics(TypedDict):
+    """What `classification_metrics` returns."""
+
+    accuracy: float
+    macro_f1: float
+    macro_precision: float
+    macro_recall: float
+    auroc: float | None
+    balanced_accuracy: float
+    ece: float | None
+    sensitivity: list[float | None]
+    worst_class: float
+
+
+class CalibrationBin(TypedDict):
+    """One bin of `calibration_bins`."""
+
+    low: float
+    high: float
+    count: int
+    confidence: float | None
+    accuracy: float | None
+
+
 #: How many equal bins of the top probability the calibration error has, as in the paper's figures.
 _BINS = 15
 
 
-def classification_metrics(probabilities: NDArray[np.float64], labels: NDArray[np.int64]) -> dict[str, Any]:
+def classification_metrics(
+    probabilities: NDArray[np.float64], labels: NDArray[np.int64]
+) -> ClassificationMetrics:
     """Return what a model's probabilities are worth, in one number each, and the sensitivity class by class.
 
     Macro means run over the classes that the labels contain; a precision without any prediction counts as 0. AUROC
@@ -95,7 +124,7 @@ def precision(confusion: NDArray[np.int64]) -> NDArray[np.float64]:
 
 def calibration_bins(
     probabilities: NDArray[np.float64], labels: NDArray[np.int64], bins: int = _BINS
-) -> list[dict[str, Any]]:
+) -> list[CalibrationBin]:
     """Return how sure and how right a model is, by its top probability.
 
     Parameters

@@ -3,23 +3,60 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
-from typing import Any
+from typing import Protocol, TypedDict
 
 import numpy as np
 
-__all__ = ["detection_summary"]
+__all__ = ["DetectionMetrics", "RoundVerdict", "detection_summary"]
+
+
+class RoundVerdict(Protocol):
+    """One round's verdict on the hospitals that sent a usable update; none of a strategy that gives no verdict."""
+
+    @property
+    def hospitals(self) -> Sequence[int]:
+        """Return their numbers."""
+        ...
+
+    @property
+    def weights(self) -> Sequence[float | None]:
+        """Return their weights, which sum to 1."""
+        ...
+
+    @property
+    def scores(self) -> Sequence[float | None]:
+        """Return their anomaly scores; None where the rule gives none."""
+        ...
+
+    @property
+    def flagged(self) -> Sequence[int]:
+        """Return the numbers of those flagged."""
+        ...
+
+
+class DetectionMetrics(TypedDict):
+    """Detection metrics over a run; see `detection_summary`."""
+
+    precision: float | None
+    recall: float | None
+    auroc: float | None
+    false_flag_rate: float | None
+    malicious_weight: float | None
+    malicious_share: float | None
+    weights: Mapping[str, float | None]
+    flagged: Sequence[int]
+    failed: Sequence[int]
 
 
 def detection_summary(
-    verdicts: Sequence[Mapping[str, Any]], malicious: Collection[int], clients: int
-) -> dict[str, Any]:
+    verdicts: Sequence[RoundVerdict], malicious: Collection[int], clients: int
+) -> DetectionMetrics:
     """Return detection metrics over a run.
 
     Parameters
     ----------
-    verdicts : sequence of mapping
-        One a round: ``hospitals``, ``weights`` (sum 1), ``scores`` (None where the rule gives none) and ``flagged``
-        (list of hospital numbers). A hospital that failed in a round is not among its hospitals.
+    verdicts : sequence of RoundVerdict
+        One a round. A hospital that failed in a round is not among its hospitals.
     malicious : collection of int
         The ground truth.
     clients : int
@@ -37,38 +74,42 @@ def detection_summary(
     """
     bad = set(malicious)
     share = len(bad) / clients if bad else None
-    known = [verdict for verdict in verdicts if verdict["hospitals"]]
+    known = [verdict for verdict in verdicts if verdict.hospitals]
     if not known:
-        undefined: tuple[str, ...] = ("precision", "recall", "auroc", "false_flag_rate", "malicious_weight")
-        return dict.fromkeys(undefined) | {
-            "malicious_share": share,
-            "weights": {},
-            "flagged": [],
-            "failed": [],
-        }
+        return DetectionMetrics(
+            precision=None,
+            recall=None,
+            auroc=None,
+            false_flag_rate=None,
+            malicious_weight=None,
+            malicious_share=share,
+            weights={},
+            flagged=[],
+            failed=[],
+        )
     last = known[-1]
-    flagged, weights = set(last["flagged"]), dict(zip(last["hospitals"], last["weights"], strict=True))
-    honest_rounds = [(h, v) for v in known for h in v["hospitals"] if h not in bad]
-    false_flags = sum(hospital in verdict["flagged"] for hospital, verdict in honest_rounds)
+    flagged, weights = set(last.flagged), dict(zip(last.hospitals, last.weights, strict=True))
+    honest_rounds = [(hospital, one) for one in known for hospital in one.hospitals if hospital not in bad]
+    false_flags = sum(hospital in verdict.flagged for hospital, verdict in honest_rounds)
     hit = len(flagged & bad)
-    return {
-        "precision": hit / len(flagged) if flagged else None,
-        "recall": hit / len(bad) if bad else None,
-        "auroc": _auroc(known, bad),
-        "false_flag_rate": false_flags / len(honest_rounds) if honest_rounds else None,
-        "malicious_weight": sum(weights.get(h) or 0.0 for h in sorted(bad)) if bad else None,
-        "malicious_share": share,
-        "weights": {str(hospital): weight for hospital, weight in weights.items()},
-        "flagged": sorted(flagged),
-        "failed": sorted(set(range(clients)) - set(weights)),
-    }
+    return DetectionMetrics(
+        precision=hit / len(flagged) if flagged else None,
+        recall=hit / len(bad) if bad else None,
+        auroc=_auroc(known, bad),
+        false_flag_rate=false_flags / len(honest_rounds) if honest_rounds else None,
+        malicious_weight=sum(weights.get(one) or 0.0 for one in sorted(bad)) if bad else None,
+        malicious_share=share,
+        weights={str(hospital): weight for hospital, weight in weights.items()},
+        flagged=sorted(flagged),
+        failed=sorted(set(range(clients)) - set(weights)),
+    )
 
 
-def _auroc(verdicts: Sequence[Mapping[str, Any]], malicious: set[int]) -> float | None:
+def _auroc(verdicts: Sequence[RoundVerdict], malicious: set[int]) -> float | None:
     """Return the chance that a malicious hospital's mean score exceeds an honest one's."""
     scores: dict[int, list[float]] = {}
     for verdict in verdicts:
-        for hospital, score in zip(verdict["hospitals"], verdict["scores"], strict=True):
+        for hospital, score in zip(verdict.hospitals, verdict.scores, strict=True):
             if score is not None:
                 scores.setdefault(hospital, []).append(score)
     truth = np.array([hospital in malicious for hospital in scores])

@@ -5,7 +5,6 @@ from __future__ import annotations
 import warnings
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass, replace
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -37,10 +36,14 @@ class Example:
     after: str
 
     @property
-    def about(self) -> dict[str, Any]:
+    def about(self) -> dict[str, int | str]:
         """Return all but the pictures."""
-        named = {"hospital": self.hospital, "attack": self.attack}
-        return {**named, "before": self.before, "after": self.after}
+        return {
+            "hospital": self.hospital,
+            "attack": self.attack,
+            "before": self.before,
+            "after": self.after,
+        }
 
 
 def poisoned_examples(

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -32,7 +31,7 @@ def final_evaluation(
     probabilities: Mapping[str, NDArray[np.float64]],
     hospital_accuracy: Sequence[float | None],
     unknown: Collection[int] = (),
-) -> dict[str, Any]:
+) -> dict[str, object]:
     """Return the content of ``evaluation.json``.
 
     Parameters
@@ -65,7 +64,7 @@ def final_evaluation(
     }
 
 
-def _measured(probabilities: NDArray[np.float64], labels: NDArray[np.int64]) -> dict[str, Any]:
+def _measured(probabilities: NDArray[np.float64], labels: NDArray[np.int64]) -> dict[str, object]:
     confusion = confusion_matrix(probabilities, labels)
     return {
         "confusion": confusion,
@@ -76,21 +75,21 @@ def _measured(probabilities: NDArray[np.float64], labels: NDArray[np.int64]) -> 
     }
 
 
-def _who(scenario: Scenario, number: int) -> dict[str, Any]:
+def _who(scenario: Scenario, number: int) -> dict[str, object]:
     """Return a hospital's number, its role and its attack."""
     threat = scenario.threat_of(number)
     role = "honest" if threat is None else "malicious" if threat.malicious else "atypical"
     return {"number": number, "role": role, "attack": threat and threat.attacks.text}
 
 
-def _held(part: NDArray[np.int64] | None, records: Records) -> dict[str, Any]:
+def _held(part: NDArray[np.int64] | None, records: Records) -> dict[str, object]:
     """Return what a hospital holds; nothing but None where the server does not know."""
     if part is None:
         return {"images": None, "counts": None, "missing": None}
     return {"images": len(part), **_known(part, records)}
 
 
-def _known(part: NDArray[np.int64], records: Records) -> dict[str, Any]:
+def _known(part: NDArray[np.int64], records: Records) -> dict[str, object]:
     """Return the images of each class, and for which share of the images a fact is missing."""
     return {
         "counts": np.bincount(records.labels[part], minlength=len(records.classes)),

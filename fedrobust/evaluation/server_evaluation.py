@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -71,30 +70,34 @@ class ServerEvaluation:
         """Return the classes of the test images."""
         return self._test.labels
 
-    def of(self, state: State) -> dict[str, Any]:
-        """Return losses and metrics of a global state, what it is worth to each hospital, and backdoors' success."""
-        measured = {
+    def of(self, state: State) -> dict[str, object]:
+        """Return a global model's losses and metrics, its accuracy at each hospital, and the backdoors' success."""
+        parts = {
             "val": self._measured("val", state, self._val, self._val.images),
             "clean": self._measured("clean", state, self._test, self._test.images),
             "noisy": self._measured("noisy", state, self._test, self._noisy),
         }
-        accuracies = self.hospitals.of(self.probabilities["clean"], lambda images: self._seen(state, images))
+        accuracies = self.hospitals.of(
+            self.probabilities["clean"], lambda images: self._on_other_images(state, images)
+        )
         return {
-            **measured,
+            **parts,
             "attack_success_rate": max((self._success(state, t) for t in self._triggers), default=None),
             "hospital_accuracy": accuracies,
             "worst_hospital": self.hospitals.worst(accuracies),
         }
 
-    def _measured(self, name: str, state: State, records: Records, images: Any) -> dict[str, Any]:
+    def _measured(
+        self, part: str, state: State, records: Records, images: NDArray[np.uint8] | NDArray[np.float32]
+    ) -> dict[str, object]:
         prediction = self._learner.predict(state, images, records.labels)
-        self.probabilities[name] = prediction.probabilities
+        self.probabilities[part] = prediction.probabilities
         return {
             "loss": prediction.loss,
             **classification_metrics(prediction.probabilities, records.labels),
         }
 
-    def _seen(self, state: State, images: NDArray[np.uint8]) -> NDArray[np.float64]:
+    def _on_other_images(self, state: State, images: NDArray[np.uint8]) -> NDArray[np.float64]:
         return self._learner.predict(state, images, self._test.labels).probabilities
 
     def _success(self, state: State, trigger: Trigger) -> float:

@@ -18,12 +18,12 @@ from fedrobust.federation import Defence, PreAggregation
 from fedrobust.flower.hosted_strategy import HostedStrategy
 from fedrobust.plugins import reraise_as_user_error
 from fedrobust.results.folder import RunFolder
+from fedrobust.results.records import ClientMetricsLine, RoundLine, VerdictLine
 from fedrobust.results.state import state_from_json, state_to_json
 
 __all__ = ["Checkpoint", "load_checkpoint", "save_checkpoint", "settings_of"]
 
 FILE = "checkpoint.safetensors"
-_LINES = ("rounds.jsonl", "verdicts.jsonl", "client_metrics.jsonl")
 
 Part = Defence | PreAggregation
 
@@ -38,14 +38,14 @@ class Checkpoint:
     ----------
     arrays : ArrayRecord
         The global model after it.
-    rounds, verdicts, client_metrics : list of dict
+    rounds, verdicts, client_metrics : list of records
         The lines of ``rounds.jsonl``, ``verdicts.jsonl`` and ``client_metrics.jsonl`` up to it.
     """
 
     arrays: ArrayRecord
-    rounds: list[dict[str, Any]]
-    verdicts: list[dict[str, Any]]
-    client_metrics: list[dict[str, Any]]
+    rounds: list[RoundLine]
+    verdicts: list[VerdictLine]
+    client_metrics: list[ClientMetricsLine]
 
 
 def save_checkpoint(folder: RunFolder, number: int, arrays: ArrayRecord, strategy: Strategy) -> None:
@@ -87,9 +87,12 @@ def load_checkpoint(folder: RunFolder, strategy: Strategy) -> Checkpoint | None:
         return None
     try:
         with safe_open(path, framework="numpy") as file:
-            said = json.loads(file.metadata()["fedrobust"])
+            file_head = file.metadata()["fedrobust"]
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-        lines = [folder.keep_lines(name, said["round"]) for name in _LINES]
+        number = json.loads(file_head)["round"]
+        rounds = folder.keep_lines("rounds.jsonl", number, RoundLine)
+        verdicts = folder.keep_lines("verdicts.jsonl", number, VerdictLine)
+        client_metrics = folder.keep_lines("client_metrics.jsonl", number, ClientMetricsLine)
     except (SafetensorError, OSError, KeyError, ValueError) as error:
         raise UserError(f"{path}: the checkpoint cannot be read ({error}); run without --resume") from None
     if isinstance(strategy, HostedStrategy):
@@ -97,7 +100,7 @@ def load_checkpoint(folder: RunFolder, strategy: Strategy) -> Checkpoint | None:
     else:
         _load_tables(strategy, tensors)
     model = {n.removeprefix(_MODEL): Array(np.array(v)) for n, v in tensors.items() if n.startswith(_MODEL)}
-    return Checkpoint(ArrayRecord(model), *lines)
+    return Checkpoint(ArrayRecord(model), rounds, verdicts, client_metrics)
 
 
 def _tables(strategy: Strategy) -> dict[str, Mapping[str, NDArray[Any]]]:

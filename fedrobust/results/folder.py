@@ -8,12 +8,11 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
-import json
 import os
 import shutil
 from collections.abc import Mapping
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,14 +20,18 @@ from numpy.typing import NDArray
 from fedrobust.errors import UserError
 from fedrobust.results.files import (
     append_line,
+    read_lines,
     read_text,
     write_json,
     write_tensors,
     write_text,
 )
+from fedrobust.results.records import Record
 from fedrobust.scenario import RunIdentity
 
 __all__ = ["RunFolder"]
+
+Line = TypeVar("Line", bound=Record)
 
 
 class RunFolder:
@@ -77,20 +80,14 @@ class RunFolder:
         """Add one line to a ``.jsonl`` file of the folder."""
         append_line(self.partial / name, line)
 
-    def read_json(self, name: str) -> dict[str, Any]:
-        """Return a JSON file's content; empty if there is none."""
-        path = self.partial / name
-        content: dict[str, Any] = json.loads(read_text(path)) if path.is_file() else {}
-        return content
-
-    def keep_lines(self, name: str, rounds: int) -> list[dict[str, Any]]:
-        """Cut a ``.jsonl`` file to the lines of the first rounds, and return them."""
+    def keep_lines(self, name: str, rounds: int, model: type[Line]) -> list[Line]:
+        """Cut a ``.jsonl`` file to the lines of the first rounds, and return them as records."""
         path = self.partial / name
         lines = read_text(path).splitlines(keepends=True)[:rounds] if path.exists() else []
         if len(lines) < rounds:
             raise ValueError(f"{name} has {len(lines)} lines for {rounds} rounds")
         self.write_text(name, "".join(lines))
-        return [json.loads(line) for line in lines]
+        return list(read_lines(path, model))
 
     def write_model(self, tensors: Mapping[str, NDArray[np.float32]], about: object) -> None:
         """Write model.safetensors with a JSON description in its metadata."""

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
+from fedrobust.results.records import ClientMetricsLine, RoundLine, VerdictLine
 from fedrobust.scenario import Scenario
 
 if TYPE_CHECKING:
@@ -47,11 +48,11 @@ class RoundOutcome:
 
     Attributes
     ----------
-    line : mapping
+    line : RoundLine
         The round's line of ``rounds.jsonl``: metrics, failures, and which attacks and steps had no effect.
-    verdict : mapping
+    verdict : VerdictLine
         Its line of ``verdicts.jsonl``.
-    client_metrics : mapping
+    client_metrics : ClientMetricsLine
         Its line of ``client_metrics.jsonl``: unverified metrics that the hospitals reported.
     arrays : ArrayRecord or None
         The new global model; None for a run in another process, of which only the lines are known.
@@ -59,16 +60,16 @@ class RoundOutcome:
         Peak memory that the aggregation took; None where the system does not say.
     """
 
-    line: Mapping[str, Any]
-    verdict: Mapping[str, Any]
-    client_metrics: Mapping[str, Any]
+    line: RoundLine
+    verdict: VerdictLine
+    client_metrics: ClientMetricsLine
     arrays: ArrayRecord | None = None
     defence_mib: float | None = None
 
     @property
     def number(self) -> int:
         """Return the round's number, from 1."""
-        return int(self.line["round"])
+        return self.line.round
 
 
 class Observer:

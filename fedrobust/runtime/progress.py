@@ -98,8 +98,8 @@ class Progress(Observer):
         line = outcome.line
         self._round = outcome.number
         self._replies = self._round * self._clients
-        flagged = ",".join(str(number) for number in line["flagged"]) or "none"
-        accuracy, loss = _number(line["clean"]["accuracy"]), _number(line["val"]["loss"])
+        flagged = ",".join(str(number) for number in line.flagged) or "none"
+        accuracy, loss = _number(line.clean.accuracy), _number(line.val.loss)
         now = time.monotonic()
         self._seconds.append(now - self._lap)
         self._lap = now
@@ -107,10 +107,10 @@ class Progress(Observer):
         self._update()
         if self._lines:
             self._print(f"round {self._round}/{self._rounds}: {self._state}{self._left()}")
-        for fault in () if self._quiet else line["faults"]:
+        for fault in () if self._quiet else line.faults:
             self._print(
-                f"[yellow]round {self._round}: hospital {fault['hospital']} failed, its update is discarded:[/yellow] "
-                f"{escape(fault['reason'])}"
+                f"[yellow]round {self._round}: hospital {fault.hospital} failed, its update is discarded:[/yellow] "
+                f"{escape(fault.reason)}"
             )
 
     def finished(self, result: object) -> None:

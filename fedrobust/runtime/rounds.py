@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any
 
 from flwr.app import ArrayRecord, ConfigRecord
 from flwr.serverapp import Grid
@@ -14,8 +13,8 @@ from fedrobust.flower.client_grid import ClientGrid
 from fedrobust.flower.codec import unpack
 from fedrobust.flower.reply_checks import ClientFailure
 from fedrobust.plugins import reraise_as_user_error
-from fedrobust.results.files import plain
-from fedrobust.results.round_lines import reports_line, verdict_line
+from fedrobust.results.records import ClientMetricsLine, RoundLine, VerdictLine
+from fedrobust.results.round_lines import client_metrics_line, verdict_line
 from fedrobust.runtime.observers import RoundOutcome
 from fedrobust.runtime.peak_memory import extra_memory
 from fedrobust.runtime.profiling import Profile
@@ -32,8 +31,8 @@ class _Trained:
 
     arrays: ArrayRecord
     train_loss: object
-    verdict: Mapping[str, Any]
-    client_metrics: Mapping[str, Any]
+    verdict: VerdictLine
+    client_metrics: ClientMetricsLine
     failures: Sequence[ClientFailure]
     no_effect_attacks: Sequence[str]
     no_effect_steps: Sequence[str]
@@ -82,7 +81,7 @@ class Rounds:
                 replies = list(grid.send_and_receive(messages, timeout=self._timeout_s()))
             self._profile.move("transport", "training", grid.busy_s)
             failures, no_effect = grid.faults, self._no_effect_attacks(grid.no_effect)
-            client_metrics = reports_line(number, replies)
+            client_metrics = client_metrics_line(number, replies)
             with self._profile.phase("imports"):
                 setup.preload()
             with extra_memory() as taken:
@@ -116,18 +115,17 @@ class Rounds:
         return self._setup.scenario.execution.client_timeout * self._setup.scenario.hospitals
 
     @staticmethod
-    def _line(number: int, lr: float, trained: _Trained, measured: Mapping[str, Any]) -> dict[str, Any]:
-        line = {
-            "round": number,
-            "lr": lr,
-            "train_loss": trained.train_loss,
-            **measured,
-            "flagged": trained.verdict["flagged"],
-            "no_effect_attacks": trained.no_effect_attacks,
-            "no_effect_steps": trained.no_effect_steps,
-            "faults": [{"hospital": one.client, "reason": one.reason} for one in trained.failures],
-        }
-        return dict(plain(line))
+    def _line(number: int, lr: float, trained: _Trained, measured: Mapping[str, object]) -> RoundLine:
+        return RoundLine.of(
+            measured,
+            round=number,
+            lr=lr,
+            train_loss=trained.train_loss,
+            flagged=trained.verdict.flagged,
+            no_effect_attacks=trained.no_effect_attacks,
+            no_effect_steps=trained.no_effect_steps,
+            faults=[{"hospital": one.client, "reason": one.reason} for one in trained.failures],
+        )
 
 
 @contextmanager

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import time
-from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
+from collections.abc import Iterable, Sequence
+from pathlib import Path
 
 from flwr.app import ArrayRecord
 from flwr.serverapp import Grid
@@ -14,8 +14,10 @@ from fedrobust.data.sources import FederationData
 from fedrobust.errors import UserError
 from fedrobust.flower.codec import pack, unpack
 from fedrobust.results.checkpoint import load_checkpoint
+from fedrobust.results.files import read_record
 from fedrobust.results.folder import RunFolder
 from fedrobust.results.manifest import manifest
+from fedrobust.results.records import ClientMetricsLine, Manifest, RoundLine, VerdictLine, check_format
 from fedrobust.runtime.lr_schedule import Plateau
 from fedrobust.runtime.observers import Observer, Observers, RoundOutcome, RunStart
 from fedrobust.runtime.profiling import Profile
@@ -35,23 +37,23 @@ class _History:
     def __init__(
         self,
         arrays: ArrayRecord,
-        lines: Sequence[Mapping[str, Any]] = (),
-        verdicts: Sequence[Mapping[str, Any]] = (),
-        client_metrics: Sequence[Mapping[str, Any]] = (),
+        lines: Sequence[RoundLine] = (),
+        verdicts: Sequence[VerdictLine] = (),
+        client_metrics: Sequence[ClientMetricsLine] = (),
     ) -> None:
         self.arrays = arrays
         self.lines = list(lines)
         self.verdicts = list(verdicts)
         #: The hospitals that sent a usable update in some round.
-        self.replied: set[int] = {number for line in client_metrics for number in line["hospitals"]}
+        self.replied = {number for line in client_metrics for number in line.hospitals}
 
     def add(self, outcome: RoundOutcome) -> None:
-        """Take in a round."""
+        """Append a round."""
         if outcome.arrays is not None:
             self.arrays = outcome.arrays
         self.lines.append(outcome.line)
         self.verdicts.append(outcome.verdict)
-        self.replied.update(outcome.client_metrics["hospitals"])
+        self.replied.update(outcome.client_metrics.hospitals)
 
 
 class Server:
@@ -130,24 +132,31 @@ class Server:
             setup, history.lines, history.verdicts, history.replied, seconds, str(folder.final)
         )
         folder.write_json("summary.json", summary)
-        result = Result(scenario.run.settings, summary, history.lines, folder.finish(), setup.malicious)
+        lines = [line.as_json() for line in history.lines]
+        result = Result(scenario.run.settings, summary.as_json(), lines, folder.finish(), setup.malicious)
         observers.finished(result)
         return result
 
     def _history(self, folder: RunFolder) -> _History:
         """Return the rounds of the run to resume, once it is clear that the data are still the same; else none."""
         if self._resume:
-            manifest_before: Mapping[str, Any] = folder.read_json("manifest.json").get("data", {})
-            if manifest_before.get("sha256", self.data.digest) != self.data.digest:
-                raise UserError(
-                    f"{folder.partial}: the data have changed since this run began; run without --resume"
-                )
+            self._check_resumable(folder.partial)
             kept = load_checkpoint(folder, self._setup.strategy)
             if kept is not None:
                 if self._setup.monitor and kept.rounds:
-                    self._setup.monitor.resume(kept.rounds[-1].get("no_effect_steps", ()))
+                    self._setup.monitor.resume(kept.rounds[-1].no_effect_steps)
                 return _History(kept.arrays, kept.rounds, kept.verdicts, kept.client_metrics)
         return _History(pack(self._setup.task.learner.initial()))
+
+    def _check_resumable(self, folder: Path) -> None:
+        """Refuse to resume a run of another format or of other data."""
+        file = folder / "manifest.json"
+        if not file.is_file():
+            return
+        before = read_record(file, Manifest)
+        check_format(before, folder)
+        if before.data.sha256 != self.data.digest:
+            raise UserError(f"{folder}: the data have changed since this run began; run without --resume")
 
     def _train(self, rounds: Rounds, history: _History, observers: Observer) -> None:
         """Train until the rounds or the patience run out."""
@@ -165,5 +174,5 @@ class Server:
 
     def _write_final(self, folder: RunFolder, history: _History) -> None:
         """Write what the task keeps of the last model."""
-        failed = ({fault["hospital"] for fault in line["faults"]} for line in history.lines)
+        failed = ({fault.hospital for fault in line.faults} for line in history.lines)
         self._setup.task.write_final(folder, unpack(history.arrays), set.intersection(*failed))

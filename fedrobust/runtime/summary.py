@@ -4,26 +4,31 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Collection, Mapping, Sequence
-from typing import Any
 
 from fedrobust.evaluation.detection import detection_summary
+from fedrobust.results.records import Fault, RoundLine, Summary, SummaryThreat, VerdictLine
 from fedrobust.runtime.setup import Setup
 from fedrobust.scenario import Scenario
 
 __all__ = ["failure", "summarise"]
 
-Lines = Sequence[Mapping[str, Any]]
+Lines = Sequence[RoundLine]
 
 
 def summarise(
-    setup: Setup, lines: Lines, verdicts: Lines, replied: Collection[int], seconds: float, folder: str
-) -> dict[str, Any]:
+    setup: Setup,
+    lines: Lines,
+    verdicts: Sequence[VerdictLine],
+    replied: Collection[int],
+    seconds: float,
+    folder: str,
+) -> Summary:
     """Return the summary of a run; warn of what the user must know before the metrics.
 
     Parameters
     ----------
     setup : Setup
-    lines, verdicts : sequence of mapping
+    lines, verdicts : sequence of records
         The lines of ``rounds.jsonl`` and ``verdicts.jsonl``.
     replied : collection of int
         The hospitals that sent a usable update in some round.
@@ -33,30 +38,30 @@ def summarise(
         The run folder's final place.
     """
     scenario, share, failed = setup.scenario, setup.server_data, failure(lines, replied)
-    no_effect = [] if failed else list(lines[-1].get("no_effect_steps", ()))
-    summary = {
-        **setup.task.summary(lines[-1]),
-        "detection": detection_summary(verdicts, setup.malicious, scenario.hospitals),
-        "no_effect_attacks": _no_effect_attacks(lines),
-        "no_effect_steps": no_effect,
-        "failed_attacks": sorted(_failed_attacks(setup.attacks, replied)),
-        "failed": failed is not None,
-        "failure": failed,
-        "server_images": 0 if share is None else len(share.labels),
-        "server_share": 0.0 if share is None else share.share,
-        "faults": sum(len(line["faults"]) for line in lines),
-        "clients": scenario.hospitals,
-        "malicious": len(setup.malicious),
-        "atypical": list(scenario.atypical),
-        **_made_with(scenario),
-        "baseline": None,
-        "lost_to_attack": None,
-        "rounds": len(lines),
-        "seed": scenario.seed,
-        "synthetic": setup.data.records.synthetic,
-        "seconds": round(seconds, 3),
-        "run": folder,
-    }
+    written = scenario.run.written
+    summary = Summary.of(
+        setup.task.summary(lines[-1]),
+        detection=detection_summary(verdicts, setup.malicious, scenario.hospitals),
+        no_effect_attacks=_no_effect_attacks(lines),
+        no_effect_steps=() if failed else lines[-1].no_effect_steps,
+        failed_attacks=sorted(_failed_attacks(setup.attacks, replied)),
+        failed=failed is not None,
+        failure=failed,
+        server_images=0 if share is None else len(share.labels),
+        server_share=0.0 if share is None else share.share,
+        faults=sum(len(line.faults) for line in lines),
+        clients=scenario.hospitals,
+        malicious=len(setup.malicious),
+        atypical=scenario.atypical,
+        attack="; ".join(threat.attacks.text for threat in scenario.threats if threat.malicious) or None,
+        threats=_threats(scenario),
+        **{key: written[key] for key in ("strategy", "data", "partition", "backbone", "head", "networks")},
+        rounds=len(lines),
+        seed=scenario.seed,
+        synthetic=setup.data.records.synthetic,
+        seconds=round(seconds, 3),
+        run=folder,
+    )
     for sentence in _warnings(setup, summary, lines):
         warnings.warn(sentence, UserWarning, stacklevel=2)
     return summary
@@ -69,23 +74,16 @@ def failure(lines: Lines, replied: Collection[int]) -> str | None:
     return f"all hospitals failed in every round, so the model is untrained; {_first_reason(lines)}"
 
 
-def _made_with(scenario: Scenario) -> dict[str, Any]:
-    """Return what tells this run from others, as the settings write it."""
-    keys = ("strategy", "data", "partition", "backbone", "head", "networks")
-    attacks = [threat.attacks.text for threat in scenario.threats if threat.malicious]
-    return {
-        **{key: scenario.run.written[key] for key in keys},
-        "attack": "; ".join(attacks) or None,
-        "threats": [
-            {"attack": threat.attacks.text, "hospitals": threat.hospitals, "malicious": threat.malicious}
-            for threat in scenario.threats
-        ],
-    }
+def _threats(scenario: Scenario) -> list[SummaryThreat]:
+    return [
+        SummaryThreat(attack=threat.attacks.text, hospitals=threat.hospitals, malicious=threat.malicious)
+        for threat in scenario.threats
+    ]
 
 
 def _no_effect_attacks(lines: Lines) -> list[str]:
     """Return the attacks that had no effect in any round."""
-    return sorted(set.intersection(*(set(line.get("no_effect_attacks", ())) for line in lines)))
+    return sorted(set.intersection(*(set(line.no_effect_attacks) for line in lines)))
 
 
 def _failed_attacks(attacks: Mapping[int, frozenset[str]], replied: Collection[int]) -> frozenset[str]:
@@ -98,21 +96,21 @@ def _failed_attacks(attacks: Mapping[int, frozenset[str]], replied: Collection[i
 
 def _first_reason(lines: Lines, among: Collection[int] | None = None) -> str:
     """Return the first failure of the run as 'hospital 3: why'."""
-    faults = (fault for line in lines for fault in line["faults"])
-    first = next((fault for fault in faults if among is None or fault["hospital"] in among), None)
-    return "no hospital replied" if first is None else f"hospital {first['hospital']}: {first['reason']}"
+    faults = (fault for line in lines for fault in line.faults)
+    first: Fault | None = next((one for one in faults if among is None or one.hospital in among), None)
+    return "no hospital replied" if first is None else f"hospital {first.hospital}: {first.reason}"
 
 
-def _warnings(setup: Setup, summary: Mapping[str, Any], lines: Lines) -> list[str]:
+def _warnings(setup: Setup, summary: Summary, lines: Lines) -> list[str]:
     """Return what the user must know before the metrics, the gravest first."""
-    if summary["failed"]:
-        return [summary["failure"]]
+    if summary.failure:
+        return [summary.failure]
     found = []
-    for name in summary["failed_attacks"]:
+    for name in summary.failed_attacks:
         hospitals = [number for number, names in setup.attacks.items() if name in names]
         why = _first_reason(lines, hospitals)
         found.append(f"attack '{name}' never ran, as its hospitals failed in every round; {why}")
-    if summary.get("diverged"):
+    if summary.diverged:
         found.append("training diverged: the loss of the last model is not a finite number")
-    found += [f"attack '{name}' had no effect in this run" for name in summary["no_effect_attacks"]]
+    found += [f"attack '{name}' had no effect in this run" for name in summary.no_effect_attacks]
     return found + (setup.monitor.messages(len(setup.malicious)) if setup.monitor else [])

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping
-from typing import Any, ClassVar, Protocol
+from typing import ClassVar, Protocol
 
 from fedrobust.evaluation.server_data import ServerShare
 from fedrobust.learners.base import Learner, State
 from fedrobust.results.folder import RunFolder
+from fedrobust.results.records import RoundLine
 
 __all__ = ["Task"]
 
@@ -29,11 +30,11 @@ class Task(Protocol):
     report_sections: ClassVar[tuple[str, ...]]
     learner: Learner
 
-    def evaluate(self, state: State) -> Mapping[str, Any]:
+    def evaluate(self, state: State) -> Mapping[str, object]:
         """Return what the server measures of a global model, for the round's line of ``rounds.jsonl``."""
         ...
 
-    def validation_loss(self, line: Mapping[str, Any]) -> float | None:
+    def validation_loss(self, line: RoundLine) -> float | None:
         """Return the loss of a round's line that decides on learning rate and patience; None if it is not finite."""
         ...
 
@@ -45,7 +46,7 @@ class Task(Protocol):
         """Take note of the hospitals with data of their own, which the server does not know."""
         ...
 
-    def summary(self, line: Mapping[str, Any]) -> Mapping[str, Any]:
+    def summary(self, line: RoundLine) -> Mapping[str, object]:
         """Return what the run's summary holds of the last round's line."""
         ...
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
-from typing import Any, ClassVar
+from typing import ClassVar
 
 from fedrobust.data.sources import FederationData
 from fedrobust.evaluation.drop import combined_drop
@@ -15,6 +15,7 @@ from fedrobust.federation import Behaviour
 from fedrobust.learners.base import State
 from fedrobust.learners.factory import build_learner
 from fedrobust.results.folder import RunFolder
+from fedrobust.results.records import RoundLine
 from fedrobust.scenario import Scenario
 
 __all__ = ["Classification"]
@@ -50,14 +51,13 @@ class Classification:
         self.learner = build_learner(scenario.learner, scenario.data)
         self._evaluation = ServerEvaluation(scenario, data, self.learner, attacks)
 
-    def evaluate(self, state: State) -> Mapping[str, Any]:
+    def evaluate(self, state: State) -> Mapping[str, object]:
         """Return metrics on validation, clean, noisy and stamped images, and by hospital."""
         return self._evaluation.of(state)
 
-    def validation_loss(self, line: Mapping[str, Any]) -> float | None:
+    def validation_loss(self, line: RoundLine) -> float | None:
         """Return the loss on the validation images."""
-        loss: float | None = line["val"]["loss"]
-        return loss
+        return line.val.loss
 
     def server_data(self, share: float) -> ServerShare:
         """Return a share of the validation images."""
@@ -68,19 +68,19 @@ class Classification:
         """Leave these hospitals' accuracies undefined."""
         self._evaluation.hospitals.unknown = hospitals
 
-    def summary(self, line: Mapping[str, Any]) -> Mapping[str, Any]:
+    def summary(self, line: RoundLine) -> Mapping[str, object]:
         """Return the last model's metrics, the combined drop, and whether the model learnt anything."""
-        clean, noisy = ({k: v for k, v in line[part].items() if k != "loss"} for part in ("clean", "noisy"))
+        clean, noisy = (part.model_dump() for part in (line.clean, line.noisy))
         counts = self._data.part("test").counts()
         share = float(counts.max() / counts.sum())
         return {
             "clean": clean,
             "noisy": noisy,
             "drop": combined_drop(clean, noisy),
-            "attack_success_rate": line["attack_success_rate"],
+            "attack_success_rate": line.attack_success_rate,
             "commonest_class_share": share,
             "no_better_than_commonest_class": clean["accuracy"] <= share,
-            "diverged": None in [line[part]["loss"] for part in ("val", "clean")],
+            "diverged": None in (line.val.loss, line.clean.loss),
         }
 
     def write_final(self, folder: RunFolder, state: State, silent: Collection[int]) -> None:
@@ -101,7 +101,7 @@ class Classification:
             images |= {f"poisoned/{place}": example.poisoned for place, example in enumerate(examples)}
             folder.write_tensors("examples.safetensors", images, [example.about for example in examples])
 
-    def _description(self) -> Mapping[str, Any]:
+    def _description(self) -> Mapping[str, object]:
         """Return the description in the model file's metadata."""
         records, written = self._data.records, self._scenario.run.written
         keys = ("backbone", "head", "networks", "temperature", "seed")
