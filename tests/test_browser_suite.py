@@ -109,7 +109,7 @@ def test_the_chosen_metric_changes_the_map(made: Make, visit: Callable[..., Visi
     strong = worst.evaluate(colour)
     seen.page.select_option("#map-metric", "ece")
     assert cell(seen, "krum under label-flip").text_content() != before
-    assert "Lower is better; the stronger the colour, the higher" in seen.page.text_content("#map-sense")
+    assert "Lower is better; a stronger colour is a higher" in seen.page.text_content("#map-sense")
     # Worst by either metric: the same strength although one is the lowest and the other the highest figure.
     assert worst.evaluate(colour) == strong
     assert seen.page.text_content("#scale-best").startswith("best 0.1")
@@ -174,7 +174,7 @@ def test_keys_lead_through_the_map_to_a_run(made: Make, visit: Callable[..., Vis
 def test_a_bound_says_so_in_its_cell(made: Make, visit: Callable[..., Visit]) -> None:
     seen = visit(made())
     cell(seen, "oracle under none").click()
-    assert "is told who is malicious" in seen.page.get_by_role("dialog").inner_text()
+    assert "oracle upper bound: told who is malicious" in seen.page.get_by_role("dialog").inner_text()
     seen.page.get_by_role("button", name="Close").click()
     assert not seen.page.get_by_role("dialog").is_visible()
 
