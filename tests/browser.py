@@ -41,7 +41,8 @@ class Visit:
         found: dict[str, list[float]] = self.page.evaluate(
             """() => Object.fromEntries([...document.querySelectorAll("[data-plot]")].map((place) => {
                 const box = place.querySelector("svg.main-svg")?.getBoundingClientRect();
-                const marks = place.querySelectorAll(".cartesianlayer path, .cartesianlayer image, .hm").length;
+                const kinds = ".cartesianlayer path, .cartesianlayer image, .hm";
+                const marks = place.querySelectorAll(kinds).length;
                 return [place.id, box && marks ? [box.width, box.height] : [0, 0]];
             }))"""
         )
@@ -79,7 +80,7 @@ def launch(kind: Any, *more: str) -> Any:
 
 @pytest.fixture(scope="module")
 def chromium() -> Iterator[Any]:
-    """Return a browser. It lives for a module: while it runs, nothing else in its thread may run an event loop."""
+    """Return a browser for a module; while it runs, nothing else in its thread may run an event loop."""
     api = pytest.importorskip("playwright.sync_api", reason="the playwright package is not installed")
     with api.sync_playwright() as driver:
         browser = launch(driver.chromium)

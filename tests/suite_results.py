@@ -109,7 +109,7 @@ def results(
     failed: Collection[tuple[str, str, int]] = (),
     unrun: Collection[tuple[str, str, int]] = (),
 ) -> dict[str, Any]:
-    """Return a suite's results; `splits` and `budgets` are further axes, `failed` and `unrun` cells are missing."""
+    """Return a suite's results; `splits` and `budgets` add axes, `failed` and `unrun` cells are missing."""
     axes = [{"name": "threat", "labels": list(threats)}]
     axes += [{"name": "partition", "labels": list(splits)}] if splits else []
     axes += [{"name": "malicious", "labels": list(budgets)}] if budgets else []

@@ -1,4 +1,4 @@
-"""A run's page in Chromium: drawn, sortable, reachable by keyboard, at both widths, light and dark, and silent."""
+"""A run's page in Chromium: drawn, sortable, reachable by keyboard, at both widths, light and dark."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def desk(page: Path, chromium: Any) -> Visit:
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 @pytest.mark.parametrize("width", [PHONE, DESK])
-def test_all_is_drawn_nothing_complains_and_nothing_sticks_out(
+def test_run_page_is_drawn_without_errors_or_overflow(
     page: Path, visit: Open, width: int, scheme: str
 ) -> None:
     made = visit(page, width, scheme)
@@ -66,7 +66,9 @@ def test_all_is_drawn_nothing_complains_and_nothing_sticks_out(
     ids=["one hospital", "a hundred with hostile names", "no verdicts"],
 )
 @pytest.mark.parametrize("width", [PHONE, DESK])
-def test_other_runs_are_drawn_as_well(shape: dict[str, Any], width: int, visit: Open, tmp_path: Path) -> None:
+def test_run_page_of_other_shapes_is_drawn(
+    shape: dict[str, Any], width: int, visit: Open, tmp_path: Path
+) -> None:
     made = visit(write_report(make_run(tmp_path / "run", **shape)), width)
     made.hold_whole()
     # A name that became markup would have asked for an image, or opened a dialogue.
@@ -74,14 +76,14 @@ def test_other_runs_are_drawn_as_well(shape: dict[str, Any], width: int, visit: 
     made.shot(f"run-{shape.get('clients', 6)}-hospitals-{width}")
 
 
-def test_labels_show_names_letter_by_letter(visit: Open, tmp_path: Path) -> None:
+def test_labels_show_names_as_text(visit: Open, tmp_path: Path) -> None:
     run = make_run(tmp_path / "run", classes=["<b>a</b> & b", "plain"], attacks={})
     made = visit(write_report(run))
     ticks = made.page.locator("#confusion-clean .ytick text").all_text_contents()
     assert "<b>a</b> & b" in ticks
 
 
-def test_a_metric_can_be_chosen(desk: Visit) -> None:
+def test_metric_choice_changes_the_plot(desk: Visit) -> None:
     made = desk
     choice = made.page.get_by_label("Metric")
     assert choice.locator("option").all_text_contents()[:2] == ["accuracy", "balanced accuracy"]
@@ -90,7 +92,7 @@ def test_a_metric_can_be_chosen(desk: Visit) -> None:
     made.hold_whole()
 
 
-def test_tables_sort_by_number_and_back_by_keyboard(desk: Visit) -> None:
+def test_table_sorts_by_number_and_back_by_keyboard(desk: Visit) -> None:
     made = desk
     table = made.page.locator("table", has=made.page.locator("caption", has_text="verdict")).first
     heading = table.get_by_role("columnheader", name="last weight")
@@ -111,7 +113,7 @@ def test_tables_sort_by_number_and_back_by_keyboard(desk: Visit) -> None:
     assert heading.get_attribute("aria-sort") is None
 
 
-def test_the_theme_can_be_changed_and_plots_follow(page: Path, visit: Open) -> None:
+def test_theme_button_changes_page_and_plots(page: Path, visit: Open) -> None:
     made = visit(page, scheme="dark")
     ink = "getComputedStyle(document.querySelector('#curves .xtick text')).fill"
     before = made.page.evaluate(ink)
@@ -124,7 +126,7 @@ def test_the_theme_can_be_changed_and_plots_follow(page: Path, visit: Open) -> N
     made.hold_whole()
 
 
-def test_the_keyboard_reaches_all_in_order_and_shows_where_it_is(page: Path, visit: Open) -> None:
+def test_keyboard_focus_is_ordered_and_visible(page: Path, visit: Open) -> None:
     made = visit(page)
     seen = []
     for _ in range(40):
@@ -142,7 +144,7 @@ def test_the_keyboard_reaches_all_in_order_and_shows_where_it_is(page: Path, vis
     assert made.errors == []
 
 
-def test_a_screen_reader_finds_landmarks_headings_and_names(desk: Visit) -> None:
+def test_screen_reader_finds_landmarks_headings_and_names(desk: Visit) -> None:
     made = desk
     for role in ("banner", "main", "contentinfo"):
         assert made.page.get_by_role(role).count() == 1
@@ -152,13 +154,14 @@ def test_a_screen_reader_finds_landmarks_headings_and_names(desk: Visit) -> None
     assert made.page.get_by_role("group", name="The global model after each round").count() == 1
     unnamed = made.page.evaluate(
         """() => [...document.querySelectorAll("button, select, a, img, summary")].filter((one) =>
-            one.checkVisibility() && !(one.textContent.trim() || one.ariaLabel || one.alt || one.labels?.length))
+            one.checkVisibility() &&
+            !(one.textContent.trim() || one.ariaLabel || one.alt || one.labels?.length))
             .map((one) => one.outerHTML.slice(0, 120))"""
     )
     assert unnamed == []
 
 
-def test_text_stands_out_from_its_ground(desk: Visit) -> None:
+def test_text_has_enough_contrast(desk: Visit) -> None:
     for scheme in ("light", "dark"):
         ratios = desk.page.evaluate(
             """(scheme) => {
@@ -167,7 +170,8 @@ def test_text_stands_out_from_its_ground(desk: Visit) -> None:
                 const light = (name) => {
                     const hex = style.getPropertyValue(name).trim().slice(1);
                     const parts = [0, 2, 4].map((i) => parseInt(hex.slice(i, i + 2), 16) / 255);
-                    const [r, g, b] = parts.map((v) => (v <= 0.03928 ? v / 12.92 : ((v + 0.055) / 1.055) ** 2.4));
+                    const linear = (v) => (v <= 0.03928 ? v / 12.92 : ((v + 0.055) / 1.055) ** 2.4);
+                    const [r, g, b] = parts.map(linear);
                     return 0.2126 * r + 0.7152 * g + 0.0722 * b;
                 };
                 const ratio = (a, b) => (Math.max(a, b) + 0.05) / (Math.min(a, b) + 0.05);
@@ -184,14 +188,14 @@ def test_text_stands_out_from_its_ground(desk: Visit) -> None:
         assert min(ratios.values()) >= 4.5, ratios
 
 
-def test_settings_can_be_copied(page: Path, visit: Open) -> None:
+def test_copy_button_copies_the_settings(page: Path, visit: Open) -> None:
     made = visit(page, permissions=["clipboard-read", "clipboard-write"])
     made.page.get_by_role("button", name="Copy the settings").click()
     made.page.get_by_role("button", name="Copied").wait_for()
     assert 'strategy = "isolation-forest"' in made.page.evaluate("navigator.clipboard.readText()")
 
 
-def test_without_scripts_the_tables_can_be_read(page: Path, chromium: Any, artefacts: Path) -> None:
+def test_page_without_scripts_shows_its_tables(page: Path, chromium: Any, artefacts: Path) -> None:
     # Playwright's own switch leaves <noscript> hidden.
     browser = launch(chromium.browser_type, "--blink-settings=scriptEnabled=false")
     made = Visit(browser.new_page(viewport={"width": PHONE, "height": 900}), artefacts)
@@ -208,7 +212,7 @@ def test_without_scripts_the_tables_can_be_read(page: Path, chromium: Any, artef
     browser.close()
 
 
-def test_an_old_browser_is_told_why_there_are_no_plots(page: Path, chromium: Any, artefacts: Path) -> None:
+def test_old_browser_says_why_there_are_no_plots(page: Path, chromium: Any, artefacts: Path) -> None:
     context = chromium.new_context(offline=True)
     context.add_init_script("delete window.DecompressionStream")
     made = Visit(context.new_page(), artefacts)
@@ -222,10 +226,11 @@ def test_an_old_browser_is_told_why_there_are_no_plots(page: Path, chromium: Any
     context.close()
 
 
-def test_scripts_that_the_page_does_not_name_cannot_run(page: Path, visit: Open, tmp_path: Path) -> None:
+def test_injected_script_cannot_run(page: Path, visit: Open, tmp_path: Path) -> None:
     foreign = tmp_path / "report.html"
     text = page.read_text(encoding="utf-8")
-    injected = "<script>document.title = 'owned'</script><img src='https://example.org/x.png' onerror='document.title = 1'>"
+    image = "<img src='https://example.org/x.png' onerror='document.title = 1'>"
+    injected = f"<script>document.title = 'owned'</script>{image}"
     foreign.write_text(text.replace("<h1>", injected + "<h1>"), encoding="utf-8")
     made = visit(foreign)
     assert made.page.title() not in ("owned", "1")

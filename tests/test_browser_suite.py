@@ -1,4 +1,4 @@
-"""The page of a suite in Chromium: plots are drawn, the metric can be chosen, tables sort, cells lead to their runs."""
+"""The page of a suite in Chromium: plots, the choice of the metric, sorting, links to runs."""
 
 from __future__ import annotations
 
@@ -52,7 +52,8 @@ def column(seen: Visit, table: str, place: int) -> list[str]:
     """Return a column's texts, from top to bottom."""
     found: list[str] = seen.page.evaluate(
         "([table, place]) => [...document.getElementById(table).tBodies[0].rows]"
-        ".filter((row) => !row.hidden).map((row) => row.cells[place].childNodes[0]?.textContent.trim() ?? '')",
+        ".filter((row) => !row.hidden)"
+        ".map((row) => row.cells[place].childNodes[0]?.textContent.trim() ?? '')",
         [table, place],
     )
     return found
@@ -60,7 +61,7 @@ def column(seen: Visit, table: str, place: int) -> list[str]:
 
 @pytest.mark.parametrize("width", [PHONE, DESK])
 @pytest.mark.parametrize("scheme", ["light", "dark"])
-def test_all_is_drawn_at_either_width_and_in_either_theme(
+def test_suite_page_is_drawn_at_both_widths_and_themes(
     made: Make, visit: Callable[..., Visit], width: int, scheme: str
 ) -> None:
     seen = visit(made(costs=True), width, scheme)
@@ -83,7 +84,7 @@ def test_all_is_drawn_at_either_width_and_in_either_theme(
     ],
     ids=["small", "large", "budget"],
 )
-def test_small_and_large_suites_fit(
+def test_suite_page_of_any_size_fits(
     made: Make, visit: Callable[..., Visit], options: dict[str, Any], request: pytest.FixtureRequest
 ) -> None:
     seen = visit(made(suite_results.results(**options), costs=True), PHONE)
@@ -100,7 +101,7 @@ def test_small_and_large_suites_fit(
             assert legend["y"] + legend["height"] <= frame["y"] + 2
 
 
-def test_the_chosen_metric_changes_the_map(made: Make, visit: Callable[..., Visit]) -> None:
+def test_metric_choice_changes_the_map(made: Make, visit: Callable[..., Visit]) -> None:
     seen = visit(made())
     before = cell(seen, "krum under label-flip").text_content()
     colour = "element => getComputedStyle(element.parentElement).backgroundColor"
@@ -123,10 +124,13 @@ def test_the_chosen_metric_changes_the_map(made: Make, visit: Callable[..., Visi
     seen.hold_whole()
 
 
-def test_what_the_script_writes_is_what_the_file_held(made: Make, visit: Callable[..., Visit]) -> None:
+def test_map_after_a_metric_choice_equals_the_page(made: Make, visit: Callable[..., Visit]) -> None:
     page = made()
     bare = visit(page, java_script_enabled=False)
-    read = "buttons => buttons.map((b) => [b.textContent, b.getAttribute('aria-label'), b.parentElement.className.trim()])"
+    read = (
+        "buttons => buttons.map((b) =>"
+        " [b.textContent, b.getAttribute('aria-label'), b.parentElement.className.trim()])"
+    )
     still = bare.page.eval_on_selector_all("#heat button", read)
     seen = visit(page)
     assert seen.page.eval_on_selector_all("#heat button", read) == still
@@ -136,7 +140,7 @@ def test_what_the_script_writes_is_what_the_file_held(made: Make, visit: Callabl
     )
 
 
-def test_every_part_of_a_condition_can_be_chosen(made: Make, visit: Callable[..., Visit]) -> None:
+def test_axis_choices_narrow_the_map(made: Make, visit: Callable[..., Visit]) -> None:
     content = suite_results.results(threats=("flip", "ipm"), splits=("iid", "site"))
     seen = visit(made(content))
     assert seen.page.locator("#heat tbody tr:visible").count() == 4
@@ -149,7 +153,7 @@ def test_every_part_of_a_condition_can_be_chosen(made: Make, visit: Callable[...
     assert seen.page.locator("#heat tbody tr:visible").count() == 1
 
 
-def test_keys_lead_through_the_map_to_a_run(made: Make, visit: Callable[..., Visit]) -> None:
+def test_keyboard_moves_through_the_map_to_a_run(made: Make, visit: Callable[..., Visit]) -> None:
     content = suite_results.results(failed=[("label-flip", "krum", 1)], unrun=[("label-flip", "krum", 2)])
     seen = visit(made(content))
     keys = seen.page.keyboard
@@ -171,7 +175,7 @@ def test_keys_lead_through_the_map_to_a_run(made: Make, visit: Callable[..., Vis
     assert seen.errors == []
 
 
-def test_a_bound_says_so_in_its_cell(made: Make, visit: Callable[..., Visit]) -> None:
+def test_cell_of_an_oracle_shows_its_caveat(made: Make, visit: Callable[..., Visit]) -> None:
     seen = visit(made())
     cell(seen, "oracle under none").click()
     assert "oracle upper bound: told who is malicious" in seen.page.get_by_role("dialog").inner_text()
@@ -179,13 +183,13 @@ def test_a_bound_says_so_in_its_cell(made: Make, visit: Callable[..., Visit]) ->
     assert not seen.page.get_by_role("dialog").is_visible()
 
 
-def test_the_table_links_to_every_run(made: Make, visit: Callable[..., Visit]) -> None:
+def test_metrics_table_links_to_every_run(made: Make, visit: Callable[..., Visit]) -> None:
     seen = visit(made(), PHONE)
     seen.page.get_by_role("link", name="isolation-forest under ipm(scale=2), seed 2").click()
     seen.page.wait_for_url("**/cells/3-3-2-3-3/report.html")
 
 
-def test_tables_sort_and_say_how(made: Make, visit: Callable[..., Visit]) -> None:
+def test_metrics_table_sorts_and_says_how(made: Make, visit: Callable[..., Visit]) -> None:
     seen = visit(made())
     head = seen.page.locator("#all-metrics th[data-metric=accuracy]")
     place = head.evaluate("head => head.cellIndex")
@@ -205,7 +209,7 @@ def test_tables_sort_and_say_how(made: Make, visit: Callable[..., Visit]) -> Non
     assert ordered == sorted(ordered) and ordered[0] < ordered[-1]
 
 
-def test_columns_and_rows_can_be_chosen(made: Make, visit: Callable[..., Visit]) -> None:
+def test_columns_and_rows_can_be_filtered(made: Make, visit: Callable[..., Visit]) -> None:
     seen = visit(made())
     head = seen.page.locator("#all-metrics th[data-metric=auroc]")
     assert not head.is_visible()
@@ -222,7 +226,7 @@ def test_columns_and_rows_can_be_chosen(made: Make, visit: Callable[..., Visit])
     assert seen.page.text_content("#all-count") == "1 of 20 rows"
 
 
-def test_the_differences_follow_their_metric_and_condition(made: Make, visit: Callable[..., Visit]) -> None:
+def test_differences_follow_metric_and_condition(made: Make, visit: Callable[..., Visit]) -> None:
     seen = visit(made())
     middle = "points => points.map((point) => parseFloat(point.style.left))"
     before = seen.page.eval_on_selector_all("#forest .point", middle)
@@ -243,7 +247,7 @@ def test_the_differences_follow_their_metric_and_condition(made: Make, visit: Ca
     assert column(seen, "forest", 3) == ["–"] * 4
 
 
-def test_labels_of_the_cost_plot_stand_apart(made: Make, visit: Callable[..., Visit]) -> None:
+def test_cost_plot_labels_do_not_overlap(made: Make, visit: Callable[..., Visit]) -> None:
     defences = (
         "fedavg",
         "krum",
@@ -258,7 +262,8 @@ def test_labels_of_the_cost_plot_stand_apart(made: Make, visit: Callable[..., Vi
     seen.page.wait_for_timeout(200)
     boxes = seen.page.eval_on_selector_all(
         "#cost .textpoint text",
-        "texts => texts.map((text) => text.getBoundingClientRect()).map(({x, y, width, height}) => [x, y, width, height])",
+        "texts => texts.map((text) => text.getBoundingClientRect())"
+        ".map(({x, y, width, height}) => [x, y, width, height])",
     )
     assert len(boxes) == len(defences)
     for place, (x, y, width, height) in enumerate(boxes):
@@ -268,7 +273,7 @@ def test_labels_of_the_cost_plot_stand_apart(made: Make, visit: Callable[..., Vi
             assert wide <= 1 or high <= 4
 
 
-def test_the_costs_can_be_chosen(made: Make, visit: Callable[..., Visit]) -> None:
+def test_cost_choice_changes_the_plot(made: Make, visit: Callable[..., Visit]) -> None:
     seen = visit(made(costs=True))
     title = seen.page.locator("#cost .xtitle")
     assert title.text_content() == "aggregation, milliseconds a round"
@@ -279,14 +284,14 @@ def test_the_costs_can_be_chosen(made: Make, visit: Callable[..., Visit]) -> Non
     seen.hold_whole()
 
 
-def test_the_settings_can_be_copied(made: Make, visit: Callable[..., Visit]) -> None:
+def test_suite_copy_button_copies_the_settings(made: Make, visit: Callable[..., Visit]) -> None:
     seen = visit(made(), permissions=["clipboard-read", "clipboard-write"])
     seen.page.locator("button[data-copy=command]").click()
     seen.page.get_by_role("button", name="Copied").wait_for()
     assert seen.page.evaluate("navigator.clipboard.readText()") == "python -m fedrobust.benchmark defences"
 
 
-def test_texts_on_the_map_can_be_read_in_both_themes(made: Make, visit: Callable[..., Visit]) -> None:
+def test_map_texts_have_enough_contrast_in_both_themes(made: Make, visit: Callable[..., Visit]) -> None:
     """Each cell's text stands out from its colour by 4.5 to 1 (WCAG 2.2, 1.4.3)."""
     contrast = """() => {
         const pen = document.createElement("canvas").getContext("2d", { willReadFrequently: true });

@@ -42,9 +42,7 @@ def interrupted(settings: Settings, number: int) -> Path:
     ids=str,
 )
 @pytest.mark.parametrize("number", [1, 3])
-def test_an_interrupted_run_ends_in_the_same_bits(
-    tmp_path: Path, changes: dict[str, Any], number: int
-) -> None:
+def test_resumed_run_has_the_same_bits(tmp_path: Path, changes: dict[str, Any], number: int) -> None:
     both = {"rounds": 5, "malicious": 1, **changes}
     whole = run(tiny(tmp_path / "whole", **both))
     settings = tiny(tmp_path / "cut", **both)
@@ -60,7 +58,7 @@ def test_an_interrupted_run_ends_in_the_same_bits(
     assert resumed.summary["detection"] == whole.summary["detection"]
 
 
-def test_a_run_cut_off_after_its_last_round_is_still_evaluated(tmp_path: Path) -> None:
+def test_resumed_run_after_its_last_round_is_evaluated(tmp_path: Path) -> None:
     whole = run(tiny(tmp_path / "whole", malicious=1))
     settings = tiny(tmp_path / "cut", malicious=1)
     interrupted(settings, 2)
@@ -69,7 +67,9 @@ def test_a_run_cut_off_after_its_last_round_is_still_evaluated(tmp_path: Path) -
         assert (whole.folder / name).read_bytes() == (resumed.folder / name).read_bytes(), name
 
 
-def test_from_the_command_line(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+def test_resume_from_the_command_line_takes_the_partial_folder(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
     settings = tiny(tmp_path, rounds=4)
     partial = interrupted(settings, 2)
     with pytest.raises(SystemExit) as left:
@@ -86,7 +86,7 @@ def test_from_the_command_line(tmp_path: Path, capfd: pytest.CaptureFixture[str]
         assert words in capfd.readouterr().err
 
 
-def test_other_settings_or_a_broken_checkpoint_are_refused(
+def test_resume_with_other_settings_or_a_broken_checkpoint_is_refused(
     tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
     settings = tiny(tmp_path, rounds=3)
@@ -99,7 +99,7 @@ def test_other_settings_or_a_broken_checkpoint_are_refused(
         run(settings, resume=True)
 
 
-def test_changed_data_are_noticed(tmp_path: Path) -> None:
+def test_resume_with_changed_data_is_refused(tmp_path: Path) -> None:
     settings = tiny(tmp_path, rounds=3)
     partial = interrupted(settings, 1)
     manifest = partial / "manifest.json"
@@ -122,7 +122,7 @@ class Large(Defence):
 
 
 @pytest.mark.parametrize("size", [3, 101 << 20])
-def test_a_defence_may_keep_as_much_as_it_likes(tmp_path: Path, size: int) -> None:
+def test_checkpoint_holds_a_large_state(tmp_path: Path, size: int) -> None:
     folder, arrays = (
         RunFolder(RunIdentity.of(tiny(tmp_path))),
         ArrayRecord({"a": Array(np.ones(3, np.float32))}),
@@ -175,7 +175,7 @@ class Counts(Defence):
         self.count = dict(state["counts" if self.breaks else "count"])
 
 
-def test_what_a_plug_in_keeps_survives_with_its_keys_and_arrays(tmp_path: Path) -> None:
+def test_checkpoint_keeps_a_plug_in_state_with_keys_and_arrays(tmp_path: Path) -> None:
     both = {"rounds": 4, "strategy": "test_checkpoint:Remembers | test_checkpoint:Counts"}
     whole = run(tiny(tmp_path / "whole", **both))
     settings = tiny(tmp_path / "cut", **both)
@@ -185,7 +185,7 @@ def test_what_a_plug_in_keeps_survives_with_its_keys_and_arrays(tmp_path: Path) 
         assert (whole.folder / name).read_bytes() == (resumed.folder / name).read_bytes(), name
 
 
-def test_a_state_that_is_not_taken_back_is_one_sentence(tmp_path: Path) -> None:
+def test_checkpoint_with_a_failing_load_state_is_one_sentence(tmp_path: Path) -> None:
     settings = tiny(tmp_path, rounds=3, strategy="test_checkpoint:Counts(breaks=true)")
     interrupted(settings, 1)
     with pytest.raises(
@@ -194,7 +194,7 @@ def test_a_state_that_is_not_taken_back_is_one_sentence(tmp_path: Path) -> None:
         run(settings, resume=True)
 
 
-def test_a_state_that_cannot_be_kept_is_one_sentence(tmp_path: Path) -> None:
+def test_checkpoint_with_an_unsupported_state_is_one_sentence(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"Odd: state\(\) holds a object"):
         run(tiny(tmp_path, strategy="test_checkpoint:Odd"))
 

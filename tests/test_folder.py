@@ -20,7 +20,7 @@ from fedrobust.results.records import TimingLine
 from fedrobust.scenario import RunIdentity
 
 
-def test_a_folder_is_final_only_when_whole(tmp_path: Path) -> None:
+def test_run_folder_is_final_only_when_complete(tmp_path: Path) -> None:
     settings = tiny(tmp_path)
     folder = RunFolder(RunIdentity.of(settings))
     folder.append("rounds.jsonl", {"round": 1})
@@ -30,7 +30,7 @@ def test_a_folder_is_final_only_when_whole(tmp_path: Path) -> None:
     assert [f.name for f in tmp_path.iterdir()] == [RunIdentity.of(settings).folder.name]
 
 
-def test_an_unfinished_rerun_leaves_the_finished_one_alone(tmp_path: Path) -> None:
+def test_run_folder_of_an_unfinished_rerun_leaves_the_finished_one(tmp_path: Path) -> None:
     settings = tiny(tmp_path)
     first = RunFolder(RunIdentity.of(settings))
     first.write_text("note", "first")
@@ -46,13 +46,15 @@ def test_an_unfinished_rerun_leaves_the_finished_one_alone(tmp_path: Path) -> No
     assert (RunIdentity.of(settings).folder / "note").read_text() == "third"
 
 
-def test_two_processes_do_not_share_a_run(tmp_path: Path) -> None:
+def test_run_folder_is_not_shared_by_two_processes(tmp_path: Path) -> None:
     settings = tiny(tmp_path)
     folder = RunFolder(RunIdentity.of(settings))
     code = (
         "import sys; from fedrobust.settings import load_settings; from pathlib import Path\n"
-        "from fedrobust.results.folder import RunFolder; from fedrobust.scenario import RunIdentity; from fedrobust.errors import UserError\n"
-        "try:\n    RunFolder(RunIdentity.of(load_settings({}, Path(sys.argv[1]))))\nexcept UserError as error:\n    print(error)"
+        "from fedrobust.results.folder import RunFolder; from fedrobust.scenario import RunIdentity\n"
+        "from fedrobust.errors import UserError\n"
+        "try:\n    RunFolder(RunIdentity.of(load_settings({}, Path(sys.argv[1]))))\n"
+        "except UserError as error:\n    print(error)"
     )
     arguments = [sys.executable, "-c", code, str(folder.partial / "settings.toml")]
     done = subprocess.run(arguments, capture_output=True, text=True, check=True, timeout=60)
@@ -60,7 +62,7 @@ def test_two_processes_do_not_share_a_run(tmp_path: Path) -> None:
     folder.release()
 
 
-def test_settings_are_written_as_they_can_be_read(tmp_path: Path) -> None:
+def test_settings_file_can_be_read_back(tmp_path: Path) -> None:
     settings = tiny(tmp_path, malicious=1, attack="backdoor(place='center')")
     table = tomllib.loads((RunFolder(RunIdentity.of(settings)).partial / "settings.toml").read_text())
     assert table["attack"] == "backdoor(place='center')"
@@ -68,7 +70,7 @@ def test_settings_are_written_as_they_can_be_read(tmp_path: Path) -> None:
     assert "image-size" not in table
 
 
-def test_the_name_is_fit_for_a_file_system(tmp_path: Path) -> None:
+def test_run_folder_name_is_safe_and_holds_the_seed(tmp_path: Path) -> None:
     settings = tiny(tmp_path, malicious=1, strategy="a.b:C(x='/ö?')", attack="backdoor + label-flip")
     name = RunIdentity.of(settings).folder.name
     assert set(name) <= set("abcdefghijklmnopqrstuvwxyz0123456789-_")
@@ -88,7 +90,7 @@ def test_file_with_a_torn_line_is_cut_to_the_completed_rounds(tmp_path: Path) ->
     folder.release()
 
 
-def test_models_are_the_same_bytes_in_every_process(tmp_path: Path) -> None:
+def test_model_file_is_the_same_bytes_for_any_order(tmp_path: Path) -> None:
     folder = RunFolder(RunIdentity.of(tiny(tmp_path)))
     tensors = {name: np.ones((2, 2), np.float32) for name in "zxyab"}
     folder.write_model(tensors, {"classes": ("a", "b"), "seed": 1})
@@ -99,12 +101,12 @@ def test_models_are_the_same_bytes_in_every_process(tmp_path: Path) -> None:
         assert json.loads(file.metadata()["fedrobust"]) == {"classes": ["a", "b"], "seed": 1}
 
 
-def test_a_folder_that_cannot_be_made() -> None:
+def test_run_folder_that_cannot_be_made_is_one_sentence() -> None:
     with pytest.raises(UserError, match="--out '/proc/nowhere'"):
         RunFolder(RunIdentity.of(tiny(Path("/proc/nowhere"))))
 
 
-def test_plain() -> None:
+def test_plain_gives_json_values() -> None:
     got = plain({1: np.float32(0.5), "a": (float("nan"), np.array([1, 2])), "b": {3}, "c": np.bool_(True)})
     assert got == {"1": 0.5, "a": [None, [1, 2]], "b": [3], "c": True}
     json.dumps(got, allow_nan=False)

@@ -26,7 +26,7 @@ def call(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> tuple[int,
     return int(left.value.code or 0), out, err
 
 
-def test_pages_are_written_and_their_paths_printed(
+def test_report_command_writes_pages_and_prints_their_paths(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     folders = [make_run(tmp_path / name) for name in ("a", "b")]
@@ -37,7 +37,7 @@ def test_pages_are_written_and_their_paths_printed(
     assert not list(tmp_path.glob("*/.*"))
 
 
-def test_open_shows_them_in_the_browser(
+def test_report_command_with_open_shows_pages_in_the_browser(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     opened: list[str] = []
@@ -47,7 +47,7 @@ def test_open_shows_them_in_the_browser(
     assert opened == [(tmp_path / "report.html").as_uri()]
 
 
-def test_the_same_folder_gives_the_same_page(tmp_path: Path) -> None:
+def test_page_of_the_same_folder_is_the_same(tmp_path: Path) -> None:
     make_run(tmp_path)
     assert write_report(tmp_path).read_bytes() == write_report(tmp_path).read_bytes()
 
@@ -57,12 +57,12 @@ def test_the_same_folder_gives_the_same_page(tmp_path: Path) -> None:
     [
         ("nowhere", None, "there is no such folder"),
         ("empty", [], "neither a run's folder nor a suite's"),
-        ("half.partial", ["settings.toml"], "not finished; go on with"),
+        ("half.partial", ["settings.toml"], "not finished; resume it with"),
         ("bad", ["suite.json"], "suite.json cannot be read"),
         ("torn", ["summary.json"], "not the folder of a finished run"),
     ],
 )
-def test_a_wrong_folder_is_one_sentence(
+def test_report_command_on_a_wrong_folder_is_one_sentence(
     name: str, files: list[str] | None, words: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     folder = tmp_path / name
@@ -75,7 +75,7 @@ def test_a_wrong_folder_is_one_sentence(
     assert words in err and len(err.splitlines()) == 1
 
 
-def test_exports_are_for_one_suite(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_export_of_several_folders_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     make_run(tmp_path / "a")
     target = tmp_path / "table.csv"
     code, _, err = call([str(tmp_path / "a"), "--csv", str(target)], capsys)
@@ -84,14 +84,14 @@ def test_exports_are_for_one_suite(tmp_path: Path, capsys: pytest.CaptureFixture
     assert code == 2 and "one table is one suite's" in err
 
 
-def test_a_run_ends_with_its_page_unless_told(tmp_path: Path) -> None:
+def test_run_writes_its_page_unless_told_not_to(tmp_path: Path) -> None:
     told = run(tiny(tmp_path / "a", malicious=1))
     assert (told.folder / "report.html").stat().st_size > 1_000_000
     silent = run(tiny(tmp_path / "b", malicious=1), report=False)
     assert not (silent.folder / "report.html").exists()
 
 
-def test_a_page_that_fails_costs_the_run_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_page_that_fails_leaves_the_run_intact(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def fail(folder: Path) -> Path:
         raise RuntimeError("no ink")
 
@@ -101,7 +101,7 @@ def test_a_page_that_fails_costs_the_run_nothing(tmp_path: Path, monkeypatch: py
     assert (result.folder / "summary.json").is_file()
 
 
-def test_a_folder_that_cannot_be_written_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_page_in_a_read_only_folder_is_one_sentence(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     make_run(tmp_path)
 
     def full(*_: Any, **__: Any) -> None:
@@ -112,7 +112,7 @@ def test_a_folder_that_cannot_be_written_is_said(tmp_path: Path, monkeypatch: py
         runner.keep_report(tmp_path)
 
 
-def test_the_command_imports_no_torch(tmp_path: Path) -> None:
+def test_report_command_imports_no_torch(tmp_path: Path) -> None:
     import subprocess
 
     make_run(tmp_path)
@@ -128,7 +128,7 @@ def test_the_command_imports_no_torch(tmp_path: Path) -> None:
     assert done.stdout.splitlines()[-1] == "[]"
 
 
-def test_a_suite_s_table_is_exported_and_its_page_written(
+def test_report_command_exports_a_suite_and_writes_its_page(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     (tmp_path / "suite.json").write_text(json.dumps(suite_results.results()), encoding="utf-8")

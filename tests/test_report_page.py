@@ -1,4 +1,4 @@
-"""The frame of a report: it holds everything itself, runs its own scripts only, and keeps users' names in their place."""
+"""The frame of a report: self-contained, runs its own scripts only, and escapes users' names."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def part(source: str, **context: object) -> str:
     return environment().from_string(text).render(**context)
 
 
-def test_a_page_is_whole_and_asks_nobody() -> None:
+def test_page_is_self_contained_and_loads_nothing() -> None:
     text = render("base.html.j2", figures={"one": figure()})
     elements = Elements(text)
     (html,) = elements.all("html")
@@ -58,7 +58,7 @@ def test_a_page_is_whole_and_asks_nobody() -> None:
     assert not re.search(r"@import|url\(", text[: text.index("<script")])
 
 
-def test_only_scripts_whose_hash_the_page_names_may_run() -> None:
+def test_page_policy_allows_only_scripts_with_a_listed_hash() -> None:
     text = render("base.html.j2", figures={"one": figure()})
     policy = next(
         a["content"] for a in Elements(text).all("meta") if a.get("http-equiv") == "Content-Security-Policy"
@@ -74,12 +74,12 @@ def test_only_scripts_whose_hash_the_page_names_may_run() -> None:
         assert base64.b64encode(hashlib.sha256(script).digest()).decode() in policy
 
 
-def test_a_page_without_plots_does_not_hold_the_library() -> None:
+def test_page_without_plots_has_no_plotly() -> None:
     text = render("base.html.j2")
     assert len(text) < 60_000 and 'id="plotly"' not in text
 
 
-def test_the_library_is_found_without_importing_it() -> None:
+def test_plotly_is_found_without_importing_it() -> None:
     code = (
         "import sys; from fedrobust.reports.page import render; render('base.html.j2', figures={'a': {}}); "
         "print(sorted({'plotly', 'torch', 'pandas', 'sklearn', 'flwr'} & set(sys.modules)))"
@@ -88,7 +88,7 @@ def test_the_library_is_found_without_importing_it() -> None:
     assert done.stdout.strip() == "[]"
 
 
-def test_data_stay_inside_their_element() -> None:
+def test_embedded_data_cannot_end_their_element() -> None:
     value = {HOSTILE: [HOSTILE, float("nan"), 1.5, None]}
     text = str(embed(value))
     assert not set("<>&\u2028") & set(text)
@@ -97,7 +97,7 @@ def test_data_stay_inside_their_element() -> None:
     assert not Elements(whole).all("img") and "<!--" not in whole
 
 
-def test_a_page_s_data_and_figures_come_back(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_embedded_data_and_plots_can_be_read_back(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(page, "plotly", lambda: ("", ""))
     text = render("base.html.j2", figures={"one": figure(height=200)}, data={"rows": [1, 2]})
     found = re.search(r'<script type="application/json" id="embedded">(.*?)</script>', text, re.DOTALL)
@@ -105,7 +105,7 @@ def test_a_page_s_data_and_figures_come_back(monkeypatch: pytest.MonkeyPatch) ->
     assert json.loads(found[1]) == {"figures": {"one": figure(height=200)}, "rows": [1, 2]}
 
 
-def test_a_table_has_headings_values_to_sort_by_and_escaped_cells() -> None:
+def test_table_has_headings_sort_values_and_escaped_cells() -> None:
     table = Table(
         "Shares",
         ["name", Column("share", 2), Column("lost", 1, "%")],
@@ -121,7 +121,7 @@ def test_a_table_has_headings_values_to_sort_by_and_escaped_cells() -> None:
     assert box["role"] == "region" and box["tabindex"] == "0" and box["aria-label"] == "Shares"
 
 
-def test_a_plot_has_a_caption_its_numbers_and_a_choice() -> None:
+def test_plot_has_a_caption_its_numbers_and_a_choice() -> None:
     figures = {"one": {"choices": {"accuracy": figure(height=240), "macro F1": figure()}}}
     text = part(
         '{{ parts.plot("one", figures, "What it shows", t) }}',
@@ -148,9 +148,11 @@ def test_a_plot_has_a_caption_its_numbers_and_a_choice() -> None:
         ("a", 2, "%", "a"),
     ],
 )
-def test_numbers_are_written_alike(value: object, digits: int | None, unit: str, text: str) -> None:
+def test_number_is_written_with_digits_and_unit(
+    value: object, digits: int | None, unit: str, text: str
+) -> None:
     assert number(value, digits, unit) == text
 
 
-def test_templates_escape_unless_told() -> None:
+def test_template_escapes_unless_told_not_to() -> None:
     assert environment().from_string("{{ a }}{{ b }}").render(a="<", b=Markup("<")) == "&lt;<"

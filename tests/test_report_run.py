@@ -1,4 +1,4 @@
-"""The page of a run: what it says must follow from the folder's numbers, also where a file or a number is missing."""
+"""The page of a run: it follows from the folder's numbers, also where a file or a number is missing."""
 
 from __future__ import annotations
 
@@ -88,9 +88,7 @@ SHAPES: dict[str, dict[str, Any]] = {
 
 
 @pytest.mark.parametrize("shape", SHAPES.values(), ids=SHAPES)
-def test_all_sections_stand_in_order_and_every_plot_is_one_that_plotly_takes(
-    shape: dict[str, Any], tmp_path: Path
-) -> None:
+def test_run_page_has_all_sections_in_order_and_valid_plots(shape: dict[str, Any], tmp_path: Path) -> None:
     from plotly.graph_objects import Figure
 
     page = run_page(make_run(tmp_path, **shape))
@@ -109,7 +107,9 @@ def test_all_sections_stand_in_order_and_every_plot_is_one_that_plotly_takes(
 
 
 @pytest.mark.parametrize("missing", [*[(name,) for name in FILES], FILES], ids="-".join)
-def test_an_older_run_s_page_says_what_is_not_recorded(missing: tuple[str, ...], tmp_path: Path) -> None:
+def test_run_page_with_missing_files_says_what_is_not_recorded(
+    missing: tuple[str, ...], tmp_path: Path
+) -> None:
     make_run(tmp_path)
     for name in missing:
         (tmp_path / name).unlink()
@@ -119,7 +119,7 @@ def test_an_older_run_s_page_says_what_is_not_recorded(missing: tuple[str, ...],
         assert "recorded in this run folder" in words(page)
 
 
-def test_keys_that_older_lines_lack_are_left_out(tmp_path: Path) -> None:
+def test_run_page_leaves_out_metrics_that_are_not_recorded(tmp_path: Path) -> None:
     make_run(tmp_path)
     lines = [json.loads(line) for line in (tmp_path / "rounds.jsonl").read_text().splitlines()]
     for line in lines:
@@ -134,7 +134,7 @@ def test_keys_that_older_lines_lack_are_left_out(tmp_path: Path) -> None:
     assert "Worst class" not in [figure.name for figure in key_metrics(read_run(tmp_path))]
 
 
-def test_users_names_never_become_markup(tmp_path: Path) -> None:
+def test_run_page_escapes_users_names(tmp_path: Path) -> None:
     page = run_page(make_run(tmp_path, classes=[HOSTILE, "b"], attacks={0: HOSTILE}, strategy=HOSTILE))
     assert "<img src=x" not in page and HOSTILE not in page
     assert page.count("<script") == page.count("</script>") == 3
@@ -144,7 +144,7 @@ def test_users_names_never_become_markup(tmp_path: Path) -> None:
     assert "<img" not in figures and "&lt;/script" in figures
 
 
-def test_the_page_needs_neither_torch_nor_the_data(tmp_path: Path) -> None:
+def test_run_page_needs_neither_torch_nor_the_data(tmp_path: Path) -> None:
     import subprocess
     import sys
 
@@ -162,7 +162,7 @@ def said(folder: Path, **shape: Any) -> str:
     return headline(read_run(make_run(folder, **shape)))
 
 
-def test_the_headline_of_a_success(tmp_path: Path) -> None:
+def test_headline_of_a_successful_defence(tmp_path: Path) -> None:
     text = said(tmp_path, clients=10, attacks={1: "label-flip", 4: "label-flip"})
     assert text == (
         "Two of ten hospitals flipped labels; isolation-forest flagged both attackers, "
@@ -207,11 +207,11 @@ def test_the_headline_of_a_success(tmp_path: Path) -> None:
         ({"clean": {}}, "no accuracy is recorded"),
     ],
 )
-def test_the_headline_is_honest(shape: dict[str, Any], words_: str, tmp_path: Path) -> None:
+def test_headline_states_what_happened(shape: dict[str, Any], words_: str, tmp_path: Path) -> None:
     assert words_ in said(tmp_path, **shape)
 
 
-def test_what_a_reader_must_know_first(tmp_path: Path) -> None:
+def test_notes_hold_what_a_reader_must_know_first(tmp_path: Path) -> None:
     make_run(
         tmp_path,
         attacks={0: "label-flip", 1: "label-flip"},
@@ -240,7 +240,7 @@ def test_what_a_reader_must_know_first(tmp_path: Path) -> None:
         assert sentence in text
 
 
-def test_a_hospital_without_weight_is_named_though_it_is_not_flagged(tmp_path: Path) -> None:
+def test_notes_name_a_hospital_without_weight_that_is_not_flagged(tmp_path: Path) -> None:
     make_run(tmp_path, attacks={}, flagged=[3], rounds=3)
     lines = [json.loads(line) for line in (tmp_path / "verdicts.jsonl").read_text().splitlines()]
     lines[-1]["flagged"] = []
@@ -250,7 +250,7 @@ def test_a_hospital_without_weight_is_named_though_it_is_not_flagged(tmp_path: P
     assert "hospital 3 was falsely flagged in some rounds, but not at the end" in text
 
 
-def test_a_small_hospital_that_is_weighed_by_its_images_is_not_wronged(tmp_path: Path) -> None:
+def test_notes_on_a_small_hospital_weighted_by_its_images_are_empty(tmp_path: Path) -> None:
     make_run(tmp_path, attacks={}, flagged=[3], rounds=3)
     lines = [json.loads(line) for line in (tmp_path / "verdicts.jsonl").read_text().splitlines()]
     lines[-1]["flagged"] = []
@@ -271,7 +271,7 @@ def test_a_small_hospital_that_is_weighed_by_its_images_is_not_wronged(tmp_path:
     assert "less than half" not in "\n".join(notes(read_run(tmp_path)))
 
 
-def test_a_model_that_got_worse_is_said_to_have(tmp_path: Path) -> None:
+def test_notes_say_that_a_model_got_worse(tmp_path: Path) -> None:
     make_run(tmp_path)
     lines = [json.loads(line) for line in (tmp_path / "rounds.jsonl").read_text().splitlines()]
     lines[1]["clean"]["accuracy"] = 0.9
@@ -279,7 +279,7 @@ def test_a_model_that_got_worse_is_said_to_have(tmp_path: Path) -> None:
     assert "Accuracy was 0.90 in round 2 and fell to 0.75" in "\n".join(notes(read_run(tmp_path)))
 
 
-def test_the_timeline_shows_weights_in_fair_shares_flags_and_the_truth(tmp_path: Path) -> None:
+def test_trust_timeline_shows_uniform_weights_flags_and_the_truth(tmp_path: Path) -> None:
     make_run(tmp_path, attacks={4: "sign-flip"}, atypical={1: "other-scanner"}, rounds=3)
     heat, flags = embedded(run_page(tmp_path))["figures"]["trust"]["data"]
     assert heat["y"] == ["4 ▲ sign-flip", "1 ◆ other-scanner", "0 ○", "2 ○", "3 ○", "5 ○"]
@@ -290,7 +290,7 @@ def test_the_timeline_shows_weights_in_fair_shares_flags_and_the_truth(tmp_path:
     assert list(zip(flags["x"], flags["y"], strict=True)) == [(2, "4 ▲ sign-flip"), (3, "4 ▲ sign-flip")]
 
 
-def test_a_hospital_that_lost_a_round_leaves_a_gap(tmp_path: Path) -> None:
+def test_trust_timeline_has_a_gap_for_a_hospital_that_failed(tmp_path: Path) -> None:
     make_run(tmp_path, rounds=2)
     lines = [json.loads(line) for line in (tmp_path / "verdicts.jsonl").read_text().splitlines()]
     lines[1].update(hospitals=[1, 2], weights=[0.25, 0.75], scores=[0, 0], flagged=[])
@@ -300,7 +300,7 @@ def test_a_hospital_that_lost_a_round_leaves_a_gap(tmp_path: Path) -> None:
     assert (last["1 ▲ label-flip"], last["2 ○"], last["0 ○"]) == (1.5, 4.5, None)
 
 
-def test_attackers_losses_differ_from_honest_ones_without_colour(tmp_path: Path) -> None:
+def test_loss_lines_of_attackers_differ_without_colour(tmp_path: Path) -> None:
     make_run(tmp_path, attacks={0: "label-flip", 1: "backdoor"}, atypical={2: "other-scanner"})
     traces = embedded(run_page(tmp_path))["figures"]["losses"]["choices"]["training loss"]["data"]
     styles = {t["name"]: (t["line"]["dash"], t["marker"]["symbol"], t["line"]["width"]) for t in traces}
@@ -309,7 +309,7 @@ def test_attackers_losses_differ_from_honest_ones_without_colour(tmp_path: Path)
     assert [t["name"] for t in traces][-2:] != ["honest", "honest"]
 
 
-def test_examples_are_pictures_with_words_for_those_who_do_not_see_them(tmp_path: Path) -> None:
+def test_examples_have_alternative_texts(tmp_path: Path) -> None:
     make_run(tmp_path)
     flipped, marked = poisoned_examples(tmp_path)
     assert flipped.changed == 0 and flipped.what == "the image unchanged, another label"
@@ -320,7 +320,7 @@ def test_examples_are_pictures_with_words_for_those_who_do_not_see_them(tmp_path
     assert "Hospital 4: original image, labelled glioma" in page
 
 
-def test_pictures_keep_their_pixels_and_large_ones_are_made_smaller(tmp_path: Path) -> None:
+def test_example_images_keep_their_pixels_unless_large(tmp_path: Path) -> None:
     import base64
     import io
 
@@ -342,14 +342,14 @@ def test_pictures_keep_their_pixels_and_large_ones_are_made_smaller(tmp_path: Pa
     assert pictures[1].size == (256, 256)
 
 
-def test_examples_that_cannot_be_read_cost_only_themselves(tmp_path: Path) -> None:
+def test_examples_that_cannot_be_read_are_left_out(tmp_path: Path) -> None:
     make_run(tmp_path)
     (tmp_path / "examples.safetensors").write_bytes(b"nonsense")
     assert poisoned_examples(tmp_path) == []
     assert run_page(tmp_path)
 
 
-def test_data_that_the_server_does_not_know_are_not_shown(tmp_path: Path) -> None:
+def test_data_section_leaves_out_what_the_server_does_not_know(tmp_path: Path) -> None:
     make_run(tmp_path, attacks={})
     evaluation = json.loads((tmp_path / "evaluation.json").read_text())
     evaluation["hospitals"][2].update(counts=None, images=None, missing=None)
@@ -358,7 +358,7 @@ def test_data_that_the_server_does_not_know_are_not_shown(tmp_path: Path) -> Non
     assert bars["x"] == ["0 ○", "1 ○", "3 ○", "4 ○", "5 ○"]
 
 
-def test_the_share_of_missing_facts_is_said(tmp_path: Path) -> None:
+def test_data_section_says_the_share_of_missing_facts(tmp_path: Path) -> None:
     text = words(run_page(make_run(tmp_path / "a")))
     assert "train part: sex 25.0 % and view 0.0 %; val part: sex 25.0 %" in text
     assert "sex missing" in text
@@ -366,7 +366,7 @@ def test_the_share_of_missing_facts_is_said(tmp_path: Path) -> None:
     assert "gives neither the sex nor the view" in text and "sex missing" not in text
 
 
-def test_settings_and_the_command_can_be_copied(tmp_path: Path) -> None:
+def test_run_page_has_settings_and_command_to_copy(tmp_path: Path) -> None:
     folder = make_run(tmp_path / "a run")
     page = run_page(folder)
     assert 'strategy = "isolation-forest"' in words(page)
@@ -382,7 +382,7 @@ def test_settings_and_the_command_can_be_copied(tmp_path: Path) -> None:
         ("C:\\\\Users\\\\someone\\\\images", 'data-root = "images" # a folder on the machine of this run'),
     ],
 )
-def test_the_page_names_no_folder_of_the_machine(
+def test_run_page_names_no_folder_of_the_machine(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, given: str, shown: str
 ) -> None:
     folder = make_run(tmp_path / "run")
@@ -397,7 +397,7 @@ def test_the_page_names_no_folder_of_the_machine(
     assert "--config run/settings.toml" in words(run_page(Path("run")))
 
 
-def test_tables_of_many_rounds_stay_small(tmp_path: Path) -> None:
+def test_tables_of_many_rounds_are_shortened(tmp_path: Path) -> None:
     make_run(tmp_path, clients=40, rounds=60, attacks={}, flagged=[])
     page = run_page(tmp_path)
     assert "Weights in uniform weights (1/n), ✕ flagged (10 of 60 rounds)" in words(page)
@@ -405,7 +405,7 @@ def test_tables_of_many_rounds_stay_small(tmp_path: Path) -> None:
     assert len(page) - len(run_page(make_run(tmp_path / "b", clients=40, rounds=10, attacks={}))) < 500_000
 
 
-def test_what_is_no_run_folder_is_one_sentence(tmp_path: Path) -> None:
+def test_run_page_of_another_folder_is_one_sentence(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="not the folder of a finished run"):
         run_page(tmp_path)
     make_run(tmp_path)
@@ -429,7 +429,7 @@ def test_what_is_no_run_folder_is_one_sentence(tmp_path: Path) -> None:
         ),
     ],
 )
-def test_wrong_types_and_other_formats_are_one_sentence(
+def test_run_page_with_wrong_types_or_another_format_is_one_sentence(
     tmp_path: Path, file: str, key: str, value: object, sentence: str
 ) -> None:
     change(make_run(tmp_path), file, **{key: value})
@@ -438,7 +438,7 @@ def test_wrong_types_and_other_formats_are_one_sentence(
     assert "\n" not in str(error.value)
 
 
-def test_a_folder_without_a_format_is_refused(tmp_path: Path) -> None:
+def test_run_page_without_a_format_is_refused(tmp_path: Path) -> None:
     manifest = json.loads((make_run(tmp_path) / "manifest.json").read_text())
     del manifest["format"]
     (tmp_path / "manifest.json").write_text(json.dumps(manifest), encoding="utf-8")
@@ -448,7 +448,7 @@ def test_a_folder_without_a_format_is_refused(tmp_path: Path) -> None:
         run_page(tmp_path)
 
 
-def test_an_attack_whose_hospitals_all_fail_is_said_never_to_have_run(tmp_path: Path) -> None:
+def test_headline_with_failed_attackers_says_the_attack_never_ran(tmp_path: Path) -> None:
     make_run(tmp_path, clients=5, attacks={4: "my-attack"}, flagged=[])
     lines = [json.loads(line) for line in (tmp_path / "rounds.jsonl").read_text().splitlines()]
     for line in lines:
@@ -461,7 +461,7 @@ def test_an_attack_whose_hospitals_all_fail_is_said_never_to_have_run(tmp_path: 
     assert "Hospital 4 failed in every round and had no part in the model." in notes(run)
 
 
-def test_what_the_attack_cost_is_the_first_metric(tmp_path: Path) -> None:
+def test_key_metrics_with_a_baseline_start_with_lost_to_the_attack(tmp_path: Path) -> None:
     baseline = {"run": "clean-seed0-aaaa", "clean": {"accuracy": 0.87}}
     make_run(tmp_path, lost_to_attack={"accuracy": 0.12}, baseline=baseline)
     first = key_metrics(read_run(tmp_path))[0]
@@ -470,7 +470,7 @@ def test_what_the_attack_cost_is_the_first_metric(tmp_path: Path) -> None:
     assert "12.0 points below the run without attackers" in headline(read_run(tmp_path))
 
 
-def test_the_worst_hospital_is_said_to_be_atypical(tmp_path: Path) -> None:
+def test_key_metrics_say_that_the_worst_hospital_is_atypical(tmp_path: Path) -> None:
     make_run(tmp_path, attacks={0: "sign-flip"}, atypical={2: "other-scanner"})
     lines = [json.loads(line) for line in (tmp_path / "rounds.jsonl").read_text().splitlines()]
     lines[-1].update(hospital_accuracy=[0.1, 0.8, 0.4, 0.8, 0.8, 0.8], worst_hospital=0.4)
@@ -479,7 +479,7 @@ def test_the_worst_hospital_is_said_to_be_atypical(tmp_path: Path) -> None:
     assert metrics["Worst honest hospital"].beside == "hospital 2, atypical: accuracy on its mix of classes"
 
 
-def test_a_run_in_which_all_hospitals_failed_says_so_first(tmp_path: Path) -> None:
+def test_headline_with_all_hospitals_failed_says_so_first(tmp_path: Path) -> None:
     why = "all hospitals failed in every round, so the model is untrained; hospital 0: no reply in 5 s"
     run = read_run(make_run(tmp_path, failed=True, failure=why, diverged=True))
     assert headline(run) == "All six hospitals failed in every round, so the model is untrained."

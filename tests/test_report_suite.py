@@ -1,4 +1,4 @@
-"""The page of a suite: what its headline claims, that nothing a file names becomes markup, and that gaps are shown as gaps."""
+"""The page of a suite: its headline, escaping of names, and how gaps are shown."""
 
 from __future__ import annotations
 
@@ -126,7 +126,7 @@ def small(figures: dict[tuple[str, str], list[float | None]], **more: Any) -> Su
     return SuiteView(suite_results.record(content))
 
 
-def test_the_headline_names_worst_case_and_mean() -> None:
+def test_headline_names_worst_case_and_mean() -> None:
     view = small(
         {
             ("none", "fedavg"): [0.9, 0.9, 0.9],
@@ -141,7 +141,7 @@ def test_the_headline_names_worst_case_and_mean() -> None:
     )
 
 
-def test_a_lead_within_the_intervals_is_said_to_be_one() -> None:
+def test_headline_says_that_a_lead_is_within_the_intervals() -> None:
     view = small({("flip", "fedavg"): [0.5, 0.6, 0.7], ("flip", "krum"): [0.55, 0.65, 0.75]})
     assert headline(view).endswith("Its lead over fedavg is within the 95 % intervals.")
     assert "the intervals overlap, so their order is not certain." in " ".join(dict(facts(view))["Certainty"])
@@ -175,25 +175,25 @@ def test_headline_with_a_remark_ranks_the_row() -> None:
     assert "krum keeps the most" in headline(view)
 
 
-def test_without_a_method_that_can_be_ranked_the_headline_says_why() -> None:
+def test_headline_without_a_ranked_method_says_why() -> None:
     view = small({("flip", "fedavg"): [], ("flip", "krum"): []})
     assert headline(view) == "No defence can be ranked: no cell is finished."
 
 
-def test_where_less_is_better_the_smallest_wins() -> None:
+def test_headline_with_a_lower_is_better_metric_names_the_smallest() -> None:
     metric = {"key": "accuracy", "name": "error", "better": "lower", "unit": "share", "about": "Wrong."}
     view = small({("flip", "fedavg"): [0.5], ("flip", "krum"): [0.9]}, metrics=[metric], metric="accuracy")
     assert "fedavg has the lowest error (0.500)" in headline(view)
 
 
-def test_the_difference_is_told_where_the_reference_does_worst() -> None:
+def test_facts_give_the_difference_where_the_reference_is_worst() -> None:
     view = SuiteView(suite_results.record(suite_results.results()))
     said = " ".join(dict(facts(view))["Certainty"])
     assert "Where fedavg does worst (under ipm(scale=2)) it is" in said
     assert "with 3 seeds no p can fall below 0.25: the test is not decisive." in said
 
 
-def test_few_seeds_are_said_first_and_give_no_interval(made: Callable[..., Page]) -> None:
+def test_suite_page_with_few_seeds_says_so_and_gives_no_interval(made: Callable[..., Page]) -> None:
     page = made(suite_results.results(seeds=(0,)))
     assert re.search(r"<h1>Seen with one seed only, so it may be chance", page.source)
     assert "Not known: one seed gives no interval and no test." in page.source
@@ -201,7 +201,7 @@ def test_few_seeds_are_said_first_and_give_no_interval(made: Callable[..., Page]
     assert not re.search(r"<small>[\d.]+ to", page.source)
 
 
-def test_what_a_test_cannot_show_is_told_only_where_it_cannot() -> None:
+def test_test_limit_is_given_only_for_few_seeds() -> None:
     assert limit_of(SuiteView(suite_results.record(suite_results.results(seeds=(0,))))) == ""
     assert "no p can fall below 0.25" in limit_of(
         SuiteView(suite_results.record(suite_results.results(seeds=range(3))))
@@ -209,7 +209,7 @@ def test_what_a_test_cannot_show_is_told_only_where_it_cannot() -> None:
     assert limit_of(SuiteView(suite_results.record(suite_results.results(seeds=range(6))))) == ""
 
 
-def test_all_parts_are_there(made: Callable[..., Page]) -> None:
+def test_suite_page_has_all_parts(made: Callable[..., Page]) -> None:
     page = made()
     ids = [a["id"] for a in page.all("section")]
     assert ids == ["map", "ranking", "differences", "costs", "all", "missing", "made"]
@@ -231,7 +231,7 @@ def test_all_parts_are_there(made: Callable[..., Page]) -> None:
     assert "The images are synthetic" in page.source
 
 
-def test_names_from_files_stay_text(made: Callable[..., Page]) -> None:
+def test_suite_page_escapes_names(made: Callable[..., Page]) -> None:
     content = suite_results.results(threats=("none", HOSTILE), defences=("fedavg", f"krum{HOSTILE}"))
     content["title"] = content["about"] = content["command"] = HOSTILE
     content["notes"] = [HOSTILE]
@@ -259,18 +259,18 @@ def test_names_from_files_stay_text(made: Callable[..., Page]) -> None:
         (None, None),
     ],
 )
-def test_a_link_leads_to_a_file_whatever_the_folder_is_called(run: str | None, link: str | None) -> None:
+def test_run_link_is_a_path_for_any_folder_name(run: str | None, link: str | None) -> None:
     assert run_link(run) == link
 
 
-def test_without_costs_the_page_says_so(made: Callable[..., Page]) -> None:
+def test_suite_page_without_costs_says_so(made: Callable[..., Page]) -> None:
     page = made(costs=False)
     assert "not recorded" in page.section("costs")
     assert page.all("select") and "plotly" not in [a.get("id") for a in page.all("script")]
     assert "Not recorded." in page.source
 
 
-def test_missing_cells_are_listed_and_hatched(made: Callable[..., Page]) -> None:
+def test_suite_page_lists_and_hatches_missing_cells(made: Callable[..., Page]) -> None:
     gone = [("label-flip", "krum", seed) for seed in range(3)]
     page = made(suite_results.results(failed=gone[:1], unrun=gone[1:]))
     listed = page.section("missing")
@@ -281,13 +281,13 @@ def test_missing_cells_are_listed_and_hatched(made: Callable[..., Page]) -> None
     assert "0 failed" in page.section("all") and "1 not run" in page.section("all")
 
 
-def test_without_a_reference_nothing_is_compared(made: Callable[..., Page]) -> None:
+def test_suite_page_without_a_reference_compares_nothing(made: Callable[..., Page]) -> None:
     page = made(suite_results.results(reference=None))
     assert "differences" not in [a.get("id") for a in page.all("section")]
     assert "#differences" not in [a["href"] for a in page.all("a")]
 
 
-def test_a_suite_that_compares_nothing_has_a_page(made: Callable[..., Page]) -> None:
+def test_suite_page_of_one_method_is_complete(made: Callable[..., Page]) -> None:
     content = suite_results.results(reference=None)
     content |= {"method_axis": "", "ranking": []}
     page = made(content)
@@ -295,13 +295,13 @@ def test_a_suite_that_compares_nothing_has_a_page(made: Callable[..., Page]) -> 
     assert len([a for a in page.all("button") if "data-row" in a]) == len(content["rows"])
 
 
-def test_a_suite_without_any_run_has_a_page(made: Callable[..., Page]) -> None:
+def test_suite_page_without_any_run_is_complete(made: Callable[..., Page]) -> None:
     everything = [(t, d, s) for t in suite_results.THREATS for d in suite_results.DEFENCES for s in range(3)]
     page = made(suite_results.results(unrun=everything))
     assert "no cell is finished" in page.source
 
 
-def test_the_strength_of_a_colour_is_the_same_sense_for_either_direction() -> None:
+def test_shade_grows_with_damage_for_either_direction() -> None:
     higher = suite_metric(better="higher")
     lower = suite_metric(better="lower")
     assert shade(0.9, (0.1, 0.9), higher) == 0 and shade(0.1, (0.1, 0.9), higher) == 1
@@ -311,7 +311,7 @@ def test_the_strength_of_a_colour_is_the_same_sense_for_either_direction() -> No
     assert shade(0.5, (0.5, 0.5), suite_metric(better=None, unit="count")) == 0
 
 
-def test_words_say_which_end_is_better() -> None:
+def test_sense_and_side_say_which_end_is_better() -> None:
     assert "the higher and so the worse" in sense(suite_metric(better="lower"))
     assert "the lower and so the worse" in sense(suite_metric(better="higher"))
     assert "Neither end is better" in sense(suite_metric(better=None))
@@ -319,7 +319,7 @@ def test_words_say_which_end_is_better() -> None:
     assert "better" not in side(suite_metric(better=None), "fedavg")
 
 
-def test_the_page_has_every_metric_for_its_script(made: Callable[..., Page]) -> None:
+def test_script_data_hold_every_metric(made: Callable[..., Page]) -> None:
     content = suite_results.results()
     data = made(content).data
     assert list(data["metrics"]) == [metric["key"] for metric in content["metrics"]]
@@ -335,7 +335,7 @@ def test_the_page_has_every_metric_for_its_script(made: Callable[..., Page]) -> 
     assert data["metrics"]["drop"]["digits"] == 1 and data["metrics"]["accuracy"]["digits"] == 3
 
 
-def test_the_axis_of_differences_holds_zero_and_all_whiskers() -> None:
+def test_difference_axis_holds_zero_and_all_whiskers() -> None:
     found = differences(SuiteView(suite_results.record(suite_results.results())))
     assert len(found["pairs"]) == 4 * 4 and found["start"] == ""
     for metric in found["metrics"].values():
@@ -344,7 +344,7 @@ def test_the_axis_of_differences_holds_zero_and_all_whiskers() -> None:
         assert metric["low"] + metric["zero"] * (metric["high"] - metric["low"]) == pytest.approx(0, abs=1e-3)
 
 
-def test_of_many_differences_those_where_the_reference_does_worst_are_shown_first() -> None:
+def test_differences_of_a_large_suite_start_where_the_reference_is_worst() -> None:
     threats = [f"threat-{number}" for number in range(20)]
     assert (
         differences(SuiteView(suite_results.record(suite_results.results(threats=threats))))["start"]
@@ -364,7 +364,7 @@ def test_ranking_table_puts_unranked_methods_last() -> None:
     ]
 
 
-def test_costs_are_means_of_time_and_peaks_of_memory() -> None:
+def test_cost_is_mean_time_and_peak_memory() -> None:
     view = small({("none", "fedavg"): [0.5], ("flip", "fedavg"): [0.5]})
     view = SuiteView(
         view.results,
@@ -376,7 +376,7 @@ def test_costs_are_means_of_time_and_peaks_of_memory() -> None:
     assert cost_table(view).rows == [["fedavg", pytest.approx(20.0), 3.0, 0.5]]
 
 
-def test_a_cost_of_nothing_has_a_place_on_the_logarithmic_axis() -> None:
+def test_cost_plot_shows_a_cost_of_zero() -> None:
     view = small({("none", "fedavg"): [0.5]})
     labels = {"threat": "none", "defence": "fedavg"}
     found = cost_plot(
@@ -387,7 +387,7 @@ def test_a_cost_of_nothing_has_a_place_on_the_logarithmic_axis() -> None:
     assert points == [[0.01], [0.1]]
 
 
-def test_the_front_joins_those_whom_nobody_beats() -> None:
+def test_cost_plot_front_joins_the_methods_that_no_other_beats() -> None:
     names = ("fedavg", "krum", "median", "bulyan")
     view = small({("none", name): [value] for name, value in zip(names, (0.3, 0.6, 0.5, 0.8), strict=True)})
     costs = [
@@ -400,7 +400,7 @@ def test_the_front_joins_those_whom_nobody_beats() -> None:
     assert figure["data"][0]["y"] == [0.3, 0.6, 0.8]
 
 
-def test_a_budget_has_a_line_for_each_method_and_the_smallest_harmful_one_in_a_table(
+def test_budget_plot_has_a_line_a_method_and_its_table_the_smallest_harmful_budget(
     made: Callable[..., Page],
 ) -> None:
     content = suite_results.results(
@@ -419,7 +419,7 @@ def test_a_budget_has_a_line_for_each_method_and_the_smallest_harmful_one_in_a_t
     assert len(budget_table(view, attack_budget(view)).rows) == len(suite_results.DEFENCES)
 
 
-def test_where_no_damage_can_be_drawn_the_page_goes_without(made: Callable[..., Page]) -> None:
+def test_suite_page_without_damage_has_no_budget_section(made: Callable[..., Page]) -> None:
     nothing = suite_results.results(threats=("label-flip",), budgets=("0", "1"))
     nothing["attack_budget"]["metric"] = "unmeasured"
     assert 'id="budgets"' not in made(nothing).source
@@ -428,7 +428,7 @@ def test_where_no_damage_can_be_drawn_the_page_goes_without(made: Callable[..., 
     assert 'id="budgets"' not in made(methods).source
 
 
-def test_a_budget_that_nobody_reached_is_not_a_number() -> None:
+def test_budget_table_has_words_where_no_budget_does_damage() -> None:
     content = suite_results.results(threats=("label-flip",), budgets=("0", "1"))
     for entry in content["attack_budget"]["smallest"]:
         entry["budget"] = None
@@ -436,7 +436,7 @@ def test_a_budget_that_nobody_reached_is_not_a_number() -> None:
     assert {line[1] for line in budget_table(view, attack_budget(view)).rows} == {"none tried"}
 
 
-def test_figures_are_written_as_their_unit_is_read() -> None:
+def test_text_follows_the_unit() -> None:
     assert text(0.5, "share") == "0.500" and text(12.34, "percent") == "12.3" and text(2.0, "count") == "2.0"
     assert (
         text(-0.0001, "share") == "0.000" and text(-0.1, "share") == "−0.100" and text(None, "share") == "–"
@@ -445,7 +445,7 @@ def test_figures_are_written_as_their_unit_is_read() -> None:
     assert join(["a"]) == "a" and join(["a", "b", "c"]) == "a, b and c"
 
 
-def test_values_that_differ_by_rounding_are_not_drawn_apart() -> None:
+def test_cost_plot_with_tied_values_has_a_least_range() -> None:
     view = small({("flip", "fedavg"): [0.1 + 0.2] * 3, ("flip", "krum"): [0.3] * 3})
     costs = [
         {"labels": {"threat": "flip", "defence": method}, "seconds": 1.0, "aggregation_s": 0.1 * place}
@@ -459,7 +459,7 @@ def test_values_that_differ_by_rounding_are_not_drawn_apart() -> None:
     assert [trace for trace in chosen["data"] if trace["mode"] == "lines"] == []
 
 
-def test_the_axis_of_differences_has_a_least_width() -> None:
+def test_difference_axis_of_tied_values_has_a_least_range() -> None:
     comparison = {"labels": {"threat": "flip", "defence": "krum"}, "metric": "accuracy", "against": "fedavg"}
     numbers = {"difference": 1e-17, "low": -1e-17, "high": 1e-17, "p": 1.0, "p_holm": 1.0, "seeds": 3}
     values = {("flip", "fedavg"): [0.3] * 3, ("flip", "krum"): [0.3] * 3}

@@ -11,7 +11,7 @@ GLOSSARY: Mapping[str, str] = {
     "malicious": "The hospital carries out an attack on its data, its training, its update or its reports.",
     "atypical": "Benign, but with images or classes unlike the others' (non-IID); to flag it is a mistake.",
     "falsely flagged": "An honest hospital, atypical ones included, that the defence takes for malicious.",
-    "uniform weight": "1/n: the weight of each of n hospitals in a plain mean. 0.5 uniform weights is half of it.",
+    "uniform weight": "1/n: the weight of each of n hospitals in a plain mean.",
     "clean baseline": "The same run without attackers; what it has more of is lost to the attack.",
     "combined drop": (
         "The relative loss, in percent, from clean to noisy test images: the mean of the drops of accuracy, "
@@ -21,7 +21,7 @@ GLOSSARY: Mapping[str, str] = {
         "How many robust standard deviations (from the median absolute deviation) a value lies from the "
         "hospitals' median."
     ),
-    "ECE": "Expected calibration error: the mean distance between confidence and accuracy; 0 = perfectly calibrated.",
-    "ETF": "Equiangular tight frame: fixed class vectors, equally far from each other, as the classifier's weights.",
+    "ECE": "Expected calibration error: the mean distance of confidence from accuracy; 0 = calibrated.",
+    "ETF": "Equiangular tight frame: fixed class vectors, equally far apart, as the classifier's weights.",
     "Rect": "Longer training targets for the classes that are rare in a mini-batch, used with an ETF.",
 }

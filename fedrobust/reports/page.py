@@ -1,7 +1,7 @@
-"""The frame of every report: one HTML file with its style, scripts, data and plotly.js inside, and nothing from the network.
+"""The frame of every report: one HTML file that holds its style, scripts, data and plotly.js.
 
-The page states a Content-Security-Policy that runs only the scripts whose hashes it names: names of classes, attacks and
-hospitals come from users' files, and none of them can become a script.
+Its Content-Security-Policy allows no network and only scripts with the listed hashes: names of classes and
+attacks come from users' files, and none of them can become a script.
 """
 
 from __future__ import annotations
@@ -62,7 +62,7 @@ def render(
     template_name : str
         A template that extends ``base.html.j2``.
     figures : mapping, optional
-        Element id to plot, or to ``{"choices": {choice: figure}}`` where a ``<select data-choice-of="id">`` picks one.
+        Element id to plot, or to ``{"choices": {choice: plot}}`` where a ``<select>`` chooses one.
         A page without figures does not hold plotly.js.
     data : mapping, optional
         Whatever else the page's own scripts read, as ``fedrobust.data``.
@@ -91,9 +91,9 @@ def render(
 
 
 def embed(value: Any) -> Markup:
-    """Return a value as JSON that stays inside its ``<script>``, whatever names it holds; NaN becomes null."""
+    """Return a value as JSON that cannot end its ``<script>``, whatever names it holds; NaN becomes null."""
     text = json.dumps(plain(value), separators=(",", ":"), allow_nan=False)
-    # Non-ASCII letters, U+2028 among them, are \uXXXX already. What is left could end the element or open a comment.
+    # Non-ASCII letters are \uXXXX already. These could end the element or open a comment.
     for letter in "<>&":
         text = text.replace(letter, f"\\u{ord(letter):04x}")
     return Markup(text)
@@ -101,7 +101,7 @@ def embed(value: Any) -> Markup:
 
 @cache
 def plotly() -> tuple[str, str]:
-    """Return the installed package's plotly.js, deflated and in base64, and the hash of its text for the policy."""
+    """Return the installed plotly.js, deflated and in base64, and the hash of its text for the policy."""
     # `find_spec` imports nothing; the package takes longer to import than the whole page to make.
     spec = find_spec("plotly")
     folder = Path(spec.submodule_search_locations[0]) if spec and spec.submodule_search_locations else Path()
@@ -118,7 +118,7 @@ def _asset(name: str) -> str:
 
 
 def _policy(hashes: Sequence[str]) -> str:
-    """Return the Content-Security-Policy; plotly.js writes style attributes, so styles inside the page are allowed."""
+    """Return the Content-Security-Policy; plotly.js writes style attributes, so inline styles are allowed."""
     scripts = " ".join(f"'{value}'" for value in hashes)
     return (
         f"default-src 'none'; script-src {scripts}; style-src 'unsafe-inline'; img-src data: blob:; "

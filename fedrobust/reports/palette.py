@@ -38,7 +38,7 @@ Choices = dict[str, dict[str, Plot]]
 #: A page's figures by the ids of their elements.
 Figures = dict[str, Plot | Choices]
 
-#: Okabe and Ito's colours without those that vanish on white or black, each with a dash and a marker of its own.
+#: Okabe and Ito's colours without those that vanish on white or black, each with its dash and marker.
 LINES: tuple[Mapping[str, str], ...] = (
     {"color": _BLUE, "dash": "solid", "symbol": "circle"},
     {"color": _VERMILION, "dash": "dash", "symbol": "square"},
@@ -96,7 +96,7 @@ ROLES: Mapping[str, RoleStyle] = {
 
 
 def label(name: str, length: int = 18) -> str:
-    """Return a name as plotly shows it letter by letter: it would read tags as markup, and long ones leave no room."""
+    """Return a name shortened and escaped: plotly would read tags as markup."""
     short = name if len(name) <= length else name[: length - 1] + "…"
     return short.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
 
@@ -141,7 +141,7 @@ def line(name: str, x: Sequence[Any], y: Sequence[Any], place: int, **more: Any)
 
 
 def shaded(trace: Trace) -> Trace:
-    """Return a trace whose line and markers follow the page's theme, where the page has a shade of their colour."""
+    """Return a trace whose line and markers follow the page's theme, where it has a shade of their colour."""
     names = {
         f"{part}.color": _SHADED[trace[part]["color"]]
         for part in ("line", "marker")

@@ -1,12 +1,11 @@
-"""The page of a folder, written into it: a run's or a suite's."""
+"""Writes the page of a run's or a suite's folder into it."""
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 
 from fedrobust.errors import UserError
-from fedrobust.results.files import read_record
+from fedrobust.results.files import read_record, write_text
 from fedrobust.results.suite_records import SuiteResults
 
 __all__ = ["FILE", "suite_results", "write_report"]
@@ -29,10 +28,9 @@ def write_report(folder: Path) -> Path:
         If it is neither, or cannot be read or written.
     """
     text = _page(folder)
-    page, aside = folder / FILE, folder / f".{FILE}.aside"
+    page = folder / FILE
     try:
-        aside.write_text(text, encoding="utf-8")
-        os.replace(aside, page)
+        write_text(page, text)
     except OSError as error:
         raise UserError(f"{page} cannot be written ({error.strerror})") from None
     return page
@@ -51,7 +49,7 @@ def _page(folder: Path) -> str:
         raise UserError(f"{folder}: there is no such folder; give that of a run or of a suite")
     if folder.name.endswith(".partial"):
         raise UserError(
-            f"{folder}: this run is not finished; go on with: fedrobust simulate --resume {folder}"
+            f"{folder}: this run is not finished; resume it with: fedrobust simulate --resume {folder}"
         )
     raise UserError(f"{folder}: neither a run's folder nor a suite's (no summary.json, no suite.json)")
 

@@ -1,4 +1,4 @@
-"""A finished run, read from its folder: each file once, when it is first needed, and checked as it is read."""
+"""A finished run, read from its folder: each file once, when it is first needed, and checked then."""
 
 from __future__ import annotations
 
@@ -152,7 +152,7 @@ class FinishedRun:
 
     @cached_property
     def weights(self) -> dict[int, float]:
-        """Return each hospital's last weight, in uniform weights; empty where the strategy gives no verdict."""
+        """Return each hospital's last weight, in uniform weights; empty for a strategy without verdicts."""
         return self.judged[-1].uniform_weights(self.clients) if self.judged else {}
 
     @property
@@ -168,7 +168,7 @@ class FinishedRun:
 
     @property
     def commonest_class_share(self) -> float | None:
-        """Return the accuracy of always predicting the commonest class of the test images; None if not recorded."""
+        """Return the accuracy of always predicting the commonest class; None if not recorded."""
         if self.summary.commonest_class_share is not None:
             return self.summary.commonest_class_share
         test = self.evaluation.splits.get("test") if self.evaluation else None

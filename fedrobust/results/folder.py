@@ -1,6 +1,6 @@
 """The run folder: written beside its final place while the run lasts, and renamed when it is complete.
 
-A folder ``<name>-seed<seed>-<hash>`` is always a finished run; with ``.partial`` at its end it is an unfinished one.
+A folder ``<name>-seed<seed>-<hash>`` is always a finished run; one that ends in ``.partial`` is unfinished.
 Running the same settings again replaces the folder only once the new run is complete.
 """
 

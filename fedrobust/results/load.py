@@ -60,7 +60,7 @@ class LoadedRun:
     def weights(self) -> pd.DataFrame:
         """Return each hospital's weight, a row a round and a column a hospital; rows sum to 1.
 
-        A hospital without an update in a round has NaN, and so has everybody where the strategy gives no verdict.
+        NaN for a hospital without an update, and for all where the strategy gives no verdict.
         """
         return self._by_hospital(
             {line.round: dict(zip(line.hospitals, line.weights, strict=True)) for line in self.run.verdicts}
@@ -68,7 +68,7 @@ class LoadedRun:
 
     @cached_property
     def scores(self) -> pd.DataFrame:
-        """Return each hospital's anomaly score, a row a round and a column a hospital; NaN where there is none."""
+        """Return each hospital's score, a row a round and a column a hospital; NaN where there is none."""
         return self._by_hospital(
             {line.round: dict(zip(line.hospitals, line.scores, strict=True)) for line in self.run.verdicts}
         )

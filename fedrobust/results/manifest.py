@@ -70,7 +70,7 @@ def manifest(scenario: Scenario, data: FederationData, defence: Defence | None, 
 
 
 def plugins_of(scenario: Scenario) -> tuple[PluginRecord, ...]:
-    """Return where the strategy's parts and the attacks of a scenario come from, with the hashes of their sources.
+    """Return where a scenario's strategy and attacks come from, with the hashes of their sources.
 
     Raises
     ------
@@ -116,7 +116,7 @@ def _version(package: str) -> str | None:
 
 
 def _git_commit() -> str | None:
-    """Return the commit of the source tree, with '+changes' where files differ from it; None outside a checkout."""
+    """Return the commit, with '+changes' where files differ from it; None outside a checkout."""
     top = Path(__file__).resolve().parents[2]
     if not (top / ".git").exists():
         return None

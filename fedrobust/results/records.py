@@ -168,7 +168,7 @@ class ClientMetricsLine(Record):
 
 
 def reported_images(lines: Iterable[ClientMetricsLine]) -> dict[int, float]:
-    """Return the images that each hospital last reported to train on, by its number; only positive numbers."""
+    """Return how many images each hospital last reported, by its number; only positive numbers."""
     found: dict[int, float] = {}
     for line in lines:
         known = line.by_hospital("num_examples").items()
@@ -454,7 +454,7 @@ class PartSummary(Record):
 
 
 class ExampleRecord(Record):
-    """One pair of ``examples.safetensors``: who poisoned an image and how, and the labels before and after."""
+    """One pair of ``examples.safetensors``: the hospital, its attack, and the labels before and after."""
 
     hospital: int
     attack: str

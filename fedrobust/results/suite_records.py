@@ -1,4 +1,4 @@
-"""What a suite's folder holds: ``suite.json`` and ``costs.json`` as typed records, for whoever reads or writes them."""
+"""The records of a suite's folder: ``suite.json`` and ``costs.json``."""
 
 from __future__ import annotations
 
@@ -83,7 +83,7 @@ class AxisLabels(_Record):
 
 
 class CellLink(_Record):
-    """One cell of a row: its run folder, relative to the suite's, or why it has none (None: it was not run)."""
+    """One cell of a row: its run folder, relative to the suite's, or why it has none (None: not run)."""
 
     seed: int
     run: str | None
@@ -101,7 +101,7 @@ class SuiteRow(_Record):
 
     @property
     def comparable(self) -> bool:
-        """Tell whether the row may be ranked, be the best and be tested: the one rule for every table and page."""
+        """Tell whether the row may be ranked, be best and be tested: one rule for all tables and pages."""
         return not any(caveat.excludes for caveat in self.caveats)
 
 
@@ -151,7 +151,7 @@ class RankingEntry(_Record):
 
 
 class SmallestBudget(_Record):
-    """The smallest attack budget that does the stated damage; smaller ones of which nothing is known beside it."""
+    """The smallest attack budget that does the stated damage, and the smaller ones with unknown damage."""
 
     labels: dict[str, str]
     budget: float | None

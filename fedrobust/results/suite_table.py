@@ -1,4 +1,4 @@
-"""A suite's rows by condition and method, and the one rule for which of them is best: for terminal, page, CSV and LaTeX."""
+"""A suite's rows by condition and method, and the one rule for which is best, for all outputs."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _SIGNS = "†‡§¶"
 
 
 def merge_ties(values: Sequence[float]) -> list[float]:
-    """Return the values with each run of values that lie within `TIE` of its smallest replaced by that one."""
+    """Return the values, those within `TIE` of a smaller one replaced by that one."""
     merged: dict[float, float] = {}
     smallest: float | None = None
     for value in sorted(values):
@@ -32,8 +32,8 @@ def merge_ties(values: Sequence[float]) -> list[float]:
 class SuiteTable:
     """A suite's rows by condition and method.
 
-    A condition is the combination of all axes but the methods'. Where nothing is compared, there is one method without a
-    name.
+    A condition is the combination of all axes but the methods'. Where nothing is compared, there is one
+    method without a name.
 
     Parameters
     ----------
@@ -95,7 +95,7 @@ class SuiteTable:
         return row.metrics.get(key, Spread()) if row else Spread()
 
     def best(self, condition: Condition, key: str) -> float | None:
-        """Return the best mean of the comparable rows under a condition; None if there is no better, or nothing to beat."""
+        """Return the best mean of a condition's comparable rows; None if there is nothing to compare."""
         rows = [self.row(condition, method) for method in self.methods]
         means = [row.metrics.get(key, Spread()).mean for row in rows if row and row.comparable]
         known = [mean for mean in means if mean is not None]

@@ -64,7 +64,7 @@ class Example:
 
 
 def poisoned_examples(folder: Path) -> list[Example]:
-    """Return the pairs of ``examples.safetensors``; none where no records are poisoned, or nothing can be read."""
+    """Return the pairs of ``examples.safetensors``; none where there are none, or the file cannot be read."""
     path = folder / "examples.safetensors"
     if not path.is_file():
         return []

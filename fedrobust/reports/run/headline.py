@@ -35,7 +35,7 @@ _CHANCE = 0.02
 
 
 def headline(run: FinishedRun) -> str:
-    """Return the run in one sentence: who attacked and how, what the defence did, and what the model is worth."""
+    """Return the run in one sentence: who attacked and how, what the defence did, how good the model is."""
     if run.summary.failed:
         return f"All {counted(run.clients)} hospitals failed in every round, so the model is untrained."
     verdict = _verdict(run)
@@ -148,7 +148,8 @@ def _outcome(run: FinishedRun) -> str:
     text = f"accuracy ended at {number(clean, 2)}"
     lost = (summary.lost_to_attack or {}).get("accuracy")
     if lost is not None and run.malicious:
-        text += f", {number(abs(100 * lost), 1)} points {'below' if lost >= 0 else 'above'} the run without attackers"
+        side = "below" if lost >= 0 else "above"
+        text += f", {number(abs(100 * lost), 1)} points {side} the run without attackers"
     guess = run.commonest_class_share
     if guess is not None and clean <= guess + _CHANCE:
         text += f", no better than always predicting the commonest class ({number(guess, 2)}),"

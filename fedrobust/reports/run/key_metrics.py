@@ -60,8 +60,8 @@ def key_metrics(run: FinishedRun) -> list[KeyMetric]:
                 "Attack success",
                 share(summary.attack_success_rate),
                 "images with the trigger taken for the target",
-                "The share of test images of other classes that are taken for the backdoor's target once they carry "
-                "its trigger.",
+                "The share of test images of other classes that are taken for the backdoor's target once "
+                "they carry its trigger.",
             )
         )
     return made + _detection(run)
@@ -136,8 +136,8 @@ def _detection(run: FinishedRun) -> list[KeyMetric]:
                 "Attackers flagged",
                 f"{len(bad & flagged)} of {len(bad)}",
                 f"AUROC of the scores {share(detection.auroc)}",
-                "Malicious hospitals that are flagged at the end; AUROC: the chance that a malicious hospital's mean "
-                "score exceeds an honest one's.",
+                "Malicious hospitals that are flagged at the end; AUROC: the chance that a malicious "
+                "hospital's mean score exceeds an honest one's.",
             )
         )
         made.append(

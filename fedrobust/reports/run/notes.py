@@ -32,8 +32,8 @@ def notes(run: FinishedRun) -> list[str]:
         made.append("Training diverged: the loss of the last model is not a finite number.")
     if manifest.oracle:
         made.append(
-            "The defence was told which hospitals are malicious (an oracle): an upper bound for others, not a "
-            "defence."
+            "The defence was told which hospitals are malicious (an oracle): an upper bound for others, not "
+            "a defence."
         )
     made += [f"The attack {name} had no effect in this run." for name in summary.no_effect_attacks]
     made += [f"{name} had no effect in this run." for name in summary.no_effect_steps]
@@ -62,7 +62,7 @@ def notes(run: FinishedRun) -> list[str]:
 
 
 def missing_facts(run: FinishedRun) -> str:
-    """Return for which shares of each part's images the source lacks a fact; nothing where it has no facts."""
+    """Return the share of each part's images that lack a fact; empty where the source has no facts."""
     parts = []
     for part, found in (run.evaluation.splits if run.evaluation else {}).items():
         shares = [f"{fact} {number(100 * lacks, 1, '%')}" for fact, lacks in found.missing.items()]
@@ -84,9 +84,8 @@ def _never_took_part(run: FinishedRun) -> list[str]:
     silent = sorted(run.never_took_part)
     if not silent:
         return []
-    return [
-        f"{plural(len(silent), 'Hospital')} {_numbers(silent)} failed in every round and had no part in the model."
-    ]
+    who = f"{plural(len(silent), 'Hospital')} {_numbers(silent)}"
+    return [f"{who} failed in every round and had no part in the model."]
 
 
 def _missed(run: FinishedRun) -> list[str]:

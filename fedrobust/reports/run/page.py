@@ -164,7 +164,7 @@ def _settings_file(folder: Path) -> str:
 
 
 def _shareable(settings: str) -> str:
-    """Return a run's TOML with only the last part of absolute paths: pages are shared, and the rest is private."""
+    """Return a run's TOML with only the last part of absolute paths, as pages are shared."""
 
     def shortened(line: str) -> str:
         key, _, value = line.partition(" = ")

@@ -66,7 +66,7 @@ def curves(run: FinishedRun) -> Choices:
 
 
 def trust(run: FinishedRun) -> Plot:
-    """Return the trust timeline: hospitals by rounds, weights in uniform weights as colour, flags as marks."""
+    """Return the trust timeline: hospitals by rounds, weights as colour, flags as marks."""
     rounds = [verdict.round for verdict in run.verdicts]
     weights = [verdict.uniform_weights(run.clients) for verdict in run.verdicts]
     named = {hospital.number: hospital_label(hospital, attack=True) for hospital in run.hospitals}

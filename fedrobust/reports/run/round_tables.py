@@ -100,7 +100,7 @@ def trust_table(run: FinishedRun) -> Table:
 
 
 def _some(lines: Sequence[Line]) -> list[Line]:
-    """Return up to ten lines, evenly spaced, the first and the last among them, so that the page stays small."""
+    """Return up to ten lines, evenly spaced, with the first and the last, so that the page stays small."""
     if len(lines) <= 10:
         return list(lines)
     return [lines[round(i * (len(lines) - 1) / 9)] for i in range(10)]

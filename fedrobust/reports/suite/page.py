@@ -1,4 +1,4 @@
-"""The page of a suite, from the suite's own files alone: which method is best, with which certainty and at what cost."""
+"""The page of a suite, from its files alone: which method is best, with which certainty and at what cost."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def suite_page(folder: Path) -> str:
     Parameters
     ----------
     folder : Path
-        Holds ``suite.json`` and, if costs were measured, ``costs.json``. Links lead from here to the runs' pages.
+        Holds ``suite.json`` and, if costs were measured, ``costs.json``. Links to runs start here.
 
     Returns
     -------
@@ -70,7 +70,7 @@ def suite_page(folder: Path) -> str:
 
 
 def _drawn_budget(view: SuiteView) -> AttackBudget | None:
-    """Return the attack budget if damage can be drawn against it: its metric has values and it is not the methods' axis."""
+    """Return the attack budget if damage can be drawn against it."""
     budget = view.results.attack_budget
     drawn = budget is not None and budget.metric in view.metrics and budget.axis != view.axis
     return budget if drawn else None

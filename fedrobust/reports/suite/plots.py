@@ -14,7 +14,7 @@ from fedrobust.results.suite_table import TIE, Condition
 
 __all__ = ["COSTS", "budget_plot", "cost_plot"]
 
-#: What a method costs: the choice's name, the key in ``costs.json``, the factor of the unit, the smallest that is drawn.
+#: A method's costs: the choice's name, the key in ``costs.json``, the unit's factor, the least value drawn.
 COSTS = (
     ("aggregation, milliseconds a round", "aggregation_s", 1000.0, 0.01),
     ("extra memory, MiB at its peak", "defence_mib", 1.0, 0.1),
@@ -49,7 +49,7 @@ def cost_plot(view: SuiteView) -> Choices | None:
 
 
 def budget_plot(view: SuiteView, budget: AttackBudget) -> Choices:
-    """Return the metric against the budget, a line for each method; a choice for each of the other axes' labels."""
+    """Return the metric against the attack budget, a line a method, and a choice for each other condition."""
     place = [part.name for part in view.axes].index(budget.axis)
     others = dict.fromkeys(condition[:place] + condition[place + 1 :] for condition in view.conditions)
     metric = view.metrics[budget.metric]
@@ -63,7 +63,7 @@ def budget_plot(view: SuiteView, budget: AttackBudget) -> Choices:
             traces,
             height=480,
             hovermode="x unified",
-            # Anchored to the drawing's edge: above the axes it would overlap the lines when a phone is turned.
+            # Anchored to the drawing: above the axes it would overlap the lines when a phone is turned.
             legend={"yref": "container", "y": 1, "yanchor": "top"},
             xaxis=axis(label(budget.axis, 40), type="category"),
             yaxis=axis(

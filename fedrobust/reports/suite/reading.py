@@ -22,8 +22,8 @@ def reading(view: SuiteView) -> str:
     said = f"Means over {view.seeds} seeds with 95 % bootstrap intervals."
     if view.seeds == ENOUGH:
         said += (
-            " With three, such an interval runs from the smallest to the largest value, and contains the true mean "
-            "three times in four."
+            " With three, such an interval runs from the smallest to the largest value, and contains the "
+            "true mean three times in four."
         )
     return said
 
@@ -34,8 +34,8 @@ def test_limit(view: SuiteView) -> str:
         return ""
     least = number(smallest_p(view.seeds))
     return (
-        f"With {view.seeds} seeds no p can fall below {least}, however clear the difference: read the intervals, not "
-        "the p."
+        f"With {view.seeds} seeds no p can fall below {least}, however clear the difference: read the "
+        "intervals, not the p."
     )
 
 
@@ -53,8 +53,8 @@ def side(metric: MetricInfo, reference: str | None) -> str:
         return f"Right of the line {metric.name} is higher than with {reference}."
     right = ("better", "worse") if metric.better == "higher" else ("worse", "better")
     return (
-        f"Right of the line {metric.name} is higher than with {reference}, which is {right[0]}; left of it, {right[1]}. "
-        "Discs: better than the reference; squares: worse."
+        f"Right of the line {metric.name} is higher than with {reference}, which is {right[0]}; left of it, "
+        f"{right[1]}. Discs: better than the reference; squares: worse."
     )
 
 

@@ -12,7 +12,7 @@ from fedrobust.results.suite_table import Condition
 
 __all__ = ["Differences", "Row", "differences", "rows", "script_data", "shown"]
 
-#: A row's metric: mean, low, high, the strength of the cell's colour, 1 for the best of the condition, and the values.
+#: A row's metric: mean, low, high, strength of the cell's colour, 1 for the condition's best, and the values.
 MetricCell = list[object]
 #: A paired difference: difference, low, high, p, Holm p, seeds.
 Difference = list[float | None]
@@ -50,7 +50,7 @@ class Pair(TypedDict):
 
 
 class DifferenceAxis(TypedDict):
-    """The differences of one metric: the ends of the axis, where on it zero is, and a difference for each pair."""
+    """The differences of one metric: the axis's ends, where on it zero is, and a difference for each pair."""
 
     low: float
     high: float
@@ -87,14 +87,14 @@ _AT_ONCE = 60
 
 
 def shown(view: SuiteView) -> list[str]:
-    """Return the metrics that the table of all metrics shows at first: the usual ones, and the attack budget's."""
+    """Return the metrics that the table shows at first: the usual ones, and the attack budget's."""
     budget = view.results.attack_budget
     wanted = [*_SHOWN, *([budget.metric] if budget else [])]
     return [key for key in view.metrics if key in wanted] or list(view.metrics)[:6]
 
 
 def rows(view: SuiteView) -> list[Row]:
-    """Return each row with its defined metrics; the best are comparable, and no other row of the condition is better."""
+    """Return each row with its defined metrics."""
     limits = {key: view.limits(key) for key in view.metrics}
     made: list[Row] = []
     for (condition, method), row in view.rows.items():
@@ -193,7 +193,7 @@ def _ends(values: Sequence[Difference | None], least: float) -> tuple[float, flo
 
 
 def _start(view: SuiteView, pairs: int) -> str:
-    """Return the condition under which the reference does worst, where all at once are too many to look at."""
+    """Return the condition shown at first: the reference's worst if all are too many, else all ("")."""
     entry = next((e for e in view.results.ranking if e.label == view.results.reference), None)
     return entry.worst_under or "" if entry and pairs > _AT_ONCE else ""
 

@@ -1,4 +1,4 @@
-"""The smaller tables of a suite's page: the ranking, what methods cost, the smallest harmful budget, what is missing."""
+"""The smaller tables of a suite's page: ranking, costs, smallest harmful attack budgets, missing cells."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ def cost_table(view: SuiteView) -> Table:
 
 
 def budget_table(view: SuiteView, budget: AttackBudget) -> Table:
-    """Return the smallest attack budget that costs the stated drop: methods by the conditions that are left."""
+    """Return the smallest attack budget that costs the stated drop: methods by the other conditions."""
     others = [axis.name for axis in view.axes if axis.name != budget.axis]
     found: dict[str, dict[str, SmallestBudget]] = {}
     for entry in budget.smallest:

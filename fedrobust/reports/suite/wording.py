@@ -13,7 +13,7 @@ __all__ = ["facts", "headline"]
 
 
 def headline(view: SuiteView) -> str:
-    """Return the page's headline: the best method in the worst case and on average, and whether it is more than chance."""
+    """Return the headline: the best method in the worst case and on average, and whether it may be chance."""
     worst, mean = _best(view, "worst"), _best(view, "mean")
     if not worst or not mean:
         return f"No {view.method_axis} can be ranked: {_why_unranked(view)}"
@@ -65,7 +65,7 @@ def _reached(view: SuiteView, entry: RankingEntry) -> str:
 
 
 def _best(view: SuiteView, key: str) -> list[RankingEntry]:
-    """Return the methods with the first rank by their ``worst`` case or their ``mean``; several if they tie."""
+    """Return the methods with the first rank by ``worst`` case or by ``mean``; several if they tie."""
     ranks = {
         entry.label: entry.rank_by_worst if key == "worst" else entry.rank_by_mean for entry in _ranked(view)
     }
@@ -114,7 +114,7 @@ def _against_next(view: SuiteView, winner: RankingEntry) -> str:
 
 
 def _next(view: SuiteView, winner: RankingEntry) -> tuple[RankingEntry | None, bool | None]:
-    """Return the next best in the worst case, and whether the intervals lie apart; None where there are none."""
+    """Return the next best in the worst case, and whether the intervals lie apart; None if there are none."""
     others = [entry for entry in _ranked(view) if entry.worst is not None and entry is not winner]
     if not others:
         return None, None
@@ -156,7 +156,8 @@ def _test(pair: Comparison) -> str:
     held = probability(p)
     if smallest_p(pair.seeds) > LEVEL:
         least = number(smallest_p(pair.seeds))
-        return f"Holm p {held}, but with {pair.seeds} seeds no p can fall below {least}: the test is not decisive."
+        limit = f"with {pair.seeds} seeds no p can fall below {least}"
+        return f"Holm p {held}, but {limit}: the test is not decisive."
     word = "below" if p < LEVEL else "not below"
     return f"Holm p {held}, {word} {LEVEL}."
 
