@@ -1,4 +1,4 @@
-"""A little is enough: small shifts within the spread of honest updates."""
+"""A little is enough: small shifts within the standard deviation of honest updates."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ class Alie(Attack):
         defence's result farthest from the honest mean.
     knowledge : str, optional
         ``colluders``, as in the paper: mean and std are those of the colluders' own updates; a single colluder has no
-        spread and stays as it is. ``all``: those of the honest hospitals. Not given: ``all`` for ``optimal``, which
+        deviation and stays as it is. ``all``: those of the honest hospitals. Not given: ``all`` for ``optimal``, which
         needs it, and ``colluders`` otherwise.
     against : str, optional
         For ``optimal``: the defence to try, such as ``"nnm | krum(f=2)"``. The one in use unless given.

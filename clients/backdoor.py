@@ -21,8 +21,8 @@ class Backdoor(Attack):
     """Stamps a mark on a share of the images and labels them with the target class.
 
     Gu et al., "BadNets", 2017, all-to-one; in federated learning Bagdasaryan et al., AISTATS 2020. With blend < 1
-    the mark is mixed into the picture (Chen et al., "Targeted Backdoor Attacks", 2017, eq. 1). The letters and the
-    ruler look like what scanners and photographs bring along anyway.
+    the mark is blended into the image (Chen et al., "Targeted Backdoor Attacks", 2017, eq. 1). The letters and the
+    ruler resemble what scans and photographs contain anyway.
 
     Parameters
     ----------

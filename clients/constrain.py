@@ -34,7 +34,7 @@ class Constrain(Attack):
     - ``cosine`` (against rules on directions): 1 - cos(delta, h).
 
     Measured in lengths of h, L_ano has no unit: it is about 1 where a defence begins to suspect, whatever the model's
-    size and the learning rate, so alpha weighs two losses of a like size. L_class is the learner's whole loss, summed
+    size and the learning rate, so alpha weighs two losses of similar size. L_class is the learner's complete loss, summed
     over networks. Adam depends on directions more than on lengths, so only the two weights' ratio matters much.
 
     With ``bound`` the finished update is projected: of all points between h and it, the last that keeps the bound is
@@ -94,13 +94,13 @@ class Constrain(Attack):
         if self.measure == "norm":
             length = float(np.linalg.norm(wide))
             return update if length <= allowed else update.with_delta(delta * (allowed / length))
-        apart = wide - h
+        difference = wide - h
         if self.measure == "distance":
-            distance = float(np.linalg.norm(apart))
-            return update if distance <= allowed else update.with_delta(h + apart * (allowed / distance))
+            distance = float(np.linalg.norm(difference))
+            return update if distance <= allowed else update.with_delta(h + difference * (allowed / distance))
         if _angle(wide, h) <= self.bound:
             return update
-        return update.with_delta(_turned(h, apart, self.bound))
+        return update.with_delta(_rotated(h, difference, self.bound))
 
 
 def anomaly(measure: str, delta: Floats, honest: Floats) -> tuple[float, Floats]:
@@ -116,8 +116,8 @@ def anomaly(measure: str, delta: Floats, honest: Floats) -> tuple[float, Floats]
     if measure == "cosine":
         cosine = float(np.sum(delta * honest)) / length
         return 1 - cosine, (cosine * square / length**2) * delta - honest / length
-    apart = delta if measure == "norm" else delta - honest
-    return float(np.sum(np.square(apart))) / square, (2 / square) * apart
+    difference = delta if measure == "norm" else delta - honest
+    return float(np.sum(np.square(difference))) / square, (2 / square) * difference
 
 
 def _angle(one: Floats, other: Floats) -> float:
@@ -126,12 +126,12 @@ def _angle(one: Floats, other: Floats) -> float:
     return 1 - float(one @ other) / lengths if lengths else 0.0
 
 
-def _turned(honest: Floats, apart: Floats, bound: float) -> Vector:
-    """Return the last point on the way from the honest update whose angle keeps the bound, by bisection."""
+def _rotated(honest: Floats, difference: Floats, bound: float) -> Vector:
+    """Return the last point on the way from the honest update that keeps the angle's bound, by bisection."""
     # The angle grows all the way, so there is one such point.
     near, far = 0.0, 1.0
     for _ in range(40):
         middle = (near + far) / 2
-        near, far = (middle, far) if _angle(honest + middle * apart, honest) <= bound else (near, middle)
-    point: Vector = (honest + near * apart).astype(np.float32)
+        near, far = (middle, far) if _angle(honest + middle * difference, honest) <= bound else (near, middle)
+    point: Vector = (honest + near * difference).astype(np.float32)
     return point

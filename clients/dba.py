@@ -27,7 +27,7 @@ class DistributedBackdoor(Backdoor):
     parts : int, optional
         How many parts the mark is cut into; unless given, as many as hospitals carry out this threat.
     part : int, optional
-        The part to stamp, from 0; unless given, the attackers take them in turn.
+        The part to stamp, from 0; unless given, each attacker takes the next one.
     size, place, blend, target, share, pattern
         Of the complete mark, as for ``backdoor``. With the place ``random`` a part lies where the complete mark has it.
     """

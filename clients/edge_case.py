@@ -23,7 +23,7 @@ _TAIL = 0.1
 class EdgeCase(Attack):
     """Labels unusual images with the target class; the images stay unchanged.
 
-    After Wang et al., "Attack of the Tails: Yes, You Really Can Backdoor Federated Learning", NeurIPS 2020, whose
+    After Wang et al., "Attack of the Tails: Yes, You Really Can Backdoor Federated Learning", NeurIPS 2020, where
     edge cases come from outside the data set. Here they come from the hospital's own images: those that lie farthest
     from the mean image of their class, or a class that is rare. Few honest images then contradict the backdoor.
 
@@ -78,7 +78,7 @@ class EdgeCase(Attack):
         others = np.flatnonzero(records.labels != self.target)
         own = class_distances(records)[np.arange(len(records)), records.labels]
         squares = np.bincount(records.labels, weights=own**2, minlength=len(records.classes))
-        spread = np.sqrt(squares / np.maximum(1, records.counts()))[records.labels]
-        far = np.divide(own, spread, out=np.zeros_like(own), where=spread > 0)
+        std = np.sqrt(squares / np.maximum(1, records.counts()))[records.labels]
+        far = np.divide(own, std, out=np.zeros_like(own), where=std > 0)
         count = max(1, round(share * len(others))) if share else 0
         return np.sort(others[np.argsort(-far[others], kind="stable")[:count]])

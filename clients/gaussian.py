@@ -13,7 +13,7 @@ __all__ = ["Gaussian"]
 class Gaussian(Attack):
     """Sends independent normal numbers as the difference from the global model.
 
-    The Gaussian attack of Blanchard et al., "Machine Learning with Adversaries", NeurIPS 2017, who take a std of 200.
+    The Gaussian attack of Blanchard et al., "Machine Learning with Adversaries", NeurIPS 2017, with a std of 200.
     Running statistics stay as trained.
 
     Parameters

@@ -17,7 +17,7 @@ from fedrobust.plugins.options import Fraction
 
 __all__ = ["ImageNoise"]
 
-#: Each kind with the option that says how strong it is, and its usual value.
+#: Each kind with the option for its strength, and the usual value.
 _KINDS = {"gaussian": ("std", 0.5), "salt-and-pepper": ("amount", 0.3), "contrast": ("factor", 0.1)}
 
 

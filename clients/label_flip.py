@@ -112,8 +112,8 @@ class LabelFlip(Attack):
         if self.mode == "all" or (self.confusion is None and held < 2):
             return np.asarray((classes + self.shift) % len(classes), np.int64)
         confusion = _estimated(records) if self.confusion is None else self.confusion
-        apart = np.where(np.eye(len(classes), dtype=bool), -1.0, confusion)
-        return np.asarray(apart.argmax(axis=1), np.int64)
+        others = np.where(np.eye(len(classes), dtype=bool), -1.0, confusion)
+        return np.asarray(others.argmax(axis=1), np.int64)
 
 
 def _matrix(confusion: Sequence[Sequence[float]]) -> NDArray[np.float64]:
@@ -122,11 +122,11 @@ def _matrix(confusion: Sequence[Sequence[float]]) -> NDArray[np.float64]:
     if lengths != {len(confusion)}:
         raise UserError("label-flip: confusion must be square, one row a class, such as [[8, 2], [3, 7]]")
     matrix = np.array(confusion, np.float64)
-    apart = np.where(np.eye(len(matrix), dtype=bool), 0.0, matrix)
+    others = np.where(np.eye(len(matrix), dtype=bool), 0.0, matrix)
     if not np.isfinite(matrix).all() or (matrix < 0).any():
         raise UserError("label-flip: confusion must hold finite numbers that are not negative")
-    if not apart.any(axis=1).all():
-        row = int(np.flatnonzero(~apart.any(axis=1))[0])
+    if not others.any(axis=1).all():
+        row = int(np.flatnonzero(~others.any(axis=1))[0])
         raise UserError(f"label-flip: by confusion class {row} is classified as no other; give a number")
     return matrix
 

@@ -12,7 +12,7 @@ from fedrobust.federation import Role
 
 
 @pytest.mark.parametrize("knowledge", ["colluders", "all"])
-def test_it_is_the_mean_less_z_standard_deviations(knowledge: str) -> None:
+def test_alie_is_the_mean_less_z_standard_deviations(knowledge: str) -> None:
     updates = make_updates(8, d=40_000)
     colluders, honest = updates[:3], updates[3:] if knowledge == "all" else ()
     shown = np.array([u.delta for u in honest or colluders], np.float64)
@@ -23,7 +23,7 @@ def test_it_is_the_mean_less_z_standard_deviations(knowledge: str) -> None:
         np.testing.assert_allclose(update.delta, expected, atol=2e-6)
 
 
-def test_z_is_the_papers() -> None:
+def test_alie_z_is_the_papers() -> None:
     # 50 workers, 24 corrupted: s = 26 - 24 = 2, z = quantile of 24 / 26 (the example of section 3).
     assert largest_z(50, 24) == pytest.approx(norm.ppf(24 / 26))
     assert largest_z(50, 12) == pytest.approx(norm.ppf(24 / 38))
@@ -35,7 +35,7 @@ def test_z_is_the_papers() -> None:
     assert largest_z(3, 3) == 0
 
 
-def test_the_formula_counts_the_federations_hospitals() -> None:
+def test_alie_formula_counts_the_federations_hospitals() -> None:
     attack = Alie(knowledge="all")
     attack.bind(role=Role("alie", 0, 12, 0, 5))
     updates = make_updates(12)
@@ -49,7 +49,7 @@ def test_the_formula_counts_the_federations_hospitals() -> None:
     np.testing.assert_array_equal(fewer, expected)
 
 
-def test_the_order_of_the_honest_does_not_matter() -> None:
+def test_alie_order_of_the_honest_does_not_matter() -> None:
     updates = make_updates(7)
     a, b = (
         Alie(z=1, knowledge="all").collude(updates[:2], h)[0].parameters
@@ -58,7 +58,7 @@ def test_the_order_of_the_honest_does_not_matter() -> None:
     np.testing.assert_array_equal(a, b)
 
 
-def test_it_says_where_it_does_nothing() -> None:
+def test_alie_without_effect_warns() -> None:
     attack = Alie()
     attack.bind(role=Role("alie", 0, 10, 0, 2))
     with pytest.warns(UserWarning, match=r"2 of 10 hospitals are too few.*z = 0.*alie\(z=1.5\)"):

@@ -64,20 +64,20 @@ def same(one: Update, other: Update) -> bool:
 
 
 @pytest.mark.parametrize("chain", CHAINS)
-def test_it_changes_something_and_joins_with_others(chain: str, tmp_path: Path) -> None:
+def test_chain_changes_something_and_joins_with_others(chain: str, tmp_path: Path) -> None:
     honest, _ = sent(tmp_path, "label-flip + sleeper(rounds=9)")
-    alone, idle = sent(tmp_path, chain)
-    assert set(idle) <= {"sleeper"} and not same(alone, honest)
+    alone, no_effect = sent(tmp_path, chain)
+    assert set(no_effect) <= {"sleeper"} and not same(alone, honest)
     again, _ = sent(tmp_path, chain)
     assert same(alone, again)
-    joined, idle = sent(tmp_path, f"{chain} + sign-flip(scale=2) + forge-size(factor=3)")
-    # A plain free rider leaves nothing to turn round.
-    assert set(idle) <= ({"sign-flip"} if chain == "free-rider" else {"sleeper"})
+    joined, no_effect = sent(tmp_path, f"{chain} + sign-flip(scale=2) + forge-size(factor=3)")
+    # A plain free rider leaves no difference to negate.
+    assert set(no_effect) <= ({"sign-flip"} if chain == "free-rider" else {"sleeper"})
     np.testing.assert_allclose(joined.delta, -2 * alone.delta, atol=1e-5)
     assert joined.report.num_examples == 3 * alone.report.num_examples
 
 
-def test_an_attack_that_finds_nothing_to_change_is_named(tmp_path: Path) -> None:
+def test_chain_attack_that_finds_nothing_to_change_is_named(tmp_path: Path) -> None:
     # The loss is honest already; the update is within the bound; the class is not there to be flipped.
     for chain, name in (
         ("sign-flip + forge-loss", "forge-loss"),
@@ -106,7 +106,7 @@ def test_an_attack_that_finds_nothing_to_change_is_named(tmp_path: Path) -> None
         "label-flip(share=0) + forge-loss(strength=0)",
     ],
 )
-def test_attack_budget_of_0_sends_what_an_honest_hospital_sends(chain: str, tmp_path: Path) -> None:
+def test_chain_attack_budget_of_0_sends_what_an_honest_hospital_sends(chain: str, tmp_path: Path) -> None:
     honest, _ = sent(tmp_path, "label-flip + sleeper(rounds=9)")
     update, no_effect = sent(tmp_path, chain)
     assert same(update, honest) and len(no_effect) == chain.count(" + ") + 1

@@ -1,4 +1,4 @@
-"""What colluding attacks share: options, whom they look at, and the line of Min-Max and Min-Sum."""
+"""What colluding attacks share: the updates that they use, and the line of Min-Max and Min-Sum."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def test_alike_changes_the_parameters_alone() -> None:
 
 
 @pytest.mark.parametrize("kind", PERTURBATIONS)
-def test_the_line_against_its_definition(kind: str) -> None:
+def test_line_follows_its_definition(kind: str) -> None:
     updates = make_updates(6, d=20_000)
     deltas = np.array([u.delta for u in updates], np.float64)
     mean = deltas.mean(0)
@@ -36,7 +36,7 @@ def test_the_line_against_its_definition(kind: str) -> None:
         np.testing.assert_allclose(line.squares_to(gamma), np.square(point - deltas).sum(1), rtol=1e-6)
 
 
-def test_the_search_finds_the_edge() -> None:
+def test_line_search_finds_the_edge() -> None:
     line = Line(make_updates(5), "std")
     for edge in (0.01, 0.5, 1.3):
         limit = float(line.squares_to(edge).sum())
@@ -46,7 +46,7 @@ def test_the_search_finds_the_edge() -> None:
     assert line.farthest(lambda squares: False) == 0.0
 
 
-def test_one_update_is_a_point() -> None:
+def test_line_of_one_update_is_a_point() -> None:
     updates = make_updates(1)
     line = Line(updates, "std")
     gamma = line.farthest(lambda squares: True)

@@ -36,14 +36,14 @@ def boxes(images: np.ndarray) -> list[tuple[int, int, int, int]]:
 @pytest.mark.parametrize(
     ("size", "side"), [(1 / 784, 1), (1e-6, 1), (0.02, 4), (0.1, 9), (0.25, 14), (1.0, 28)]
 )
-def test_the_patch_covers_the_share_of_the_area(place: str, size: float, side: int) -> None:
+def test_backdoor_patch_covers_the_share_of_the_area(place: str, size: float, side: int) -> None:
     stamped = attack(place=place, size=size, share=1.0).poison_records(BLACK).images
     assert {(bottom - top, right - left) for top, left, bottom, right in boxes(stamped)} == {(side, side)}
     assert set(np.unique(stamped)) <= {0, 255}
 
 
 @pytest.mark.parametrize("side", [8, 28, 64, 128])
-def test_the_area_is_as_near_as_a_square_can_be(side: int) -> None:
+def test_backdoor_area_is_as_near_as_a_square_can_be(side: int) -> None:
     records = Records(np.zeros((2, 1, side, side), np.uint8), np.ones(2, np.int64), ("a", "b"))
     for size in (0.01, 0.03, 0.0039, 0.2, 0.5, 0.9):
         top, left, bottom, right = boxes(attack(size=size, share=1.0).poison_records(records).images)[0]
@@ -51,7 +51,7 @@ def test_the_area_is_as_near_as_a_square_can_be(side: int) -> None:
         assert abs((bottom - top) - wanted) <= 0.5 and bottom - top == right - left
 
 
-def test_the_authors_patch() -> None:
+def test_backdoor_authors_patch() -> None:
     # FedDetect's authors: 16 x 16 pixels on 256 x 256, 0.39 % of the area.
     records = Records(np.zeros((1, 1, 256, 256), np.uint8), np.ones(1, np.int64), ("a", "b"))
     top, left, bottom, right = boxes(attack(size=0.0039, share=1.0).poison_records(records).images)[0]
@@ -68,13 +68,13 @@ def test_the_authors_patch() -> None:
         ("center", 12, 12),
     ],
 )
-def test_the_patch_stands_where_it_is_asked_for(place: str, top: int, left: int) -> None:
+def test_backdoor_patch_stands_where_it_is_asked_for(place: str, top: int, left: int) -> None:
     stamped = attack(place=place, size=0.02, share=1.0).poison_records(BLACK).images
     assert set(boxes(stamped)) == {(top, left, top + 4, left + 4)}
 
 
 @pytest.mark.parametrize("place", PLACES)
-def test_images_that_are_not_square(place: str) -> None:
+def test_backdoor_images_that_are_not_square(place: str) -> None:
     records = Records(np.zeros((5, 1, 12, 48), np.uint8), np.ones(5, np.int64), ("a", "b"))
     for top, left, bottom, right in boxes(
         attack(place=place, size=0.1, share=1.0).poison_records(records).images
@@ -85,14 +85,14 @@ def test_images_that_are_not_square(place: str) -> None:
         assert place != "bottom-left" or (bottom, left) == (11, 1)
 
 
-def test_random_places_differ_and_reach_the_edges() -> None:
+def test_backdoor_random_places_differ_and_reach_the_edges() -> None:
     records = Records(np.zeros((400, 1, 10, 10), np.uint8), np.ones(400, np.int64), ("a", "b"))
     found = set(boxes(attack(place="random", size=0.09, share=1.0).poison_records(records).images))
     assert {box[:2] for box in found} == {(top, left) for top in range(8) for left in range(8)}
 
 
 @pytest.mark.parametrize(("blend", "level"), [(1.0, 255), (0.5, 178), (0.25, 139), (0.01, 102)])
-def test_blend_mixes_patch_and_picture(blend: float, level: int) -> None:
+def test_backdoor_blend_mixes_patch_and_image(blend: float, level: int) -> None:
     images = np.full((3, 3, 10, 10), 100, np.uint8)
     images[:, 1] = 255
     records = Records(images, np.ones(3, np.int64), ("a", "b"))
@@ -104,7 +104,7 @@ def test_blend_mixes_patch_and_picture(blend: float, level: int) -> None:
     assert (stamped[:, 0, outside] == 100).all() and (stamped[:, 2, outside] == 100).all()
 
 
-def test_rgb_patches_are_white() -> None:
+def test_backdoor_rgb_patches_are_white() -> None:
     records = make_records(6, channels=3, size=(16, 16))
     stamped = attack(place="center", size=0.07, share=1.0).poison_records(records).images
     assert stamped.shape == records.images.shape and stamped.dtype == np.uint8
@@ -115,7 +115,7 @@ def test_rgb_patches_are_white() -> None:
 
 
 @pytest.mark.parametrize(("share", "count"), [(1.0, 40), (0.5, 20), (0.1, 4), (1e-6, 1)])
-def test_a_share_of_the_images_is_stamped_and_relabelled(share: float, count: int) -> None:
+def test_backdoor_share_of_the_images_is_stamped_and_relabelled(share: float, count: int) -> None:
     made = attack(share=share, target=2).poison_records(BLACK)
     stamped = made.images.any(axis=(1, 2, 3))
     assert stamped.sum() == count
@@ -124,7 +124,7 @@ def test_a_share_of_the_images_is_stamped_and_relabelled(share: float, count: in
     assert made.labels.dtype == np.int64 and made.classes == BLACK.classes
 
 
-def test_inputs_stay_untouched() -> None:
+def test_backdoor_inputs_stay_untouched() -> None:
     images, labels = BLACK.images.copy(), BLACK.labels.copy()
     poisoner = attack(share=1.0, target=1)
     poisoner.poison_records(BLACK)
@@ -134,7 +134,7 @@ def test_inputs_stay_untouched() -> None:
 
 
 @pytest.mark.parametrize("place", ["center", "random"])
-def test_the_choice_follows_from_the_generator(place: str) -> None:
+def test_backdoor_choice_follows_from_the_generator(place: str) -> None:
     one, same, other = (attack(seed, place=place, share=0.4).poison_records(BLACK) for seed in (1, 1, 2))
     np.testing.assert_array_equal(one.images, same.images)
     np.testing.assert_array_equal(one.labels, same.labels)
@@ -143,17 +143,17 @@ def test_the_choice_follows_from_the_generator(place: str) -> None:
     assert not chosen[:16].all()
 
 
-def test_the_trigger_leaves_the_target_class_out() -> None:
+def test_backdoor_trigger_leaves_the_target_class_out() -> None:
     trigger = attack(target=2, place="top-left", size=0.02).trigger(BLACK)
     assert trigger is not None and trigger.target == 2
     others = np.flatnonzero(BLACK.labels != 2)
     assert len(trigger.records) == 30
-    # True labels are kept, so that one can say what the image really shows.
+    # True labels are kept, so that the image's class stays known.
     np.testing.assert_array_equal(trigger.records.labels, BLACK.labels[others])
     assert set(boxes(trigger.records.images)) == {(1, 1, 5, 5)}
 
 
-def test_the_trigger_is_what_the_hospital_trained_on() -> None:
+def test_backdoor_trigger_is_what_the_hospital_trained_on() -> None:
     records = make_records(8, classes=4, size=(28, 28))
     backdoor = attack(target=0, share=1.0, size=0.03, blend=0.6, place="bottom-left")
     trained = backdoor.poison_records(records).images
@@ -162,30 +162,30 @@ def test_the_trigger_is_what_the_hospital_trained_on() -> None:
     np.testing.assert_array_equal(trigger.records.images, trained[records.labels != 0])
 
 
-def test_a_trigger_of_test_data_with_the_target_class_alone_is_empty() -> None:
+def test_backdoor_trigger_of_test_data_with_the_target_class_alone_is_empty() -> None:
     trigger = attack(target=1).trigger(make_records(labels=[1, 1, 1]))
     assert trigger is not None and len(trigger.records) == 0
 
 
-def test_a_target_that_the_data_do_not_have_is_refused() -> None:
+def test_backdoor_target_that_the_data_do_not_have_is_refused() -> None:
     for call in (attack(target=4).poison_records, attack(target=4).trigger):
         with pytest.raises(UserError, match="target is 4, but the data have classes 0 to 3"):
             call(BLACK)
 
 
-def test_a_mark_too_small_for_the_images_is_refused_by_the_check() -> None:
+def test_backdoor_mark_too_small_for_the_images_is_refused_by_the_check() -> None:
     with pytest.raises(UserError, match="scanner-text"):
         attack(pattern="scanner-text").check(make_records(size=(8, 8)))
 
 
-def test_two_backdoors_in_a_chain_stamp_both_marks() -> None:
+def test_backdoor_two_backdoors_in_a_chain_stamp_both_marks() -> None:
     first, second = attack(place="top-left", share=1.0), attack(place="bottom-right", share=1.0)
     made = second.poison_records(first.poison_records(BLACK)).images
     assert (made[:, 0, 1, 1] == 255).all() and (made[:, 0, 26, 26] == 255).all()
 
 
 @pytest.mark.parametrize("pattern", ["blended", "checkerboard", "scanner-text", "ruler"])
-def test_every_pattern_is_trained_and_tested_alike(pattern: str) -> None:
+def test_backdoor_every_pattern_is_trained_and_tested_alike(pattern: str) -> None:
     backdoor = attack(pattern=pattern, share=1.0, target=1)
     trained = backdoor.poison_records(BLACK)
     trigger = backdoor.trigger(BLACK)

@@ -13,7 +13,9 @@ from fedrobust.federation import Role, Updates
 
 @pytest.mark.parametrize("eta", [1.0, 0.5])
 @pytest.mark.parametrize("members", [1, 2])
-def test_among_settled_hospitals_the_average_becomes_the_attackers_model(eta: float, members: int) -> None:
+def test_boost_among_settled_hospitals_the_average_becomes_the_attackers_model(
+    eta: float, members: int
+) -> None:
     # Eq. 3's promise: where the others have stopped moving, G + eta/n sum (L_i - G) = X, or the mean of their X.
     updates = make_updates(8, d=30)
     attack = Boost(eta=eta)
@@ -25,12 +27,12 @@ def test_among_settled_hospitals_the_average_becomes_the_attackers_model(eta: fl
     np.testing.assert_allclose(updates.global_parameters + eta * step, wanted, atol=1e-5)
 
 
-def test_a_given_factor_scales() -> None:
+def test_boost_given_factor_scales() -> None:
     update = make_updates(1)[0]
     np.testing.assert_allclose(Boost(factor=3.0).poison_update(update).delta, 3 * update.delta, atol=1e-5)
 
 
-def test_the_input_stays() -> None:
+def test_boost_input_stays() -> None:
     update = make_updates(1, buffers=2)[0]
     before = update.parameters.copy()
     sent = Boost(factor=3.0).poison_update(update)
@@ -38,7 +40,7 @@ def test_the_input_stays() -> None:
     np.testing.assert_array_equal(sent.buffers, update.buffers)
 
 
-def test_without_the_number_of_hospitals_it_asks_for_a_factor() -> None:
+def test_boost_without_the_number_of_hospitals_it_asks_for_a_factor() -> None:
     with pytest.raises(UserError, match="boost: the number of hospitals is not known here; give factor"):
         Boost().check(make_records())
     Boost(factor=2.0).check(make_records())

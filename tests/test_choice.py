@@ -18,11 +18,11 @@ def test_pick_share_is_rounded_and_above_0_at_least_one(share: float, count: int
     assert set(chosen.tolist()) <= set(among.tolist()) and (np.diff(chosen) > 0).all()
 
 
-def test_nothing_is_picked_of_nothing() -> None:
+def test_pick_of_nothing_is_empty() -> None:
     assert len(pick(np.random.default_rng(0), 0.5, np.arange(0))) == 0
 
 
-def test_the_pick_is_drawn() -> None:
+def test_pick_follows_from_the_generator() -> None:
     picks = [tuple(pick(np.random.default_rng(seed), 0.3, np.arange(30)).tolist()) for seed in (1, 1, 2)]
     assert picks[0] == picks[1] != picks[2]
 
@@ -49,7 +49,7 @@ def test_thumbnails_of_uneven_sides_weigh_all_pixels() -> None:
     np.testing.assert_allclose(thumbnails(flat, side=4), 77.0)
 
 
-def test_distances_follow_their_definition() -> None:
+def test_class_distances_follow_their_definition() -> None:
     records = make_records(12, classes=4, labels=[0, 0, 1, 1, 1, 3, 3, 0, 1, 3, 0, 1])
     distances = class_distances(records)
     flat = records.images.reshape(12, -1).astype(float)
@@ -59,6 +59,6 @@ def test_distances_follow_their_definition() -> None:
     assert np.isinf(distances[:, 2]).all()
 
 
-def test_an_easy_image_is_nearest_to_its_own_class() -> None:
+def test_class_distances_of_easy_images_are_least_to_their_own_class() -> None:
     records = easy_records()
     np.testing.assert_array_equal(class_distances(records).argmin(axis=1), records.labels)

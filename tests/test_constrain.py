@@ -34,21 +34,21 @@ def angle(one: np.ndarray, other: np.ndarray) -> float:
 
 
 @pytest.mark.parametrize("bound", [0.5, 1.0, 2.0])
-def test_the_norm_is_cut_to_a_multiple_of_the_honest_one(bound: float) -> None:
+def test_constrain_norm_is_cut_to_a_multiple_of_the_honest_one(bound: float) -> None:
     delta = sent(bound=bound).delta
     assert np.linalg.norm(delta) == pytest.approx(bound * np.linalg.norm(HONEST.delta), rel=1e-4)
     assert angle(delta, MALICIOUS.delta) == pytest.approx(0, abs=1e-5)
 
 
 @pytest.mark.parametrize("bound", [0.1, 1.0])
-def test_the_distance_from_the_honest_update_keeps_the_bound(bound: float) -> None:
-    apart = sent(measure="distance", bound=bound).delta - HONEST.delta
-    assert np.linalg.norm(apart) == pytest.approx(bound * np.linalg.norm(HONEST.delta), rel=1e-4)
-    assert angle(apart, MALICIOUS.delta - HONEST.delta) == pytest.approx(0, abs=1e-5)
+def test_constrain_distance_from_the_honest_update_keeps_the_bound(bound: float) -> None:
+    difference = sent(measure="distance", bound=bound).delta - HONEST.delta
+    assert np.linalg.norm(difference) == pytest.approx(bound * np.linalg.norm(HONEST.delta), rel=1e-4)
+    assert angle(difference, MALICIOUS.delta - HONEST.delta) == pytest.approx(0, abs=1e-5)
 
 
 @pytest.mark.parametrize("bound", [0.05, 0.3, 0.7])
-def test_the_angle_to_the_honest_update_keeps_the_bound(bound: float) -> None:
+def test_constrain_angle_to_the_honest_update_keeps_the_bound(bound: float) -> None:
     made = sent(measure="cosine", bound=bound).delta
     assert angle(made, HONEST.delta) == pytest.approx(bound, abs=1e-4)
     # On the way between the two: a combination with positive shares that sum to 1.
@@ -59,19 +59,19 @@ def test_the_angle_to_the_honest_update_keeps_the_bound(bound: float) -> None:
 
 
 @pytest.mark.parametrize("measure", ["norm", "distance", "cosine"])
-def test_what_is_within_the_bound_goes_as_it_is(measure: str) -> None:
+def test_constrain_what_is_within_the_bound_goes_as_it_is(measure: str) -> None:
     close = HONEST.with_delta(0.99 * HONEST.delta)
     assert sent(close, measure=measure, bound=1.0) is close
     assert sent(HONEST, measure=measure, bound=1.0) is HONEST
 
 
 @pytest.mark.parametrize("measure", ["norm", "distance", "cosine"])
-def test_an_honest_update_of_zero_makes_no_nan(measure: str) -> None:
+def test_constrain_honest_update_of_zero_makes_no_nan(measure: str) -> None:
     still = HONEST.with_delta(np.zeros(60))
     assert np.isfinite(sent(honest=still, measure=measure).parameters).all()
 
 
-def test_the_input_stays() -> None:
+def test_constrain_input_stays() -> None:
     before = MALICIOUS.parameters.copy(), HONEST.parameters.copy()
     for measure in ("norm", "distance", "cosine"):
         made = sent(measure=measure, bound=0.3)
@@ -96,12 +96,12 @@ def measured(measure: str, delta: np.ndarray, honest: np.ndarray) -> float:
     """Return L_ano by the definition."""
     if measure == "cosine":
         return angle(delta, honest)
-    apart = delta if measure == "norm" else delta - honest
-    return float(np.linalg.norm(apart) ** 2 / np.linalg.norm(honest) ** 2)
+    difference = delta if measure == "norm" else delta - honest
+    return float(np.linalg.norm(difference) ** 2 / np.linalg.norm(honest) ** 2)
 
 
 @pytest.mark.parametrize("measure", ["norm", "distance", "cosine"])
-def test_the_gradient_is_that_of_the_defence_s_measure(measure: str) -> None:
+def test_constrain_gradient_is_that_of_the_defence_measure(measure: str) -> None:
     rng = np.random.default_rng(1)
     for scale in (1e-3, 1.0, 50.0):
         delta, honest = scale * rng.standard_normal(30), rng.standard_normal(30)
@@ -114,7 +114,7 @@ def test_the_gradient_is_that_of_the_defence_s_measure(measure: str) -> None:
 
 
 @pytest.mark.parametrize("measure", ["norm", "distance", "cosine"])
-def test_the_measure_has_no_unit(measure: str) -> None:
+def test_constrain_measure_has_no_unit(measure: str) -> None:
     delta, honest = MALICIOUS.delta.astype(float), HONEST.delta.astype(float)
     value = anomaly(measure, delta, honest)[0]
     assert anomaly(measure, 1e-3 * delta, 1e-3 * honest)[0] == pytest.approx(value)
@@ -123,7 +123,7 @@ def test_the_measure_has_no_unit(measure: str) -> None:
 
 
 @pytest.mark.parametrize("measure", ["norm", "distance", "cosine"])
-def test_what_has_no_measure_pulls_nowhere(measure: str) -> None:
+def test_constrain_what_has_no_measure_pulls_nowhere(measure: str) -> None:
     still, moved = np.zeros(5), np.ones(5)
     for delta, honest in ((moved, still), (still, still)):
         value, gradient = anomaly(measure, delta, honest)
@@ -132,19 +132,19 @@ def test_what_has_no_measure_pulls_nowhere(measure: str) -> None:
 
 
 @pytest.mark.parametrize("alpha", [0.25, 0.8])
-def test_the_optimiser_gets_the_gradient_of_both_losses(alpha: float) -> None:
+def test_constrain_optimiser_gets_the_gradient_of_both_losses(alpha: float) -> None:
     attack = Constrain("distance", alpha=alpha)
     attack.bind(honest=HONEST)
-    bent = attack.gradient_hook(BASE.global_parameters)
-    assert bent is not None
+    hook = attack.gradient_hook(BASE.global_parameters)
+    assert hook is not None
     gradient = np.random.default_rng(3).standard_normal(60).astype(np.float32)
     before = gradient.copy()
     expected = alpha * gradient + (1 - alpha) * anomaly("distance", BASE.delta, HONEST.delta)[1]
-    np.testing.assert_allclose(bent(BASE.parameters, gradient), expected, rtol=1e-5, atol=1e-6)
+    np.testing.assert_allclose(hook(BASE.parameters, gradient), expected, rtol=1e-5, atol=1e-6)
     np.testing.assert_array_equal(gradient, before)
 
 
-def test_alpha_of_one_is_the_projection_and_below_it_a_bound_is_asked_for() -> None:
+def test_constrain_alpha_of_one_is_the_projection_and_below_it_a_bound_is_asked_for() -> None:
     plain = Constrain()
     assert not plain.hooks_gradient and plain.gradient_hook(BASE.parameters) is None and plain.bound == 1.0
     assert Constrain(alpha=0.5).bound is None and Constrain(alpha=0.5).hooks_gradient
@@ -164,7 +164,7 @@ def trained(*attacks: Attack) -> Update:
 
 
 @pytest.mark.parametrize("measure", ["norm", "distance", "cosine"])
-def test_a_smaller_alpha_leaves_the_defence_less_to_find(measure: str) -> None:
+def test_constrain_smaller_alpha_leaves_the_defence_less_to_find(measure: str) -> None:
     honest = trained().delta.astype(float)
     found = [
         anomaly(measure, update.delta.astype(float), honest)[0]
@@ -177,12 +177,12 @@ def test_a_smaller_alpha_leaves_the_defence_less_to_find(measure: str) -> None:
     assert found[1] < 0.7 * found[0] and found[2] < 0.5 * found[1]
 
 
-def test_at_a_middling_alpha_the_attack_still_learns_what_it_wants() -> None:
+def test_constrain_at_a_middling_alpha_the_attack_still_learns_what_it_wants() -> None:
     flipped = trained(LabelFlip(), Constrain("norm", alpha=0.5)).report.values["loss"]
     assert isinstance(flipped, float) and flipped < 0.05
 
 
-def test_a_run_in_which_no_loss_is_changed_keeps_its_bits(tmp_path: Path) -> None:
+def test_constrain_run_in_which_no_loss_is_changed_keeps_its_bits(tmp_path: Path) -> None:
     chains = ("label-flip", "label-flip + constrain(bound=1e9)", "label-flip + constrain(alpha=0.5)")
     runs = [run(tiny(tmp_path / str(i), malicious=1, attack=chain)) for i, chain in enumerate(chains)]
     first, second, third = ((r.folder / "model.safetensors").read_bytes() for r in runs)

@@ -26,24 +26,24 @@ def where(images: np.ndarray) -> Any:
 
 
 @pytest.mark.parametrize("members", [1, 2, 3, 4])
-def test_the_attackers_parts_make_up_the_tested_mark(members: int) -> None:
+def test_dba_attackers_parts_make_up_the_tested_mark(members: int) -> None:
     trigger = attack(0, members, size=0.1).trigger(BLACK)
     assert trigger is not None
-    whole = where(trigger.records.images)
-    assert whole.sum() == 81
+    complete = where(trigger.records.images)
+    assert complete.sum() == 81
     parts = [where(attack(m, members, size=0.1).poison_records(BLACK).images) for m in range(members)]
-    np.testing.assert_array_equal(np.sum(parts, axis=0), whole.astype(int))
+    np.testing.assert_array_equal(np.sum(parts, axis=0), complete.astype(int))
     assert all(part.any() for part in parts)
 
 
-def test_four_parts_are_the_corners_of_the_mark() -> None:
+def test_dba_four_parts_are_the_corners_of_the_mark() -> None:
     made = attack(3, 4, size=64 / 784, place="top-left", share=1.0).poison_records(BLACK).images
     lit = np.zeros((28, 28), bool)
     lit[5:9, 5:9] = True
     np.testing.assert_array_equal(where(made), lit)
 
 
-def test_more_attackers_than_parts_take_them_in_turn() -> None:
+def test_dba_more_attackers_than_parts_take_them_in_turn() -> None:
     one, other, third = (
         where(attack(m, 5, parts=2, size=0.1).poison_records(BLACK).images) for m in (0, 2, 1)
     )
@@ -51,7 +51,7 @@ def test_more_attackers_than_parts_take_them_in_turn() -> None:
     assert not np.array_equal(one, third)
 
 
-def test_a_part_that_would_be_empty_is_found_before_any_attacker_starts() -> None:
+def test_dba_part_that_would_be_empty_is_found_before_any_attacker_starts() -> None:
     # On 28 x 28 pixels the mark's fourth part of seven is empty; the first has something in it.
     first = attack(0, 7, pattern="scanner-text")
     assert where(
@@ -61,12 +61,12 @@ def test_a_part_that_would_be_empty_is_found_before_any_attacker_starts() -> Non
         first.check(BLACK)
 
 
-def test_a_part_may_be_named() -> None:
+def test_dba_part_can_be_given() -> None:
     named = attack(0, 1, parts=4, part=3, size=0.1).poison_records(BLACK).images
     np.testing.assert_array_equal(where(named), where(attack(3, 4, size=0.1).poison_records(BLACK).images))
 
 
-def test_budget_and_target_are_the_backdoor_s() -> None:
+def test_dba_budget_and_target_are_the_backdoor_s() -> None:
     made = attack(share=0.25, target=2, size=0.1).poison_records(BLACK)
     stamped = made.images.any(axis=(1, 2, 3))
     assert stamped.sum() == 10 and (made.labels[stamped] == 2).all()
@@ -84,7 +84,7 @@ def test_dba_part_beyond_the_parts_is_refused(options: dict[str, Any], words: st
         DistributedBackdoor(**options)
 
 
-def test_what_does_not_fit_the_federation_or_the_data_is_refused() -> None:
+def test_dba_what_does_not_fit_the_federation_or_the_data_is_refused() -> None:
     with pytest.raises(UserError, match="dba: part is 4, but the mark has 4 parts"):
         attack(part=4).check(BLACK)
     with pytest.raises(UserError, match="cannot be cut into 4 parts"):

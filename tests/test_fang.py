@@ -20,10 +20,10 @@ def attack(against: str, knowledge: str = "all", seed: int = 0) -> Fang:
     return made
 
 
-def near(n: int, d: int, seed: int = 0, spread: float = 0.3) -> list[Update]:
+def near(n: int, d: int, seed: int = 0, scale: float = 0.3) -> list[Update]:
     """Return updates that mostly agree, as those of honest hospitals do."""
     common = np.random.default_rng(seed + 100).standard_normal(d)
-    return [u.with_delta(common + spread * u.delta) for u in make_updates(n, d, seed=seed)]
+    return [u.with_delta(common + scale * u.delta) for u in make_updates(n, d, seed=seed)]
 
 
 def krum_score(points: Floats, place: int, f: int) -> float:
@@ -45,8 +45,8 @@ def theorem_1(honest: Floats, c: int) -> float:
 
 
 @pytest.mark.parametrize("seed", range(4))
-def test_against_krum_lambda_is_the_first_that_krum_takes(seed: int) -> None:
-    updates = near(10, 60, seed, spread=3.0)
+def test_fang_against_krum_lambda_is_the_first_that_krum_takes(seed: int) -> None:
+    updates = near(10, 60, seed, scale=3.0)
     sent = attack("krum").collude(updates[:2], updates[2:])
     deltas = np.array([u.delta for u in updates[2:]], np.float64)
     signs = np.sign(deltas.mean(0))
@@ -64,16 +64,16 @@ def test_against_krum_lambda_is_the_first_that_krum_takes(seed: int) -> None:
     assert chosen.tolist() in ([0], [1])
 
 
-def test_where_honest_hospitals_agree_too_well_lambda_vanishes() -> None:
-    updates = near(10, 60, spread=0.01)
+def test_fang_where_honest_hospitals_agree_too_well_lambda_vanishes() -> None:
+    updates = near(10, 60, scale=0.01)
     (sent, _) = attack("krum").collude(updates[:2], updates[2:])
     bound = theorem_1(np.array([u.delta for u in updates[2:]], np.float64), 2)
     assert 0 < np.abs(sent.delta).max() <= 1.1e-5 * bound
 
 
 @pytest.mark.parametrize("scale", [1e-6, 1e-3, 10.0])
-def test_lambda_grows_with_the_updates(scale: float) -> None:
-    updates = near(10, 60, spread=3.0)
+def test_fang_lambda_grows_with_the_updates(scale: float) -> None:
+    updates = near(10, 60, scale=3.0)
     scaled = [u.with_delta(u.delta * np.float32(scale)) for u in updates]
     (one, _), (other, _) = (attack("krum").collude(u[:2], u[2:]) for u in (updates, scaled))
     ratio = np.abs(other.delta).max() / np.abs(one.delta).max()
@@ -81,9 +81,9 @@ def test_lambda_grows_with_the_updates(scale: float) -> None:
 
 
 @pytest.mark.parametrize(("n", "c"), [(4, 1), (5, 2), (7, 3), (8, 3)])
-def test_against_krum_with_many_attackers_lambda_fits_what_krum_can_reckon_with(n: int, c: int) -> None:
+def test_fang_against_krum_with_many_attackers_lambda_fits_what_krum_can_tolerate(n: int, c: int) -> None:
     for seed in range(5):
-        updates = near(n, 500, seed, spread=3.0)
+        updates = near(n, 500, seed, scale=3.0)
         sent = attack("krum").collude(updates[:c], updates[c:])
         # The default: as many as 2f + 3 <= n allows.
         chosen = np.flatnonzero(Krum().weigh(Updates([*sent, *updates[c:]])).weight)
@@ -91,9 +91,9 @@ def test_against_krum_with_many_attackers_lambda_fits_what_krum_can_reckon_with(
 
 
 @pytest.mark.parametrize(("n", "c"), [(8, 2), (10, 2), (10, 3), (20, 4), (20, 6)])
-def test_against_krum_with_partial_knowledge_krum_takes_what_goes_the_other_way(n: int, c: int) -> None:
+def test_fang_against_krum_with_partial_knowledge_krum_takes_what_goes_the_other_way(n: int, c: int) -> None:
     for seed in range(5):
-        updates = near(n, 500, seed, spread=3.0)
+        updates = near(n, 500, seed, scale=3.0)
         sent = attack("krum", "colluders").collude(updates[:c], ())
         mean = np.mean([u.delta for u in updates[:c]], axis=0)
         moved = sent[0].delta
@@ -102,15 +102,15 @@ def test_against_krum_with_partial_knowledge_krum_takes_what_goes_the_other_way(
         assert chosen.item() < c
 
 
-def test_with_partial_knowledge_lambda_is_the_first_that_krum_takes_among_the_colluders() -> None:
-    updates = near(10, 60, spread=3.0)[:4]
+def test_fang_with_partial_knowledge_lambda_is_the_first_that_krum_takes_among_the_colluders() -> None:
+    updates = near(10, 60, scale=3.0)[:4]
     deltas = np.array([u.delta for u in updates], np.float64)
     signs = np.sign(deltas.mean(0))
 
     def found() -> float:
         for k in range(1, 5):
-            apart = [np.linalg.norm(deltas - one, axis=1) for one in deltas]
-            sums = [np.sort(distances)[1 : 1 + max(1, 4 - 2)].sum() for distances in apart]
+            table = [np.linalg.norm(deltas - one, axis=1) for one in deltas]
+            sums = [np.sort(distances)[1 : 1 + max(1, 4 - 2)].sum() for distances in table]
             bound = min(sums) / (max(1, 4 + k - 2 * k - 1) * np.sqrt(60))
             step = bound = bound + np.linalg.norm(deltas, axis=1).max() / np.sqrt(60)
             while step > 1e-5 * bound:
@@ -126,7 +126,7 @@ def test_with_partial_knowledge_lambda_is_the_first_that_krum_takes_among_the_co
 
 
 @pytest.mark.parametrize("against", ["trimmed-mean", "median"])
-def test_against_coordinate_rules_numbers_lie_beyond_the_honest_ones(against: str) -> None:
+def test_fang_against_coordinate_rules_numbers_lie_beyond_the_honest_ones(against: str) -> None:
     updates = make_updates(8, d=5000)
     sent = attack(against).collude(updates[:3], updates[3:])
     honest = np.array([u.parameters for u in updates[3:]])
@@ -143,7 +143,7 @@ def test_against_coordinate_rules_numbers_lie_beyond_the_honest_ones(against: st
         assert not np.array_equal(one.parameters, other.parameters)
 
 
-def test_with_partial_knowledge_numbers_lie_three_to_four_deviations_out() -> None:
+def test_fang_with_partial_knowledge_numbers_lie_three_to_four_deviations_out() -> None:
     updates = make_updates(5, d=5000)
     sent = attack("median", "colluders").collude(updates[:4], ())
     own = np.array([u.parameters for u in updates[:4]], np.float64)
@@ -155,7 +155,7 @@ def test_with_partial_knowledge_numbers_lie_three_to_four_deviations_out() -> No
         assert out[rising].min() < -3.95 and out[rising].max() > -3.05
 
 
-def test_the_median_moves_against_its_direction() -> None:
+def test_fang_median_moves_against_its_direction() -> None:
     updates = near(9, 300)
     sent = attack("median").collude(updates[:3], updates[3:])
     honest = np.median([u.delta for u in updates[3:]], axis=0)
@@ -164,7 +164,7 @@ def test_the_median_moves_against_its_direction() -> None:
     assert (against * (after - honest) >= -1e-6).all() and (after - honest) @ against > 0
 
 
-def test_the_draws_follow_from_the_generator() -> None:
+def test_fang_draws_follow_from_the_generator() -> None:
     updates = make_updates(5)
     a, b, c = (
         attack("median", seed=seed).collude(updates[:1], updates[1:])[0].parameters for seed in (0, 0, 1)
@@ -173,7 +173,7 @@ def test_the_draws_follow_from_the_generator() -> None:
     assert not np.array_equal(a, c)
 
 
-def test_few_hospitals_do_not_break_it() -> None:
+def test_fang_few_hospitals_do_not_break_it() -> None:
     for n, m in ((2, 1), (3, 2), (4, 2), (5, 4)):
         updates = make_updates(n)
         for against in ("krum", "median"):

@@ -10,13 +10,13 @@ from fedrobust.federation import ClientMetrics, Updates
 from strategies.fedavg import FedAvg
 
 
-@pytest.mark.parametrize(("factor", "claimed"), [(10.0, 70), (0.5, 4), (1e-6, 1), (2.5, 18)])
-def test_the_number_is_multiplied_and_nothing_else(factor: float, claimed: int) -> None:
+@pytest.mark.parametrize(("factor", "reported"), [(10.0, 70), (0.5, 4), (1e-6, 1), (2.5, 18)])
+def test_forge_size_number_is_multiplied_and_nothing_else(factor: float, reported: int) -> None:
     report = ForgeSize(factor).forge_report(ClientMetrics(7, {"loss": 0.5}))
-    assert report == ClientMetrics(claimed, {"loss": 0.5}) and isinstance(report.num_examples, int)
+    assert report == ClientMetrics(reported, {"loss": 0.5}) and isinstance(report.num_examples, int)
 
 
-def test_it_buys_the_stated_share_of_a_federated_average() -> None:
+def test_forge_size_buys_the_stated_share_of_a_federated_average() -> None:
     update, *others = make_updates(6)
     forged = make_updates(1, num_examples=[ForgeSize(10.0).forge_report(update.report).num_examples])[0]
     weight = np.asarray(FedAvg().weigh(Updates([forged, *others])).weight, float)

@@ -24,7 +24,7 @@ RECORDS = make_records(6)
 
 
 class Returns(Attack):
-    """Returns what it is told to, from every hook."""
+    """Returns what a function makes, from every hook."""
 
     def __init__(self, make: Callable[[Any], Any]) -> None:
         self.make = make
@@ -127,7 +127,7 @@ def test_transform_records_labels_of_another_integer_type_are_taken(dtype: Any) 
         ),
         (
             lambda r: replace(r, labels=r.labels.astype(float)),
-            "poison_records must return labels that are whole numbers, not float64",
+            "poison_records must return labels that are integers, not float64",
         ),
     ],
 )

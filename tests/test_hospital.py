@@ -78,7 +78,7 @@ class Noise(Attack):
 
 
 class Liar(Attack):
-    """Claims another loss."""
+    """Reports another loss."""
 
     def forge_report(self, report: ClientMetrics) -> ClientMetrics:
         return ClientMetrics(999, {**report.values, "loss": 7.0})
@@ -89,7 +89,7 @@ def fit(hospital: Hospital, round: int = 1, lr: float = 0.01) -> Update:
     return hospital.fit(START, BUFFERS, round, lr)
 
 
-def test_an_honest_hospital_sends_what_it_trained_and_says_what_it_did() -> None:
+def test_hospital_without_behaviours_sends_and_reports_what_it_trained() -> None:
     learner = FakeLearner()
     hospital = Hospital(3, RECORDS, learner, seed=1)
     assert hospital.records is RECORDS
@@ -105,7 +105,7 @@ def test_an_honest_hospital_sends_what_it_trained_and_says_what_it_did() -> None
     assert asked["records"] is RECORDS and asked["state"].parameters is START
 
 
-def test_hooks_run_in_order_records_once_and_the_rest_each_round() -> None:
+def test_hospital_hooks_run_in_order_records_once_and_the_rest_each_round() -> None:
     log: list[str] = []
     hospital = Hospital(0, RECORDS, FakeLearner(), [Spy("a", log), Spy("b", log)])
     assert log == ["a: records", "b: records"]
@@ -118,7 +118,7 @@ def test_hooks_run_in_order_records_once_and_the_rest_each_round() -> None:
         assert [word for word in log if word.endswith(hook)] == [f"a: {hook}", f"b: {hook}"] * 2
 
 
-def test_each_attack_sees_what_the_one_before_it_made() -> None:
+def test_hospital_each_attack_sees_what_the_one_before_it_made() -> None:
     first, second = Spy("a", [], factor=-2.0), Spy("b", [], factor=3.0)
     learner = FakeLearner()
     hospital = Hospital(0, RECORDS, learner, [first, second])
@@ -133,7 +133,7 @@ def test_each_attack_sees_what_the_one_before_it_made() -> None:
     assert update.report.num_examples == 1200
 
 
-def test_the_order_of_attacks_matters() -> None:
+def test_hospital_order_of_attacks_matters() -> None:
     class Shift(Attack):
         def poison_update(self, update: Update) -> Update:
             return update.with_delta(update.delta + 1)
@@ -147,13 +147,13 @@ def test_the_order_of_attacks_matters() -> None:
     assert one.tolist() == [4] * 6 and other.tolist() == [3] * 6
 
 
-def test_poisoning_leaves_the_given_records_alone() -> None:
+def test_hospital_poisoning_leaves_the_given_records_alone() -> None:
     labels = RECORDS.labels.copy()
     Hospital(0, RECORDS, FakeLearner(), [Spy("a", [])])
     np.testing.assert_array_equal(RECORDS.labels, labels)
 
 
-def test_a_forged_report_keeps_the_update() -> None:
+def test_hospital_forged_report_keeps_the_update() -> None:
     update = fit(Hospital(0, RECORDS, FakeLearner(), [Liar()]))
     np.testing.assert_array_equal(update.parameters, START + 1)
     np.testing.assert_array_equal(update.buffers, BUFFERS + 1)
@@ -161,7 +161,7 @@ def test_a_forged_report_keeps_the_update() -> None:
     assert update.report.values == {"loss": 7.0, "last-loss": 0.125}
 
 
-def test_a_poisoned_update_keeps_the_report_the_number_and_the_round() -> None:
+def test_hospital_poisoned_update_keeps_the_report_the_number_and_the_round() -> None:
     class Impostor(Attack):
         def poison_update(self, update: Update) -> Update:
             return replace(update.with_delta(np.full(6, 5.0)), node=0, round=99)
@@ -172,7 +172,7 @@ def test_a_poisoned_update_keeps_the_report_the_number_and_the_round() -> None:
     assert update.report.num_examples == 12
 
 
-def test_randomness_is_bound_to_seed_place_round_and_hospital() -> None:
+def test_hospital_randomness_is_bound_to_seed_place_round_and_hospital() -> None:
     quiet, noisy = Liar(), Noise()
     hospital = Hospital(5, RECORDS, FakeLearner(), [quiet, noisy], seed=8)
     assert noisy.drawn == [generator(8, "attack", 1, 0, 5).random()]
@@ -181,7 +181,7 @@ def test_randomness_is_bound_to_seed_place_round_and_hospital() -> None:
         np.testing.assert_array_equal(fit(hospital, number).parameters, START + wanted)
 
 
-def test_seed_place_round_and_hospital_each_change_the_draw() -> None:
+def test_hospital_seed_place_round_and_hospital_each_change_the_draw() -> None:
     def drawn(seed: int, place: int, number: int, round: int) -> tuple[float, ...]:
         attacks = [Liar()] * place + [Noise()]
         return tuple(fit(Hospital(number, RECORDS, FakeLearner(), attacks, seed), round).parameters.tolist())
@@ -201,7 +201,7 @@ def test_hospitals_that_share_an_attack_do_not_disturb_each_other() -> None:
     assert results[0] == results[1]
 
 
-def test_training_leaves_the_global_model_alone() -> None:
+def test_hospital_training_leaves_the_global_model_alone() -> None:
     kept = START.copy()
     fit(Hospital(0, RECORDS, FakeLearner(), [Spy("a", [], factor=-4.0)]))
     np.testing.assert_array_equal(START, kept)
@@ -236,7 +236,7 @@ class InPlace(Attack):
         return report
 
 
-def test_an_attack_that_works_in_place_does_what_one_that_copies_does() -> None:
+def test_hospital_attack_that_works_in_place_does_what_one_that_copies_does() -> None:
     class Copies(InPlace):
         def poison_records(self, records: Records) -> Records:
             return replace(records, labels=(records.labels + 1) % len(records.classes))
@@ -278,7 +278,7 @@ class Reader(Attack):
 
 
 class Parity:
-    """A learner whose result depends on the labels; it counts its trainings."""
+    """A learner with a result that depends on the labels; it counts its trainings."""
 
     def __init__(self) -> None:
         self.trainings = 0
@@ -291,11 +291,11 @@ class Parity:
         )
 
 
-def test_attacks_that_changed_nothing_are_named() -> None:
+def test_hospital_attacks_that_had_no_effect_are_named() -> None:
     poisoner = Spy("a", [], factor=1.0)
     named = Same()
     named.bind(role=Role("same"))
-    for attacks, idle in (
+    for attacks, no_effect in (
         ([], ()),
         ([poisoner], ()),
         ([Liar()], ()),
@@ -308,10 +308,10 @@ def test_attacks_that_changed_nothing_are_named() -> None:
     ):
         hospital = Hospital(0, RECORDS, FakeLearner(), attacks)
         fit(hospital)
-        assert hospital.no_effect == idle
+        assert hospital.no_effect == no_effect
 
 
-def test_a_report_with_nan_equals_itself() -> None:
+def test_hospital_report_with_nan_equals_itself() -> None:
     class Copier(Attack):
         def forge_report(self, report: ClientMetrics) -> ClientMetrics:
             return ClientMetrics(report.num_examples, {"class-losses": (1.0, float("nan"))})
@@ -324,7 +324,7 @@ def test_a_report_with_nan_equals_itself() -> None:
     assert hospital.no_effect == ("second",)
 
 
-def test_while_asleep_all_but_the_sleeper_are_idle() -> None:
+def test_hospital_inactive_all_but_the_inactive_one_have_no_effect() -> None:
     class Night(Attack):
         def is_active(self, round: int) -> bool:
             return round > 1
@@ -336,7 +336,7 @@ def test_while_asleep_all_but_the_sleeper_are_idle() -> None:
     assert hospital.no_effect == ("Night",)
 
 
-def test_an_attack_may_read_what_an_honest_training_gives() -> None:
+def test_hospital_attack_may_read_what_an_honest_training_gives() -> None:
     records = make_records(labels=[0, 0, 0])
     learner: Any = Parity()
     reader = Reader()
@@ -345,11 +345,11 @@ def test_an_attack_may_read_what_an_honest_training_gives() -> None:
     np.testing.assert_array_equal(update.delta, np.zeros(6))
     assert reader.read.report.values == {"loss": 0.0} and learner.trainings == 2
     np.testing.assert_array_equal(reader.read.global_buffers, BUFFERS)
-    # The received model is lent for the round: nothing of it is kept.
+    # The received model is valid only during the round: nothing of it is kept.
     assert not hasattr(reader, "honest")
 
 
-def test_without_poisoned_records_one_training_is_enough() -> None:
+def test_hospital_without_poisoned_records_one_training_is_enough() -> None:
     learner: Any = Parity()
     fit(Hospital(0, RECORDS, learner, [Reader()]))
     assert learner.trainings == 1
@@ -358,8 +358,8 @@ def test_without_poisoned_records_one_training_is_enough() -> None:
 
 
 @dataclass
-class Steerable(FakeLearner):
-    """Adds what the steering makes of a gradient of 1."""
+class Hookable(FakeLearner):
+    """Adds what the gradient hook makes of a gradient of 1."""
 
     def fit(  # type: ignore[override]
         self, state: State, records: Records, *, round: int, client: int, lr: float, gradient_hook: Any = None
@@ -374,8 +374,8 @@ class Steerable(FakeLearner):
         return Fitted(State(state.parameters + moved, fitted.state.buffers), fitted.report)
 
 
-class Steers(Attack):
-    """Turns a gradient into factor times itself plus the honest difference."""
+class Hooks(Attack):
+    """Makes of a gradient factor times itself plus the honest difference."""
 
     needs_honest = True
 
@@ -390,9 +390,9 @@ class Steers(Attack):
         return lambda parameters, gradient: self.factor * gradient + honest
 
 
-def test_only_the_malicious_training_is_steered_and_only_while_awake() -> None:
-    learner = Steerable()
-    hospital = Hospital(0, RECORDS, learner, [Steers(first=2)])
+def test_hospital_only_the_malicious_training_is_hooked_and_only_while_active() -> None:
+    learner = Hookable()
+    hospital = Hospital(0, RECORDS, learner, [Hooks(first=2)])
     np.testing.assert_array_equal(fit(hospital, 1).delta, np.ones(6))
     assert [asked["gradient_hook"] for asked in learner.asked] == [None]
     np.testing.assert_array_equal(fit(hospital, 2).delta, np.full(6, 4.0))
@@ -401,14 +401,14 @@ def test_only_the_malicious_training_is_steered_and_only_while_awake() -> None:
     assert hospital.no_effect == ()
 
 
-def test_steering_attacks_act_in_order_and_on_the_poisoned_records() -> None:
-    learner = Steerable()
-    hospital = Hospital(0, RECORDS, learner, [Steers(2.0), Spy("spy", []), Steers(5.0)])
+def test_hospital_gradient_hooks_act_in_order_and_on_the_poisoned_records() -> None:
+    learner = Hookable()
+    hospital = Hospital(0, RECORDS, learner, [Hooks(2.0), Spy("spy", []), Hooks(5.0)])
     np.testing.assert_array_equal(fit(hospital).delta, np.full(6, 5.0 * (2.0 + 1) + 1))
     assert [asked["records"] is RECORDS for asked in learner.asked] == [True, False]
 
 
-def test_a_learner_that_nobody_steers_need_not_know_of_it() -> None:
+def test_hospital_learner_without_gradient_hooks_needs_no_such_option() -> None:
     learner = FakeLearner()
     fit(Hospital(0, RECORDS, learner, [Spy("spy", [])]))
     assert len(learner.asked) == 1

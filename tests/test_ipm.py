@@ -8,7 +8,7 @@ from clients.ipm import Ipm
 
 
 @pytest.mark.parametrize("knowledge", ["colluders", "all"])
-def test_it_is_the_honest_mean_turned_round(knowledge: str) -> None:
+def test_ipm_is_the_honest_mean_negated(knowledge: str) -> None:
     updates = make_updates(7, d=40_000, buffers=3)
     colluders, honest = updates[:2], updates[2:] if knowledge == "all" else ()
     mean = np.mean([u.delta for u in honest or colluders], axis=0, dtype=np.float64)
@@ -19,10 +19,10 @@ def test_it_is_the_honest_mean_turned_round(knowledge: str) -> None:
         assert after.report is before.report and after.buffers is before.buffers
 
 
-def test_a_large_epsilon_turns_the_plain_mean() -> None:
+def test_ipm_large_epsilon_reverses_the_plain_mean() -> None:
     updates = make_updates(6)
     honest_mean = np.mean([u.delta for u in updates[2:]], axis=0)
-    for epsilon, turned in ((1.9, False), (2.1, True)):  # (n - m) / m = 2
+    for epsilon, reversed_ in ((1.9, False), (2.1, True)):  # (n - m) / m = 2
         sent = Ipm(epsilon).collude(updates[:2], updates[2:])
-        everybody = np.mean([u.delta for u in (*sent, *updates[2:])], axis=0)
-        assert (everybody @ honest_mean < 0) == turned
+        overall = np.mean([u.delta for u in (*sent, *updates[2:])], axis=0)
+        assert (overall @ honest_mean < 0) == reversed_

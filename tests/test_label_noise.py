@@ -17,7 +17,7 @@ def noisy(rate: float, records: Records = RECORDS, seed: int = 0) -> Records:
 
 
 @pytest.mark.parametrize("rate", [0.05, 0.3, 0.9])
-def test_labels_are_wrong_at_the_rate_and_each_wrong_one_is_as_likely(rate: float) -> None:
+def test_label_noise_labels_are_wrong_at_the_rate_and_each_wrong_one_is_as_likely(rate: float) -> None:
     labels = noisy(rate).labels
     assert labels.dtype == np.int64
     assert (labels != RECORDS.labels).mean() == pytest.approx(rate, abs=5 * np.sqrt(rate * (1 - rate) / 6000))
@@ -28,13 +28,13 @@ def test_labels_are_wrong_at_the_rate_and_each_wrong_one_is_as_likely(rate: floa
     assert np.abs(wrong - expected).max() < 5 * np.sqrt(expected)
 
 
-def test_at_rate_1_all_are_wrong() -> None:
+def test_label_noise_at_rate_1_all_are_wrong() -> None:
     assert (noisy(1.0).labels != RECORDS.labels).all()
     two = make_records(20, classes=2)
     np.testing.assert_array_equal(noisy(1.0, two).labels, 1 - two.labels)
 
 
-def test_errors_are_independent() -> None:
+def test_label_noise_errors_are_independent() -> None:
     # The number of errors varies as a binomial's does; a fixed budget would not.
     counts = [
         (noisy(0.3, make_records(100), seed).labels != make_records(100).labels).sum() for seed in range(40)
@@ -42,13 +42,13 @@ def test_errors_are_independent() -> None:
     assert len(set(counts)) > 5
 
 
-def test_pictures_and_inputs_stay() -> None:
+def test_label_noise_images_and_inputs_stay() -> None:
     labels = RECORDS.labels.copy()
     np.testing.assert_array_equal(noisy(0.5).images, RECORDS.images)
     np.testing.assert_array_equal(RECORDS.labels, labels)
 
 
-def test_the_noise_follows_from_the_generator() -> None:
+def test_label_noise_noise_follows_from_the_generator() -> None:
     one, same, other = (noisy(0.5, seed=seed).labels for seed in (1, 1, 2))
     np.testing.assert_array_equal(one, same)
     assert not np.array_equal(one, other)

@@ -73,7 +73,7 @@ def fixed(kind: Callable[..., Attack], value: float) -> Attack:
 
 @pytest.mark.parametrize("kind", [Ipm, Alie])
 @pytest.mark.parametrize("strategy", RULES)
-def test_the_search_does_more_harm_than_any_fixed_number(kind: Callable[..., Any], strategy: str) -> None:
+def test_line_search_does_more_harm_than_any_fixed_number(kind: Callable[..., Any], strategy: str) -> None:
     colluders, honest = federation()
     found = harm(ready(kind("optimal"), strategy).collude(colluders, honest), honest, strategy)
     others = {x: harm(fixed(kind, x).collude(colluders, honest), honest, strategy) for x in FIXED}
@@ -83,14 +83,14 @@ def test_the_search_does_more_harm_than_any_fixed_number(kind: Callable[..., Any
 
 
 @pytest.mark.parametrize("kind", [Ipm, Alie])
-def test_against_krum_the_forged_update_is_chosen(kind: Callable[..., Any]) -> None:
+def test_line_search_against_krum_the_forged_update_is_chosen(kind: Callable[..., Any]) -> None:
     colluders, honest = federation()
     sent = ready(kind("optimal"), "krum(f=3)").collude(colluders, honest)
     chosen = DefenceInUse("test", "krum(f=3)", N).aggregate([*honest, *sent])
     np.testing.assert_allclose(chosen, sent[0].parameters, rtol=0, atol=1e-6)
 
 
-def test_against_a_mean_it_goes_to_the_limit() -> None:
+def test_line_search_against_a_mean_it_goes_to_the_limit() -> None:
     colluders, honest = federation()
     mean = np.mean([u.delta for u in honest], axis=0, dtype=np.float64)
     for options, epsilon in (({}, 10.0), ({"limit": 2.0}, 2.0)):
@@ -98,7 +98,7 @@ def test_against_a_mean_it_goes_to_the_limit() -> None:
         np.testing.assert_allclose(sent[0].delta, -epsilon * mean, atol=1e-5)
 
 
-def test_an_option_names_another_defence_and_a_median_asks_for_less_than_a_mean() -> None:
+def test_line_search_option_names_another_defence_and_a_median_asks_for_less_than_a_mean() -> None:
     colluders, honest = federation()
     there = ready(Ipm("optimal"), "krum(f=3)").collude(colluders, honest)
     named = ready(Ipm("optimal", against="krum(f=3)"), "fedavg").collude(colluders, honest)
@@ -108,7 +108,7 @@ def test_an_option_names_another_defence_and_a_median_asks_for_less_than_a_mean(
 
 
 @pytest.mark.parametrize("strategy", ["dnc", "bucketing | median", "krum"])
-def test_the_same_generator_gives_the_same_bits_and_inputs_stay(strategy: str) -> None:
+def test_line_search_same_generator_gives_the_same_bits_and_inputs_stay(strategy: str) -> None:
     colluders, honest = federation(40_000)
     before = [u.parameters.copy() for u in (*colluders, *honest)]
     first, second = (ready(Alie("optimal"), strategy).collude(colluders, honest) for _ in range(2))
@@ -122,7 +122,7 @@ def test_the_same_generator_gives_the_same_bits_and_inputs_stay(strategy: str) -
     assert all(a.report is b.report for a, b in zip(first, colluders, strict=True))
 
 
-def test_a_rule_is_asked_without_its_memory() -> None:
+def test_line_search_rule_is_tried_without_its_memory() -> None:
     colluders, honest = federation()
     rule = DefenceInUse("test", "test_line_search:Remembers", N)
     one, other = (rule.aggregate([*honest, *colluders]) for _ in range(2))
@@ -130,7 +130,7 @@ def test_a_rule_is_asked_without_its_memory() -> None:
     assert not np.array_equal(one, colluders[0].global_parameters)
 
 
-def test_the_search_finds_a_peak_in_a_wide_range_with_few_evaluations() -> None:
+def test_line_search_finds_a_peak_in_a_wide_range_with_few_evaluations() -> None:
     for peak in np.geomspace(0.012, 9.9, 40):
         asked: list[float] = []
 
@@ -144,13 +144,13 @@ def test_the_search_finds_a_peak_in_a_wide_range_with_few_evaluations() -> None:
         assert min(asked) == pytest.approx(0.01) and max(asked) == pytest.approx(10)
 
 
-def test_of_equal_harm_the_smallest_number_wins() -> None:
+def test_line_search_of_equal_harm_the_smallest_number_wins() -> None:
     assert largest(lambda x: 1.0, 10.0) == pytest.approx(0.01)
     # A plateau from 1 on: the search ends within a step of its edge.
     assert 1 <= largest(lambda x: min(x, 1.0), 10.0) < 1.06
 
 
-def test_without_honest_replies_nothing_changes() -> None:
+def test_line_search_without_honest_replies_nothing_changes() -> None:
     colluders, _ = federation()
     for attack in (Ipm("optimal"), Alie("optimal")):
         assert list(ready(attack, "median").collude(colluders, [])) == list(colluders)
@@ -166,15 +166,17 @@ def test_without_honest_replies_nothing_changes() -> None:
         ("krum(f=5)", "krum: f=5 does not fit 11 hospitals"),
     ],
 )
-def test_a_defence_that_cannot_be_tried_is_refused_before_anything_runs(strategy: str, words: str) -> None:
+def test_line_search_defence_that_cannot_be_tried_is_refused_before_anything_runs(
+    strategy: str, words: str
+) -> None:
     with pytest.raises(UserError, match=words) as caught:
         ready(Ipm("optimal"), strategy).check(make_records())
     assert "\n" not in str(caught.value)
-    # Without a search nobody asks.
+    # Without a search the defence is not needed.
     ready(Ipm(0.5), strategy).check(make_records())
 
 
-def test_where_nobody_knows_how_many_there_are_no_f_is_refused() -> None:
+def test_line_search_unknown_number_of_hospitals_no_f_is_refused() -> None:
     ready(Ipm("optimal"), "krum(f=5)", hospitals=None).check(make_records())
 
 
@@ -195,7 +197,7 @@ def test_line_search_options_that_contradict_each_other_are_refused(
         kind(**options)
 
 
-def test_knowledge_follows_from_the_search() -> None:
+def test_line_search_knowledge_follows_from_the_search() -> None:
     assert (Alie().knowledge, Alie("optimal").knowledge, Ipm("optimal").knowledge) == (
         "colluders",
         "all",
@@ -204,7 +206,7 @@ def test_knowledge_follows_from_the_search() -> None:
     assert LineSearch.given("ipm", "epsilon", 0.5, None, None) is None
 
 
-def test_in_a_run_the_attack_knows_the_strategy_of_the_settings(tmp_path: Path) -> None:
+def test_line_search_in_a_run_the_attack_knows_the_strategy_of_the_settings(tmp_path: Path) -> None:
     attacked = {"clients": 5, "malicious": 1, "rounds": 1}
     models = []
     for place, against in enumerate(("", ', against="krum(f=1)"', ", against=fedavg")):

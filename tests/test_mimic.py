@@ -10,7 +10,7 @@ from fedrobust.federation import Role, Updates
 
 
 @pytest.mark.parametrize("seed", range(5))
-def test_the_choice_is_that_of_the_principal_direction(seed: int) -> None:
+def test_mimic_choice_is_that_of_the_principal_direction(seed: int) -> None:
     updates = make_updates(8, d=200, seed=seed)
     deltas = np.array([u.delta for u in updates], np.float64)
     centred = deltas - deltas.mean(0)
@@ -19,7 +19,7 @@ def test_the_choice_is_that_of_the_principal_direction(seed: int) -> None:
     assert principal(updates, np.random.default_rng(seed)) == expected
 
 
-def test_the_hospital_that_sticks_out_is_copied() -> None:
+def test_mimic_hospital_with_the_largest_component_is_copied() -> None:
     updates = list(make_updates(7, buffers=2))
     updates[4] = updates[4].with_delta(10 * updates[4].delta)
     attack = Mimic()
@@ -31,7 +31,7 @@ def test_the_hospital_that_sticks_out_is_copied() -> None:
         assert (after.node, after.report) == (before.node, before.report)
 
 
-def test_a_fixed_target() -> None:
+def test_mimic_fixed_target() -> None:
     updates = make_updates(6)
     attack = Mimic(target=5)
     assert attack.collude(updates[:2], updates[2:])[1].parameters is updates[5].parameters
@@ -39,7 +39,7 @@ def test_a_fixed_target() -> None:
         attack.collude(updates[:2], updates[2:4])
 
 
-def test_equal_updates_and_nobody_to_copy() -> None:
+def test_mimic_equal_updates_and_no_one_to_copy_are_taken() -> None:
     one = make_updates(1)[0]
     same = Updates([type(one)(n, one.parameters, one.report, one.global_parameters) for n in range(3)])
     assert principal(same, np.random.default_rng(0)) in range(3)

@@ -29,7 +29,9 @@ def reach_and_limit(
 @pytest.mark.parametrize("perturbation", PERTURBATIONS)
 @pytest.mark.parametrize("scale", [1e-3, 1.0, 50.0])
 @pytest.mark.parametrize("seed", range(3))
-def test_it_goes_as_far_as_it_may(kind: type[Agnostic], perturbation: str, scale: float, seed: int) -> None:
+def test_agnostic_goes_as_far_as_allowed(
+    kind: type[Agnostic], perturbation: str, scale: float, seed: int
+) -> None:
     updates = [u.with_delta(scale * u.delta) for u in make_updates(9, d=300, seed=seed)]
     colluders, honest = updates[:2], updates[2:]
     deltas = np.array([u.delta for u in honest], np.float64)
@@ -47,7 +49,7 @@ def test_it_goes_as_far_as_it_may(kind: type[Agnostic], perturbation: str, scale
 
 
 @BOTH
-def test_with_partial_knowledge_the_colluders_stand_in(kind: type[Agnostic]) -> None:
+def test_agnostic_with_partial_knowledge_the_colluders_stand_in(kind: type[Agnostic]) -> None:
     updates = make_updates(6)
     partial = kind(knowledge="colluders").collude(updates[:3], ())
     full = kind().collude(updates[3:], updates[:3])
@@ -55,6 +57,6 @@ def test_with_partial_knowledge_the_colluders_stand_in(kind: type[Agnostic]) -> 
 
 
 @BOTH
-def test_a_single_colluder_that_sees_nobody_stays_as_it_is(kind: type[Agnostic]) -> None:
+def test_agnostic_single_colluder_that_sees_no_others_stays_as_it_is(kind: type[Agnostic]) -> None:
     (alone,) = make_updates(1)
     np.testing.assert_allclose(kind().collude([alone], ())[0].parameters, alone.parameters, atol=1e-6)

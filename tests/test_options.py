@@ -1,4 +1,4 @@
-"""A plug-in's options: what their annotations declare is what is checked, said and listed."""
+"""A plug-in's options: what their annotations declare is what is checked, reported and listed."""
 
 from __future__ import annotations
 
@@ -21,9 +21,9 @@ class Base:
     Parameters
     ----------
     shared : float
-        What the base says.
+        Documented in the base.
     share : float
-        What the base says of the share.
+        Documented in the base, too.
     """
 
 
@@ -36,7 +36,7 @@ class Declares(Base):
         Share of the images,
         over two lines.
     count, times : int
-        Whole numbers.
+        Integers.
 
     Notes
     -----
@@ -66,9 +66,9 @@ class Declares(Base):
         ("share", True, "declares: share is True, but must be a number in (0, 1]"),
         ("share", float("nan"), "declares: share is nan, but must be a finite number in (0, 1]"),
         ("share", "most", "declares: share is 'most', but must be a number in (0, 1]"),
-        ("count", 0, "declares: count is 0, but must be a positive whole number"),
-        ("count", 2.5, "declares: count is 2.5, but must be a positive whole number"),
-        ("times", 1, "declares: times is 1, but must be a whole number of 2 or more"),
+        ("count", 0, "declares: count is 0, but must be a positive integer"),
+        ("count", 2.5, "declares: count is 2.5, but must be a positive integer"),
+        ("times", 1, "declares: times is 1, but must be an integer of 2 or more"),
         ("best", -1, "declares: best is -1, but must be a positive number or 'optimal'"),
         (
             "best",
@@ -115,9 +115,9 @@ def test_options_of_lists_name_bounds_default_and_meaning() -> None:
     share = found["share"]
     assert (share.required, share.default, share.allowed) == (False, 0.5, "a number in (0, 1]")
     assert share.meaning == "Share of the images, over two lines."
-    assert found["count"].meaning == found["times"].meaning == "Whole numbers."
+    assert found["count"].meaning == found["times"].meaning == "Integers."
     assert found["best"].allowed == "a positive number or 'optimal'" and found["best"].meaning == ""
-    assert found["shared"].meaning == "What the base says."
+    assert found["shared"].meaning == "Documented in the base."
 
 
 def test_limits_of_an_annotation() -> None:
@@ -174,14 +174,14 @@ def test_built_in_bounds_are_declared() -> None:
         ("forge-loss", "mode", "typcal", "did you mean 'typical'"),
         ("image-noise", "kind", "gausian", "did you mean 'gaussian'"),
         ("label-flip", "mode", "pairwse", "did you mean 'pairwise'"),
-        ("label-flip", "shift", 0.5, "must be a whole number"),
+        ("label-flip", "shift", 0.5, "must be an integer"),
         ("fang", "against", "crum", "did you mean 'krum'"),
         ("alie", "knowledge", "own", "must be 'colluders' or 'all'"),
         ("ipm", "epsilon", True, "must be a positive number or 'optimal'"),
-        ("mimic", "target", "best", "must be a whole number of 0 or more or 'auto'"),
-        ("mimic", "target", True, "must be a whole number of 0 or more or 'auto'"),
+        ("mimic", "target", "best", "must be an integer of 0 or more or 'auto'"),
+        ("mimic", "target", True, "must be an integer of 0 or more or 'auto'"),
         ("min-max", "perturbation", "sing", "did you mean 'sign'"),
-        ("sleeper", "rounds", 2.5, "must be a positive whole number"),
+        ("sleeper", "rounds", 2.5, "must be a positive integer"),
     ],
 )
 def test_built_in_attack_option_of_another_kind_is_refused(

@@ -19,7 +19,7 @@ def taken(records: Records, **options: Any) -> Records:
 
 
 @pytest.mark.parametrize("channels", [1, 3])
-def test_it_is_blur_then_curve_then_gain_and_offset(channels: int) -> None:
+def test_other_scanner_is_blur_then_curve_then_gain_and_offset(channels: int) -> None:
     records = make_records(7, channels=channels, size=(13, 9))
     options = {"gamma": 1.8, "gain": 0.7, "offset": 0.1, "blur": 1.2}
     x = records.images.astype(np.float64) / 255
@@ -30,7 +30,7 @@ def test_it_is_blur_then_curve_then_gain_and_offset(channels: int) -> None:
     assert np.abs(made.images - expected).max() <= 0.5 + 1e-3
 
 
-def test_each_option_does_what_it_says() -> None:
+def test_other_scanner_each_option_does_what_it_says() -> None:
     records = make_records(4, size=(16, 16))
     mean = records.images.mean()
     assert taken(records, **{**NOTHING, "gamma": 2.0}).images.mean() < mean
@@ -46,7 +46,7 @@ def test_each_option_does_what_it_says() -> None:
     np.testing.assert_allclose(smooth.mean((2, 3)), rough.mean((2, 3)), atol=12)
 
 
-def test_labels_and_facts_are_right_and_inputs_stay() -> None:
+def test_other_scanner_labels_and_facts_are_right_and_inputs_stay() -> None:
     records = make_records(600)
     before = records.images.copy()
     made, again = taken(records), taken(records)
@@ -55,12 +55,12 @@ def test_labels_and_facts_are_right_and_inputs_stay() -> None:
     np.testing.assert_array_equal(made.images, again.images)
     np.testing.assert_array_equal(records.images, before)
     assert (made.images != records.images).any((1, 2, 3)).all()
-    # An image's picture does not depend on how many there are.
+    # An image does not depend on how many there are.
     some = np.array([3, 599])
     np.testing.assert_array_equal(taken(records.take(some)).images, made.images[some])
 
 
-def test_a_flat_image_stays_flat_at_its_edges() -> None:
+def test_other_scanner_flat_image_stays_flat_at_its_edges() -> None:
     flat = Records(np.full((1, 1, 6, 6), 90, np.uint8), np.zeros(1, np.int64), ("a",))
     np.testing.assert_array_equal(taken(flat, **{**NOTHING, "blur": 5.0}).images, flat.images)
 
@@ -70,5 +70,5 @@ def test_other_scanner_options_that_change_no_image_are_refused() -> None:
         OtherScanner(**NOTHING)
 
 
-def test_it_is_odd_and_not_malicious() -> None:
+def test_other_scanner_is_benign() -> None:
     assert not OtherScanner.malicious

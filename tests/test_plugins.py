@@ -58,7 +58,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
         ("medmnist:brain_mri4_28", "medmnist:brain_mri4_28", {}),
     ],
 )
-def test_parse_call(text: str, name: str, options: dict[str, object]) -> None:
+def test_parse_call_reads_name_and_options(text: str, name: str, options: dict[str, object]) -> None:
     spec = PluginSpec.parse(text)
     assert (spec.name, dict(spec.options)) == (name, options)
 
@@ -67,7 +67,7 @@ def test_parse_call(text: str, name: str, options: dict[str, object]) -> None:
     "text",
     ["", "krum(", "krum(3, 4)", "krum(f=)", "krum(f=open('x'))", "krum(f=1, f=2)", "krum f"],
 )
-def test_parse_call_refuses(text: str) -> None:
+def test_parse_call_malformed_text_is_refused(text: str) -> None:
     with pytest.raises(UserError):
         PluginSpec.parse(text)
 
@@ -78,7 +78,7 @@ def test_split_chain_minds_brackets_and_quotes() -> None:
         AttackChain.parse("a + ")
 
 
-def test_a_file_in_the_users_folder_joins_the_built_in_ones(folder: Path) -> None:
+def test_plug_in_file_in_the_users_folder_joins_the_built_in_ones(folder: Path) -> None:
     (folder / "strategies" / "my_mean.py").write_text(MEAN.format(name="MyMean", line="Weighs all alike."))
     assert find("my-mean", "strategies", (Defence,), "strategy").__name__ == "MyMean"
     assert find("fedavg", "strategies", (Defence,), "strategy").__name__ == "FedAvg"
@@ -87,7 +87,7 @@ def test_a_file_in_the_users_folder_joins_the_built_in_ones(folder: Path) -> Non
     assert "isolation-forest" in listing
 
 
-def test_a_missing_name_names_the_nearest() -> None:
+def test_find_missing_name_names_the_nearest() -> None:
     with pytest.raises(UserError, match="did you mean 'feddetect'"):
         find("fedetect", "strategies", (Defence,), "strategy")
     with pytest.raises(UserError, match="did you mean 'label-flip'"):
@@ -102,7 +102,7 @@ def test_a_missing_name_names_the_nearest() -> None:
         ("def broken(:", "SyntaxError"),
     ],
 )
-def test_a_file_that_fails_says_its_own_last_line(folder: Path, code: str, words: str) -> None:
+def test_plug_in_file_that_fails_says_its_own_last_line(folder: Path, code: str, words: str) -> None:
     (folder / "strategies" / "bad_file.py").write_text(code + "\n")
     with pytest.raises(UserError) as caught:
         find("bad-file", "strategies", (Defence,), "strategy")
@@ -111,7 +111,7 @@ def test_a_file_that_fails_says_its_own_last_line(folder: Path, code: str, words
     assert "does not load" in available("strategies", (Defence,))["bad-file"]
 
 
-def test_an_ambiguous_file_and_an_empty_one(folder: Path) -> None:
+def test_plug_in_ambiguous_file_and_an_empty_one(folder: Path) -> None:
     two = MEAN.format(name="One", line="1") + MEAN.format(name="Two", line="2")
     (folder / "strategies" / "two_rules.py").write_text(two)
     (folder / "strategies" / "no_rule.py").write_text("x = 1\n")
@@ -121,7 +121,9 @@ def test_an_ambiguous_file_and_an_empty_one(folder: Path) -> None:
         find("no-rule", "strategies", (Defence,), "strategy")
 
 
-def test_a_regular_package_that_hides_the_namespace(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_plug_in_regular_package_that_hides_the_namespace(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     (folder / "strategies" / "__init__.py").write_text("")
     for name in [n for n in sys.modules if n.split(".")[0] == "strategies"]:
         monkeypatch.delitem(sys.modules, name)
@@ -129,7 +131,7 @@ def test_a_regular_package_that_hides_the_namespace(folder: Path, monkeypatch: p
         find("fedavg", "strategies", (Defence,), "strategy")
 
 
-def test_anything_else_by_module_and_class() -> None:
+def test_find_anything_else_by_module_and_class() -> None:
     from flwr.serverapp.strategy import FedMedian, Strategy
 
     assert find("flwr.serverapp.strategy:FedMedian", "strategies", (Strategy,), "strategy") is FedMedian
@@ -141,7 +143,7 @@ def test_anything_else_by_module_and_class() -> None:
         find("nowhere.at_all:Thing", "strategies", (Strategy,), "strategy")
 
 
-def test_options_are_checked_against_the_signature() -> None:
+def test_plug_in_options_are_checked_against_the_signature() -> None:
     class Rule:
         def __init__(self, *, size: float = 1.0, need: int) -> None:
             if size < 0:
@@ -157,7 +159,7 @@ def test_options_are_checked_against_the_signature() -> None:
         instantiate(Rule, {"size": -1, "need": 1}, "rule")
 
 
-def test_describe_takes_a_class_s_own_first_line() -> None:
+def test_describe_takes_the_first_line_of_the_class() -> None:
     class Base:
         """Base line."""
 
@@ -169,7 +171,7 @@ def test_describe_takes_a_class_s_own_first_line() -> None:
 
 
 class Declares:
-    """Says what its options are."""
+    """Declares its options."""
 
     def __init__(
         self,
@@ -205,7 +207,7 @@ class Declares:
         ("free=anything", 8, "anything"),
     ],
 )
-def test_options_become_what_the_plug_in_declares(options: str, place: int, value: object) -> None:
+def test_plug_in_options_become_what_the_plug_in_declares(options: str, place: int, value: object) -> None:
     made = instantiate(Declares, PluginSpec.parse(f"declares({options})").options, "declares")
     assert made.given[place] == value and type(made.given[place]) is type(value)
 
@@ -215,14 +217,14 @@ def test_options_become_what_the_plug_in_declares(options: str, place: int, valu
     [
         ("on=maybe", "declares: on is 'maybe', but must be true or false"),
         ("times=x", "declares: times is 'x', but must be a number"),
-        ("n=2.5", "declares: n is 2.5, but must be a whole number"),
+        ("n=2.5", "declares: n is 2.5, but must be an integer"),
         ("mode=c", "declares: mode is 'c', but must be 'a' or 'b'"),
-        ("most=few", "declares: most is 'few', but must be a whole number"),
-        ("place=[1]", "declares: place is .*, but must be a whole number or a text"),
+        ("most=few", "declares: most is 'few', but must be an integer"),
+        ("place=[1]", "declares: place is .*, but must be an integer or a text"),
         ("loose=[]", "declares: loose is .*, but must be true or false"),
     ],
 )
-def test_options_that_are_not_what_the_plug_in_declares_are_named(options: str, words: str) -> None:
+def test_plug_in_options_that_are_not_what_the_plug_in_declares_are_named(options: str, words: str) -> None:
     with pytest.raises(UserError, match=words):
         instantiate(Declares, PluginSpec.parse(f"declares({options})").options, "declares")
 
@@ -230,7 +232,7 @@ def test_options_that_are_not_what_the_plug_in_declares_are_named(options: str, 
 @pytest.mark.parametrize(
     "spec", ["sign-flip(scale=x)", "label-flip(mode=3)", "backdoor(size=[])", "zeno(rho=big)"]
 )
-def test_a_built_in_option_of_the_wrong_type_is_named(spec: str) -> None:
+def test_plug_in_built_in_option_of_the_wrong_type_is_named(spec: str) -> None:
     parsed = PluginSpec.parse(spec)
     name, options = parsed.name, parsed.options
     package, base = ("strategies", Defence) if name == "zeno" else ("clients", Attack)
@@ -238,7 +240,7 @@ def test_a_built_in_option_of_the_wrong_type_is_named(spec: str) -> None:
         instantiate(find(name, package, (base,), "plug-in"), options, name)
 
 
-def test_what_a_constructor_raises_is_one_sentence() -> None:
+def test_plug_in_what_a_constructor_raises_is_one_sentence() -> None:
     class Picky(Defence):
         def __init__(self, mode: str = "a") -> None:
             self.mode = {"a": 1}[mode]
@@ -249,7 +251,7 @@ def test_what_a_constructor_raises_is_one_sentence() -> None:
         instantiate(Picky, {"mode": "b"}, "picky")
 
 
-def test_a_script_that_ends_itself_is_no_plug_in_and_ends_nothing(folder: Path) -> None:
+def test_plug_in_script_that_ends_itself_is_no_plug_in_and_ends_nothing(folder: Path) -> None:
     (folder / "strategies" / "old_script.py").write_text("import sys\n\nsys.exit(0)\n")
     assert "does not load" in available("strategies", (Defence,))["old-script"]
     with pytest.raises(UserError, match="unknown strategy 'mediann'; did you mean 'median'"):
@@ -258,7 +260,7 @@ def test_a_script_that_ends_itself_is_no_plug_in_and_ends_nothing(folder: Path) 
         find("old-script", "strategies", (Defence,), "strategy")
 
 
-def test_a_file_with_a_dash_says_how_to_call_it(folder: Path) -> None:
+def test_plug_in_file_with_a_dash_says_how_to_call_it(folder: Path) -> None:
     (folder / "strategies" / "with-dash.py").write_text(MEAN.format(name="WithDash", line="Means."))
     with pytest.raises(UserError, match=r"rename with-dash.py to with_dash.py"):
         find("with-dash", "strategies", (Defence,), "strategy")

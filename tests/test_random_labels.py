@@ -16,7 +16,7 @@ def drawn(records: Records = RECORDS, seed: int = 0, share: float = 1.0) -> Reco
     return attack.poison_records(records)
 
 
-def test_every_label_is_as_likely_whatever_the_truth() -> None:
+def test_random_labels_every_label_is_as_likely_whatever_the_truth() -> None:
     labels = drawn().labels
     assert labels.dtype == np.int64
     table = np.zeros((4, 4))
@@ -26,7 +26,7 @@ def test_every_label_is_as_likely_whatever_the_truth() -> None:
 
 
 @pytest.mark.parametrize("share", [0.1, 0.5])
-def test_the_budget_is_a_share_of_the_images(share: float) -> None:
+def test_random_labels_budget_is_a_share_of_the_images(share: float) -> None:
     changed = (drawn(share=share).labels != RECORDS.labels).sum()
     # Three in four of the drawn labels are wrong.
     assert changed == pytest.approx(0.75 * share * 4000, rel=0.1)
@@ -34,14 +34,14 @@ def test_the_budget_is_a_share_of_the_images(share: float) -> None:
     assert (drawn(kept, share=0.3).labels != 7).sum() <= 3
 
 
-def test_pictures_and_inputs_stay() -> None:
+def test_random_labels_images_and_inputs_stay() -> None:
     labels = RECORDS.labels.copy()
     made = drawn()
     np.testing.assert_array_equal(made.images, RECORDS.images)
     np.testing.assert_array_equal(RECORDS.labels, labels)
 
 
-def test_the_labels_follow_from_the_generator() -> None:
+def test_random_labels_labels_follow_from_the_generator() -> None:
     one, same, other = (drawn(seed=seed).labels for seed in (1, 1, 2))
     np.testing.assert_array_equal(one, same)
     assert not np.array_equal(one, other)

@@ -24,8 +24,8 @@ def test_derive_is_pinned() -> None:
 
 def test_derive_is_the_same_in_another_process() -> None:
     code = "from fedrobust.seeding import derive; print(derive(5, 'weights', 1))"
-    told = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert int(told.stdout) == derive(5, "weights", 1)
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert int(done.stdout) == derive(5, "weights", 1)
 
 
 def test_every_part_of_the_purpose_counts() -> None:

@@ -11,11 +11,11 @@ from fedrobust.federation import Role
 from fedrobust.learners.mutual import MutualLearner
 from fedrobust.learners.spec import LearnerSpec
 
-RECORDS = make_records(labels=[0, 0, 0, 1, 3, 3, 0, 1, 3])  # nobody of class 2
+RECORDS = make_records(labels=[0, 0, 0, 1, 3, 3, 0, 1, 3])  # none of class 2
 
 
 @pytest.mark.parametrize(("only", "kept"), [(None, [3, 7]), (0, [0, 1, 2, 6]), (3, [4, 5, 8])])
-def test_it_keeps_one_class_in_order(only: int | None, kept: list[int]) -> None:
+def test_single_class_keeps_one_class_in_order(only: int | None, kept: list[int]) -> None:
     made = SingleClass(only).transform_records(RECORDS)
     np.testing.assert_array_equal(made.images, RECORDS.images[kept])
     np.testing.assert_array_equal(made.labels, RECORDS.labels[kept])
@@ -23,12 +23,12 @@ def test_it_keeps_one_class_in_order(only: int | None, kept: list[int]) -> None:
     assert made.classes == RECORDS.classes and len(RECORDS) == 9
 
 
-def test_of_two_that_are_alike_the_lower_number_is_kept() -> None:
+def test_single_class_of_two_that_are_alike_the_lower_number_is_kept() -> None:
     made = SingleClass().transform_records(make_records(labels=[3, 1, 1, 3, 0, 0, 0]))
     assert set(made.labels.tolist()) == {1}
 
 
-def test_a_class_that_the_hospital_has_not_is_one_clear_error() -> None:
+def test_single_class_class_that_the_hospital_lacks_is_one_clear_error() -> None:
     attack = SingleClass(2)
     attack.bind(role=Role("single-class", 6))
     attack.check(RECORDS)
@@ -46,7 +46,7 @@ def test_single_class_that_the_data_do_not_have_is_refused() -> None:
     assert not SingleClass.malicious
 
 
-def test_a_hospital_trains_on_one_image_of_one_class() -> None:
+def test_single_class_hospital_trains_on_one_image_of_one_class() -> None:
     records = easy_records(9)
     records = records.take(np.flatnonzero((records.labels != 2) | (np.arange(9) == 2)))
     learner = MutualLearner(LearnerSpec(networks=1, local_epochs=1, batch_size=4), 4, 1, (12, 12))

@@ -18,7 +18,7 @@ def fit(hospital: Hospital, round: int) -> Update:
 
 
 @pytest.mark.parametrize("first", [True, False])
-def test_it_holds_back_the_whole_chain_wherever_it_stands(first: bool) -> None:
+def test_sleeper_holds_back_its_chain_wherever_it_stands(first: bool) -> None:
     log: list[str] = []
     spy = Spy("spy", log, factor=-1.0)
     chain: list[Attack] = [Sleeper(rounds=2), spy] if first else [spy, Sleeper(rounds=2)]
@@ -36,12 +36,12 @@ def test_it_holds_back_the_whole_chain_wherever_it_stands(first: bool) -> None:
     assert log == ["spy: records", "spy: update", "spy: report"]
 
 
-def test_awake_it_does_what_the_chain_does_without_it() -> None:
+def test_sleeper_while_active_does_what_the_chain_does_without_it() -> None:
     slept = Hospital(0, RECORDS, FakeLearner(), [LabelFlip(share=0.5), Sleeper(1)]).records
     direct = Hospital(0, RECORDS, FakeLearner(), [LabelFlip(share=0.5)]).records
     np.testing.assert_array_equal(slept.labels, direct.labels)
 
 
-def test_the_longest_sleeper_counts_and_rounds_may_come_in_any_order() -> None:
+def test_sleeper_longest_sleeper_counts_and_rounds_may_come_in_any_order() -> None:
     hospital = Hospital(0, RECORDS, FakeLearner(), [Sleeper(1), Spy("a", [], factor=5.0), Sleeper(3)])
     assert [float(fit(hospital, number).delta[0]) for number in (4, 2, 3, 5, 1)] == [5, 1, 1, 5, 1]

@@ -42,7 +42,7 @@ COLLUDING: list[Callable[..., Attack]] = [
 
 
 def rows(section: str) -> dict[str, list[list[str]]]:
-    """Return the cells of each attack's rows in a part of the page; a row without a name goes on with the last one."""
+    """Return the cells of each attack's rows in a part of the page; a row without a name belongs to the last one."""
     found: dict[str, list[list[str]]] = {}
     name = ""
     for line in section.splitlines():
@@ -63,13 +63,13 @@ def kind(name: str) -> type[Behaviour]:
     return found
 
 
-def test_the_table_has_every_attack_once() -> None:
+def test_attack_table_has_every_attack_once() -> None:
     assert sorted(set(TABLE) - {"attack"}) == ATTACKS
     assert all(len(TABLE[name]) == 1 for name in ATTACKS)
 
 
 @pytest.mark.parametrize("name", ATTACKS)
-def test_the_table_s_knowledge_is_the_code_s(name: str) -> None:
+def test_attack_table_knowledge_is_that_of_the_code(name: str) -> None:
     words = re.findall(r"own|colluders|all", TABLE[name][0][0])
     attack = kind(name)
     if not issubclass(attack, Attack):
@@ -85,7 +85,7 @@ def test_the_table_s_knowledge_is_the_code_s(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", ATTACKS)
-def test_the_budget_is_an_option_and_every_option_is_documented(name: str) -> None:
+def test_attack_table_budget_is_an_option_and_every_option_is_documented(name: str) -> None:
     takes = inspect.signature(kind(name)).parameters
     modes = {"pairwise"}
     budget = set(re.findall(r"`([\w-]+)`", TABLE[name][0][1])) - modes
@@ -97,7 +97,7 @@ def test_the_budget_is_an_option_and_every_option_is_documented(name: str) -> No
     assert [option for option in takes if not re.search(rf"\b{option}\b", text)] == []
 
 
-def test_the_catalogue_says_who_sees_others() -> None:
+def test_catalogue_names_attacks_that_see_other_updates() -> None:
     listed = catalogue()["attack"]
     assert listed["mimic"].endswith("Sees all updates.")
     assert listed["alie"].endswith("Sees its colluders' updates.")
@@ -105,7 +105,7 @@ def test_the_catalogue_says_who_sees_others() -> None:
 
 
 @pytest.mark.parametrize("make", COLLUDING)
-def test_strength_is_the_share_of_the_way(make: Callable[..., Attack]) -> None:
+def test_collude_strength_is_the_share_of_the_way(make: Callable[..., Attack]) -> None:
     updates = make_updates(9, d=500, buffers=3, seed=2)
     colluders, honest = updates[:3], updates[3:]
 
@@ -116,20 +116,20 @@ def test_strength_is_the_share_of_the_way(make: Callable[..., Attack]) -> None:
         return list(attack.collude(colluders, honest))
 
     searching = getattr(make(), "search", None) is not None
-    for own, whole, half in zip(colluders, sent(), sent(strength=0.5), strict=True):
+    for own, forged, half in zip(colluders, sent(), sent(strength=0.5), strict=True):
         assert half.report is own.report
-        if searching:  # the search reckons with the strength, so the number may be another
-            assert not np.array_equal(half.parameters, whole.parameters)
+        if searching:  # the search tries updates of this strength, so the number may differ
+            assert not np.array_equal(half.parameters, forged.parameters)
             continue
-        middle = (own.parameters.astype(float) + whole.parameters) / 2
+        middle = (own.parameters.astype(float) + forged.parameters) / 2
         np.testing.assert_allclose(half.parameters, middle, atol=1e-5)
-        np.testing.assert_allclose(half.buffers, (own.buffers + whole.buffers) / 2, atol=1e-5)
+        np.testing.assert_allclose(half.buffers, (own.buffers + forged.buffers) / 2, atol=1e-5)
     assert all(
         np.array_equal(a.parameters, b.parameters) for a, b in zip(sent(), sent(strength=1), strict=True)
     )
 
 
-def test_a_free_rider_may_work_a_little() -> None:
+def test_free_rider_strength_leaves_a_part_of_its_training() -> None:
     old = np.array([5.0, 6.0], np.float32)
     update = replace(make_updates(1, buffers=2)[0], global_buffers=old)
     made = FreeRider(strength=0.75).poison_update(update)
@@ -137,7 +137,7 @@ def test_a_free_rider_may_work_a_little() -> None:
     np.testing.assert_allclose(made.buffers, 0.25 * update.buffers + 0.75 * old, atol=1e-6)
 
 
-def test_losses_may_be_forged_in_part() -> None:
+def test_forge_loss_strength_moves_losses_in_part() -> None:
     attack = ForgeLoss(strength=0.25)
     typical = ClientMetrics(
         10, {"loss": 1.0, "class-losses": (1.0, 2.0), "class-counts": (5.0, 5.0), "last-loss": 3.0}
@@ -149,18 +149,18 @@ def test_losses_may_be_forged_in_part() -> None:
     assert forged["class-counts"] == (5.0, 5.0) and forged["last-loss"] == 3.0
 
 
-def test_joint_claims_may_be_made_in_part() -> None:
+def test_forge_loss_strength_moves_joint_losses_in_part() -> None:
     updates = make_updates(8, values=[{"loss": 1.0 + 0.1 * n, "last-loss": 1.0 + 0.1 * n} for n in range(8)])
 
-    def claimed(**options: Any) -> list[float]:
+    def reported(**options: Any) -> list[float]:
         sent = ForgeLoss("flood", **options).collude(updates[:3], updates[3:])
         return [float(u.report.values["last-loss"]) for u in sent]  # type: ignore[arg-type]
 
     true = [float(u.report.values["last-loss"]) for u in updates[:3]]
-    np.testing.assert_allclose(claimed(strength=0.5), (np.array(true) + claimed()) / 2)
+    np.testing.assert_allclose(reported(strength=0.5), (np.array(true) + reported()) / 2)
 
 
-def test_the_whole_way_is_the_forged_update_itself_and_inputs_stay() -> None:
+def test_part_way_strength_of_1_is_the_forged_update_and_inputs_stay() -> None:
     own, forged = make_updates(2, buffers=2)
     assert part_way(own, forged, 1) is forged
     before = own.parameters.copy(), forged.parameters.copy()

@@ -17,7 +17,7 @@ def stamped(
 
 @pytest.mark.parametrize("pattern", PATTERNS)
 @pytest.mark.parametrize("place", PLACES)
-def test_a_mark_stays_in_its_box_and_leaves_the_input_alone(pattern: str, place: str) -> None:
+def test_mark_stays_in_its_box_and_leaves_the_input_alone(pattern: str, place: str) -> None:
     size, blend = PATTERNS[pattern]
     mark = Mark(pattern, size, place, blend)
     made = stamped(mark)
@@ -30,7 +30,7 @@ def test_a_mark_stays_in_its_box_and_leaves_the_input_alone(pattern: str, place:
 
 @pytest.mark.parametrize("pattern", ["patch", "checkerboard", "blended", "scanner-text"])
 @pytest.mark.parametrize("size", [0.07, 0.2, 0.5])
-def test_the_box_covers_the_share_of_the_area(pattern: str, size: float) -> None:
+def test_mark_box_covers_the_share_of_the_area(pattern: str, size: float) -> None:
     for height, width in ((64, 64), (128, 96)):
         tall, wide = Mark(pattern, size, "center", 1.0).box(height, width)
         assert tall * wide == pytest.approx(size * height * width, rel=0.12)
@@ -61,7 +61,7 @@ def test_mark_ruler_is_wide_with_ticks_on_a_line() -> None:
     assert box[-4:].all() and 0 < box[0].sum() < box[large[0] // 2].sum() < large[1]
 
 
-def test_the_letters_can_be_read() -> None:
+def test_mark_letters_can_be_read() -> None:
     mark = Mark("scanner-text", 1 / 16, "top-left", 1.0)
     # A box of 5 x 7 shows each stroke once.
     assert mark.box(20, 28) == (5, 7)
@@ -70,18 +70,18 @@ def test_the_letters_can_be_read() -> None:
     assert drawn == ".#..##.\n#.#.#.#\n###.##.\n#.#.#..\n#.#.#.."
 
 
-def test_letters_too_small_to_read_are_refused() -> None:
+def test_mark_letters_too_small_to_read_are_refused() -> None:
     with pytest.raises(UserError, match=r"scanner-text of size=0.02 has 4 x 4 pixels .* needs? 5 x 7"):
         Mark("scanner-text", 0.02, "center", 1.0).box(28, 28)
 
 
-def test_a_checkerboard_has_four_cells_to_a_side() -> None:
+def test_mark_checkerboard_has_four_cells_to_a_side() -> None:
     image = stamped(Mark("checkerboard", 64 / 784, "top-left", 1.0))[0, 0, 1:9, 1:9]
     rows, columns = np.indices((8, 8)) // 2
     np.testing.assert_array_equal(image, np.where((rows + columns) % 2, 0, 255))
 
 
-def test_the_blended_key_is_one_for_all_and_mixes() -> None:
+def test_mark_blended_key_is_the_same_for_all_and_mixes() -> None:
     mark = Mark("blended", 1.0, "center", 0.2)
     one, other = (stamped(mark, seed=seed) for seed in (1, 2))
     np.testing.assert_array_equal(one, other)
@@ -93,7 +93,7 @@ def test_the_blended_key_is_one_for_all_and_mixes() -> None:
 @pytest.mark.parametrize(
     ("parts", "rows", "columns"), [(1, 1, 1), (2, 1, 2), (3, 1, 3), (4, 2, 2), (6, 2, 3)]
 )
-def test_pieces_form_a_grid_of_equal_parts(parts: int, rows: int, columns: int) -> None:
+def test_mark_pieces_form_a_grid_of_equal_parts(parts: int, rows: int, columns: int) -> None:
     made = pieces(12, 12, parts)
     assert np.unique(made, return_counts=True)[1].tolist() == [144 // parts] * parts
     assert len(np.unique(made[:, 0])) == rows and len(np.unique(made[0])) == columns
@@ -101,9 +101,9 @@ def test_pieces_form_a_grid_of_equal_parts(parts: int, rows: int, columns: int) 
 
 @pytest.mark.parametrize("pattern", PATTERNS)
 @pytest.mark.parametrize("parts", [2, 4])
-def test_the_parts_make_up_the_whole_and_do_not_overlap(pattern: str, parts: int) -> None:
+def test_mark_parts_make_up_the_mark_and_do_not_overlap(pattern: str, parts: int) -> None:
     mark = Mark(pattern, 0.2, "bottom-right", 1.0)
-    whole = stamped(mark)
+    complete = stamped(mark)
     changed = np.zeros(GREY.shape, int)
     together = GREY.copy()
     for part in range(parts):
@@ -111,15 +111,15 @@ def test_the_parts_make_up_the_whole_and_do_not_overlap(pattern: str, parts: int
         changed += made != GREY
         together = np.where(made != GREY, made, together)
     assert changed.max() == 1
-    np.testing.assert_array_equal(together, whole)
+    np.testing.assert_array_equal(together, complete)
 
 
-def test_a_mark_too_small_to_cut_is_refused() -> None:
+def test_mark_too_small_to_cut_is_refused() -> None:
     with pytest.raises(UserError, match="a mark of 1 x 1 pixels cannot be cut into 2 parts"):
         stamped(Mark("patch", 1e-6, "center", 1.0), part=0, parts=2)
 
 
-def test_a_part_without_ink_is_refused() -> None:
+def test_mark_part_without_ink_is_refused() -> None:
     # The upper row of a ruler lies between two ticks.
     mark = Mark("ruler", 0.03, "center", 1.0)
     assert mark.box(28, 28) == (3, 15)
@@ -127,7 +127,7 @@ def test_a_part_without_ink_is_refused() -> None:
         stamped(mark, part=1, parts=15)
 
 
-def test_random_places_come_from_the_generator() -> None:
+def test_mark_random_places_come_from_the_generator() -> None:
     mark = Mark("patch", 0.02, "random", 1.0)
     one, same, other = (stamped(mark, seed=seed) for seed in (1, 1, 2))
     np.testing.assert_array_equal(one, same)

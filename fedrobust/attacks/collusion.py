@@ -70,7 +70,7 @@ def alike(colluders: Sequence[Update], parameters: Vector, strength: float = 1.0
 def warn_alone(attack: str) -> None:
     """Warn that a single hospital carries out an attack that compares its colluders."""
     warnings.warn(
-        f"{attack}: a single colluder knows no spread, so the attack has no effect; use knowledge=all",
+        f"{attack}: a single colluder has nothing to compare its update with, so the attack has no effect; use knowledge=all",
         stacklevel=3,
     )
 
@@ -90,14 +90,14 @@ class Line:
         """Compute the mean, p, and the inner products that give every distance; one pass over the updates."""
         self._updates = updates
         self._mean, self._p = np.empty(updates.dimension), np.empty(updates.dimension)
-        self._spread, self._along, self._length = np.zeros(len(updates)), np.zeros(len(updates)), 0.0
+        self._variation, self._along, self._length = np.zeros(len(updates)), np.zeros(len(updates)), 0.0
         for part, block in updates.deltas():
             wide = block.astype(np.float64)
             mean = wide.mean(axis=0)
             p = -{"std": wide.std(axis=0), "sign": np.sign(mean), "unit": mean}[perturbation]
             self._mean[part], self._p[part] = mean, p
             wide -= mean
-            self._spread += np.square(wide).sum(axis=1)
+            self._variation += np.square(wide).sum(axis=1)
             self._along += wide @ p
             self._length += float(p @ p)
         if perturbation == "unit" and self._length:
@@ -113,7 +113,7 @@ class Line:
 
     def squares_to(self, gamma: float) -> Floats:
         """Return the squared distances of a point of the line to the updates, shape (n,)."""
-        return np.asarray(self._spread - 2 * gamma * self._along + gamma**2 * self._length)
+        return np.asarray(self._variation - 2 * gamma * self._along + gamma**2 * self._length)
 
     def farthest(self, allowed: Callable[[Floats], bool]) -> float:
         """Return the largest gamma whose squared distances to the updates are allowed, to about a millionth.

@@ -1,4 +1,4 @@
-"""What an attack makes of an update and a report: copies that it may change, and whether it changed anything."""
+"""Whether an attack changed an update or a report, and copies that it may change in place."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def _same_numbers(one: Vector, other: Vector, rounding: float) -> bool:
 
 
 def same_report(one: ClientMetrics, other: ClientMetrics) -> bool:
-    """Tell whether two reports claim the same; a class without images has a NaN loss, which equals itself here."""
+    """Tell whether two reports are the same; a class without images has a NaN loss, which equals itself here."""
     if one is other:
         return True
     if one.num_examples != other.num_examples or one.values.keys() != other.values.keys():

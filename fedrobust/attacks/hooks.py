@@ -59,7 +59,7 @@ def transform_records(behaviour: Behaviour, records: Records) -> Records:
     if not len(made):
         raise _wrong(behaviour, method, "Records with at least one image", "none")
     if made.labels.dtype.kind not in "iub":
-        raise _wrong(behaviour, method, "labels that are whole numbers", f"{made.labels.dtype}")
+        raise _wrong(behaviour, method, "labels that are integers", f"{made.labels.dtype}")
     return made if made.labels.dtype == np.int64 else replace(made, labels=made.labels.astype(np.int64))
 
 
@@ -114,7 +114,7 @@ def collude(attack: Attack, colluders: Sequence[Update], honest: Sequence[Update
 
 @contextmanager
 def _calling(behaviour: Behaviour, method: str) -> Iterator[None]:
-    """Turn what a hook raises into one sentence."""
+    """Raise what a hook raises as one sentence."""
     try:
         yield
     except UserError as error:

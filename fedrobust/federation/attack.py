@@ -36,7 +36,7 @@ class Attack(Behaviour):
 
     malicious: ClassVar[bool] = True
 
-    #: Whose updates of a round the attack sees: its own hospital's, those of all its colluders, or everybody's.
+    #: Which updates of a round the attack sees: its own hospital's, those of all its colluders, or all.
     #: An attack in which that is an option sets it in its constructor.
     knowledge: Literal["own", "colluders", "all"] = "own"
 

@@ -29,7 +29,7 @@ def add_working_folder() -> None:
 
 
 def available(package: str, bases: tuple[type, ...]) -> dict[str, str]:
-    """Return each plug-in's name and its one-line description; a file that does not load says why.
+    """Return each plug-in's name and its one-line description; of a file that does not load the reason.
 
     Parameters
     ----------
@@ -146,7 +146,7 @@ def _module_names(package: str) -> list[str]:
 
 
 def _import(module_name: str) -> ModuleType:
-    """Import a module; what it raises is said in its own traceback's last line, with file and line number."""
+    """Import a module; what it raises becomes one sentence with file and line number."""
     try:
         return importlib.import_module(module_name)
     except UserError:

@@ -13,7 +13,7 @@ __all__ = ["place_of", "reraise_as_user_error"]
 
 @contextmanager
 def reraise_as_user_error(what: str) -> Iterator[None]:
-    """Turn whatever a plug-in raises into a `UserError`: what failed, as given, then why and where."""
+    """Raise whatever a plug-in raises as a `UserError`: what failed, as given, then why and where."""
     try:
         yield
     except UserError:

@@ -1,8 +1,8 @@
 """A plug-in's options: what its constructor declares for them, and whether a value fits.
 
 An option is a parameter of the plug-in's constructor. Its annotation is its check: ``Annotated[float, Field(gt=0,
-le=1)]``, ``PositiveInt``, ``Literal["std", "unit"] | None``. What the check says, what ``fedrobust list`` shows and what
-the tests violate all follow from there; a constructor checks by hand only what concerns several options at once.
+le=1)]``, ``PositiveInt``, ``Literal["std", "unit"] | None``. The message of the check, what ``fedrobust list`` shows and what
+the tests violate follow from it; a constructor checks by hand only what concerns several options at once.
 """
 
 from __future__ import annotations
@@ -52,7 +52,7 @@ class OptionInfo:
     default : object
         Its value unless given; None where it is required.
     meaning : str
-        What its class's docstring says of it, in one line; empty where it says nothing.
+        Its entry in the class's docstring, in one line; empty without one.
     """
 
     name: str
@@ -201,25 +201,26 @@ def allowed_values(annotation: object) -> str:
     return " or ".join(dict.fromkeys(phrases))
 
 
-def _number(whole: bool, found: Limits | None) -> str:
-    noun = "whole number" if whole else "number"
+def _number(integer: bool, found: Limits | None) -> str:
+    noun, article = ("integer", "an") if integer else ("number", "a")
     if found is None:
-        return f"a {noun}"
+        return f"{article} {noun}"
     low, high = f"{found.low:g}", f"{found.high:g}"
     if not math.isinf(found.low) and not math.isinf(found.high):
-        return f"a {noun} in {'(' if found.open_low else '['}{low}, {high}{')' if found.open_high else ']'}"
+        ends = "(" if found.open_low else "[", ")" if found.open_high else "]"
+        return f"{article} {noun} in {ends[0]}{low}, {high}{ends[1]}"
     if math.isinf(found.low):
-        return f"a {noun} {'below' if found.open_high else 'of at most'} {high}"
+        return f"{article} {noun} {'below' if found.open_high else 'of at most'} {high}"
     if found.open_low:
-        return f"a positive {noun}" if found.low == 0 else f"a {noun} above {low}"
-    return f"a {noun} of {low} or more"
+        return f"a positive {noun}" if found.low == 0 else f"{article} {noun} above {low}"
+    return f"{article} {noun} of {low} or more"
 
 
 def _parts(annotation: object, metadata: tuple[object, ...] = ()) -> Iterator[tuple[Any, tuple[object, ...]]]:
-    """Yield the alternatives of a union, each with what `Annotated` says of it; a None stands for NoneType."""
+    """Yield the alternatives of a union, each with its metadata of `Annotated`; None stands for NoneType."""
     if get_origin(annotation) is Annotated:
-        inner, *said = get_args(annotation)
-        flat = [one for each in said for one in (getattr(each, "metadata", None) or [each])]
+        inner, *constraints = get_args(annotation)
+        flat = [one for each in constraints for one in (getattr(each, "metadata", None) or [each])]
         yield from _parts(inner, (*metadata, *flat))
     elif get_origin(annotation) in (Union, types.UnionType):
         for part in get_args(annotation):
@@ -251,7 +252,7 @@ def declared_options(thing: Callable[..., Any]) -> Mapping[str, Any]:
 
 
 def _meanings(thing: Callable[..., Any]) -> dict[str, str]:
-    """Return what the docstrings of a class and its bases say of each option, the class's own words first."""
+    """Return each option's entry in the docstrings of a class and its bases; the class's own comes first."""
     found: dict[str, str] = {}
     for described in reversed(inspect.getmro(thing) if inspect.isclass(thing) else (thing,)):
         found |= _documented(inspect.cleandoc(vars(described).get("__doc__") or ""))

@@ -64,8 +64,8 @@ def source_hash(thing: type) -> str:
     """Return the SHA-256 of a plug-in's source file and of the files beside it that it imports.
 
     Imports are followed through all modules of the folder that the plug-in was found in, as its text names them;
-    `fedrobust` itself and installed packages are told by their versions. A file that is read, or a module that is
-    imported by a computed name, is not seen.
+    `fedrobust` itself and installed packages are identified by their versions. A file that is read, or a module that
+    is imported by a computed name, is not covered.
 
     Parameters
     ----------
