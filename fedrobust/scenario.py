@@ -29,7 +29,8 @@ class Threat:
     hospitals : tuple of int
         Their numbers, ascending.
     malicious : bool
-        False where all attacks of the chain are benign, such as another scanner: the hospitals are then atypical.
+        False where all attacks of the chain are benign, such as another scanner: the hospitals are then
+        atypical.
     """
 
     attacks: AttackChain

@@ -110,8 +110,8 @@ def torch_seeded(seed: int, *purpose: str | int) -> Iterator[None]:
     """
     import torch
 
-    # `torch.manual_seed` on a machine without CUDA keeps a note for each kind of accelerator on every call: it costs
-    # a millisecond and grows without end. So the generators that exist are seeded one by one.
+    # `torch.manual_seed` on a machine without CUDA keeps a note for each kind of accelerator on every call:
+    # it costs a millisecond and grows without end. So the generators that exist are seeded one by one.
     cuda = torch.cuda.is_available()
     with torch.random.fork_rng(devices=range(torch.cuda.device_count()) if cuda else ()):
         torch.default_generator.manual_seed(derive(seed, *purpose))

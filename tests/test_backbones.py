@@ -62,7 +62,7 @@ def test_cnn_options_that_make_no_sense_are_refused(spec: str) -> None:
         build_backbone(spec, 1, 4, (28, 28))
 
 
-def test_unknown_name_is_told_the_nearest() -> None:
+def test_unknown_name_is_refused_with_the_nearest() -> None:
     with pytest.raises(UserError, match="unknown backbone 'reznet18'; did you mean 'resnet18'"):
         build_backbone("reznet18", 1, 4, (28, 28))
 
@@ -136,7 +136,7 @@ def test_small_images_are_halved_once_instead_of_twice(channels: int, side: int)
     assert grids == [(side // 2, side // 2)]
 
 
-def test_a_stem_that_halves_once_keeps_small_images_whole() -> None:
+def test_stem_that_halves_once_keeps_the_resolution_of_small_images() -> None:
     network = build_backbone("mobilenet_v3_small", 1, 4, (32, 32))
     first = next(module for module in network.modules() if isinstance(module, nn.Conv2d))
     assert (first.kernel_size, first.stride) == ((3, 3), (1, 1))

@@ -14,7 +14,7 @@ def test_another_scanner_with_nothing_to_change_gives_the_image() -> None:
     np.testing.assert_array_equal(other_scanner(ALL, 1.0), ALL)
 
 
-def test_another_scanner_s_curve() -> None:
+def test_other_scanner_applies_its_curve() -> None:
     levels = np.arange(256, dtype=np.uint8).reshape(1, 1, 16, 16)
     seen = other_scanner(levels, 2.0, gain=0.5, offset=0.25)
     np.testing.assert_array_equal(seen, np.rint(255 * (0.25 + 0.5 * (levels / 255.0) ** 2)))
@@ -22,10 +22,10 @@ def test_another_scanner_s_curve() -> None:
 
 def test_another_scanner_takes_many_images_in_parts(monkeypatch: pytest.MonkeyPatch) -> None:
     images = np.random.default_rng(0).integers(0, 256, (7, 3, 8, 8)).astype(np.uint8)
-    whole = other_scanner(images, 1.6, 0.85, 0.05, 0.7)
+    at_once = other_scanner(images, 1.6, 0.85, 0.05, 0.7)
     for pixels in (1, 3 * 8 * 8 * 2):
         monkeypatch.setattr("fedrobust.data.corruption._PIXELS", pixels)
-        np.testing.assert_array_equal(other_scanner(images, 1.6, 0.85, 0.05, 0.7), whole)
+        np.testing.assert_array_equal(other_scanner(images, 1.6, 0.85, 0.05, 0.7), at_once)
     assert other_scanner(images[:0], 1.6).shape == (0, 3, 8, 8)
 
 

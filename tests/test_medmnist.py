@@ -16,7 +16,7 @@ from fedrobust.errors import UserError
 
 
 def block(n: int, *shape: int, first: int = 0) -> np.ndarray:
-    """Return n images whose every pixel differs from its neighbours'."""
+    """Return n images in which every pixel differs from its neighbours."""
     size = n * int(np.prod(shape))
     return ((np.arange(size) + first) % 251).astype(np.uint8).reshape(n, *shape)
 
@@ -39,7 +39,7 @@ def write(root: Path, name: str = "own", **more: Any) -> Path:
 
 
 def refusal(root: Path, name: str = "own", **options: Any) -> str:
-    """Return what the user is told: one sentence on one line that names the file or the set."""
+    """Return the refusal: one sentence on one line that names the file or the set."""
     with pytest.raises(UserError) as caught:
         load(name, root, **options)
     text = str(caught.value)
@@ -147,7 +147,7 @@ def test_one_line_warning_on_another_md5(tmp_path: Path, monkeypatch: pytest.Mon
     (warning,) = caught
     assert warning.category is UserWarning and warning.filename == __file__
     text = str(warning.message)
-    assert "\n" not in text and "not comparable with published figures" in text and str(path) in text
+    assert "\n" not in text and "not comparable with published ones" in text and str(path) in text
     monkeypatch.setitem(medmnist._MD5, "bloodmnist", hashlib.md5(path.read_bytes()).hexdigest())
     with warnings.catch_warnings():
         warnings.simplefilter("error")
@@ -217,13 +217,13 @@ def test_plain_array_and_folder_under_the_files_name(tmp_path: Path) -> None:
 def test_every_cut_and_most_flips_are_refused_or_harmless(tmp_path: Path) -> None:
     """A damaged file must never end in another exception than the user's."""
     np.savez_compressed(tmp_path / "own.npz", **arrays())
-    whole = (tmp_path / "own.npz").read_bytes()
-    for length in range(0, len(whole), 41):
-        (tmp_path / "own.npz").write_bytes(whole[:length])
+    content = (tmp_path / "own.npz").read_bytes()
+    for length in range(0, len(content), 41):
+        (tmp_path / "own.npz").write_bytes(content[:length])
         refusal(tmp_path)
     refused = 0
-    for position in range(0, len(whole), 7):
-        flipped = bytearray(whole)
+    for position in range(0, len(content), 7):
+        flipped = bytearray(content)
         flipped[position] ^= 0x55
         (tmp_path / "own.npz").write_bytes(flipped)
         try:

@@ -67,7 +67,7 @@ def same(one: Fitted, other: Fitted) -> bool:
     )
 
 
-# --- the Kullback-Leibler term -------------------------------------------------------------------------------------
+# --- the Kullback-Leibler term ---
 
 
 def pair_of_logits() -> tuple[Tensor, Tensor]:
@@ -111,7 +111,7 @@ def test_kl_of_a_class_without_any_chance_is_finite() -> None:
     assert mutual_kl(torch.tensor([[0.0, 0.0]]), certain).item() == pytest.approx(np.log(2), rel=1e-5)
 
 
-# --- an independent reimplementation, in plain PyTorch --------------------------------------------------------------
+# --- an independent reimplementation, in plain PyTorch ---
 
 
 def rebuilt(trained: MutualLearner, state: State, records: Records, chosen: LearnerSpec) -> list[nn.Module]:
@@ -170,8 +170,8 @@ def plain_fit(
 ) -> tuple[list[nn.Module], list[list[float]], Tensor]:
     """Train as the papers say, step by step.
 
-    Returns the networks, each epoch's losses of the batches, a value for each record, and each record's own loss
-    when the last epoch met it, before the step and without weights.
+    Returns the networks, each epoch's losses of the batches, a value for each record, and each record's own
+    loss when the last epoch met it, before the step and without weights.
     """
     networks = rebuilt(trained, state, records, chosen)
     frame = plain_frame(trained, state)
@@ -238,15 +238,15 @@ def test_fit_is_an_independent_plain_implementation(head: str, networks: int) ->
     assert fitted.report.values["loss"] == pytest.approx(np.mean(epochs[-1]), rel=1e-4)
     assert fitted.report.values["last-loss"] == pytest.approx(epochs[-1][-1], rel=1e-4)
     assert fitted.report.num_examples == len(SKEWED)
-    told = fitted.report.values["class-epoch-losses"]
-    assert isinstance(told, tuple) and np.isnan(told[3])
+    reported = fitted.report.values["class-epoch-losses"]
+    assert isinstance(reported, tuple) and np.isnan(reported[3])
     wanted = [met[torch.tensor(SKEWED.labels) == k].mean().item() for k in range(3)]
-    np.testing.assert_allclose(told[:3], wanted, rtol=1e-3)
+    np.testing.assert_allclose(reported[:3], wanted, rtol=1e-3)
     received = fitted.report.values["class-losses"]
-    assert isinstance(received, tuple) and np.abs(np.subtract(told, received)[:3]).max() > 0.01
+    assert isinstance(received, tuple) and np.abs(np.subtract(reported, received)[:3]).max() > 0.01
 
 
-# --- weights and frame ----------------------------------------------------------------------------------------------
+# --- weights and frame ---
 
 
 def test_the_two_networks_start_from_different_weights() -> None:
@@ -303,7 +303,7 @@ def test_training_leaves_the_frame_and_the_initial_state_alone() -> None:
     np.testing.assert_array_equal(trained.initial().parameters, start)
 
 
-# --- determinism ----------------------------------------------------------------------------------------------------
+# --- determinism ---
 
 
 def test_a_result_does_not_depend_on_what_was_trained_before() -> None:
@@ -352,7 +352,7 @@ def test_training_and_prediction_run_on_one_thread() -> None:
     assert seen == {1} and torch.get_num_threads() == 2
 
 
-def test_rounds_clients_and_seeds_shuffle_anew() -> None:
+def test_shuffling_depends_on_round_client_and_seed() -> None:
     trained = learner()
     start = trained.initial()
     results = [
@@ -402,7 +402,7 @@ def test_a_result_stays_as_it_is_when_the_learner_trains_on() -> None:
     np.testing.assert_array_equal(first.state.parameters, kept)
 
 
-# --- learning -------------------------------------------------------------------------------------------------------
+# --- learning ---
 
 
 @pytest.mark.parametrize(("head", "networks"), KINDS)
@@ -464,7 +464,7 @@ def test_weight_decay_and_rate_matter() -> None:
     assert np.linalg.norm(decayed) < np.linalg.norm(usual)
 
 
-def test_the_optimiser_starts_anew_in_every_fit() -> None:
+def test_optimiser_starts_from_zero_in_every_fit() -> None:
     trained = learner()
     first = fit(trained)
     again = learner()
@@ -492,7 +492,7 @@ def test_a_backbone_that_does_not_exist_is_a_users_error() -> None:
         learner(backbone="resnet-18000")
 
 
-# --- the report -----------------------------------------------------------------------------------------------------
+# --- the report ---
 
 
 @pytest.mark.parametrize(("head", "networks"), [("linear", 1), ("etf", 2), ("etf-rect", 2)])
@@ -511,10 +511,10 @@ def test_losses_by_class_are_their_definition(head: str, networks: int) -> None:
         ]
     losses = torch.stack(by_network).mean(0)
     wanted = [losses[labels == k].mean().item() for k in range(3)]
-    told = values["class-losses"]
-    assert isinstance(told, tuple) and len(told) == 4
-    np.testing.assert_allclose(told[:3], wanted, rtol=1e-4)
-    assert np.isnan(told[3])
+    reported = values["class-losses"]
+    assert isinstance(reported, tuple) and len(reported) == 4
+    np.testing.assert_allclose(reported[:3], wanted, rtol=1e-4)
+    assert np.isnan(reported[3])
     assert values["class-counts"] == (25.0, 6.0, 2.0, 0.0)
     assert values["received-loss"] == pytest.approx(losses.mean().item(), rel=1e-4)
 
@@ -525,9 +525,9 @@ def test_received_loss_is_of_the_received_model() -> None:
     fitted = fit(trained, state=start, round=2)
     received = trained.predict(start, EASY.images, EASY.labels).loss
     ended = trained.predict(fitted.state, EASY.images, EASY.labels).loss
-    told = fitted.report.values["received-loss"]
-    assert told == pytest.approx(received, rel=1e-6)
-    assert abs(told - ended) > 0.01 * received
+    reported = fitted.report.values["received-loss"]
+    assert reported == pytest.approx(received, rel=1e-6)
+    assert abs(reported - ended) > 0.01 * received
 
 
 def test_loss_is_of_the_last_epoch() -> None:
@@ -539,7 +539,7 @@ def test_loss_is_of_the_last_epoch() -> None:
     assert values["loss"] == pytest.approx(values["received-loss"], rel=1e-4)
 
 
-# --- prediction -----------------------------------------------------------------------------------------------------
+# --- prediction ---
 
 
 @pytest.mark.parametrize(("head", "networks"), KINDS)
@@ -591,17 +591,17 @@ def test_levels_and_the_same_images_in_0_to_1_predict_alike() -> None:
 def test_a_prediction_does_not_depend_on_who_is_predicted_beside() -> None:
     records = make_records(530, size=(8, 8))  # more than two evaluation batches
     trained = learner(records)
-    whole = trained.predict(trained.initial(), records.images, records.labels)
+    at_once = trained.predict(trained.initial(), records.images, records.labels)
     pieces = [records.take(np.arange(at, min(at + 100, 530))) for at in range(0, 530, 100)]
     parts = [trained.predict(trained.initial(), piece.images, piece.labels) for piece in pieces]
     np.testing.assert_allclose(
-        whole.probabilities, np.concatenate([part.probabilities for part in parts]), atol=1e-6
+        at_once.probabilities, np.concatenate([part.probabilities for part in parts]), atol=1e-6
     )
     mean = np.average([part.loss for part in parts], weights=[len(piece) for piece in pieces])
-    assert whole.loss == pytest.approx(mean, rel=1e-5)
+    assert at_once.loss == pytest.approx(mean, rel=1e-5)
 
 
-# --- networks with running statistics -------------------------------------------------------------------------------
+# --- networks with running statistics ---
 
 
 @pytest.mark.slow
@@ -659,7 +659,8 @@ def test_a_steering_that_changes_nothing_gives_the_same_bits_and_another_other_o
     assert len(asked) == 2 * -(-len(EASY) // 16)
     np.testing.assert_array_equal(asked[0], start.parameters)
     assert not np.array_equal(asked[-1], start.parameters)
-    # What cancels Adam's L2 penalty but for rounding leaves the parameters where they are; a step is 3e-3 long.
+    # What cancels Adam's L2 penalty but for rounding leaves the parameters where they are; a step is 3e-3
+    # long.
     still = steered(lambda parameters, gradient: 0 * gradient - 1e-3 * parameters)
     np.testing.assert_allclose(still.state.parameters, start.parameters, atol=1e-4)
     assert same(fit(trained), plain)

@@ -61,7 +61,7 @@ def answer(settings: Settings, kind: str, number: int = 1, **node_config: str) -
     return make_client_app(Scenario.of(settings))(Message(content, 5, kind), context).content
 
 
-def test_a_file_of_training_images_is_used_whole(settings: Settings, tmp_path: Path) -> None:
+def test_file_of_training_images_alone_is_used_completely(settings: Settings, tmp_path: Path) -> None:
     federation = Scenario.of(settings).data
     own = own_data_spec(federation, write(tmp_path / "a", "mine"), str(tmp_path / "a"))
     assert len(own_records(federation, own)) == 40
@@ -78,7 +78,7 @@ def test_of_other_files_the_training_part_is_used(settings: Settings, tmp_path: 
     assert len(own_records(official, own)) == len(prepare(own).split.train) < 40
 
 
-def test_the_federation_s_own_source_gives_no_test_image_away(tmp_path: Path) -> None:
+def test_source_of_the_federation_gives_no_test_image_to_a_hospital(tmp_path: Path) -> None:
     settings = tiny(tmp_path, data=write(tmp_path / "server", "shared"), data_root=str(tmp_path / "server"))
     federation = Scenario.of(settings).data
     own = own_records(federation, own_data_spec(federation, settings.data))
@@ -145,7 +145,7 @@ class Nowhere(Grid):
     push_messages = pull_messages = create_message = get_node_ids = set_run = run = None  # type: ignore[assignment]
 
 
-def test_a_hospital_without_the_server_s_file_goes_by_what_it_is_told(
+def test_hospital_without_the_server_file_checks_the_data_spec_of_the_message(
     settings: Settings, tmp_path: Path
 ) -> None:
     for name, changes in {"mine": {}, "other": {"classes": 4}, "large": {"size": 16}}.items():
@@ -156,12 +156,12 @@ def test_a_hospital_without_the_server_s_file_goes_by_what_it_is_told(
         [Message(content, 5, MessageType.TRAIN)]
     )
     assert set(content) == {"arrays", "config"}
-    (told,) = grid.sent
+    (sent,) = grid.sent
     app = make_client_app(Scenario.of(settings.model_copy(update={"data_root": str(tmp_path / "nowhere")})))
 
     def train(name: str) -> Message:
         own = {"data": f"medmnist:{name}", "data-root": str(tmp_path / "a")}
-        return app(told, Context(1, 5, {"partition-id": 1, **own}, RecordDict(), {}))
+        return app(sent, Context(1, 5, {"partition-id": 1, **own}, RecordDict(), {}))
 
     assert train("mine").content["metrics"]["num-examples"] == 40
     with pytest.raises(UserError, match=r"classes .*'class 3'\] differ"):
@@ -170,7 +170,7 @@ def test_a_hospital_without_the_server_s_file_goes_by_what_it_is_told(
         train("large")
 
 
-def test_it_costs_that_hospital_its_round_only(settings: Settings, tmp_path: Path) -> None:
+def test_unfit_own_data_cost_that_hospital_its_round_only(settings: Settings, tmp_path: Path) -> None:
     data = write(tmp_path / "a", "mine", size=16)
     grid = LocalGrid(make_client_app(Scenario.of(settings)), settings.clients)
     grid._contexts[grid.get_node_ids()[2]].node_config |= {"data": data, "data-root": str(tmp_path / "a")}

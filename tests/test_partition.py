@@ -17,7 +17,7 @@ from fedrobust.seeding import generator
 
 
 def make(n: int = 400, classes: int = 4, sites: list[str] | None = None) -> Records:
-    """Return records whose classes come one after the other, as many files have them."""
+    """Return records sorted by class, as many files have them."""
     return Records(
         images=np.zeros((n, 1, 1, 1), dtype=np.uint8),
         labels=np.sort(np.arange(n) % classes).astype(np.int64),
@@ -28,7 +28,7 @@ def make(n: int = 400, classes: int = 4, sites: list[str] | None = None) -> Reco
 
 
 RECORDS = make()
-INDEX = np.arange(20, 380, dtype=np.int64)  # not the whole, so that positions and row numbers differ
+INDEX = np.arange(20, 380, dtype=np.int64)  # not all, so that positions and row numbers differ
 
 
 def checked(parts: tuple[np.ndarray, ...], index: np.ndarray) -> list[list[int]]:
@@ -45,7 +45,7 @@ def skew(parts: tuple[np.ndarray, ...], records: Records) -> float:
 
 
 @pytest.mark.parametrize("spec", ["iid", "dirichlet", "dirichlet(alpha=0.3, min_size=5)"])
-def test_partition_is_whole_and_depends_on_the_seed_alone(spec: str) -> None:
+def test_partition_deals_out_every_image_and_depends_on_the_seed_alone(spec: str) -> None:
     first = checked(partition(RECORDS, INDEX, spec, 5, seed=1), INDEX)
     assert len(first) == 5
     assert checked(partition(RECORDS, INDEX[::-1], spec, 5, seed=1), INDEX) == first

@@ -79,10 +79,10 @@ def test_columns_of_another_length_are_refused() -> None:
         Records(images, labels, ("a", "b"), parts=np.array(["train"] * 3))
 
 
-@pytest.mark.parametrize("wrong", [-1, 2])
-def test_labels_out_of_range_are_refused_and_the_source_is_named(wrong: int) -> None:
+@pytest.mark.parametrize("label", [-1, 2])
+def test_labels_out_of_range_are_refused_and_the_source_is_named(label: int) -> None:
     with pytest.raises(UserError, match=r"chest\.npz: labels run from .* 2 classes"):
-        Records(np.zeros((2, 1, 8, 8), np.uint8), np.array([0, wrong]), ("a", "b"), source="chest.npz")
+        Records(np.zeros((2, 1, 8, 8), np.uint8), np.array([0, label]), ("a", "b"), source="chest.npz")
 
 
 def test_digest_changes_with_anything_that_a_run_depends_on() -> None:

@@ -100,7 +100,7 @@ def test_the_digest_names_what_decides_the_result() -> None:
     assert len({Settings(seed=s).digest() for s in range(5)} | {Settings(lr=0.01).digest()}) == 6
 
 
-def test_a_false_flag_rate_enters_a_run_s_name_only_where_it_is_given(tmp_path: Path) -> None:
+def test_false_flag_rate_enters_the_digest_only_where_it_is_given(tmp_path: Path) -> None:
     assert "false_flag_rate" not in Settings().identity()
     given = load_settings({"false-flag-rate": "0.05"})
     assert given.identity()["false_flag_rate"] == 0.05

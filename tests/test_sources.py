@@ -63,6 +63,7 @@ def test_image_size(tmp_path: Path) -> None:
         ("fantom", "did you mean 'phantom'"),
         ("medmnist:one", "one class"),
         ("phantom:x", "unknown data source"),
+        ("phantom(240)", r"name the option, such as phantom\(images=3000\)"),
         ("mednist:mine", "did you mean 'medmnist'"),
         ("mine", "did you mean 'medmnist:mine'"),
         ("brain_mri4_28", "brain_mri4_28.npz in --data-root is named medmnist:brain_mri4_28"),

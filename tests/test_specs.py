@@ -90,13 +90,13 @@ def test_chain_keeps_its_parts_as_they_are_written() -> None:
         ("label-flip +", "missing beside '+'"),
     ],
 )
-def test_attacks_written_otherwise_are_told_how(text: str, said: str) -> None:
+def test_attacks_written_otherwise_are_refused_with_the_right_form(text: str, said: str) -> None:
     with pytest.raises(UserError) as caught:
         AttackChain.parse(text)
     assert said in str(caught.value)
 
 
-def test_steps_joined_as_attacks_are_told_how() -> None:
+def test_steps_joined_as_attacks_are_refused_with_the_right_form() -> None:
     with pytest.raises(UserError, match=r"joined with '\|', as in 'nnm \| krum\(f=2\)'"):
         PipelineSpec.parse("nnm + krum(f=2)")
 

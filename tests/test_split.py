@@ -24,7 +24,7 @@ def make(counts: list[int], parts: list[str] | None = None) -> Records:
 
 
 def table(records: Records, split: Split) -> list[list[int]]:
-    """Return how many images of each class (rows) each part (columns) has, after checking the whole."""
+    """Return how many images of each class (rows) each part (columns) has, after checking the split."""
     parts = (split.train, split.val, split.test)
     assert all(part.dtype == np.int64 and (np.diff(part) > 0).all() for part in parts)
     assert sorted(np.concatenate(parts).tolist()) == list(range(len(records)))
@@ -96,7 +96,7 @@ def test_pooled_refuses_no_records() -> None:
         pooled(make([0, 0]), 0)
 
 
-def test_official_keeps_a_whole_published_split() -> None:
+def test_official_keeps_a_complete_published_split() -> None:
     parts = ["test", "train", "val", "train", "test", "train"]
     for seed in (0, 1):
         split = official(make([3, 3], parts), seed)
@@ -148,8 +148,8 @@ def test_official_refuses(parts: list[str] | None, said: str) -> None:
 def test_real_splits(data_root: Path) -> None:
     for file in sorted(data_root.glob("*.npz")):
         records = load(file.stem, data_root)
-        whole, kept = pooled(records, 0), official(records, 0)
-        rows = np.array(table(records, whole))
+        pool, kept = pooled(records, 0), official(records, 0)
+        rows = np.array(table(records, pool))
         table(records, kept)
         assert rows.min() >= 1 and len(kept.val) and len(kept.test)
         assert (np.abs(rows.sum(0) - len(records) * np.array([0.7, 0.2, 0.1])) < 1).all(), file.name

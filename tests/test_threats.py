@@ -73,7 +73,7 @@ def test_hospitals_are_dealt_out_by_the_seed() -> None:
     assert threats_of(Settings()) == ()
 
 
-def test_every_hospital_gets_its_own_threat_s_attacks() -> None:
+def test_hospital_gets_the_attacks_of_its_own_threat() -> None:
     settings = Settings(threat=TWO)
     (_, flippers), (_, planters) = threats_of(settings)
     for number in range(settings.clients):
@@ -113,7 +113,7 @@ def test_threats_that_make_no_sense_are_one_sentence(flags: dict[str, Any], word
     assert "\n" not in str(caught.value)
 
 
-def test_a_run_names_each_threat_s_hospitals(tmp_path: Path) -> None:
+def test_manifest_names_the_hospitals_of_each_threat(tmp_path: Path) -> None:
     settings = tiny(tmp_path, threat=["sleeper(rounds=1) + label-flip:1", "backdoor + forge-loss:1"])
     result = run(settings)
     said = json.loads((result.folder / "manifest.json").read_text())

@@ -18,7 +18,7 @@ def check_class(attack: str, option: str, value: int, classes: int) -> None:
 
 
 def pick(rng: np.random.Generator, share: float, among: NDArray[np.int64]) -> NDArray[np.int64]:
-    """Return a drawn share of some positions, ascending; at least one where there is any and the share is not 0."""
+    """Return a drawn share of some positions, ascending; at least one unless the share is 0."""
     count = max(1, round(share * len(among))) if share else 0
     return np.sort(among[rng.permutation(len(among))[:count]])
 

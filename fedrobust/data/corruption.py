@@ -62,10 +62,10 @@ def gaussian_noise(
 def other_scanner(
     images: NDArray[np.uint8], gamma: float, gain: float = 1.0, offset: float = 0.0, blur: float = 0.0
 ) -> NDArray[np.uint8]:
-    """Return images as a scanner of another sharpness and another curve from dose to brightness would give them.
+    """Return images as another scanner would give them: with other sharpness and another brightness curve.
 
-    A picture x with levels in [0, 1] becomes offset + gain y^gamma, clipped to [0, 1] and stored in 256 levels, where
-    y is x under a Gaussian blur.
+    An image x with levels in [0, 1] becomes offset + gain y^gamma, clipped to [0, 1] and stored in 256
+    levels, where y is x under a Gaussian blur.
 
     Parameters
     ----------
@@ -93,7 +93,7 @@ def other_scanner(
 
 
 def _blurred(images: NDArray[np.float32], std: float, axis: int) -> NDArray[np.float32]:
-    """Return images blurred along one axis by a Gaussian cut at four standard deviations, mirrored at the edges."""
+    """Return images blurred along one axis by a Gaussian, cut at 4 standard deviations, mirrored at edges."""
     reach = int(4 * std + 0.5)
     kernel = np.exp(-0.5 * (np.arange(-reach, reach + 1) / std) ** 2)
     kernel /= kernel.sum()

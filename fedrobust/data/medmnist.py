@@ -76,7 +76,7 @@ _MD5: dict[str, str] = dict(re.findall(r"(\w+) ([0-9a-f]{32})", _FILES))
 def load(name: str, root: Path, download: bool = False) -> Records:
     """Read ``<root>/<name>.npz``.
 
-    The file holds ``{train,val,test}_{images,labels}``, of which whole parts may lack, and may hold
+    The file holds ``{train,val,test}_{images,labels}``, where parts may be missing, and may hold
     ``<part>_site``, ``<part>_sex``, ``<part>_view`` and ``classes`` (the class names of an unpublished set).
 
     Parameters
@@ -101,8 +101,8 @@ def load(name: str, root: Path, download: bool = False) -> Records:
     Warns
     -----
     UserWarning
-        If the file has a published name but not the published MD5, or names no classes and its labels leave a number
-        out.
+        If the file has a published name but not the published MD5, or names no classes and its labels leave a
+        number out.
     """
     if _base(name) == "chestmnist":
         raise UserError(f"{name} is multi-label, but one class per image is needed; choose another data set")
@@ -256,8 +256,8 @@ def _note_empty_classes(path: Path, labels: NDArray[np.int64]) -> None:
         listed = ", ".join(str(label) for label in found[:10]) + (", ..." if len(found) > 10 else "")
         warnings.warn(
             f"{path}: the labels are {listed}, so of the classes 0 to {labels.max()} {empty} "
-            f"{'has' if empty == 1 else 'have'} no image; number the labels from 0 without a gap, or name all classes in "
-            f"the array 'classes'",
+            f"{'has' if empty == 1 else 'have'} no image; number the labels from 0 without a gap, or name "
+            f"all classes in the array 'classes'",
             stacklevel=4,
         )
 
@@ -270,6 +270,6 @@ def _compare_md5(name: str, path: Path) -> None:
     if found != _MD5[name]:
         warnings.warn(
             f"{path}: its MD5 {found} is not the published {_MD5[name]}, so results are not comparable with "
-            "published figures",
+            "published ones",
             stacklevel=3,
         )

@@ -1,4 +1,4 @@
-"""A hospital's own data in a real federation: another source in place of its part of the simulated partition."""
+"""A hospital's own data in a real federation, in place of its part of the simulated partition."""
 
 from __future__ import annotations
 
@@ -38,8 +38,9 @@ def own_data_spec(federation: DataSpec, source: str, root: str | None = None) ->
 def own_records(federation: DataSpec, own: DataSpec) -> Records:
     """Return all training records of a hospital's own source.
 
-    A file that publishes training images alone is used completely. Of any other source, and of the federation's own,
-    it is the training part that `split` makes, so that no image which the server tests on is trained on.
+    A file that publishes training images alone is used completely. Of any other source, and of the
+    federation's own, it is the training part that `split` makes, so that no image which the server tests on
+    is trained on.
 
     Parameters
     ----------
@@ -80,11 +81,11 @@ def check_fit(own: DataSpec, classes: Sequence[str], shape: Sequence[int]) -> No
     mine, names = list(records.images.shape[1:]), list(records.classes)
     if names != list(classes):
         raise UserError(
-            f"node config data '{own.source.text}': its classes {names} differ from the federation's {list(classes)}; "
-            "a file names its classes in the array 'classes'"
+            f"node config data '{own.source.text}': its classes {names} differ from the federation's "
+            f"{list(classes)}; a file names its classes in the array 'classes'"
         )
     if mine != list(shape):
         raise UserError(
-            f"node config data '{own.source.text}': its image shape {mine} differs from the federation's {list(shape)}; "
-            "give images that fit, or set the run's image-size"
+            f"node config data '{own.source.text}': its image shape {mine} differs from the federation's "
+            f"{list(shape)}; give images that fit, or set the run's image-size"
         )

@@ -1,4 +1,4 @@
-"""Deals the training images out to hospitals, with flwr-datasets' partitioners where classes or sites decide."""
+"""Partitions of the training images among hospitals, by flwr-datasets where classes or sites decide."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ Parts = tuple[NDArray[np.int64], ...]
 
 PARTITIONS: dict[str, str] = {
     "iid": "equal shares at random",
-    "dirichlet": "classes spread unevenly, the more so the smaller alpha (0.5), min_size images or more each",
+    "dirichlet": "unequal class mixes, the more so the smaller alpha (0.5); min_size images or more each",
     "site": "by the site each image comes from",
 }
 #: What else a partition is called.
@@ -132,7 +132,7 @@ def _dirichlet(
     try:
         return deal(least)
     except ValueError as error:
-        # It does not say who fell short; the first of its draws, which is repeatable, does.
+        # The error does not say which hospitals fell short; the first draw, which is repeatable, does.
         short = [number for number, part in enumerate(deal(0)) if len(part) < least]
         if not short:
             raise

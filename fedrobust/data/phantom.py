@@ -1,9 +1,9 @@
 """The embedded data set: synthetic chest radiographs drawn by a seeded generator.
 
-These pictures are drawn from ellipses and noise, not taken from patients. They have no clinical meaning and
+These images are drawn from ellipses and noise, not taken from patients. They have no clinical meaning and
 say nothing about how a method would do on real radiographs; they are good for first runs and tests only.
 
-Every picture is arithmetic on two coordinates: `x` from -1 (image left, the patient's right) to 1, `y` from
+Every image is arithmetic on two coordinates: `x` from -1 (image left, the patient's right) to 1, `y` from
 -1 (neck) to 1 (abdomen). It keeps to + - * / and comparisons, since sin or exp in float32 may differ in the
 last bit between processors, and the same seed shall give the same bytes everywhere.
 """
@@ -56,11 +56,11 @@ def phantom(seed: int = 0, images: int = 3000, size: int = 32, sites: int = 5) -
     seed : int
         The same seed gives the same bytes.
     images : int
-        How many pictures, at least one per class.
+        How many images, at least one per class.
     size : int
         Height and width in pixels, 16 to 256. Each size is drawn directly, not resampled.
     sites : int
-        How many hospitals the pictures come from.
+        How many hospitals the images come from.
 
     Returns
     -------
@@ -78,7 +78,7 @@ def phantom(seed: int = 0, images: int = 3000, size: int = 32, sites: int = 5) -
     if not 16 <= size <= 256:
         raise UserError(f"phantom: size is {size}, outside what can be drawn; give 16 to 256 pixels")
     if sites < 1:
-        raise UserError(f"phantom: sites is {sites}, but pictures come from somewhere; give 1 or more")
+        raise UserError(f"phantom: sites is {sites}, but images come from somewhere; give 1 or more")
     labels = _shuffled(seed, "label", _apportion(SHARES, images))
     uneven = generator(seed, "phantom", "site shares").uniform(0.7, 1.3, sites)
     site = _shuffled(seed, "site", _apportion(uneven.tolist(), images))
@@ -90,8 +90,8 @@ def phantom(seed: int = 0, images: int = 3000, size: int = 32, sites: int = 5) -
         "view": _forget(seed, "view", labels, np.where(bedside, "AP", "PA")),
     }
     draws = _people(seed, labels, female, bedside) | _scanners(seed, site, sites)
-    pictures = _render(seed, draws, labels, size)
-    return Records(pictures, labels, CLASSES, facts, source="phantom (synthetic)", synthetic=True)
+    drawn = _render(seed, draws, labels, size)
+    return Records(drawn, labels, CLASSES, facts, source="phantom (synthetic)", synthetic=True)
 
 
 def _apportion(shares: Sequence[float], total: int) -> NDArray[np.int64]:
@@ -150,28 +150,28 @@ def _scanners(seed: int, site: NDArray[np.int64], sites: int) -> Planes:
 
 
 def _render(seed: int, draws: Planes, labels: NDArray[np.int64], size: int) -> NDArray[np.uint8]:
-    """Draw the pictures in chunks; noise is read from one stream in image order, so chunks leave no trace."""
-    pictures = np.empty((len(labels), 1, size, size), np.uint8)
+    """Draw the images in chunks; noise is read from one stream in image order, so chunks leave no trace."""
+    images = np.empty((len(labels), 1, size, size), np.uint8)
     noise = generator(seed, "phantom", "noise")
     chunk = max(1, PIXELS_AT_ONCE // size**2)
     for part in (slice(start, start + chunk) for start in range(0, len(labels), chunk)):
         chests = _chests({name: values[part] for name, values in draws.items()}, size)
         for label, paint in FINDINGS.items():
             rows = np.flatnonzero(labels[part] == CLASSES.index(label))
-            chests["picture"][rows] = paint({name: values[rows] for name, values in chests.items()})
-        pictures[part, 0] = (_scan(chests, noise).clip(0, 1) * 255 + 0.5).astype(np.uint8)
-    return pictures
+            chests["image"][rows] = paint({name: values[rows] for name, values in chests.items()})
+        images[part, 0] = (_scan(chests, noise).clip(0, 1) * 255 + 0.5).astype(np.uint8)
+    return images
 
 
 def _scan(d: Planes, noise: np.random.Generator) -> Pixels:
-    """Take the picture with the site's scanner: blur, tone, noise, and the marker in its corner."""
-    size = d["picture"].shape[-1]
-    wide = np.pad(d["picture"], ((0, 0), (1, 1), (1, 1)), mode="edge")
+    """Image it with the site's scanner: blur, tone, noise, and the marker in its corner."""
+    size = d["image"].shape[-1]
+    wide = np.pad(d["image"], ((0, 0), (1, 1), (1, 1)), mode="edge")
     around = wide[:, 2:, 1:-1] + wide[:, :-2, 1:-1] + wide[:, 1:-1, 2:] + wide[:, 1:-1, :-2]
-    picture = _cover(d["picture"], d["blur"], around / 4)
-    picture = (0.5 + d["contrast"] * (picture + d["exposure"] - 0.5)).clip(0, 1)
-    picture = picture / (picture + d["gamma"] * (1 - picture))  # bends like a power curve, without a power
-    picture = picture + d["noise"] * noise.standard_normal(picture.shape, np.float32)
+    image = _cover(d["image"], d["blur"], around / 4)
+    image = (0.5 + d["contrast"] * (image + d["exposure"] - 0.5)).clip(0, 1)
+    image = image / (image + d["gamma"] * (1 - image))  # bends like a power curve, without a power
+    image = image + d["noise"] * noise.standard_normal(image.shape, np.float32)
     thick = max(1, size // 32)
     cell = np.arange(size) // thick
     row, column, last = cell[:, None], cell[None, :], size // thick - 1
@@ -179,7 +179,7 @@ def _scan(d: Planes, noise: np.random.Generator) -> Pixels:
     inset = np.floor((d["mark"] - corner) * 5)
     foot, left = np.where(corner < 2, 3 + inset, last - inset), np.where(corner % 2 == 0, 1, last - 2)
     tall = (column == left) & (row >= foot - 2) & (row <= foot)
-    return np.where(tall | ((column == left + 1) & (row == foot)), np.float32(0.95), picture)
+    return np.where(tall | ((column == left + 1) & (row == foot)), np.float32(0.95), image)
 
 
 def _step(t: Pixels) -> Pixels:
@@ -193,13 +193,13 @@ def _bump(q: Pixels) -> Pixels:
     return (1 - q).clip(0, 1) ** 2
 
 
-def _cover(picture: Pixels, mask: Pixels, value: Pixels | float) -> Pixels:
-    """Pull the picture towards a brightness where the mask says so."""
-    return picture + mask * (value - picture)
+def _cover(image: Pixels, mask: Pixels, value: Pixels | float) -> Pixels:
+    """Pull the image towards a brightness where the mask says so."""
+    return image + mask * (value - image)
 
 
 def _smooth(grid: Pixels, size: int) -> Pixels:
-    """Enlarge coarse noise to the picture's size, smoothly."""
+    """Enlarge coarse noise to the image's size, smoothly."""
     at = (np.arange(size, dtype=np.float32) + 0.5) / size * (GRID - 1)
     low, part = at.astype(np.int64), _step(at - np.floor(at))
     grid = _cover(grid[:, low], part[:, None], grid[:, low + 1])
@@ -214,7 +214,7 @@ def _lung(d: Planes, side: Pixels | float) -> tuple[Pixels, Pixels, Pixels]:
 
 
 def _chests(draws: Planes, size: int) -> Planes:
-    """Draw healthy chests; add to the draws body coordinates, lung air (0..1), patches and the picture."""
+    """Draw healthy chests; add to the draws body coordinates, lung air (0..1), patches and the image."""
     edge = 0.03 + 1.2 / size
     line = (np.arange(size, dtype=np.float32) + 0.5) / size * 2 - 1
     column = line[:, None]
@@ -228,13 +228,13 @@ def _chests(draws: Planes, size: int) -> Planes:
         out, _, depth = _lung(d, side)
         dome = height + d["breath"] + 0.22 * (out + 0.15) ** 2 - y
         d["air"] = d["air"] + _step(depth / (6 * edge)) * _step(dome / edge)
-    picture = _cover(0.03 + 0 * y, body, d["wall"] + 0.08 * y - 0.16 * _step((wide - 0.75) * 4))
+    image = _cover(0.03 + 0 * y, body, d["wall"] + 0.08 * y - 0.16 * _step((wide - 0.75) * 4))
     belly = _step((y - 0.4 - d["breath"]) * 4) * body * (1 - d["air"])
-    picture = _cover(picture, belly, 0.72 + 0.06 * d["patches"])
+    image = _cover(image, belly, 0.72 + 0.06 * d["patches"])
     hilum = _bump(((wide - 0.2) / 0.25) ** 2 + ((y + 0.02) / 0.42) ** 2) * (0.2 + 0.1 * d["patches"])
-    picture = _cover(picture, d["air"], d["lung"] + 0.04 * d["patches"] + 0.05 * y + hilum)
-    picture = picture + body * _bones(d, edge)
-    d["picture"] = picture + d["breast"] * _bump(((wide - 0.47) / 0.36) ** 2 + ((y - 0.32) / 0.34) ** 2)
+    image = _cover(image, d["air"], d["lung"] + 0.04 * d["patches"] + 0.05 * y + hilum)
+    image = image + body * _bones(d, edge)
+    d["image"] = image + d["breast"] * _bump(((wide - 0.47) / 0.36) ** 2 + ((y - 0.32) / 0.34) ** 2)
     return _middle(d, body, edge)
 
 
@@ -257,8 +257,8 @@ def _middle(d: Planes, body: Pixels, edge: float) -> Planes:
     half = d["heart"] * 0.8 * d["chest"]  # 0.8: from the spine to the inside of the ribs
     across = (x - 0.05 - 0.45 * (half - 0.28) - 0.3 * (y - 0.28)) / half
     heart = _step((1 - across**2 - ((y - 0.26 - 0.05 * across) / (0.14 + 0.55 * half)) ** 2) / (6 * edge))
-    picture = _cover(_cover(d["picture"], middle, 0.7 + spine), 0.9 * heart, 0.71)
-    return d | {"picture": picture, "air": d["air"] * (1 - 0.8 * heart)}
+    image = _cover(_cover(d["image"], middle, 0.7 + spine), 0.9 * heart, 0.71)
+    return d | {"image": image, "air": d["air"] * (1 - 0.8 * heart)}
 
 
 def _pneumonia(d: Planes) -> Pixels:
@@ -267,7 +267,7 @@ def _pneumonia(d: Planes) -> Pixels:
     low, radius = 0.45 - 0.9 * d["reach"] ** 2, 0.5 + 0.3 * d["form"]
     cloud = _step(1.6 * _bump(((out - d["across"]) / radius) ** 2 + ((down - low) / (0.75 * radius)) ** 2))
     mask = d["air"] * cloud * (1 + 0.6 * d["patches"]) * (0.26 + 0.45 * d["severity"])
-    return _cover(d["picture"], mask, 0.72)
+    return _cover(d["image"], mask, 0.72)
 
 
 def _pneumothorax(d: Planes) -> Pixels:
@@ -275,14 +275,14 @@ def _pneumothorax(d: Planes) -> Pixels:
     out, down, depth = _lung(d, d["side"])
     pleura = 0.34 + 0.45 * d["severity"]
     outer = _step(2 * (out - 0.5 * down) + 0.3) * d["air"]
-    picture = _cover(d["picture"], outer * _step((pleura - depth) * 6), 0.07)
-    return picture + 0.25 * outer * _bump(((depth - pleura) / 0.17) ** 2)
+    image = _cover(d["image"], outer * _step((pleura - depth) * 6), 0.07)
+    return image + 0.25 * outer * _bump(((depth - pleura) / 0.17) ** 2)
 
 
 def _tuberculosis(d: Planes) -> Pixels:
     """Draw nodules in one upper lobe; about half the time the first is a ring (a cavity)."""
     out, down, _ = _lung(d, d["side"])
-    picture = d["picture"]
+    image = d["image"]
     for k in range(NODULES):
         across, along, wide = (_plane(d["nodules"][:, k, axis]) for axis in range(3))
         away = (out + 0.5 - across) ** 2 + (2.4 * (down + 0.62 - 0.4 * along)) ** 2
@@ -290,8 +290,8 @@ def _tuberculosis(d: Planes) -> Pixels:
         nodule = _bump(away)
         if k == 0:
             nodule = np.where(d["form"] < 0.5, _bump((away / 2 - 1) ** 2 * 1.25), nodule)
-        picture = picture + (0.2 + 0.4 * d["severity"]) * d["air"] * nodule
-    return picture
+        image = image + (0.2 + 0.4 * d["severity"]) * d["air"] * nodule
+    return image
 
 
 def _covid19(d: Planes) -> Pixels:
@@ -299,7 +299,7 @@ def _covid19(d: Planes) -> Pixels:
     out, down, _ = _lung(d, np.sign(d["x"]))
     haze = _step(1.1 * out + 0.5) * _step(0.75 + 0.7 * down)
     mask = d["air"] * haze * (0.9 + 0.5 * d["patches"]) * (0.27 + 0.4 * d["severity"])
-    return _cover(d["picture"], mask, 0.65)
+    return _cover(d["image"], mask, 0.65)
 
 
 FINDINGS = {  # a large heart is anatomy, and drawn there

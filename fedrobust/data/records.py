@@ -73,7 +73,7 @@ class Records:
         return len(self.labels)
 
     def take(self, index: NDArray[np.int64] | slice) -> Records:
-        """Return the records at these positions, in this order; a copy of the images, or for a slice a view."""
+        """Return the records at these positions, in this order; images are copied, but for a slice."""
         return replace(
             self,
             images=self.images[index],

@@ -18,6 +18,7 @@ from fedrobust.data.spec import DataSpec
 from fedrobust.data.split import Split, official, pooled
 from fedrobust.errors import UserError, nearest
 from fedrobust.plugins import instantiate
+from fedrobust.plugins.specs import FIRST_OPTION
 
 __all__ = ["SOURCES", "FederationData", "adopt", "load_records", "prepare"]
 
@@ -33,7 +34,7 @@ SOURCES = {
 
 @dataclass(frozen=True)
 class FederationData:
-    """All the records of a federation and who holds which.
+    """All the records of a federation, and which hospital holds which.
 
     Attributes
     ----------
@@ -75,6 +76,8 @@ def load_records(spec: DataSpec) -> Records:
     source = spec.source
     kind, _, dataset = source.name.partition(":")
     if kind == "phantom" and not dataset:
+        if FIRST_OPTION in source.options:
+            raise UserError(f"data '{source.text}': name the option, such as phantom(images=3000)")
         size = {} if spec.image_size is None else {"size": spec.image_size}
         options = {**size, **source.options}
         return _checked_classes(cast(Records, instantiate(phantom, options, "phantom")))

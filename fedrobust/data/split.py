@@ -32,7 +32,7 @@ class Split:
 
 
 def pooled(records: Records, seed: int, shares: tuple[float, float, float] = (0.7, 0.2, 0.1)) -> Split:
-    """Pool all records, whatever part they were published in, and split them anew.
+    """Pool all records, whatever part they were published in, and split them again.
 
     Parameters
     ----------

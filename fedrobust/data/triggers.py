@@ -29,8 +29,8 @@ PLACES: tuple[Place, ...] = get_args(Place)
 #: "AP", the letters that stand on films taken from front to back, in strokes of one pixel.
 _LETTERS = (".#. ##.", "#.# #.#", "### ##.", "#.# #..", "#.# #..")
 
-#: A ruler's box is this many times as wide as high, in shares of the image's width and height, and this many times as
-#: large as its line and ticks.
+#: A ruler's box is this many times as wide as high, in shares of the image's width and height, and this many
+#: times as large as its line and ticks.
 _RULER, _RULER_BOX = 5, 2
 
 
@@ -41,12 +41,12 @@ class Mark:
     Parameters
     ----------
     pattern : str
-        ``patch`` (white), ``checkerboard`` (four cells to its shorter side), ``blended`` (a fixed pattern of random
-        levels), ``scanner-text`` (the letters AP, white) or ``ruler`` (a white line with ticks).
+        ``patch`` (white), ``checkerboard`` (four cells to its shorter side), ``blended`` (a fixed pattern of
+        random levels), ``scanner-text`` (the letters AP, white) or ``ruler`` (a white line with ticks).
     size : float
-        Share of the image's area that the mark's box covers, for a ruler the pixels of its line and ticks, at any
-        image size. The box has the image's proportions; a ruler's is five times as wide. It has at least one pixel, a
-        ruler's 2 x 3.
+        Share of the image's area that the mark's box covers, for a ruler the pixels of its line and ticks, at
+        any image size. The box has the image's proportions; a ruler's is five times as wide. It has at least
+        one pixel, a ruler's 2 x 3.
     place : str
         One of `PLACES`; ``random`` means another one for each image.
     blend : float
@@ -92,7 +92,7 @@ class Mark:
         return made
 
     def box(self, height: int, width: int) -> tuple[int, int]:
-        """Return the mark's height and width in pixels on such images; `UserError` if it would not be legible."""
+        """Return the mark's height and width in pixels on such images; `UserError` if it is too small."""
         if self.pattern == "ruler":
             area = min(1.0, _RULER_BOX * self.size)
             wide = min(width, max(3, round(np.sqrt(_RULER * area) * width)))
@@ -106,7 +106,7 @@ class Mark:
         return tall, wide
 
     def _levels(self, tall: int, wide: int, ink: int) -> NDArray[np.float64]:
-        """Return the mark's levels, 0 to 255, shape (tall, wide); NaN where the image stays. A ruler has `ink` pixels."""
+        """Return the mark's levels, 0 to 255, shape (tall, wide); NaN where the image stays."""
         rows, columns = np.arange(tall)[:, None], np.arange(wide)
         if self.pattern == "blended":
             # One key for all hospitals and for the test.
@@ -137,7 +137,7 @@ class Mark:
 
 
 def _ruler(tall: int, wide: int, ink: int) -> NDArray[np.bool_]:
-    """Return a ruler's pixels, shape (tall, wide): the `ink` ones nearest to its line at the bottom and its ticks.
+    """Return a ruler's pixels, shape (tall, wide): those `ink` that are nearest to its line and ticks.
 
     Every second tick has half the height. So the line and the ticks are the thicker, the larger the image is.
     """
@@ -168,7 +168,8 @@ def pieces(tall: int, wide: int, parts: int) -> NDArray[np.int64]:
     columns = parts // rows
     if tall < rows or wide < columns:
         raise UserError(
-            f"a mark of {tall} x {wide} pixels cannot be cut into {parts} parts; give a larger size or fewer parts"
+            f"a mark of {tall} x {wide} pixels cannot be cut into {parts} parts; "
+            f"give a larger size or fewer parts"
         )
     down, right = np.arange(tall)[:, None] * rows // tall, np.arange(wide) * columns // wide
     return np.asarray(down * columns + right, np.int64)

@@ -24,9 +24,9 @@ SMALL_IMAGE = 64
 class SmallCNN(nn.Module):
     """Three convolutions with GroupNorm, a 4 x 4 grid of features and a linear layer; quick on a CPU.
 
-    GroupNorm instead of BatchNorm, as averaging the running statistics of unlike hospitals is a disturbance of its
-    own. The grid keeps where in the body a feature stands. The last layer is linear: features behind a ReLU lie in
-    the positive orthant and cannot reach a frame's columns.
+    GroupNorm instead of BatchNorm, as averaging the running statistics of unlike hospitals is a disturbance
+    of its own. The grid keeps where in the body a feature stands. The last layer is linear: features behind a
+    ReLU lie in the positive orthant and cannot reach a frame's columns.
 
     Parameters
     ----------
@@ -61,7 +61,8 @@ class SmallCNN(nn.Module):
 class GridPool(nn.AdaptiveAvgPool2d):
     """Adaptive average pooling, on CUDA as two matrix products.
 
-    Where the cells of the grid overlap, torch's own gradient on CUDA adds them up in no fixed order, and two runs differ.
+    Where the cells of the grid overlap, torch's own gradient on CUDA adds them up in no fixed order, and two
+    runs differ.
     """
 
     def forward(self, images: Tensor) -> Tensor:
@@ -75,7 +76,7 @@ class GridPool(nn.AdaptiveAvgPool2d):
 
 @functools.cache
 def _cells(length: int, cells: int, device: torch.device) -> Tensor:
-    """Return the matrix, shape (cells, length), whose row i averages what adaptive pooling puts into cell i."""
+    """Return the matrix, shape (cells, length), that averages as adaptive pooling does."""
     matrix = torch.zeros(cells, length)
     for i in range(cells):
         start, stop = i * length // cells, -(-(i + 1) * length // cells)
@@ -86,9 +87,9 @@ def _cells(length: int, cells: int, device: torch.device) -> Tensor:
 def torchvision_models() -> ModuleType:
     """Return `torchvision.models`, also where torchvision was built for CUDA and torch was not.
 
-    PyPI's torchvision is linked to CUDA; beside a CPU-only torch its operators are missing and its import fails on
-    ``torchvision::nms`` (pytorch/vision issue 9077). Classification networks need none of them, so declaring the
-    missing names is enough.
+    PyPI's torchvision is linked to CUDA; beside a CPU-only torch its operators are missing and its import
+    fails on ``torchvision::nms`` (pytorch/vision issue 9077). Classification networks need none of them, so
+    declaring the missing names is enough.
     """
     try:
         return importlib.import_module("torchvision.models")
@@ -110,7 +111,8 @@ def backbone_names() -> dict[str, str]:
     models = torchvision_models()
     names = {"cnn": "small GroupNorm CNN, quick on a CPU (the default)"}
     for name in models.list_models(module=models):
-        # SqueezeNets end in a ReLU: their outputs are never negative and reach neither a frame nor free logits.
+        # SqueezeNets end in a ReLU: their outputs are never negative and reach neither a frame nor free
+        # logits.
         if name.startswith("squeezenet"):
             continue
         names[name] = "torchvision classification network, random weights"
@@ -185,8 +187,9 @@ def _from_torchvision(name: str, channels: int, outputs: int, size: tuple[int, i
 def _adapt_stem(network: nn.Module, channels: int, *, small: bool) -> None:
     """Fit the stem to the channels at hand and, for small images, let it shrink them one halving less.
 
-    A stem that halves twice, by convolution and pooling (ResNets, DenseNets), keeps the convolution's halving; one that
-    halves once keeps the resolution. Undoing both halvings of a ResNet-18 costs three times the time on a CPU.
+    A stem that halves twice, by convolution and pooling (ResNets, DenseNets), keeps the convolution's
+    halving; one that halves once keeps the resolution. Undoing both halvings of a ResNet-18 costs three times
+    the time on a CPU.
     """
     path, first = next((p, m) for p, m in network.named_modules() if isinstance(m, nn.Conv2d))
     # A vision transformer's first convolution cuts the patches: its stride is the patch size.

@@ -1,7 +1,6 @@
-"""What a task must offer to be trained in a federation.
+"""The interface of a learner: a model with its training and prediction, free of any federation.
 
-Clients, strategies, engines and reports only use this interface. Classification (`mutual.py`) is one task; a
-generative one fits beside it.
+Tasks, clients and strategies use only this interface; `mutual.py` implements it for classification.
 """
 
 from __future__ import annotations
@@ -21,7 +20,7 @@ __all__ = ["Fitted", "Learner", "Prediction", "State"]
 
 @dataclass(frozen=True)
 class State:
-    """A model's numbers: trainable parameters, shape (d,), and running statistics, shape (b,), both float32."""
+    """A model: trainable parameters, shape (d,), and running statistics, shape (b,), both float32."""
 
     parameters: Vector
     buffers: Vector
@@ -29,7 +28,7 @@ class State:
 
 @dataclass(frozen=True)
 class Fitted:
-    """The outcome of local training: the new state and the honest report of it."""
+    """The outcome of local training: the new state and its true metrics."""
 
     state: State
     report: ClientMetrics
@@ -37,7 +36,7 @@ class Fitted:
 
 @dataclass(frozen=True)
 class Prediction:
-    """Class probabilities, shape (n, K), each record's supervised loss, shape (n,), and the mean of the losses."""
+    """Class probabilities, shape (n, K), each record's loss, shape (n,), and the mean of the losses."""
 
     probabilities: NDArray[np.float64]
     losses: NDArray[np.float64]

@@ -15,9 +15,9 @@ __all__ = ["dot_regression", "simplex_etf"]
 def simplex_etf(classes: int, dim: int, seed: int) -> Tensor:
     """Return a simplex equiangular tight frame.
 
-    M = sqrt(K / (K - 1)) U (I - 11^T / K) with U a random d x K matrix of orthonormal columns
-    (Yang et al., "Inducing Neural Collapse in Imbalanced Learning", NeurIPS 2022, eq. 1). For d = K - 1, where no
-    such U exists, the centred identity is expressed in an orthonormal basis of the complement of the ones first.
+    M = sqrt(K / (K - 1)) U (I - 11^T / K) with U a random d x K matrix of orthonormal columns (Yang et al.,
+    "Inducing Neural Collapse in Imbalanced Learning", NeurIPS 2022, eq. 1). For d = K - 1, where no such U
+    exists, the centred identity is expressed in an orthonormal basis of the complement of the ones first.
 
     Parameters
     ----------
@@ -47,7 +47,8 @@ def simplex_etf(classes: int, dim: int, seed: int) -> Tensor:
     orthonormal, _ = np.linalg.qr(draw)
     centred = np.eye(classes) - np.full((classes, classes), 1 / classes)
     if dim < classes:
-        # The K - 1 eigenvectors of eigenvalue 1 span the centred identity; eigh sorts them behind the null one.
+        # The K - 1 eigenvectors of eigenvalue 1 span the centred identity; eigh sorts them behind the null
+        # one.
         centred = np.linalg.eigh(centred)[1][:, 1:].T
     frame = np.sqrt(classes / (classes - 1)) * orthonormal @ centred
     return torch.from_numpy(frame.astype(np.float32))
@@ -56,7 +57,8 @@ def simplex_etf(classes: int, dim: int, seed: int) -> Tensor:
 def dot_regression(cosines: Tensor, labels: Tensor, lengths: Tensor | None = None) -> Tensor:
     """Return the dot-regression loss of each sample, 1/2 r_y^2 (h.m_y - 1)^2.
 
-    Yang et al. 2022, eq. 9, with the target r_y m_y: the length r_y of `rect_lengths` becomes an exact weight r_y^2.
+    Yang et al. 2022, eq. 9, with the target r_y m_y: the length r_y of `rect_lengths` becomes an exact weight
+    r_y^2.
 
     Parameters
     ----------

@@ -1,7 +1,7 @@
 """One flat vector behind all of a module's parameters, another behind its running statistics.
 
-Training, transport and aggregation then work on one array: the optimiser makes one step on one tensor, an update
-is one copy, and no layer is ever concatenated or cut out again.
+Training, transport and aggregation then work on one array: the optimiser makes one step on one tensor, an
+update is one copy, and no layer is ever concatenated or cut out again.
 """
 
 from __future__ import annotations
@@ -83,10 +83,10 @@ class FlatModule:
 
 
 class Adam:
-    """Adam on one flat parameter with its gradient (Kingma & Ba, ICLR 2015, Algorithm 1; L2 added to the gradient).
+    """Adam with an L2 penalty, on one flat parameter (Kingma & Ba, ICLR 2015, Algorithm 1).
 
-    Calls torch's fused kernel as `torch.optim.Adam` does, to the same bits, without the optimiser class: its first use
-    imports torch's compiler, more than a second in every process that trains.
+    Calls torch's fused kernel as `torch.optim.Adam` does, to the same bits, without the optimiser class: its
+    first use imports torch's compiler, more than a second in every process that trains.
 
     Parameters
     ----------

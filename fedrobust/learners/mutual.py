@@ -1,9 +1,10 @@
 """The classification learner: one or two networks on a shared fixed frame, learning from each other.
 
 Two networks of different initial weights see the same mini-batches. Each has its supervised loss and a
-Kullback-Leibler term that draws its class distribution towards its peer's (deep mutual learning, Zhang et al., CVPR
-2018, eqs. 5 to 7). With the head ``etf-rect`` the supervised loss is the dot regression towards Rect's targets;
-``etf`` leaves Rect out; ``linear`` is a trained linear layer with cross-entropy, the usual baseline.
+Kullback-Leibler term that draws its class distribution towards its peer's (deep mutual learning, Zhang et
+al., CVPR 2018, eqs. 5 to 7). With the head ``etf-rect`` the supervised loss is the dot regression towards
+Rect's targets; ``etf`` leaves Rect out; ``linear`` is a trained linear layer with cross-entropy, the usual
+baseline.
 """
 
 from __future__ import annotations
@@ -34,12 +35,12 @@ __all__ = ["MutualLearner", "mutual_kl"]
 #: Dimension of the features that meet the frame; more only where the classes need it.
 FEATURES = 64
 
-#: Images that are predicted at a time, at most: as many as a core's caches hold well, or keep a GPU busy.
+#: Images that are predicted at a time, at most: as many as fit a core's caches, or keep a GPU occupied.
 _AT_ONCE = {"cpu": 128, "cuda": 1024}
 
 
 def mutual_kl(own_logits: Tensor, peer_logits: Tensor) -> Tensor:
-    """Return KL(p_peer || p_own), averaged over the batch; no gradient reaches the peer (Zhang et al. 2018, eq. 5)."""
+    """Return the batch's mean KL(p_peer || p_own), constant in the peer (Zhang et al. 2018, eq. 5)."""
     own = functional.log_softmax(own_logits, dim=1)
     peer = functional.log_softmax(peer_logits.detach(), dim=1)
     return functional.kl_div(own, peer, reduction="batchmean", log_target=True)
@@ -97,7 +98,7 @@ class MutualLearner:
     ) -> Fitted:
         """Train `local_epochs` epochs with Adam from the state; see `Learner.fit`.
 
-        The optimiser starts anew in every round, so a hospital keeps nothing between rounds.
+        The optimiser starts from zero in every round, so a hospital keeps nothing between rounds.
         """
         spec = self._spec
         with _repeatable(self._device), torch_seeded(spec.seed, "layers", round, client):
@@ -138,7 +139,8 @@ class MutualLearner:
     ) -> Prediction:
         """Average the networks' class probabilities; see `Learner.predict`.
 
-        Batches are spread over torch's threads, each batch on one of them: the same bits on any number of cores.
+        Batches are spread over torch's threads, each batch on one of them: the same bits on any number of
+        cores.
         """
         threads = torch.get_num_threads() if self._device.type == "cpu" else 1
         self._flat.load(state.parameters, state.buffers)
@@ -173,7 +175,8 @@ class MutualLearner:
     def _chunks(self, n: int) -> list[slice]:
         """Return where n images are cut into chunks of about one size, so that threads have as much to do.
 
-        Sizes are multiples of 16 but for the last: with others an image's last bits depend on its place in the chunk.
+        Sizes are multiples of 16 but for the last: with others an image's last bits depend on its place in
+        the chunk.
         """
         count = -(-n // _AT_ONCE.get(self._device.type, 256))
         size = -(-n // (16 * max(count, 1))) * 16
@@ -207,8 +210,8 @@ class MutualLearner:
     ) -> tuple[Tensor, Tensor]:
         """Make one optimiser step for all networks.
 
-        Returns their mean supervised loss on the batch, shape (), and that of each record before the step without
-        Rect's weights, shape (n,).
+        Returns their mean supervised loss on the batch, shape (), and that of each record before the step
+        without Rect's weights, shape (n,).
         """
         lengths = rect_lengths(labels, self._classes) if self._spec.head == "etf-rect" else None
         scores = self._scores(images)
@@ -247,7 +250,7 @@ def _by_class(losses: NDArray[np.float64], records: Records) -> tuple[float, ...
 
 
 def _batches(n: int, size: int, shuffle: torch.Generator, device: torch.device) -> Iterator[Tensor]:
-    """Yield shuffled index batches; a last batch of one joins the one before, as BatchNorm needs two values."""
+    """Yield shuffled index batches; a last batch of one joins the one before, for BatchNorm."""
     batches = list(torch.split(torch.randperm(n, generator=shuffle).to(device), size))
     if len(batches) > 1 and len(batches[-1]) == 1:
         batches[-2:] = [torch.cat(batches[-2:])]
@@ -256,7 +259,7 @@ def _batches(n: int, size: int, shuffle: torch.Generator, device: torch.device) 
 
 @contextmanager
 def _one_thread() -> Iterator[None]:
-    """Run torch on one thread: the order of float sums, so the bits, must not depend on the machine's cores."""
+    """Run torch on one thread: the order of float sums must not depend on the number of cores."""
     before = torch.get_num_threads()
     torch.set_num_threads(1)
     try:
@@ -267,7 +270,7 @@ def _one_thread() -> Iterator[None]:
 
 @contextmanager
 def _repeatable(device: torch.device) -> Iterator[None]:
-    """Leave nothing that the bits depend on to the machine: one thread, and on CUDA no race and no short floats."""
+    """Make the bits repeatable: one thread, and on CUDA deterministic kernels without TF32."""
     with ExitStack() as stack:
         stack.enter_context(_one_thread())
         if device.type == "cuda":
@@ -286,7 +289,7 @@ def _device(name: str) -> torch.device:
         if name.lower() in ("gpu", "nvidia"):
             raise UserError(f"--device '{name}': the first GPU is called cuda:0") from None
         raise UserError(
-            f"--device '{name}' cannot be used here ({str(error).splitlines()[0]}); use cpu, or a CUDA device such as "
-            f"cuda:0"
+            f"--device '{name}' cannot be used here ({str(error).splitlines()[0]}); use cpu, or a CUDA "
+            f"device such as cuda:0"
         ) from None
     return device

@@ -11,9 +11,9 @@ __all__ = ["rect_lengths"]
 def rect_lengths(labels: Tensor, classes: int) -> Tensor:
     """Return each sample's target length r_y = sqrt(gamma / c_y), gamma = B / U.
 
-    B is the batch size, U the number of distinct labels in the batch, c_k the count of class k
-    (Yang et al., "Neural Collapse Inspired Feature-Classifier Alignment", ICLR 2023). The squared lengths weigh
-    every class present alike and sum to B.
+    B is the batch size, U the number of distinct labels in the batch, c_k the count of class k (Yang et al.,
+    "Neural Collapse Inspired Feature-Classifier Alignment", ICLR 2023). The squared lengths weigh every class
+    present alike and sum to B.
 
     Parameters
     ----------

@@ -1,4 +1,4 @@
-"""Which steps and which defence of a pipeline had no effect: options may leave no more than the plain mean."""
+"""Which parts of a pipeline had no effect: options may leave no more than the plain mean."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ class NoEffectMonitor:
     def record_defence(
         self, defence: Defence, updates: Updates, parameters: Vector, verdict: Verdict
     ) -> None:
-        """Compare the defence's new parameters, and its verdict, with the plain mean of the updates that it got."""
+        """Compare the defence's result and verdict with the plain mean of the updates that it got."""
         if self.names[-1] in self._no_effect and not _is_mean(defence, updates, parameters, verdict):
             del self._no_effect[self.names[-1]]
 
@@ -116,7 +116,7 @@ def _same(before: Updates, after: Updates) -> bool:
 def _squares(
     updates: Updates, difference: Callable[[slice], Floats], enough: Callable[[Floats], bool]
 ) -> Any:
-    """Return the squared lengths of the rows of differences; only of a few parts, if one of them is enough."""
+    """Return the squared lengths of the rows of differences; of few parts if they are enough."""
     decided: list[bool] = []
 
     def work(part: slice) -> Floats | float:

@@ -87,8 +87,9 @@ def _transformed(step: PreAggregation, updates: Updates) -> Updates:
         raise UserError(f"{_called(step)}: transform must return Updates, not {_called(made)}")
     if made.nodes != updates.nodes and not isinstance(made, Mixed):
         raise UserError(
-            f"{_called(step)}: transform returned the updates of the hospitals {list(made.nodes)} for those of "
-            f"{list(updates.nodes)}; it must return one for each, or a fedrobust.federation.mixed.Mixed"
+            f"{_called(step)}: transform returned the updates of the hospitals {list(made.nodes)} "
+            f"for those of {list(updates.nodes)}; it must return one for each, or a "
+            f"fedrobust.federation.mixed.Mixed"
         )
     return made
 
@@ -101,7 +102,7 @@ def _combined(defence: Defence, updates: Updates) -> tuple[Vector, Verdict]:
     parameters = np.asarray(made[0])
     if parameters.shape != (updates.dimension,) or parameters.dtype.kind not in "iuf":
         raise UserError(
-            f"{_called(defence)}: combine returned parameters of shape {parameters.shape} and type {parameters.dtype}, "
-            f"but the model has {updates.dimension} real numbers"
+            f"{_called(defence)}: combine returned parameters of shape {parameters.shape} and type "
+            f"{parameters.dtype}, but the model has {updates.dimension} real numbers"
         )
     return parameters.astype(np.float32, copy=False), made[1]

@@ -55,7 +55,7 @@ def with_false_flag_rate(spec: PipelineSpec, rate: float) -> PipelineSpec:
     thing = find_part(last, *((object,) if ":" in last.name else ()))
     if "false_flag_rate" not in inspect.signature(thing).parameters:
         raise UserError(
-            f"--false-flag-rate {rate:g}: strategy '{last.name}' has no option false_flag_rate; leave the flag out or "
-            f"name a strategy that has it, such as isolation-forest"
+            f"--false-flag-rate {rate:g}: strategy '{last.name}' has no option false_flag_rate; leave "
+            f"the flag out or name a strategy that has it, such as isolation-forest"
         )
     return PipelineSpec.of([*steps, last.with_option("false_flag_rate", rate)])

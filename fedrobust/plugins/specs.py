@@ -1,4 +1,4 @@
-"""Specifications: the one place that reads texts such as ``nnm | krum(f=2)``, and the frozen objects that they become.
+"""Specifications: texts such as ``nnm | krum(f=2)`` become frozen objects here, and nowhere else.
 
 Two specifications are equal if they are written alike.
 """
@@ -130,7 +130,8 @@ class AttackChain(_Chain):
             )
         if _COUNTED.fullmatch(part):
             raise UserError(
-                f"attack '{text}' ends with a number of hospitals, which belongs to a threat; write --threat '{text}'"
+                f"attack '{text}' ends with a number of hospitals, which belongs to a threat; write "
+                f"--threat '{text}'"
             )
 
 
@@ -218,7 +219,8 @@ def _parse_call(text: str) -> tuple[str, dict[str, object]]:
         return name, first | {str(keyword.arg): _literal(keyword.value) for keyword in call.keywords}
     except (SyntaxError, ValueError, TypeError, AssertionError, RecursionError):
         raise UserError(
-            f"'{text}': options are written name=value, each once, with plain values, such as {name}(size=0.1)"
+            f"'{text}': options are written name=value, each once, with plain values, such as "
+            f"{name}(size=0.1)"
         ) from None
 
 

@@ -32,8 +32,8 @@ __all__ = ["Settings"]
 class Settings(BaseModel):
     """Everything that decides what a run does; frozen, and an unknown key is an error.
 
-    Keys are written with dashes on the command line and in Flower's run config, with dashes or underscores in a
-    TOML file. Plug-ins (`attack`, `strategy`, `partition`, `data`, `backbone`) are given as ``name`` or
+    Keys are written with dashes on the command line and in Flower's run config, with dashes or underscores in
+    a TOML file. Plug-ins (`attack`, `strategy`, `partition`, `data`, `backbone`) are given as ``name`` or
     ``name(option=value)``; in TOML also as a table ``{name = "...", option = value}``.
     """
 
@@ -182,7 +182,8 @@ class Settings(BaseModel):
         """Refuse a cluster for an engine that would not use it."""
         if self.ray_address is not None and self.engine != "flower":
             raise ValueError(
-                f"ray-address {self.ray_address} is for the flower engine; add --engine flower or leave it out"
+                f"ray-address {self.ray_address} is for the flower engine; add --engine flower or "
+                f"leave it out"
             )
         return self
 
@@ -199,8 +200,8 @@ class Settings(BaseModel):
         given = self.model_fields_set
         if "attack" in given and "malicious" not in given:
             raise ValueError(
-                f"attack '{self.attack}' is carried out by nobody; say by how many hospitals with malicious, such as "
-                f"--malicious 2, or leave attack out"
+                f"attack '{self.attack}' is carried out by nobody; say by how many hospitals with "
+                f"malicious, such as --malicious 2, or leave attack out"
             )
         return self
 
@@ -228,7 +229,7 @@ class Settings(BaseModel):
         return {key: value for key, value in sorted(self.model_dump().items()) if key not in left_out}
 
     def threats(self) -> tuple[ThreatSpec, ...]:
-        """Return each threat's attacks and number of hospitals; `malicious` and `attack` are the short form of one."""
+        """Return the threats; `malicious` and `attack` are the short form of one."""
         if self.threat or not self.malicious:
             return parse_threats(self.threat)
         return (ThreatSpec(AttackChain.parse(self.attack), self.malicious),)

@@ -19,7 +19,8 @@ SYNONYMS = {
         "image-size": "resolution resize img-size",
         "local-epochs": "epochs epoch num-epochs",
         "lr": "learning-rate eta",
-        "malicious": "attackers n-malicious num-malicious byzantine num-byzantine adversaries n-attackers poisoned",
+        "malicious": "attackers n-malicious num-malicious n-attackers num-attackers byzantine num-byzantine "
+        "adversaries poisoned",
         "noise-std": "noise sigma",
         "out": "output output-dir outdir out-dir run-dir",
         "partition": "noniid non-iid iid dirichlet alpha",
