@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -11,7 +10,7 @@ from pydantic import PositiveFloat, PositiveInt
 
 from fedrobust.aggregation.clipping import clip_factors
 from fedrobust.aggregation.geometry import squared_distances, squared_distances_to
-from fedrobust.federation import Defence, Updates, Vector, Verdict
+from fedrobust.federation import Defence, State, Updates, Vector, Verdict
 
 __all__ = ["CenteredClipping"]
 
@@ -82,11 +81,11 @@ class CenteredClipping(Defence):
             self._previous = _difference(result, previous, updates)
         return result, Verdict(c[1:], distances)
 
-    def state(self) -> dict[str, Any]:
+    def state(self) -> State:
         """Return the previous aggregate."""
         return {"previous": self._previous}
 
-    def load_state(self, state: Mapping[str, Any]) -> None:
+    def load_state(self, state: State) -> None:
         """Take back the previous aggregate."""
         previous = state["previous"]
         # A copy, as the next round writes over it.

@@ -3,19 +3,18 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
 from typing import Annotated, Any, ClassVar
 
 import numpy as np
 from pydantic import Field, NonNegativeInt
 
-from fedrobust.federation import Defence, Updates, Verdict
+from fedrobust.federation import Defence, State, Updates, Verdict
 
 __all__ = ["FedDetect"]
 
 
 class FedDetect(Defence):
-    """Decays the weight of hospitals whose reported loss an isolation forest singles out (Jin and Li, MedIA 2023).
+    """Decays the weight of hospitals with an outlying reported loss (Jin and Li, Med. Image Anal. 2023).
 
     Algorithm
     ---------
@@ -86,11 +85,11 @@ class FedDetect(Defence):
         ]
         return Verdict(weight, score, flagged, why)
 
-    def state(self) -> dict[str, Any]:
+    def state(self) -> State:
         """Return decay factors and counts by hospital."""
         return {"factors": self._factors, "counts": self._counts}
 
-    def load_state(self, state: Mapping[str, Any]) -> None:
+    def load_state(self, state: State) -> None:
         """Take back decay factors and counts by hospital."""
         self._factors, self._counts = dict(state["factors"]), dict(state["counts"])
 

@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
-
 import numpy as np
 from numpy.typing import NDArray
 from pydantic import PositiveInt
 
 from fedrobust.aggregation.sketch import sketch, sketch_global
-from fedrobust.federation import Defence, Updates, Verdict
+from fedrobust.federation import Defence, State, Updates, Verdict
 from fedrobust.federation.blocks import one_blas_thread
 from fedrobust.seeding import generator
 
@@ -97,7 +94,7 @@ class FLDetector(Defence):
         # Only the round before counts as a hospital's last update.
         self._last = dict(zip(nodes, now, strict=True))
 
-    def state(self) -> dict[str, Any]:
+    def state(self) -> State:
         """Return the last updates, scores, models and steps."""
         return {
             "last": self._last,
@@ -108,7 +105,7 @@ class FLDetector(Defence):
             "changes": self._changes,
         }
 
-    def load_state(self, state: Mapping[str, Any]) -> None:
+    def load_state(self, state: State) -> None:
         """Take back the last updates, scores, models and steps."""
         self._last, self._scores = dict(state["last"]), dict(state["scores"])
         self._model, self._mean = state["model"], state["mean"]

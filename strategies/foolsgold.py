@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
-
 import numpy as np
 from numpy.typing import NDArray
 from pydantic import PositiveFloat
 
 from fedrobust.aggregation.geometry import cosines
 from fedrobust.aggregation.sketch import sketch
-from fedrobust.federation import Defence, Updates, Verdict
+from fedrobust.federation import Defence, State, Updates, Verdict
 
 __all__ = ["FoolsGold"]
 
@@ -57,11 +54,11 @@ class FoolsGold(Defence):
         score = _pardoned(cosines(history @ history.T)) if len(updates) > 1 else np.zeros(1)
         return Verdict(_logit(1 - score, self.confidence), score)
 
-    def state(self) -> dict[str, Any]:
+    def state(self) -> State:
         """Return the sums by hospital."""
         return {"sums": self._sums}
 
-    def load_state(self, state: Mapping[str, Any]) -> None:
+    def load_state(self, state: State) -> None:
         """Take back the sums by hospital."""
         self._sums = dict(state["sums"])
 

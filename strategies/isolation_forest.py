@@ -1,16 +1,15 @@
-"""Isolation-forest weighting: reported losses, a server audit and update behaviour against a benign reference."""
+"""Isolation-forest weighting by reported losses, a server audit and update behaviour."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Annotated, Any, ClassVar
+from typing import Annotated, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field
 
 from fedrobust.aggregation.clipping import clip_factors
-from fedrobust.federation import Defence, ServerData, Updates, Vector, Verdict
+from fedrobust.federation import Defence, ServerData, State, Updates, Vector, Verdict
 from fedrobust.scoring.anomaly import tail_probabilities
 from fedrobust.scoring.class_losses import (
     CEILING,
@@ -58,7 +57,7 @@ ROUNDS = 4.0
 
 
 class IsolationForestWeighting(Defence):
-    """Lowers the weight of hospitals with persistently anomalous reports, models or updates (Liu et al., ICDM 2008).
+    """Lowers the weight of hospitals with persistently anomalous reports, models or updates.
 
     Algorithm
     ---------
@@ -158,7 +157,7 @@ class IsolationForestWeighting(Defence):
         return audit_updates(updates, self.server, self._trusted(updates), _clip_factors(updates), classes)
 
     def _searched(self, updates: Updates, audit: Audit, weight: Floats, trust: Floats) -> Floats:
-        """Return weights within bounds that lower the server's loss, from those given or from uniform ones."""
+        """Return weights within bounds that lower the server's loss, from these or from uniform ones."""
         server, factor, classes = self.server, _clip_factors(updates), audit.own.shape[1]
         assert server is not None
 
@@ -226,11 +225,11 @@ class IsolationForestWeighting(Defence):
             averages.append([total / max(now[0], enough) for total in now[1:]])
         return np.array(averages)
 
-    def state(self) -> dict[str, Any]:
+    def state(self) -> State:
         """Return the evidence and the trust by hospital."""
         return {"sums": self._sums, "trust": self._trust}
 
-    def load_state(self, state: Mapping[str, Any]) -> None:
+    def load_state(self, state: State) -> None:
         """Take back the evidence and the trust by hospital."""
         self._sums, self._trust = dict(state["sums"]), dict(state["trust"])
 
@@ -276,7 +275,7 @@ def _clip_factors(updates: Updates) -> Floats:
 
 
 def _initial_weights(updates: Updates) -> Floats:
-    """Return each hospital's weight before the verdict, in uniform weights: half uniform, half by reported images."""
+    """Return the weights before the verdict, in uniform weights: half uniform, half by reported images."""
     images = plausible_num_examples(updates)
     if not images.any():
         return np.ones(len(updates))

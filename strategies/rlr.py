@@ -44,8 +44,8 @@ class RobustLearningRate(Defence):
         """Refuse a threshold that no parameter can reach: the whole model would move backwards."""
         if self._threshold is not None and self._threshold > hospitals:
             raise UserError(
-                f"rlr: threshold={self._threshold} is more than the {hospitals} hospitals, so every parameter "
-                f"would move backwards; give threshold={hospitals} or less"
+                f"rlr: threshold={self._threshold} is more than the {hospitals} hospitals, so every "
+                f"parameter would move backwards; give threshold={hospitals} or less"
             )
 
     def combine(self, updates: Updates) -> tuple[Vector, Verdict]:

@@ -89,7 +89,7 @@ def test_no_update_is_refused() -> None:
 
 def test_two_updates_of_one_hospital_are_refused() -> None:
     updates = make_updates(3)
-    with pytest.raises(ValueError, match=r"two updates claim one hospital: \[0, 1, 1, 2\]"):
+    with pytest.raises(ValueError, match=r"two updates are of one hospital: \[0, 1, 1, 2\]"):
         Updates([*updates, updates[1]])
 
 

@@ -21,7 +21,7 @@ CANCELLED = 1e-8
 
 
 def significant(values: ArrayLike) -> Floats:
-    """Return values rounded to 30 binary digits, about 9 decimal ones, so that only real differences are ranked.
+    """Return values rounded to 30 binary (about 9 decimal) digits, so that only real differences are ranked.
 
     Two sums over the same numbers differ in their last bits with the BLAS, and would decide a tie.
     """

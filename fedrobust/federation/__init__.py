@@ -1,14 +1,14 @@
-"""The words that behaviours and defences are written in: Update, Updates, Verdict, Defence, Behaviour, Attack.
+"""The vocabulary of defences and behaviours: Update, Updates, Verdict, Defence, Behaviour, Attack.
 
-Nothing here knows Flower, a network or a data set, so a rule can be read, tested and reused by itself. What a round's
-replies offer to a rule stands in `fedrobust.federation.updates`.
+Nothing here knows Flower, a network or a data set, so a rule can be read, tested and reused by itself. What a
+round's replies offer to a rule stands in `fedrobust.federation.updates`.
 """
 
 from fedrobust.data.records import Records
 from fedrobust.federation.attack import Attack, GradientHook, Trigger
 from fedrobust.federation.behaviour import Behaviour, HookContext, Role
 from fedrobust.federation.client import Client
-from fedrobust.federation.defence import Defence, PreAggregation, ServerData, ViewedServerData
+from fedrobust.federation.defence import Defence, PreAggregation, ServerData, State, ViewedServerData
 from fedrobust.federation.updates import ClientMetrics, Update, Updates, Vector, Verdict
 
 __all__ = [
@@ -24,6 +24,7 @@ __all__ = [
     "Report",
     "Role",
     "ServerData",
+    "State",
     "Trigger",
     "Update",
     "Updates",

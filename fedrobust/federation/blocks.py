@@ -1,8 +1,7 @@
-"""Work on the columns of many long vectors: cache-sized parts, two threads, sorting networks.
+"""Work on the columns of many long vectors: cache-sized parts, two threads.
 
 A rule that sorts or sums each coordinate over the hospitals reads every number once from memory and does the
-rest in a core's cache. Rows are sorted by a network of compare-exchanges, each two vectorised passes over a
-part: for the tens of hospitals of a federation that is several times as fast as sorting each column.
+rest in a core's cache.
 """
 
 from __future__ import annotations
@@ -36,7 +35,7 @@ def each_part(length: int, columns: int, work: Callable[[slice], Result]) -> lis
         Columns of a part.
     work : callable
         Reads the slice and returns something of its own, or writes to that slice of an array. Products by
-        `numpy.dot` let the other thread go on meanwhile; those by ``@`` do not (NumPy 2.4).
+        `numpy.dot` let the other thread run meanwhile; those by ``@`` do not (NumPy 2.4).
     """
     parts = [slice(start, min(start + columns, length)) for start in range(0, length, columns)]
     with one_blas_thread():
@@ -46,8 +45,8 @@ def each_part(length: int, columns: int, work: Callable[[slice], Result]) -> lis
         waiting = iter(range(len(parts)))
 
         def share() -> None:
-            # Whoever is free takes the next part: a core that is busy with something else does not hold up
-            # the round.
+            # A free thread takes the next part: a core that is busy with something else does not delay the
+            # round.
             for place in waiting:
                 results[place] = work(parts[place])
 
@@ -63,8 +62,8 @@ def each_part(length: int, columns: int, work: Callable[[slice], Result]) -> lis
 def one_blas_thread() -> Iterator[None]:
     """Keep BLAS to one thread, in a ``with`` statement or as a decorator.
 
-    OpenBLAS splits an inner product of more than 10,000 numbers over its threads, so its last bits depend on the
-    machine's cores; and beside other processes its threads wait for each other far longer than they work.
+    OpenBLAS splits an inner product of more than 10,000 numbers over its threads, so its last bits depend on
+    the machine's cores; and beside other processes its threads wait for each other far longer than they work.
     """
     with _blas().limit(limits=1, user_api="blas"):
         yield
@@ -72,5 +71,5 @@ def one_blas_thread() -> Iterator[None]:
 
 @lru_cache(maxsize=1)
 def _blas() -> ThreadpoolController:
-    # Looking for the libraries takes longer than a small model's sums: once is enough.
+    # Finding the libraries takes longer than a small model's sums, so it is done once.
     return ThreadpoolController()

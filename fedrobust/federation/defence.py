@@ -12,11 +12,14 @@ from numpy.typing import ArrayLike, NDArray
 from fedrobust.errors import UserError
 from fedrobust.federation.updates import Update, Updates, Vector, Verdict
 
-__all__ = ["Defence", "PreAggregation", "ServerData", "ViewedServerData"]
+__all__ = ["Defence", "PreAggregation", "ServerData", "State", "ViewedServerData"]
+
+#: What a rule keeps between rounds: mappings with any keys, lists, numbers, texts and NumPy arrays.
+State = Mapping[str, Any]
 
 
 class ServerData(Protocol):
-    """Labelled images of the server's own, and what a defence may ask of a model on them.
+    """Labelled images of the server's own, on which a defence may evaluate and train models.
 
     Attributes
     ----------
@@ -29,7 +32,7 @@ class ServerData(Protocol):
     def losses(
         self, parameters: Vector, buffers: Vector, images: NDArray[np.int64] | None = None
     ) -> NDArray[np.float64]:
-        """Return each image's loss under a model, shape (m,); of some images only, if their places are given."""
+        """Return each image's loss under a model, shape (m,); only of some, if their places are given."""
         ...
 
     def trained(self, parameters: Vector, buffers: Vector, round: int) -> Update:
@@ -39,52 +42,52 @@ class ServerData(Protocol):
 
 @runtime_checkable
 class ViewedServerData(ServerData, Protocol):
-    """Images of the server's own that it can also show as scanners of other makes would give them."""
+    """Images of the server's own to which it can also apply the domain shifts of other scanners."""
 
     def views(self) -> Sequence[ServerData]:
-        """Return some of the images: as they are, then the same ones once for each other scanner."""
+        """Return some of the images: unchanged, then once under the domain shift of each other scanner."""
         ...
 
 
 class Defence:
     """How the server turns updates into the next global parameters.
 
-    Override `weigh` (weights; the weighted mean follows) or `combine` (anything else). A defence is one public
-    class in one file of ``strategies/``; its constructor's keyword arguments are its options.
+    Override `weigh` (weights; the weighted mean follows) or `combine` (anything else). A defence is one
+    public class in one file of ``strategies/``; its constructor's keyword arguments are its options.
     """
 
-    #: Claims of the hospitals that the rule believes, of ``"loss"`` and ``"num_examples"``; the report prints them.
+    #: Reported metrics that the rule relies on, of ``"loss"`` and ``"num_examples"``; the report prints them.
     trusts: ClassVar[frozenset[str]] = frozenset()
 
-    #: True if the rule is told what no server can know, such as who is malicious; the manifest says so.
+    #: True if the rule is given what no server can know, such as who is malicious; the manifest says so.
     oracle: ClassVar[bool] = False
 
     #: True for the plain mean itself: a run does not say that it had no effect.
     plain_mean: ClassVar[bool] = False
 
-    #: Share of the server's validation part that the rule looks at, in [0, 1]; a rule that does sets it in its
-    #: constructor and finds the images in `server`. The manifest prints it.
+    #: Share of the server's validation part that the rule evaluates on, in [0, 1]; a rule that does sets it
+    #: in its constructor and finds the images in `server`. The manifest prints it.
     server_share: float = 0.0
 
-    #: True if the rule cannot do without those images: it then looks at them with `images()`.
+    #: True if the rule cannot do without those images: it then takes them from `images()`.
     needs_server: ClassVar[bool] = False
 
     #: Set before the first round where `server_share` is not 0 and the server has images.
     server: ServerData | None = None
 
     def images(self) -> ServerData:
-        """Return the server's own images, for a rule that cannot do without; `UserError` where there are none."""
+        """Return the server's own images, for a rule that cannot do without; `UserError` without any."""
         if self.server is None:
             raise UserError(
-                f"{type(self).__name__} needs labelled images of the server's own; outside fedrobust's own runs "
-                f"give them with fedrobust.strategy(..., server=...)"
+                f"{type(self).__name__} needs labelled images of the server's own; outside fedrobust's own "
+                f"runs give them with fedrobust.strategy(..., server=...)"
             )
         return self.server
 
     def check(self, hospitals: int) -> None:
         """Raise `UserError` if the options do not fit so many hospitals; called before anything runs.
 
-        In a round fewer may reply; then a rule makes do with them.
+        Fewer may reply in a round; a rule must work with them.
         """
 
     def preload(self) -> None:
@@ -96,8 +99,8 @@ class Defence:
 
     def combine(self, updates: Updates) -> tuple[Vector, Verdict]:
         """Return the new global parameters, shape (d,), and the verdict."""
-        said = self.weigh(updates)
-        verdict = (said if isinstance(said, Verdict) else Verdict(said)).checked(len(updates))
+        weighed = self.weigh(updates)
+        verdict = (weighed if isinstance(weighed, Verdict) else Verdict(weighed)).checked(len(updates))
         if not np.any(verdict.weight):
             return updates.global_parameters.copy(), verdict
         return updates.mean(verdict.weight), verdict
@@ -105,26 +108,27 @@ class Defence:
     def combine_buffers(self, updates: Updates) -> Vector | None:
         """Return the new running statistics, shape (b,); None for their mean with the verdict's weights.
 
-        For a rule that gives weight to all and yet withstands some of them. Called where there are running statistics,
-        with the updates as they came: steps before the defence do not reach it.
+        For a rule that gives weight to all hospitals and yet is robust to some of them. Called if there are
+        running statistics, with the updates as received: steps before the defence do not apply.
         """
         return None
 
-    def state(self) -> dict[str, Any]:
-        """Return what must survive a restart: mappings, lists, numbers, texts and NumPy arrays, of whatever keys.
+    def state(self) -> State:
+        """Return what must survive a restart.
 
         It is encoded at once (`fedrobust.results.state`), so nothing has to be copied or made into text.
         """
         return {}
 
-    def load_state(self, state: Mapping[str, Any]) -> None:
+    def load_state(self, state: State) -> None:
         """Take back what `state` returned, the same values."""
 
 
 class PreAggregation(ABC):
     """A step before a defence, such as clipping or mixing: maps updates to updates.
 
-    They are of the same hospitals, or a `fedrobust.federation.mixed.Mixed` says how they come from them.
+    The result is of the same hospitals, or a `fedrobust.federation.mixed.Mixed` that holds how it is
+    composed.
     """
 
     @abstractmethod
@@ -132,12 +136,12 @@ class PreAggregation(ABC):
         """Return the updates that the next step sees; the given ones stay untouched."""
 
     def check(self, hospitals: int) -> int:
-        """Return how many updates the next step gets of so many hospitals; `UserError` if the options do not fit."""
+        """Return how many updates the next step gets of so many hospitals; `UserError` if that fails."""
         return hospitals
 
-    def state(self) -> dict[str, Any]:
+    def state(self) -> State:
         """Return what must survive a restart; see `Defence.state`."""
         return {}
 
-    def load_state(self, state: Mapping[str, Any]) -> None:  # noqa: B027 - most steps keep nothing
+    def load_state(self, state: State) -> None:  # noqa: B027 - most steps keep nothing
         """Take back what `state` returned."""

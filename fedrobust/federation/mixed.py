@@ -27,9 +27,9 @@ class Mixed(Updates):
     mixing : array_like, shape (m, n)
         Not negative. A row that sums to less than 1 is pulled towards the global parameters.
     members : sequence of sequence of int, optional
-        Which of the source's updates each of the m stands for, where they are not the same hospitals: it
-        takes the lowest number among theirs, the sum of their claimed images, and the mean of their other
-        claims.
+        The source's updates behind each of the m, if they are not the same hospitals. A mixed update takes
+        the lowest number among them, the sum of their reported images, and the mean of their other reported
+        metrics.
     """
 
     def __init__(
@@ -52,12 +52,12 @@ class Mixed(Updates):
         )
 
     def is_of(self, source: Updates) -> bool:
-        """Return whether these were mixed from those very updates."""
+        """Return whether these updates were mixed from exactly those."""
         return self._given is source
 
     @property
     def leaves_all(self) -> bool:
-        """Return whether the mixtures are the updates that they come from: whether the matrix is the identity."""
+        """Return whether the mixtures equal their source: whether the matrix is the identity."""
         step = self._step
         return step.shape[0] == step.shape[1] and np.allclose(step, np.eye(len(step)), rtol=0, atol=1e-6)
 
@@ -103,10 +103,10 @@ class Mixed(Updates):
         return self._mean_of_buffers(np.asarray(weight, np.float64) @ self.mixing)
 
     def trace(self, verdict: Verdict) -> Verdict:
-        """Return the verdict on the hospitals behind: each one's weight is its part in the aggregate.
+        """Return the verdict on the source's hospitals: each one's weight is its part in the aggregate.
 
-        Where the mixed updates are of the same hospitals, scores, flags and words stay; a hospital that
-        shares a mixed update with others gets that one's.
+        Where the mixed updates are of the same hospitals, scores, flags and reasons stay; a hospital that
+        shares a mixed update with others gets that update's.
         """
         known = verdict.checked(len(self))
         n = len(self._given)
@@ -120,7 +120,7 @@ class Mixed(Updates):
         return self._given.trace(Verdict(weight, score, flagged, why))
 
     def _mean_of_buffers(self, row: NDArray[np.float64]) -> Vector:
-        # A row of zeros stands for the global model, whose buffers no update knows: all count alike then.
+        # A row of zeros means the global model, and no update has its buffers: the weights are uniform then.
         return self._source.mean_buffers(row if row.any() else np.ones(len(row)))
 
 
@@ -136,8 +136,8 @@ def _head(source: Updates, group: Sequence[int]) -> Update:
 def _merged(reports: Sequence[ClientMetrics]) -> ClientMetrics:
     values: dict[str, float | tuple[float, ...]] = {}
     for name in reports[0].values:
-        told = [np.asarray(report.values[name]) for report in reports if name in report.values]
-        if len(told) == len(reports) and len({each.shape for each in told}) == 1:
-            mean = np.mean(told, axis=0)
+        given = [np.asarray(report.values[name]) for report in reports if name in report.values]
+        if len(given) == len(reports) and len({each.shape for each in given}) == 1:
+            mean = np.mean(given, axis=0)
             values[name] = tuple(mean.tolist()) if mean.ndim else float(mean)
     return ClientMetrics(sum(report.num_examples for report in reports), values)

@@ -1,7 +1,7 @@
 """What attacks and defences work on: one hospital's reply, a round's replies, a verdict on them.
 
-`fedrobust.federation` hands these words on with the others. Vectors are flat float32; sums over them are
-taken in float64, a cache-sized chunk at a time, so that no rule needs an n x d copy of all updates.
+`fedrobust.federation` exports these names with the others. Vectors are flat float32; sums over them are taken
+in float64, a cache-sized chunk at a time, so that no rule needs an n x d copy of all updates.
 """
 
 from __future__ import annotations
@@ -21,8 +21,8 @@ __all__ = ["ClientMetrics", "Update", "Updates", "Vector", "Verdict"]
 
 Vector = NDArray[np.float32]
 
-#: Columns per chunk: n rows of 64 Ki float32 stay within the cache for the usual n, and each call is long enough for
-#: two threads to overlap.
+#: Columns per chunk: n rows of 64 Ki float32 stay within the cache for the usual n, and each call is long
+#: enough for two threads to overlap.
 CHUNK = 1 << 16
 #: Columns where one row at a time is in use: fewer, longer calls.
 ROWS = 1 << 17
@@ -33,17 +33,17 @@ LARGE = 1e3
 
 @dataclass(frozen=True)
 class ClientMetrics:
-    """What a hospital says of its own training. Every entry is a claim; nothing here is verified.
+    """What a hospital reports of its own training. Nothing here is verified.
 
     Attributes
     ----------
     num_examples : int
-        Images it says it trained on.
+        Images it reports to have trained on.
     values : mapping of str to float or tuple of float
         Reported numbers. The built-in learner reports ``loss`` (mean over its last local epoch),
         ``last-loss`` (its last mini-batch), ``received-loss`` (the received model on its own records, before
         training), and by class (NaN for a class it does not hold) ``class-counts``, ``class-losses`` (the
-        received model's) and ``class-epoch-losses`` (met in the last local epoch, before each step).
+        received model's) and ``class-epoch-losses`` (in the last local epoch, before each step).
     """
 
     num_examples: int
@@ -61,7 +61,7 @@ class Update:
     parameters : ndarray of float32, shape (d,)
         Trainable parameters after local training, flat, in the model's order.
     report : ClientMetrics
-        What the hospital claims.
+        What the hospital reports.
     global_parameters : ndarray of float32, shape (d,)
         The parameters that it started from.
     buffers : ndarray of float32, shape (b,)
@@ -69,7 +69,7 @@ class Update:
     round : int
         Counted from 1.
     global_buffers : ndarray of float32, shape (b,) or (0,)
-        The running statistics that it started from. They are not sent: the server adds its own.
+        The running statistics that it started from. They are not sent back: the server adds its own.
     """
 
     node: int
@@ -104,7 +104,7 @@ class Updates(Sequence[Update]):
     Raises
     ------
     ValueError
-        If there is no update, two claim one node, or their shapes differ.
+        If there is no update, two are of one node, or their shapes differ.
     """
 
     def __init__(self, updates: Sequence[Update], seed: int = 0) -> None:
@@ -114,7 +114,7 @@ class Updates(Sequence[Update]):
         if not self._updates:
             raise ValueError("a round needs at least one update")
         if len({update.node for update in self._updates}) != len(self._updates):
-            raise ValueError(f"two updates claim one hospital: {[update.node for update in self._updates]}")
+            raise ValueError(f"two updates are of one hospital: {[update.node for update in self._updates]}")
         if len({(u.parameters.shape, u.buffers.shape) for u in self._updates}) != 1:
             raise ValueError("updates of one round must have the same shape")
 
@@ -143,18 +143,18 @@ class Updates(Sequence[Update]):
 
     @property
     def global_buffers(self) -> Vector:
-        """Return the running statistics that every hospital started from, shape (b,), or (0,) where nobody says."""
+        """Return the running statistics that every hospital started from, shape (b,); (0,) if unknown."""
         return self._updates[0].global_buffers
 
     @property
     def num_examples(self) -> NDArray[np.float64]:
-        """Return the claimed numbers of training images, shape (n,)."""
+        """Return the reported numbers of training images, shape (n,)."""
         return np.array([update.report.num_examples for update in self._updates], dtype=np.float64)
 
     def reported(self, name: str) -> NDArray[np.float64]:
         """Return one reported value of each hospital, shape (n,) or (n, K).
 
-        NaN where a hospital gave none, or one of another length than most: nobody's report spoils the
+        NaN where a hospital gave none, or one of another length than most: no hospital's report affects the
         others'.
         """
         given = {
@@ -209,7 +209,8 @@ class Updates(Sequence[Update]):
     def rows(self, part: slice) -> Iterator[NDArray[np.float64]]:
         """Yield each row of a block in float64, for sums that need one at a time.
 
-        The next row takes the place of the last: one row stays in a core's cache where a whole block does not.
+        The next row takes the place of the last: one row stays in a core's cache where a whole block does
+        not.
         """
         narrow, wide = np.empty(part.stop - part.start, np.float32), np.empty(part.stop - part.start)
         base = self.global_parameters[part]
@@ -300,12 +301,12 @@ class Updates(Sequence[Update]):
         if np.abs(c).max() > LARGE:
             return self._moved(c)
         rest = 1.0 - c.sum()
-        # Rounding of a sum of 1 is no share of the global parameters.
+        # A sum that differs from 1 by rounding gives the global parameters no weight.
         vectors = [self.global_parameters, *(update.parameters for update in self._updates)]
         return self._sum(vectors, [rest if abs(rest) > 1e-12 else 0.0, *c])
 
     def _moved(self, c: NDArray[np.float64]) -> Vector:
-        """Return the same from the differences: sum_i c_i p_i and the rest's share of the model would cancel to noise."""
+        """Return the same from the differences, where sum_i c_i p_i and the rest of the model cancel."""
         result = np.empty(self.dimension, np.float32)
         used = np.flatnonzero(c)
 
@@ -321,7 +322,7 @@ class Updates(Sequence[Update]):
         return self._mean([update.buffers for update in self._updates], weight)
 
     def trace(self, verdict: Verdict) -> Verdict:
-        """Return a verdict on these updates as one on their hospitals; see `fedrobust.federation.mixed.Mixed`."""
+        """Return a verdict on these updates as one on their hospitals; see `federation.mixed.Mixed`."""
         return verdict
 
     @classmethod
@@ -333,7 +334,7 @@ class Updates(Sequence[Update]):
 
     @staticmethod
     def _sum(vectors: Sequence[Vector], factors: ArrayLike, over: float = 1.0) -> Vector:
-        # A hospital of weight 0 must not reach the result, not even as 0 * inf.
+        # A hospital of weight 0 must not affect the result, not even as 0 * inf.
         terms = [(vector, w) for vector, w in zip(vectors, np.asarray(factors, float), strict=True) if w]
         row = np.array([w for _, w in terms])
         result = np.empty(len(vectors[0]), np.float32)
@@ -350,18 +351,18 @@ class Updates(Sequence[Update]):
 
 @dataclass
 class Verdict:
-    """What a defence says of each hospital of a round, in the order of `Updates`.
+    """What a defence decides on each hospital of a round, in the order of `Updates`.
 
     Attributes
     ----------
     weight : array_like, shape (n,)
-        Share in the aggregate, up to a common factor; not negative. All zero keeps the global model.
+        Weight in the aggregate, up to a common factor; not negative. All zero keeps the global model.
     score : array_like, shape (n,), optional
-        How suspicious, higher is worse; only its order matters.
+        Anomaly score, higher is more suspicious; only its order matters.
     flagged : array_like of bool, shape (n,), optional
-        Whom the defence holds to be poisoned.
+        The hospitals that the defence takes to be poisoned.
     why : sequence of str, optional
-        A few words for each, for the report.
+        The reason, a few words for each, for the report.
     """
 
     weight: ArrayLike

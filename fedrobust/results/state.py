@@ -1,4 +1,4 @@
-"""What a plug-in keeps between rounds, as JSON and back: the same values, whatever their keys and types."""
+"""A plug-in's state between rounds as JSON and back: the same values, whatever their keys and types."""
 
 from __future__ import annotations
 
@@ -12,35 +12,36 @@ from fedrobust.errors import UserError
 
 __all__ = ["state_from_json", "state_to_json"]
 
-#: Under this key a JSON object says what it stands for.
+#: Under this key a JSON object names the kind of value that it encodes.
 _KIND = "__kind__"
 
 
-def state_to_json(state: Any, whose: str) -> str:
+def state_to_json(state: object, owner: str) -> str:
     """Return a state as JSON text.
 
     Parameters
     ----------
     state : object
-        Made of mappings with any keys, lists, tuples, sets, texts, bytes, numbers, None, and NumPy's arrays and numbers.
-    whose : str
-        For the message.
+        Made of mappings with any keys, lists, tuples, sets, texts, bytes, numbers, None, and NumPy's arrays
+        and numbers.
+    owner : str
+        The plug-in's name, for the message.
 
     Raises
     ------
     UserError
         If there is anything else in it.
     """
-    return json.dumps(_simple(state, whose))
+    return json.dumps(_simple(state, owner))
 
 
 def state_from_json(text: str) -> Any:
-    """Return the state that a text stands for."""
+    """Return the state that a text encodes."""
     return _restored(json.loads(text))
 
 
-def _simple(value: Any, whose: str) -> Any:
-    # First of all by type: a subclass, such as NumPy's float64, comes back as what JSON makes of it otherwise.
+def _simple(value: object, owner: str) -> Any:
+    # By exact type first: a subclass, such as NumPy's float64, would not come back as it is.
     if type(value) in (str, int, float, bool, type(None)):
         return value
     if isinstance(value, np.ndarray | np.generic) and value.dtype.kind in "biufc":
@@ -52,17 +53,17 @@ def _simple(value: Any, whose: str) -> Any:
         return {_KIND: "bytes", "bytes": base64.b64encode(value).decode()}
     if isinstance(value, dict):
         if _KIND not in value and all(type(key) is str for key in value):
-            return {key: _simple(item, whose) for key, item in value.items()}
-        return {_KIND: "items", "items": [[_simple(k, whose), _simple(v, whose)] for k, v in value.items()]}
+            return {key: _simple(item, owner) for key, item in value.items()}
+        return {_KIND: "items", "items": [[_simple(k, owner), _simple(v, owner)] for k, v in value.items()]}
     if isinstance(value, list):
-        return [_simple(item, whose) for item in value]
+        return [_simple(item, owner) for item in value]
     if isinstance(value, tuple | set | frozenset):
         kind = next(name for name, known in _GROUPS.items() if isinstance(value, known))
         items = sorted(value, key=repr) if kind != "tuple" else value
-        return {_KIND: kind, "items": [_simple(item, whose) for item in items]}
+        return {_KIND: kind, "items": [_simple(item, owner) for item in items]}
     raise UserError(
-        f"{whose}: state() holds a {type(value).__name__}, which cannot be written to a checkpoint; return numbers, texts, "
-        f"NumPy arrays, and lists and mappings of those"
+        f"{owner}: state() holds a {type(value).__name__}, which cannot be written to a checkpoint; return "
+        f"numbers, texts, NumPy arrays, and lists and mappings of those"
     )
 
 

@@ -1,4 +1,4 @@
-"""Anomaly scores: an isolation forest compares hospitals with a drawn reference of heterogeneous benign ones."""
+"""Anomaly scores: an isolation forest compares hospitals with a drawn reference of benign ones."""
 
 from __future__ import annotations
 

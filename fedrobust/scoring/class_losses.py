@@ -1,4 +1,4 @@
-"""Hospitals compared class by class, by the losses that they report or by their models' losses on the server."""
+"""Hospitals compared class by class: by the losses that they report, or by those on the server's images."""
 
 from __future__ import annotations
 
@@ -33,14 +33,14 @@ LARGEST, LARGEST_CLASS = 3.0, 16.0
 
 
 def plausible_num_examples(updates: Updates) -> Floats:
-    """Return the reported numbers of images, shape (n,): 0 where a number is not plausible, bounded where huge."""
+    """Return the reported numbers of images, shape (n,): 0 where not plausible, bounded where huge."""
     reported = updates.num_examples
     plausible = np.where(np.isfinite(reported), np.maximum(reported, 0.0), 0.0)
     return np.asarray(np.minimum(plausible, LARGEST * np.median(plausible)))
 
 
 def class_counts(updates: Updates) -> Floats | None:
-    """Return the reported number of images of each class, shape (n, K), bounded; None where most report none."""
+    """Return the reported numbers of images by class, shape (n, K), bounded; None where most report none."""
     counts = updates.reported("class-counts")
     if counts.ndim != 2 or np.isfinite(counts).any(axis=1).mean() < 0.5:
         return None
@@ -50,7 +50,7 @@ def class_counts(updates: Updates) -> Floats | None:
 
 
 def reported_excess(updates: Updates, by_class: str, plain: str) -> tuple[Floats, float]:
-    """Return each hospital's reported loss above that of others on its classes, shape (n,), and the typical loss.
+    """Return each hospital's reported loss above others' on its classes, shape (n,), and the typical loss.
 
     Parameters
     ----------
@@ -71,7 +71,7 @@ def reported_excess(updates: Updates, by_class: str, plain: str) -> tuple[Floats
 
 
 def class_excess(values: Floats, counts: Floats) -> Floats:
-    """Return how far each hospital's values lie above others' on its classes, a mean over its images; shape (n,).
+    """Return each hospital's values above others' on its classes, a mean over its images; shape (n,).
 
     Parameters
     ----------
@@ -104,14 +104,15 @@ def few_images(images: Floats) -> Floats:
 
 
 def robust_z_scores(values: Floats, floor: float) -> Floats:
-    """Return values in robust standard deviations (1.4826 MAD) above their median, within [-CEILING, CEILING].
+    """Return values in robust standard deviations above the median, within [-CEILING, CEILING].
 
     Parameters
     ----------
     values : ndarray, shape (n,)
         A hospital without a value (NaN) while others have one counts as the worst.
     floor : float
-        The smallest standard deviation, so that tiny differences between hospitals that agree do not count.
+        The smallest standard deviation (1.4826 MAD otherwise), so that tiny differences between hospitals
+        that agree do not count.
     """
     known = np.isfinite(values)
     if not known.any():

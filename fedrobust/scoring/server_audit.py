@@ -1,4 +1,4 @@
-"""The server's audit of a round: each hospital's model on its images, and the aggregate with and without it."""
+"""The server's audit of a round: each hospital's model, and the aggregate with and without it."""
 
 from __future__ import annotations
 
@@ -78,7 +78,7 @@ def audit_updates(updates: Updates, server: ServerData, trust: Floats, factor: F
 
 
 def domain_shift_ratio(updates: Updates, server: ServerData, held: Floats, who: NDArray[np.bool_]) -> Floats:
-    """Return the loss of hospitals' models under the best of other scanners' domain shifts, over that without shift.
+    """Return the lowest loss of hospitals' models under other scanners' domain shifts, over that without.
 
     Parameters
     ----------

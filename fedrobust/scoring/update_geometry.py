@@ -47,7 +47,7 @@ def lack_of_direction(gram: ArrayLike, dimension: int, ceiling: float) -> Floats
 
 
 def cosine_to_others(gram: ArrayLike, weight: Floats) -> Floats:
-    """Return each update's cosine with the weighted sum of the others, shape (n,); 0 where one of them is zero."""
+    """Return each update's cosine with the weighted sum of the others, shape (n,); 0 where one is zero."""
     g = np.asarray(gram, np.float64)
     others = np.where(np.eye(len(g), dtype=bool), 0.0, weight)
     along = (others * g).sum(axis=1)
@@ -57,7 +57,7 @@ def cosine_to_others(gram: ArrayLike, weight: Floats) -> Floats:
 
 
 def excess_length(norms: Floats, images: Floats) -> Floats:
-    """Return the logarithm of each update's length, less what its hospital's number of images explains; shape (n,).
+    """Return the logarithm of each update's length, less what its number of images explains; shape (n,).
 
     More images are more steps, so updates grow with them by a power. Its exponent, in [0, 1], is the median
     over all pairs of hospitals (Theil, 1950; Sen, 1968). Where most pairs report the same number, the numbers
