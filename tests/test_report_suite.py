@@ -312,8 +312,8 @@ def test_shade_grows_with_damage_for_either_direction() -> None:
 
 
 def test_sense_and_side_say_which_end_is_better() -> None:
-    assert "the higher and so the worse" in sense(suite_metric(better="lower"))
-    assert "the lower and so the worse" in sense(suite_metric(better="higher"))
+    assert "a higher, so worse" in sense(suite_metric(better="lower"))
+    assert "a lower, so worse" in sense(suite_metric(better="higher"))
     assert "Neither end is better" in sense(suite_metric(better=None))
     assert "which is worse; left of it, better" in side(suite_metric(better="lower"), "fedavg")
     assert "better" not in side(suite_metric(better=None), "fedavg")

@@ -4,12 +4,10 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import sys
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
 
 from fedrobust.deploy.local import LocalDeployment, node_config
 from fedrobust.deploy.processes import Running
@@ -19,7 +17,9 @@ from fedrobust.errors import UserError
 from fedrobust.flower.client_app import make_client_app
 from fedrobust.flower.data_spec import DataSpecGrid
 from fedrobust.plugins import PluginSpec
-from fedrobust.results.records import ClientMetricsLine, RoundLine, VerdictLine
+from fedrobust.results.files import read_record, write_json
+from fedrobust.results.finished_run import read_run
+from fedrobust.results.records import ClientMetricsLine, Deployment, Manifest, RoundLine, VerdictLine
 from fedrobust.runtime.observers import Observer, RoundOutcome, RunStart
 from fedrobust.runtime.runner import Result, keep_report
 from fedrobust.runtime.server import Server
@@ -167,16 +167,16 @@ class _Follower:
             try:
                 if manifest.stat().st_mtime < self._began:
                     continue
-                about = json.loads(manifest.read_text(encoding="utf-8"))
+                about = read_record(manifest, Manifest)
                 rounds = folder / "rounds.jsonl"
                 lines = (
                     rounds.read_text(encoding="utf-8").splitlines(keepends=True) if rounds.exists() else []
                 )
-            except (OSError, ValueError):
+            except (OSError, UserError):
                 continue  # Just being written, or moved to its final place.
             if not self._started:
-                malicious, source = tuple(about["malicious"]), about["data"]["source"]
-                self._observer.started(RunStart(self._scenario, malicious, source, self.partial))
+                start = RunStart(self._scenario, about.malicious, about.data.source, self.partial)
+                self._observer.started(start)
                 self._started = True
             for line in lines[self._shown :]:
                 if line.endswith("\n"):
@@ -193,23 +193,17 @@ def _outcome(text: str) -> RoundOutcome:
 
 def _note_deployment(folder: Path, own: dict[int, str]) -> None:
     """Say in the manifest that this run was a deployment, and which hospitals brought data of their own."""
-    file = folder / "manifest.json"
-    manifest = json.loads(file.read_text(encoding="utf-8"))
-    manifest["deployment"] = {
-        "tls": True,
-        "supernode_keys": True,
-        "own_data": {str(n): s for n, s in own.items()},
-    }
-    for number in own:
-        # The server does not see what these hospitals hold.
-        manifest["data"]["hospitals"][str(number)] = None
-    aside = file.with_name(".manifest.json.aside")
-    aside.write_text(json.dumps(manifest, indent=2) + "\n", encoding="utf-8")
-    os.replace(aside, file)
+    before = read_run(folder).manifest
+    # The server does not see what these hospitals hold.
+    held = {**before.data.hospitals, **dict.fromkeys(own)}
+    deployment = Deployment(tls=True, supernode_keys=True, own_data=own)
+    data = before.data.model_copy(update={"hospitals": held})
+    after = before.model_copy(update={"data": data, "deployment": deployment})
+    write_json(folder / "manifest.json", after)
 
 
 def _result(scenario: Scenario, folder: Path) -> Result:
     """Return the result that a run folder holds."""
-    summary: dict[str, Any] = json.loads((folder / "summary.json").read_text(encoding="utf-8"))
-    rounds = [json.loads(line) for line in (folder / "rounds.jsonl").read_text(encoding="utf-8").splitlines()]
-    return Result(scenario.run.settings, summary, rounds, folder, scenario.malicious)
+    run = read_run(folder)
+    rounds = [line.as_json() for line in run.rounds]
+    return Result(scenario.run.settings, run.summary.as_json(), rounds, folder, scenario.malicious)
