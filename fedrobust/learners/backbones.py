@@ -163,7 +163,7 @@ def build_backbone(spec: str | PluginSpec, channels: int, outputs: int, size: tu
 
 def _from_torchvision(name: str, channels: int, outputs: int, size: tuple[int, int]) -> nn.Module:
     """Build a torchvision network for these images and try it on one."""
-    special: dict[str, Any] = {}
+    special: dict[str, object] = {}
     if name in ("googlenet", "inception_v3"):
         special = {"aux_logits": False, "init_weights": True}
     if name.startswith("vit_"):
@@ -197,14 +197,10 @@ def _adapt_stem(network: nn.Module, channels: int, *, small: bool) -> None:
     modules = dict(network.named_modules())
     pools = [p for p in ("maxpool", "features.pool0") if isinstance(modules.get(p), nn.MaxPool2d)]
     if shrink or channels != first.in_channels:
-        shape: dict[str, Any] = {
-            "kernel_size": first.kernel_size,
-            "stride": first.stride,
-            "padding": first.padding,
-        }
-        if shrink:
-            shape = {"kernel_size": 3, "stride": 2 if pools else 1, "padding": 1}
-        fresh = nn.Conv2d(channels, first.out_channels, bias=first.bias is not None, **shape)
+        kept: tuple[Any, Any, Any] = (first.kernel_size, first.stride, first.padding)
+        size, stride, padding = (3, 2 if pools else 1, 1) if shrink else kept
+        bias = first.bias is not None
+        fresh = nn.Conv2d(channels, first.out_channels, size, stride, padding, bias=bias)
         _replace(network, path, fresh)
     for pool in pools if shrink else ():
         _replace(network, pool, nn.Identity())
