@@ -1,4 +1,4 @@
-"""fedrobust: simulate a poisoned federation of hospitals, defend it, and measure what was saved."""
+"""fedrobust: simulate poisoned federated learning among hospitals, defend it, and measure the damage."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from fedrobust.flower.apps import strategy as strategy
     from fedrobust.results.load import load as load
     from fedrobust.runtime.observers import Observer as Observer
+    from fedrobust.runtime.progress import Progress as Progress
     from fedrobust.runtime.result import Result as Result
     from fedrobust.runtime.runner import run as run
     from fedrobust.settings import Settings as Settings
@@ -20,6 +21,7 @@ __version__ = "0.1.0"
 
 __all__ = [
     "Observer",
+    "Progress",
     "Result",
     "RunInterrupted",
     "Settings",
@@ -32,6 +34,7 @@ __all__ = [
 
 _HOMES = {
     "Observer": "fedrobust.runtime.observers",
+    "Progress": "fedrobust.runtime.progress",
     "Result": "fedrobust.runtime.result",
     "RunInterrupted": "fedrobust.errors",
     "Settings": "fedrobust.settings",

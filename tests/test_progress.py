@@ -11,7 +11,7 @@ from federations import tiny
 from rich.console import Console
 
 from fedrobust.results.records import ClientMetricsLine, RoundLine, VerdictLine
-from fedrobust.runtime import progress
+from fedrobust.runtime import progress, runner
 from fedrobust.runtime.observers import RoundOutcome, RunStart
 from fedrobust.runtime.progress import Progress, time_left
 from fedrobust.scenario import Scenario
@@ -98,3 +98,17 @@ def test_quiet_shows_nothing(tmp_path: Path) -> None:
 )
 def test_time_left_is_in_words(seconds: float, words: str) -> None:
     assert time_left(seconds) == words
+
+
+@pytest.mark.parametrize(("prompt", "lines"), [(True, 2), (False, 0)])
+def test_run_in_a_notebook_shows_progress_and_a_script_none(
+    prompt: bool,
+    lines: int,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capfd: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.setattr(runner, "interactive", lambda: prompt)
+    settings = tiny(tmp_path, clients=2, rounds=1, strategy="fedavg", data="phantom(images=120, size=16)")
+    runner.run(settings, report=False)
+    assert len(capfd.readouterr().err.splitlines()) == lines

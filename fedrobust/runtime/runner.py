@@ -20,6 +20,7 @@ from fedrobust.errors import RunInterrupted
 from fedrobust.flower.client_app import make_client_app
 from fedrobust.runtime.observers import Observer, Observers, RoundOutcome, RunStart
 from fedrobust.runtime.profiling import Profile
+from fedrobust.runtime.progress import Progress, interactive
 from fedrobust.runtime.result import Result
 from fedrobust.runtime.server import Server
 from fedrobust.scenario import RunIdentity, Scenario
@@ -30,7 +31,7 @@ __all__ = ["Result", "existing", "keep_report", "run", "serve"]
 
 def run(
     settings: Settings,
-    observers: Sequence[Observer] = (),
+    observers: Sequence[Observer] | None = None,
     *,
     resume: bool = False,
     profile: Profile | None = None,
@@ -41,8 +42,9 @@ def run(
     Parameters
     ----------
     settings : Settings
-    observers : sequence of Observer
-        Told of the start, of each round and of the end.
+    observers : sequence of Observer, optional
+        Told of the start, of each round and of the end. Not given: `Progress` in a notebook or at a prompt, none in
+        a script.
     resume : bool
         Resume an unfinished run of these settings after its last completed round, with bit-identical results.
     profile : Profile, optional
@@ -61,7 +63,9 @@ def run(
     RunInterrupted
         If the user interrupts the run after its start.
     """
-    kept = _Progress()
+    if observers is None:
+        observers = [Progress()] if interactive() else []
+    kept = _Completed()
     with _flower_quiet():
         try:
             result = _run(Scenario.of(settings), [kept, *observers], resume, profile or Profile())
@@ -74,7 +78,7 @@ def run(
     return result
 
 
-class _Progress(Observer):
+class _Completed(Observer):
     """Knows where an interrupted run can be resumed."""
 
     folder: Path | None = None
