@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
-from fedrobust.commands.flags import ConfigFile, JsonOnly, Quiet, settings_flags
+from fedrobust.commands.flags import ConfigFile, Flags, JsonOnly, Quiet, settings_flags
 from fedrobust.commands.messages import note
 from fedrobust.settings import load_settings
 
@@ -15,7 +15,7 @@ __all__ = ["deploy_local"]
 
 @settings_flags
 def deploy_local(
-    flags: dict[str, Any],
+    flags: Flags,
     config: ConfigFile = None,
     node_data: Annotated[
         list[str] | None,

@@ -3,21 +3,22 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Annotated, Any, Literal, get_args, get_origin
+from typing import Annotated, Any, Literal, cast, get_args, get_origin
 
 import typer
 from pydantic.fields import FieldInfo
 
 from fedrobust.settings import Settings
 
-__all__ = ["ConfigFile", "JsonOnly", "Quiet", "settings_flags", "user_path"]
+__all__ = ["ConfigFile", "Flags", "JsonOnly", "Quiet", "settings_flags", "user_path"]
 
 #: Environment variables that stand in for a flag that is not given; they override a settings file as flags do.
 _ENVIRONMENT = {"data_root": "FEDROBUST_DATA_ROOT"}
 
-_METAVARS = {int: "INT", float: "FLOAT", str: "TEXT"}
+#: The settings that were given as flags, by name; None for one that was not given.
+Flags = Mapping[str, str | bool | list[str] | None]
 
 
 def user_path(text: str | Path) -> Path:
@@ -86,9 +87,7 @@ def _metavar(field: FieldInfo) -> str:
     return "|".join(_metavar_of(k) for k in inner)
 
 
-def _metavar_of(kind: Any) -> str:
-    return (
-        ",".join(str(c) for c in get_args(kind))
-        if get_origin(kind) is Literal
-        else _METAVARS.get(kind, "TEXT")
-    )
+def _metavar_of(kind: object) -> str:
+    if get_origin(kind) is Literal:
+        return ",".join(str(choice) for choice in get_args(kind))
+    return {int: "INT", float: "FLOAT"}.get(cast(type, kind), "TEXT")

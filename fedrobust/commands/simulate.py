@@ -5,11 +5,11 @@ from __future__ import annotations
 import shlex
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from fedrobust.commands.flags import ConfigFile, JsonOnly, Quiet, settings_flags, user_path
+from fedrobust.commands.flags import ConfigFile, Flags, JsonOnly, Quiet, settings_flags, user_path
 from fedrobust.commands.messages import note
 from fedrobust.errors import RunInterrupted, UserError
 from fedrobust.settings import Settings, load_settings
@@ -22,7 +22,7 @@ __all__ = ["simulate"]
 
 @settings_flags
 def simulate(
-    flags: dict[str, Any],
+    flags: Flags,
     config: ConfigFile = None,
     baseline: Annotated[
         bool,
@@ -128,7 +128,7 @@ def _short(path: Path) -> Path:
     return path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path
 
 
-def _settings_to_resume(run: Path, flags: dict[str, Any], config: Path | None) -> Settings:
+def _settings_to_resume(run: Path, flags: Flags, config: Path | None) -> Settings:
     """Return the settings of an unfinished run; only execution settings may be given again."""
     from fedrobust.results.checkpoint import settings_of
 
