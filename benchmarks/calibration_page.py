@@ -67,8 +67,8 @@ def page(found: Mapping[Any, Figures], about: str, notes: str) -> str:
     ]
     for title, table, write in (
         ("Attacked: two of ten", "attacked", _attacked),
-        ("Nobody malicious", "benign", _benign),
-        ("Strong label skew: the whole catalogue", "skewed", _skewed),
+        ("No malicious hospital", "benign", _benign),
+        ("Strong label skew: all rules", "skewed", _skewed),
         ("Backdoors", "backdoors", _backdoors),
     ):
         rows = {key: figures for key, figures in found.items() if key.table == table}
@@ -124,7 +124,7 @@ def _attacked(rows: Mapping[Any, Figures]) -> list[str]:
 
 def _benign(rows: Mapping[Any, Figures]) -> list[str]:
     lines = [
-        "Shares in fair shares (a tenth of the weight), after the last round; the lightest over all seeds.",
+        "Weights in multiples of the uniform weight (a tenth), after the last round; the lightest over all seeds.",
         "",
     ]
     lines += [

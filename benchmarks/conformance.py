@@ -211,9 +211,9 @@ def krum_rows() -> list[Row]:
         ),
         (
             "Multi-Krum's weights",
-            "fedrobust, ByzFL: equal; Flower: the number of images each client claims",
+            "fedrobust, ByzFL: equal; Flower: the number of images that each client reports",
             (
-                f"one of the 8 kept claims 93 % of the images: the result moves by {claimed:.1f}, "
+                f"one of the 8 kept reports 93 % of the images: the result moves by {claimed:.1f}, "
                 f"{claimed / np.linalg.norm(kept.mean(axis=0)):.1f} times the mean's length"
             ),
         ),
@@ -294,7 +294,7 @@ def other_rows() -> list[Row]:
         ),
         (
             "Geometric median",
-            "paper: 3 steps from the mean, smoothing 1e-6; fedrobust: until it stands; ByzFL's default: 3 steps from zero, smoothing 0.1",
+            "paper: 3 steps from the mean, smoothing 1e-6; fedrobust: until it converges; ByzFL's default: 3 steps from zero, smoothing 0.1",
             (
                 f"updates of length 0.007, 3 of 10 far off (0.04): the result lies {stood:.2f} of the way from the honest mean to the "
                 f"attackers', ByzFL's {default:.2f}; the plain mean 0.30"
@@ -359,7 +359,7 @@ def page() -> str:
         "# Where papers, ByzFL and Flower agree, and where not",
         "",
         "Written by `python benchmarks/conformance.py` with ByzFL 0.0.11 and Flower 1.41. Inputs are random with fixed",
-        "seeds: n = 10 updates of 200 parameters and of different spread, f = 2, unless a line says otherwise.",
+        "seeds: n = 10 updates of 200 parameters and of different spread, f = 2, unless stated. Words: [glossary.md](glossary.md).",
         "",
         "## Agreement",
         "",

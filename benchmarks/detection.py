@@ -1,4 +1,4 @@
-"""Who is found and who is wronged: the default defence beside FedDetect, FedAvg and the oracle.
+"""Attackers detected and honest hospitals falsely flagged: the default defence beside FedDetect, FedAvg and the oracle.
 
 ``make reproduce-detection`` runs it and writes docs/detection-results.md. A finished run is not made again; delete
 the folder given by --out to start anew.
@@ -59,7 +59,7 @@ def measure(settings: Settings) -> dict[str, Any]:
 def report(found: dict[tuple[str, str], list[dict[str, Any]]], data: str) -> str:
     """Return the tables in Markdown."""
     lines = [
-        f"Data {data}, 10 hospitals. Shares are in fair shares (1/10 of the weight) after the last round.",
+        f"Data {data}, 10 hospitals. Weights are in multiples of the uniform weight (1/10) after the last round.",
         "",
     ]
     lines += ["### Two label-flippers, iid, 20 rounds, 5 seeds", ""]
@@ -76,7 +76,7 @@ def report(found: dict[tuple[str, str], list[dict[str, Any]]], data: str) -> str
             f"| {100 * statistics.mean(row['false_flags'] for row in rows):.1f} % |"
         )
     for partition in ("iid", "dirichlet(alpha=0.3)"):
-        lines += ["", f"### Nobody malicious, {partition}, 30 rounds, 3 seeds", ""]
+        lines += ["", f"### No malicious hospital, {partition}, 30 rounds, 3 seeds", ""]
         lines += [
             "| strategy | accuracy, last 3 rounds | by seed | hospital-rounds flagged | lightest hospital |"
         ]

@@ -1,8 +1,8 @@
 """Every attack against every defence: accuracy, backdoors, whose word counted, and whether known orderings appear.
 
 ``make reproduce-matrix`` runs it and writes docs/matrix.md, with docs/matrix-notes.md in it word for word: what
-the numbers do not explain themselves is written there, and stays when the page is made anew. A finished run is
-not made again; delete the folder given by --out to start anew.
+the numbers do not explain themselves is written there, and stays when the page is regenerated. A finished run is
+not made again; delete the folder given by --out to start again.
 
     python benchmarks/matrix.py --data-root DATA --attacks none label-flip --defences fedavg --rounds 2 --page try.md
 """
@@ -69,7 +69,7 @@ def measure(cell: Cell) -> Figures:
         accuracy=statistics.mean(line["clean"]["accuracy"] for line in last),
         success=None if None in rates else statistics.mean(rates),
         attackers=sum(final.get(number, 0.0) for number in bad),
-        wronged=sum(weight < fair / 2 for number, weight in final.items() if number not in bad),
+        neglected=sum(weight < fair / 2 for number, weight in final.items() if number not in bad),
         idle=tuple(cell.summary["no_effect_attacks"]),
         faults=cell.summary["faults"],
     )
@@ -82,7 +82,7 @@ def over_seeds(found: Sequence[Figures]) -> Figures:
         accuracy=statistics.mean(each.accuracy for each in found),
         success=statistics.mean(rates) if rates else None,
         attackers=statistics.mean(each.attackers for each in found),
-        wronged=statistics.mean(each.wronged for each in found),
+        neglected=statistics.mean(each.neglected for each in found),
         idle=tuple(sorted({name for each in found for name in each.idle})),
         faults=sum(each.faults for each in found),
     )
@@ -136,20 +136,20 @@ def page(found: Mapping[Pair, Figures], failed: Mapping[Pair, str], about: str, 
     lines += [
         "## The attackers' share of the weight",
         "",
-        f"After the last round, all {MALICIOUS} together; {MALICIOUS / CLIENTS:.2f} is fair. —: the rule judges each",
-        "parameter by itself and weighs all hospitals alike. With nnm it is the share in the mixtures.",
+        f"After the last round, all {MALICIOUS} together; {MALICIOUS / CLIENTS:.2f} is uniform. —: the rule judges each",
+        "parameter separately and gives all hospitals the same weight. With nnm it is the share in the mixtures.",
         "",
     ]
     attacked = [name for name in attacks if name != NONE]
     lines += table(attacked, defences, lambda f, name: share(f, name, f"{f.attackers:.3f}"))
     lines += [
-        "## Honest hospitals below half a fair share",
+        "## Honest hospitals below half the uniform weight",
         "",
         f"After the last round, of {CLIENTS - MALICIOUS} ({CLIENTS} where nobody attacks). FedAvg weighs by numbers of",
-        "images, so small hospitals count here without being accused.",
+        "images, so small hospitals count here without being flagged.",
         "",
     ]
-    lines += table(attacks, defences, lambda f, name: share(f, name, f"{f.wronged:.3g}"))
+    lines += table(attacks, defences, lambda f, name: share(f, name, f"{f.neglected:.3g}"))
     lines += ["## Known orderings", "", *_ordered(found, notes), "", *_remarks(found, failed)]
     return "\n".join(lines).rstrip() + "\n" + (f"\n{notes.strip()}\n" if notes.strip() else "")
 
@@ -239,7 +239,7 @@ def main() -> None:
         f"What `make reproduce-matrix` printed. Data {given.data}, {CLIENTS} hospitals, {given.partition}, "
         f"{MALICIOUS} of them malicious, one network, {given.rounds} rounds of one epoch.\n\n"
         f"{_held(common, given.seeds)}\n\n"
-        "No rule is told how many attackers there are: where one reckons with f, it is a third of the hospitals."
+        "No rule is told how many attackers there are; a rule that assumes f Byzantine hospitals takes a third of them."
     )
     given.page.write_text(page(found, failed, about, notes), encoding="utf-8")
     for key in unexplained(found, notes):

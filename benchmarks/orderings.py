@@ -31,8 +31,8 @@ class Figures:
         three rounds. None without a backdoor.
     attackers : float
         Share of the weight that the attackers have together after the last round.
-    wronged : float
-        Honest hospitals with less than half a fair share after the last round.
+    neglected : float
+        Honest hospitals with less than half the uniform weight after the last round.
     idle : tuple of str
         Attacks that changed nothing.
     faults : int
@@ -42,7 +42,7 @@ class Figures:
     accuracy: float
     success: float | None
     attackers: float
-    wronged: float
+    neglected: float
     idle: tuple[str, ...] = ()
     faults: int = 0
 

@@ -24,7 +24,7 @@ def made_up() -> dict[tuple[str, str], Figures]:
     for defence in ("median", "trimmed-mean"):
         found["min-max", defence] = replace(CLEAN, accuracy=0.4)
     for attack in (GAUSSIAN, "sign-flip(scale=4)"):
-        found[attack, "fedavg"] = replace(CLEAN, accuracy=0.3, attackers=0.25, wronged=2)
+        found[attack, "fedavg"] = replace(CLEAN, accuracy=0.3, attackers=0.25, neglected=2)
     found["sign-flip(scale=4)", "feddetect"] = replace(CLEAN, accuracy=0.3)
     found["alie(z=1.5)", "multi-krum"] = replace(CLEAN, accuracy=0.5)
     for defence in DEFENCES:
@@ -118,7 +118,7 @@ def test_measure_reads_a_run_folder(tmp_path: Path) -> None:
     assert figures.accuracy == pytest.approx(0.6)
     assert figures.success == pytest.approx(0.4)
     assert figures.attackers == pytest.approx(0.1)
-    assert figures.wronged == len({0, 1} - set(bad))
+    assert figures.neglected == len({0, 1} - set(bad))
     assert figures.faults == 1
 
 
