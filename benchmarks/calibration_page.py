@@ -61,8 +61,8 @@ def page(found: Mapping[Any, Figures], about: str, notes: str) -> str:
     """
     lines = ["# Calibration of the default defence", "", about, ""]
     lines += [
-        "Accuracy is the mean of the last three rounds; ± is half a 95 % interval over seeds (Student's t, three",
-        "seeds at least). AUROC ranks hospitals by their mean score over the run.",
+        "Accuracy is the mean of the last three rounds; ± is half a 95 % interval over seeds (Student's t,",
+        "three seeds at least). AUROC ranks hospitals by their mean score over the run.",
         "",
     ]
     for title, table, write in (

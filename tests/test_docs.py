@@ -57,7 +57,7 @@ def python(arguments: list[str], folder: Path) -> subprocess.CompletedProcess[st
 
 @pytest.mark.slow
 @pytest.mark.parametrize("page", [p for p in PAGES if "```bash" in p.read_text()], ids=lambda page: page.name)
-def test_a_page_runs_as_printed(page: Path, tmp_path: Path) -> None:
+def test_commands_of_a_page_run_as_printed(page: Path, tmp_path: Path) -> None:
     for block in blocks(page, "python") + blocks(page, "toml"):
         name = re.match(r"# ((?:strategies/|clients/|experiments/)\w+\.(?:py|toml))\n", block)
         if name:
@@ -116,13 +116,13 @@ def printed(done: subprocess.CompletedProcess[str]) -> list[str]:
     return [line for line in done.stdout.splitlines() if re.match(r"round \d|accuracy by", line)]
 
 
-def test_the_flower_app_prints_what_its_page_says(flower_app: Path) -> None:
+def test_flower_app_prints_what_its_page_says(flower_app: Path) -> None:
     (flower_app / "local.py").write_text(ON_A_LOCAL_GRID)
-    (said,) = blocks(TOP / "docs" / "flower.md", "text")
-    assert printed(python(["local.py"], flower_app)) == said.splitlines()
+    (expected,) = blocks(TOP / "docs" / "flower.md", "text")
+    assert printed(python(["local.py"], flower_app)) == expected.splitlines()
 
 
-def test_the_flower_app_with_images_of_the_server_s(flower_app: Path) -> None:
+def test_flower_app_with_server_images_flags_the_attackers(flower_app: Path) -> None:
     server = flower_app / "tiny" / "server_app.py"
     given, call = (
         'fedrobust.strategy("nnm | multi-krum(f=2)"',
@@ -139,12 +139,12 @@ def test_the_flower_app_with_images_of_the_server_s(flower_app: Path) -> None:
 
 
 @pytest.mark.slow
-def test_the_flower_app_in_flower_s_own_simulation(flower_app: Path) -> None:
-    (said,) = blocks(TOP / "docs" / "flower.md", "text")
-    assert printed(python(["run.py"], flower_app)) == said.splitlines()
+def test_flower_app_in_flower_simulation_prints_what_its_page_says(flower_app: Path) -> None:
+    (expected,) = blocks(TOP / "docs" / "flower.md", "text")
+    assert printed(python(["run.py"], flower_app)) == expected.splitlines()
 
 
-def test_the_flower_app_s_file_is_what_flower_reads(flower_app: Path) -> None:
+def test_flower_app_file_is_valid_for_flower(flower_app: Path) -> None:
     from flwr.cli.config_utils import load_and_validate
 
     config, warnings = load_and_validate(flower_app / "pyproject.toml", check_module=True)
@@ -152,7 +152,7 @@ def test_the_flower_app_s_file_is_what_flower_reads(flower_app: Path) -> None:
 
 
 @pytest.mark.slow
-def test_readme_s_python_runs(tmp_path: Path) -> None:
+def test_python_of_the_readme_runs(tmp_path: Path) -> None:
     (block,) = [b for b in blocks(TOP / "README.md", "python") if "Settings(" in b]
     small = "Settings(local_epochs=1, rounds=1, networks=1, workers=1, data='phantom(images=240, size=16)', "
     text = block.replace("run(Settings(", f"run({small}")
@@ -161,18 +161,18 @@ def test_readme_s_python_runs(tmp_path: Path) -> None:
     assert done.returncode == 0, done.stderr
 
 
-def test_links_between_pages_lead_somewhere() -> None:
+def test_links_between_pages_have_targets() -> None:
     for page in PAGES:
         for target in re.findall(r"\]\((?!http)([^)#]+)", page.read_text()):
             assert (page.parent / target).exists(), f"{page.name}: {target}"
 
 
-def test_readme_s_strategy_is_at_most_12_lines() -> None:
+def test_strategy_of_the_readme_has_at_most_12_lines() -> None:
     (block,) = [b for b in blocks(TOP / "README.md", "python") if b.startswith("# strategies/my_mean.py")]
     assert len(block.splitlines()) - 1 <= 12
 
 
-def test_the_plug_ins_of_their_page_are_one_file_each_of_at_most_20_lines() -> None:
+def test_plug_ins_of_their_page_are_one_file_each_of_at_most_20_lines() -> None:
     files = [b.splitlines() for b in blocks(TOP / "docs" / "plugins.md", "python")]
     assert all(re.match(r"# (strategies|clients)/\w+\.py$", lines[0]) for lines in files)
     assert {lines[0].split("/")[0] for lines in files} == {"# strategies", "# clients"}
@@ -198,20 +198,20 @@ def defence_rows() -> dict[str, str]:
     return dict(found)
 
 
-def test_the_page_of_the_defences_has_every_one() -> None:
+def test_page_of_the_defences_has_every_one() -> None:
     assert set(defence_rows()) == set(catalogue()["strategy"])
 
 
 @pytest.mark.parametrize("name", sorted(defence_rows()))
-def test_a_defence_s_options_and_defaults_are_the_code_s(name: str) -> None:
+def test_options_and_defaults_of_a_defence_are_those_of_the_code(name: str) -> None:
     cell = defence_rows()[name]
     takes = inspect.signature(
         find(name, "strategies", (Defence, PreAggregation, Strategy), "strategy")
     ).parameters
-    said = dict(re.findall(r"`(\w+)`(?: = ([^,|]+))?", cell))
+    written = dict(re.findall(r"`(\w+)`(?: = ([^,|]+))?", cell))
     # Another page may have them.
-    assert said.keys() <= takes.keys() and (said.keys() == takes.keys() or "](" in cell)
-    for option, value in said.items():
+    assert written.keys() <= takes.keys() and (written.keys() == takes.keys() or "](" in cell)
+    for option, value in written.items():
         default, value = takes[option].default, value.strip()
         if isinstance(default, int | float):
             assert float(value) == default, option
@@ -220,3 +220,40 @@ def test_a_defence_s_options_and_defaults_are_the_code_s(name: str) -> None:
         else:
             # None, or nothing: the page says in words what that stands for.
             assert not re.fullmatch(r"[\d.e-]+", value), option
+
+
+def test_pages_link_the_glossary_and_wrap_at_100_columns() -> None:
+    for page in [*PAGES, TOP / "CHANGELOG.md"]:
+        if page.parent.name == "docs" and page.name != "glossary.md":
+            assert "](glossary.md)" in page.read_text(), page.name
+        fence = False
+        for line in page.read_text().splitlines():
+            fence ^= line.startswith("```")
+            # Tables and code are not wrapped; a link or an inline command may be longer than a line.
+            whole = len(re.sub(r"^\s*(?:[-*]|\d+\.)\s+", "", line).split()) == 1 or "`" in line
+            assert fence or line.startswith(("|", "    ")) or whole or len(line) <= 100, (
+                f"{page.name}: {line}"
+            )
+
+
+def test_install_block_of_the_readme_comes_before_its_first_command() -> None:
+    first = blocks(TOP / "README.md", "bash")[0].splitlines()
+    assert first[:2] == ["python3 -m venv .venv", "source .venv/bin/activate"]
+    (install,) = [line for line in first if line.startswith("pip install")]
+    assert install == "pip install -c constraints.txt -e ." and (TOP / "constraints.txt").is_file()
+    assert [line.split()[0] for line in first[3:]] == ["fedrobust"]
+
+
+#: Words of an earlier vocabulary, which no page uses.
+OLD_WORDS = r"""
+    wronged|accused|accuses|oddness|anew|reckon(?:s|ed)? with|fair shares?|dose|twins?|contenders?|goes on|go on
+    |(?:odd|Odd) (?:hospital|one)|to the same bits|turns from|Nobody (?:was|is)|whose word|spreads above
+"""
+
+
+def test_pages_use_the_words_of_the_glossary() -> None:
+    for page in PAGES:
+        found = re.findall(
+            rf"\b(?:{''.join(OLD_WORDS.split(chr(10))).replace(' ' * 4, '')})\b", page.read_text()
+        )
+        assert not found, f"{page.name}: {found}"

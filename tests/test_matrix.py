@@ -53,7 +53,7 @@ def test_the_page_holds_every_figure_where_it_belongs() -> None:
     weight = row(text, "The attackers' share of the weight", "sign-flip(scale=4)")
     assert (weight["fedavg"], weight["median"], weight["trimmed-mean"]) == ("0.250", "—", "—")
     assert f"| {NONE} |" not in text.split("## The attackers' share")[1].split("##")[0]
-    assert row(text, "Honest hospitals below half a fair share", GAUSSIAN)["fedavg"] == "2"
+    assert row(text, "Honest hospitals below half the uniform weight", GAUSSIAN)["fedavg"] == "2"
     assert text.count("**Appears**") == len(ORDERINGS)
     assert "Cells to mind" not in text
 

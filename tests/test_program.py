@@ -38,7 +38,7 @@ def test_json_is_alone_on_stdout(tmp_path: Path, capfd: pytest.CaptureFixture[st
     assert err == ""
 
 
-def test_tables_and_the_run_folder(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+def test_simulate_prints_tables_and_the_run_folder(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
     code, out, err = call(["simulate", *QUICK, "--malicious", "1", "--out", str(tmp_path)], capfd)
     assert code == 0
     for word in (
@@ -55,7 +55,7 @@ def test_tables_and_the_run_folder(tmp_path: Path, capfd: pytest.CaptureFixture[
     assert "3 hospitals, 1 of them malicious" in err
 
 
-def test_quiet_says_nothing_on_stderr(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+def test_quiet_prints_nothing_on_stderr_but_notes(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
     arguments = ["simulate", *QUICK, "--quiet", "--out", str(tmp_path)]
     _, out, err = call([*arguments, "--strategy", "fedavg"], capfd)
     assert err == "" and "combined drop" in out
@@ -81,7 +81,7 @@ def test_quiet_says_nothing_on_stderr(tmp_path: Path, capfd: pytest.CaptureFixtu
         (["surplus"], "surplus"),
     ],
 )
-def test_a_mistake_is_one_sentence_and_exit_code_2(
+def test_mistake_is_one_sentence_and_exit_code_2(
     arguments: list[str], words: str, capfd: pytest.CaptureFixture[str]
 ) -> None:
     code, out, err = call(["simulate", *arguments], capfd)
@@ -90,7 +90,7 @@ def test_a_mistake_is_one_sentence_and_exit_code_2(
     assert out == "" and err.count("\n") == 1 and err.startswith("fedrobust: ")
 
 
-def test_an_unknown_command(capfd: pytest.CaptureFixture[str]) -> None:
+def test_unknown_command_is_one_sentence(capfd: pytest.CaptureFixture[str]) -> None:
     code, _, err = call(["simulat"], capfd)
     assert code == 2 and "simulat" in err and err.count("\n") == 1
 
@@ -204,7 +204,7 @@ def test_list_names_everything_with_a_line(capfd: pytest.CaptureFixture[str]) ->
         assert re.search(rf"^  {name} +\S", out, re.MULTILINE), name
 
 
-def test_a_strategy_in_an_otherwise_empty_folder(tmp_path: Path) -> None:
+def test_strategy_in_an_otherwise_empty_folder_is_found_and_listed(tmp_path: Path) -> None:
     (tmp_path / "strategies").mkdir()
     (tmp_path / "strategies" / "my_mean.py").write_text(
         "from fedrobust.federation import Defence, Updates, Verdict\n\n\n"
