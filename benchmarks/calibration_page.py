@@ -124,7 +124,7 @@ def _attacked(rows: Mapping[Any, Figures]) -> list[str]:
 
 def _benign(rows: Mapping[Any, Figures]) -> list[str]:
     lines = [
-        "Weights in multiples of the uniform weight (a tenth), after the last round; the lightest over all seeds.",
+        "Weights in multiples of the uniform weight (a tenth) after the last round; lightest over all seeds.",
         "",
     ]
     lines += [

@@ -103,10 +103,11 @@ class Progress(Observer):
         now = time.monotonic()
         self._seconds.append(now - self._lap)
         self._lap = now
-        self._state = f"accuracy {accuracy}, validation loss {loss}, flagged {flagged}"
+        self._state = f"accuracy {accuracy}, flagged {flagged}"
         self._update()
         if self._lines:
-            self._print(f"round {self._round}/{self._rounds}: {self._state}{self._left()}")
+            state = f"accuracy {accuracy}, validation loss {loss}, flagged {flagged}"
+            self._print(f"round {self._round}/{self._rounds}: {state}{self._left()}")
         for fault in () if self._quiet else line.faults:
             self._print(
                 f"[yellow]round {self._round}: hospital {fault.hospital} failed, its update is discarded:[/yellow] "
