@@ -210,7 +210,8 @@ def _at(rows: Mapping[Any, Figures], place: tuple[Any, ...], strategy: str) -> F
 
 def _backdoors(rows: Mapping[Any, Figures]) -> list[str]:
     lines = [
-        "Two of ten stamp half of their images, iid. Success: stamped test images of other classes taken for the target.",
+        "Two of ten stamp half of their images, iid. Success: stamped test images of other classes",
+        "that are classified as the target.",
         "",
     ]
     lines += ["| data | strategy | seeds | attack success rate | accuracy | AUROC |", "|---" * 6 + "|"]

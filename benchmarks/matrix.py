@@ -137,7 +137,7 @@ def page(found: Mapping[Pair, Figures], failed: Mapping[Pair, str], about: str, 
         "## The attackers' share of the weight",
         "",
         f"After the last round, all {MALICIOUS} together; {MALICIOUS / CLIENTS:.2f} is uniform. —: the rule judges each",
-        "parameter separately and gives all hospitals the same weight. With nnm it is the share in the mixtures.",
+        "parameter separately, with equal weights. With nnm it is the share in the mixtures.",
         "",
     ]
     attacked = [name for name in attacks if name != NONE]
@@ -239,7 +239,7 @@ def main() -> None:
         f"What `make reproduce-matrix` printed. Data {given.data}, {CLIENTS} hospitals, {given.partition}, "
         f"{MALICIOUS} of them malicious, one network, {given.rounds} rounds of one epoch.\n\n"
         f"{_held(common, given.seeds)}\n\n"
-        "No rule is told how many attackers there are; a rule that assumes f Byzantine hospitals takes a third of them."
+        "No rule is told how many attackers there are; where it assumes f, f is a third of the hospitals."
     )
     given.page.write_text(page(found, failed, about, notes), encoding="utf-8")
     for key in unexplained(found, notes):
