@@ -13,6 +13,7 @@ from fedrobust.attacks.hooks import name_of
 from fedrobust.data.records import Records
 from fedrobust.federation import Attack, Behaviour, Client, GradientHook, Update, Vector
 from fedrobust.learners.base import Learner, State
+from fedrobust.learners.proximal import proximal_hook
 from fedrobust.seeding import attack_rng
 
 __all__ = ["Hospital"]
@@ -56,6 +57,7 @@ class Hospital(Client):
         self._learner = learner
         self._behaviours = tuple(behaviours)
         self._seed = seed
+        self._proximal_mu = 0.0
         self._clean = records
         self._transformers: set[int] = set()
         self._bind(0)
@@ -66,9 +68,12 @@ class Hospital(Client):
             records = made
         self.records = records if self._transformers else self._clean
 
-    def fit(self, parameters: Vector, buffers: Vector, round: int, lr: float) -> Update:
+    def fit(
+        self, parameters: Vector, buffers: Vector, round: int, lr: float, proximal_mu: float = 0.0
+    ) -> Update:
         """Train from the received parameters and return the update to send."""
         received = State(parameters, buffers)
+        self._proximal_mu = proximal_mu
         active = [hooks.is_active(behaviour, round) for behaviour in self._behaviours]
         if not all(active):
             on = zip(self._behaviours, active, strict=True)
@@ -125,7 +130,11 @@ class Hospital(Client):
         gradient_hook: GradientHook | None = None,
     ) -> Update:
         """Return the update of a training on these records, with its true metrics."""
-        # A learner without attacks on gradients need not know of them.
+        if self._proximal_mu:
+            # First: an attack changes the gradient of what the hospital is asked to minimise.
+            term = proximal_hook(received.parameters, self._proximal_mu)
+            gradient_hook = _joined([term] if gradient_hook is None else [term, gradient_hook])
+        # A learner whose gradients nobody changes need not know of hooks.
         hooked = {} if gradient_hook is None else {"gradient_hook": gradient_hook}
         fitted = self._learner.fit(received, records, round=round, client=self.number, lr=lr, **hooked)
         state = fitted.state

@@ -407,6 +407,29 @@ def test_a_rule_on_losses_says_when_nobody_reports_any(caplog: pytest.LogCapture
     assert any("none reports" in record.getMessage() for record in caplog.records)
 
 
+def test_a_fraction_that_draws_too_few_nodes_is_named() -> None:
+    strategy = fedrobust.strategy("multi-krum(f=2)", fraction_train=0.5, min_available_nodes=8)
+    with pytest.raises(UserError, match=r"\(fraction_train=0.5 draws 4 of 8 nodes for round 1; raise it"):
+        run(strategy, nodes=8)
+
+
+def test_a_metric_that_is_nan_at_one_node_is_the_mean_of_the_others() -> None:
+    def twist(content: RecordDict, number: int) -> RecordDict:
+        content["metrics"]["train_loss"] = float("nan") if number == 1 else 1.0
+        return content
+
+    metrics = run(fedrobust.strategy("median"), app(twist)).train_metrics_clientapp[1]
+    assert metrics["train_loss"] == pytest.approx(1.0)
+
+
+def test_a_complex_array_is_named_and_kept(caplog: pytest.LogCaptureFixture) -> None:
+    arrays = ArrayRecord({"a": Array(np.zeros(3)), "b": Array(np.zeros(2, np.complex64))})
+    with caplog.at_level(logging.WARNING):
+        result = run(fedrobust.strategy("fedavg"), arrays=arrays)
+    assert any("array 'b' holds complex numbers (complex64)" in line for line in caplog.messages)
+    assert result.arrays["a"].numpy().all() and not result.arrays["b"].numpy().any()
+
+
 @pytest.mark.parametrize(
     ("spec", "words"),
     [
@@ -666,6 +689,7 @@ def test_an_attack_that_cannot_work_says_so_at_once(spec: str, words: str) -> No
 
 
 def test_nodes_and_hospitals_are_checked() -> None:
+    assert fedrobust.attack("sign-flip", nodes=np.array([3, 0])).nodes == (0, 3)
     for nodes in (3, [-1], ["a"], [True]):
         with pytest.raises(UserError, match="nodes is"):
             fedrobust.attack("sign-flip", nodes=nodes)  # type: ignore[arg-type]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from typing import Any
 
 import numpy as np
@@ -131,3 +132,31 @@ def test_another_s_name_is_refused() -> None:
     replies = exchange(client_grid)
     assert [reply.has_error() for reply in replies] == [False, True, True]
     assert "claims to be hospital 0" in client_grid.faults[0].reason
+
+
+def test_a_key_of_the_train_config_that_no_hospital_reads_is_named_once() -> None:
+    client_grid = ClientGrid(LocalGrid(fake_app(lambda a, number: (a, {})), 2), 2)
+    client_grid.discover()
+    arrays = ArrayRecord({name: Array(value) for name, value in START.items()})
+    config = ConfigRecord({"server-round": 1, "lr": 0.1, "proximal-mu": 0.5, "momentum": 0.9})
+    content = RecordDict({"arrays": arrays, "config": config})
+    asked = [Message(content, node, MessageType.TRAIN) for node in (1, 2)]
+    with pytest.warns(UserWarning, match="sends 'momentum' to the hospitals, but no hospital reads it"):
+        client_grid.send_and_receive(asked)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        client_grid.send_and_receive(asked)
+
+
+def test_two_messages_to_one_hospital_are_refused() -> None:
+    client_grid = ClientGrid(LocalGrid(fake_app(lambda a, number: (a, {})), 2), 2)
+    client_grid.discover()
+    with pytest.raises(UserError, match="sends a hospital several messages at once"):
+        client_grid.send_and_receive([Message(RecordDict(), 1, MessageType.TRAIN) for _ in range(2)])
+
+
+@pytest.mark.parametrize("said", [{}, {"partition-id": "one"}])
+def test_a_node_that_does_not_say_its_number_is_named(said: dict[str, Any]) -> None:
+    app = fake_app(lambda a, number: (a, {}), says=lambda number: said)
+    with pytest.raises(UserError, match="node 1 does not say which hospital it is"):
+        ClientGrid(LocalGrid(app, 2), 2).discover()

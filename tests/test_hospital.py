@@ -412,3 +412,33 @@ def test_hospital_learner_without_gradient_hooks_needs_no_such_option() -> None:
     learner = FakeLearner()
     fit(Hospital(0, RECORDS, learner, [Spy("spy", [])]))
     assert len(learner.asked) == 1
+
+
+class HookedLearner(FakeLearner):
+    """Remembers its gradient hook."""
+
+    hook: Any = None
+
+    def fit(self, state: State, records: Records, *, gradient_hook: Any = None, **about: Any) -> Fitted:
+        self.hook = gradient_hook
+        return super().fit(state, records, **about)
+
+
+class Negates(Attack):
+    hooks_gradient = True
+
+    def gradient_hook(self, received: np.ndarray) -> Any:
+        return lambda parameters, gradient: -gradient
+
+
+def test_a_proximal_term_comes_before_the_hooks_of_attacks() -> None:
+    learner = HookedLearner()
+    hospital = Hospital(0, RECORDS, learner, [Negates()])
+    hospital.fit(START, BUFFERS, 1, 0.1, proximal_mu=0.5)
+    moved, gradient = START + 2, np.ones(6, np.float32)
+    np.testing.assert_array_equal(learner.hook(moved, gradient), np.full(6, -2))
+    honest = Hospital(0, RECORDS, learner)
+    honest.fit(START, BUFFERS, 1, 0.1, proximal_mu=0.5)
+    np.testing.assert_array_equal(learner.hook(moved, gradient), np.full(6, 2))
+    honest.fit(START, BUFFERS, 1, 0.1)
+    assert learner.hook is None

@@ -12,9 +12,11 @@ from flwr.app import Array, ArrayRecord, ConfigRecord
 from flwr.serverapp.strategy import FedAvg as FlowerFedAvg
 from flwr.serverapp.strategy import FedMedian, Strategy
 
+from fedrobust.engines.local import LocalGrid
 from fedrobust.errors import UserError
 from fedrobust.federation import Defence, PreAggregation, Updates, Verdict
 from fedrobust.flower.client_grid import ClientGrid
+from fedrobust.flower.compat import identify_process
 from fedrobust.flower.hosted_strategy import HostedStrategy, build_strategy, is_buffer
 from fedrobust.pipeline.pipeline import Pipeline
 from strategies.fedavg import FedAvg
@@ -378,3 +380,64 @@ def test_a_step_whose_check_only_looks_leaves_the_number_of_hospitals(rest: str)
         UserError, match=r"Looks: check fails: AssertionError: too few .*test_hosted_strategy.py, line \d+"
     ):
         build_strategy(f"test_hosted_strategy:Looks | {rest}", 3)
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ("min_available_nodes=20", r"waits for min_available_nodes=20 hospitals, but there are 5"),
+        ("min_train_nodes=6", r"waits for min_train_nodes=6 hospitals, but there are 5"),
+        ("fraction_evaluate=0.5, min_evaluate_nodes=9", r"min_evaluate_nodes=9 hospitals, but there are 5"),
+    ],
+)
+def test_a_flower_strategy_that_waits_for_more_hospitals_than_there_are_is_refused(
+    options: str, words: str
+) -> None:
+    with pytest.raises(UserError, match=words):
+        build_strategy(f"flwr.serverapp.strategy:FedAvg({options})", 5)
+
+
+class OwnConstructor(FlowerFedAvg):
+    """A strategy with a constructor of its own, which takes no option of FedAvg's."""
+
+    def __init__(self, warm_up: int = 1) -> None:
+        super().__init__(fraction_evaluate=0.0)
+        self.warm_up = warm_up
+
+
+class OwnStart(FlowerFedAvg):
+    """A strategy that runs the rounds itself."""
+
+    def start(self, *args: Any, **options: Any) -> Any:
+        raise NotImplementedError
+
+
+def test_a_flower_strategy_of_the_users_own_is_built_with_the_options_that_it_takes() -> None:
+    built = build_strategy("test_hosted_strategy:OwnConstructor(warm_up=3)", 5)
+    assert isinstance(built, OwnConstructor) and built.warm_up == 3
+
+
+@pytest.mark.parametrize(
+    ("spec", "words"),
+    [
+        ("test_hosted_strategy:OwnStart", r"has a start\(\) of its own, which a run here would not call"),
+        ("flwr.serverapp.strategy:FedXgbBagging", "joins trees, which no learner here trains"),
+    ],
+)
+def test_a_flower_strategy_that_cannot_run_here_is_refused(spec: str, words: str) -> None:
+    with pytest.raises(UserError, match=words):
+        build_strategy(spec, 5)
+
+
+def test_an_update_of_a_node_that_says_no_number_belongs_to_its_sender() -> None:
+    identify_process()
+    strategy = build_strategy("fedavg", 3)
+    assert isinstance(strategy, HostedStrategy)
+    arrays = ArrayRecord({name: Array(value) for name, value in MODEL.items()})
+    grid = LocalGrid(fake_app(lambda a, number: (a, {})), 3)
+    messages = list(strategy.configure_train(1, arrays, ConfigRecord({"lr": 0.1}), grid))
+    replies = list(grid.send_and_receive(messages))
+    for reply in replies:
+        del reply.content["hospital"]
+    strategy.aggregate_train(1, replies[2:])
+    assert strategy.nodes == (2,)

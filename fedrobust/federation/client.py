@@ -13,5 +13,19 @@ class Client(ABC):
     """One participant of the federation; `clients/hospital.py` is the honest one."""
 
     @abstractmethod
-    def fit(self, parameters: Vector, buffers: Vector, round: int, lr: float) -> Update:
-        """Train from the received parameters and return the update to send."""
+    def fit(
+        self, parameters: Vector, buffers: Vector, round: int, lr: float, proximal_mu: float = 0.0
+    ) -> Update:
+        """Train from the received parameters and return the update to send.
+
+        Parameters
+        ----------
+        parameters, buffers : ndarray of float32
+            The global model; valid only during the call.
+        round : int
+            Counted from 1.
+        lr : float
+            Learning rate.
+        proximal_mu : float
+            Weight of FedProx's proximal term, where the strategy asks for one.
+        """

@@ -34,7 +34,7 @@ from fedrobust.learners.factory import build_learner
 from fedrobust.plugins import find
 from fedrobust.scenario import Scenario
 
-__all__ = ["make_client_app"]
+__all__ = ["forget_hospitals", "make_client_app"]
 
 
 @functools.lru_cache(maxsize=4096)
@@ -49,6 +49,11 @@ def _hospital(scenario: Scenario, number: int, own: DataSpec | None) -> Client:
     learner = build_learner(scenario.learner, own or scenario.data)
     hospital = kind(number, records, learner, attacks, scenario.seed)
     return cast(Client, hospital)
+
+
+def forget_hospitals() -> None:
+    """Let go of the hospitals of earlier runs, which a process keeps with their records."""
+    _hospital.cache_clear()
 
 
 def _records(data: DataSpec, number: int, own: DataSpec | None) -> Records:
@@ -84,7 +89,9 @@ def make_client_app(scenario: Scenario | Callable[[Context], Scenario]) -> Clien
         own = _own(run.data, message, context)
         hospital = _hospital(run, _number(message, context), own)
         config, state = TrainConfig.of(message), model_of(message)
-        update = hospital.fit(state.parameters, state.buffers, config.round, config.lr)
+        # A hospital of the user's own that knows no proximal term works with all strategies without one.
+        proximal = {"proximal_mu": config.proximal_mu} if config.proximal_mu else {}
+        update = hospital.fit(state.parameters, state.buffers, config.round, config.lr, **proximal)
         identity = replace(identity, no_effect=frozenset(getattr(hospital, "no_effect", ())))
         return Message(pack_reply(update, identity), reply_to=message)
 

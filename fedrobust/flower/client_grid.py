@@ -9,6 +9,7 @@ the run continues.
 from __future__ import annotations
 
 import time
+import warnings
 from collections.abc import Iterable, Sequence
 
 import numpy as np
@@ -21,6 +22,7 @@ from fedrobust.flower.codec import (
     CLIENT_ASSIGNMENT,
     PARTITION_ID,
     HospitalRecord,
+    TrainConfig,
     hospital_record,
     with_record,
 )
@@ -76,6 +78,7 @@ class ClientGrid(WrappedGrid):
         self._node_of: dict[int, int] = {}
         self._shared = False
         self._shapes: dict[str, tuple[int, ...]] = {}
+        self._unread: set[str] = set()
         self.faults: list[ClientFailure] = []
         self.no_effect: dict[int, frozenset[str]] = {}
 
@@ -158,9 +161,14 @@ class ClientGrid(WrappedGrid):
     ) -> Iterable[Message]:
         """Exchange messages; return the replies ordered by hospital, the faulty ones as errors."""
         asked = list(messages)
+        self._note_unread(asked)
         models = (record for m in asked for record in records_in(m.content, ArrayRecord).values())
         expected = Expected(SentModel(next(models, ArrayRecord())))
         sent = {message.metadata.dst_node_id - 1: self._addressed(message) for message in asked}
+        if len(sent) < len(asked):
+            raise UserError(
+                "the strategy sends a hospital several messages at once; send one to each, as the others get no answer"
+            )
         replies = list(self.inner.send_and_receive(list(sent.values()), timeout=timeout))
         sender = senders(sent)
         for reply in replies:
@@ -172,6 +180,18 @@ class ClientGrid(WrappedGrid):
         silent = sorted(set(sent) - {self.hospital_of(reply) for reply in replies})
         self.faults += [ClientFailure(number, "no reply in time") for number in silent]
         return checked
+
+    def _note_unread(self, messages: Iterable[Message]) -> None:
+        """Say once of each key that a strategy adds to the train config whether hospitals read it."""
+        training = [m for m in messages if m.metadata.message_type == MessageType.TRAIN]
+        for key in sorted(frozenset().union(*map(TrainConfig.unread, training)) - self._unread):
+            self._unread.add(key)
+            warnings.warn(
+                f"the strategy sends '{key}' to the hospitals, but no hospital reads it; the run is as if it were "
+                f"not there",
+                UserWarning,
+                stacklevel=2,
+            )
 
     def _addressed(self, message: Message) -> Message:
         """Return a message to the node that answers for its hospital; a copy where it has another number."""

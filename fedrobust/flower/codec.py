@@ -146,26 +146,26 @@ class TrainConfig:
         Learning rate.
     proximal_mu : float
         Weight of FedProx's proximal term; 0 for none.
-    unread : tuple of str
-        Keys that a strategy added and that no hospital reads.
     """
 
     round: int
     lr: float
     proximal_mu: float = 0.0
-    unread: tuple[str, ...] = ()
 
     @classmethod
     def of(cls, message: Message) -> TrainConfig:
         """Return that of a training message of one of our own runs."""
-        configs = records_in(message.content, ConfigRecord)
-        config = next(r for name, r in configs.items() if name not in (CLIENT_ASSIGNMENT, DATA_SPEC))
+        config = next(iter(_configs(message)))
         return cls(
             int(cast(int, config[SERVER_ROUND])),
             float(cast(float, config[_LR])),
             float(cast(float, config.get(_PROXIMAL_MU, 0.0))),
-            tuple(sorted(config.keys() - {SERVER_ROUND, _LR, _PROXIMAL_MU})),
         )
+
+    @staticmethod
+    def unread(message: Message) -> frozenset[str]:
+        """Return the keys that a strategy added to a training message and that no hospital reads."""
+        return frozenset().union(*_configs(message)) - {SERVER_ROUND, _LR, _PROXIMAL_MU}
 
     @staticmethod
     def round_of(message: Message) -> int | None:
@@ -174,6 +174,12 @@ class TrainConfig:
             if SERVER_ROUND in config:
                 return int(cast(int, config[SERVER_ROUND]))
         return None
+
+
+def _configs(message: Message) -> list[ConfigRecord]:
+    """Return the records of configuration that a strategy made, without those that grids add."""
+    found = records_in(message.content, ConfigRecord)
+    return [record for name, record in found.items() if name not in (CLIENT_ASSIGNMENT, DATA_SPEC)]
 
 
 def read_metrics(metrics: MetricRecord, key: str = NUM_EXAMPLES) -> ClientMetrics:

@@ -12,10 +12,12 @@ from typing import Any, cast
 from flwr.app import Error, Message
 from flwr.clientapp import ClientApp
 from flwr.serverapp import Grid, ServerApp
+from flwr.serverapp.strategy.strategy_utils import aggregate_metricrecords
 from flwr.supercore.task_identity import TaskIdentity
 
 __all__ = [
     "actors_limited_to",
+    "aggregate_metricrecords",
     "error_reply",
     "identify_process",
     "is_simulation",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 from typing import Any, cast
@@ -10,7 +11,7 @@ import numpy as np
 from flwr.app import ArrayRecord, ConfigRecord, Message, MessageType, MetricRecord, RecordDict
 from flwr.serverapp import Grid
 from flwr.serverapp.strategy import FedAvg as FlowerFedAvg
-from flwr.serverapp.strategy import Strategy
+from flwr.serverapp.strategy import FedXgbBagging, FedXgbCyclic, Strategy
 
 from fedrobust.errors import UserError
 from fedrobust.federation import Defence, PreAggregation, Update, Updates, Verdict
@@ -51,12 +52,14 @@ def build_strategy(
     Raises
     ------
     UserError
-        If a step is unknown, takes no such option, or stands in the wrong place.
+        If a step is unknown, takes no such option, or stands in the wrong place, or if a plain Flower strategy waits
+        for more hospitals than there are.
     """
     written = PipelineSpec.parse(spec)
     chosen = written if false_flag_rate is None else with_false_flag_rate(written, false_flag_rate)
     built = read_strategy(chosen, lambda thing, options: _flower_defaults(thing, options, hospitals))
     if isinstance(built, Strategy):
+        _check_flower(built, written.text, hospitals)
         return built
     built.check(hospitals)
     return HostedStrategy(replace(built, names=written.names), seed)
@@ -91,7 +94,30 @@ def _flower_defaults(thing: type, options: dict[str, Any], hospitals: int) -> di
     if not issubclass(thing, FlowerFedAvg):
         return options
     few = {f"min_{what}_nodes": min(2, hospitals) for what in ("train", "available")}
-    return {**few, "fraction_evaluate": 0.0, **options}
+    takes = inspect.signature(thing).parameters
+    usual = {name: value for name, value in {**few, "fraction_evaluate": 0.0}.items() if name in takes}
+    return {**usual, **options}
+
+
+def _check_flower(strategy: Strategy, spec: str, hospitals: int) -> None:
+    """Raise `UserError` if a plain Flower strategy cannot run here: most would wait for ever or do something else."""
+    if isinstance(strategy, FedXgbBagging | FedXgbCyclic):
+        raise UserError(
+            f"strategy '{spec}' joins trees, which no learner here trains; choose another strategy"
+        )
+    if type(strategy).start is not Strategy.start:
+        raise UserError(
+            f"strategy '{spec}' has a start() of its own, which a run here would not call, as it runs the rounds itself; "
+            f"move it into configure_train and aggregate_train, or use the strategy in a ServerApp of your own"
+        )
+    evaluates = getattr(strategy, "fraction_evaluate", 0.0) > 0
+    for option in ("min_available_nodes", "min_train_nodes", *(["min_evaluate_nodes"] if evaluates else [])):
+        wanted = getattr(strategy, option, 0)
+        if isinstance(wanted, int) and wanted > hospitals:
+            raise UserError(
+                f"strategy '{spec}' waits for {option}={wanted} hospitals, but there are {hospitals}; give "
+                f"{option}={hospitals} or less, or more clients"
+            )
 
 
 class HostedStrategy(Strategy):

@@ -298,7 +298,7 @@ def _end_with_parent() -> None:
 
 def run_one(settings: Settings, *, report: bool = False) -> str:
     """Run one cell in this process; return what went wrong, or nothing."""
-    from fedrobust.flower import client_app
+    from fedrobust.flower.client_app import forget_hospitals
     from fedrobust.runtime.runner import run
 
     try:
@@ -313,5 +313,5 @@ def run_one(settings: Settings, *, report: bool = False) -> str:
         return traceback.format_exc()
     finally:
         # A process keeps the hospitals of its run; here the next run has others.
-        client_app._hospital.cache_clear()
+        forget_hospitals()
     return ""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import operator
 from collections.abc import Iterable
 from dataclasses import replace
 from logging import WARNING
@@ -73,11 +74,19 @@ def attack(
     return mod
 
 
-def _numbers(nodes: Iterable[int]) -> tuple[int, ...]:
+def _numbers(nodes: object) -> tuple[int, ...]:
+    """Return partition ids, sorted; any integers will do, NumPy's too, but neither truth values nor one number alone."""
+    wrong = UserError(f"attack: nodes is {nodes!r}, but must be a list of partition ids, such as [0, 3]")
     given: list[Any] = list(nodes) if isinstance(nodes, Iterable) else [nodes]
-    if not isinstance(nodes, Iterable) or not all(type(node) is int and node >= 0 for node in given):
-        raise UserError(f"attack: nodes is {nodes!r}, but must be a list of partition ids, such as [0, 3]")
-    return tuple(sorted(set(given)))
+    if not isinstance(nodes, Iterable) or any(isinstance(node, bool | np.bool_) for node in given):
+        raise wrong
+    try:
+        numbers = sorted({operator.index(node) for node in given})
+    except TypeError:
+        raise wrong from None
+    if numbers and numbers[0] < 0:
+        raise wrong
+    return tuple(numbers)
 
 
 def _changes_reply(one: Behaviour) -> bool:

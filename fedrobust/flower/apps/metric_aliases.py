@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from flwr.app import MetricRecord
+import numpy as np
+from flwr.app import MetricRecord, RecordDict
 
 from fedrobust.federation.updates import ClientMetrics
+from fedrobust.flower.arrays import records_in
 from fedrobust.flower.codec import NUM_EXAMPLES, PARTITION_ID, read_metrics
+from fedrobust.flower.compat import aggregate_metricrecords
 
-__all__ = ["read_aliased", "write_aliased"]
+__all__ = ["average_metrics", "read_aliased", "write_aliased"]
 
 #: What Flower's tutorials call the training loss.
 _LOSS_NAMES = ("train_loss", "train-loss")
@@ -26,6 +29,27 @@ def read_aliased(metrics: MetricRecord, key: str = NUM_EXAMPLES) -> ClientMetric
     if "loss" in values:
         values.setdefault("last-loss", values["loss"])
     return ClientMetrics(read.num_examples, values)
+
+
+def average_metrics(contents: list[RecordDict], key: str) -> MetricRecord:
+    """Return the weighted averages of the nodes' metrics as Flower's FedAvg does, but leave out what is NaN or infinite.
+
+    Parameters
+    ----------
+    contents : list of RecordDict
+        Of replies, with one record of metrics each.
+    key : str
+        Under which the weights are.
+    """
+    averages = aggregate_metricrecords(contents, key)
+    records = [next(iter(records_in(content, MetricRecord).values())) for content in contents]
+    for name, value in averages.items():
+        if isinstance(value, float) and not np.isfinite(value):
+            finite = [record for record in records if np.isfinite(record[name])]
+            if finite:
+                values, weights = ([record[column] for record in finite] for column in (name, key))
+                averages[name] = float(np.average(values, weights=weights))
+    return averages
 
 
 def write_aliased(forged: ClientMetrics, metrics: MetricRecord, key: str = NUM_EXAMPLES) -> MetricRecord:

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable, Sequence
 from logging import INFO, WARNING
 from typing import Any
 
+import numpy as np
 from flwr.app import ArrayRecord, ConfigRecord, Message, MetricRecord, RecordDict
 from flwr.serverapp import Grid
 from flwr.serverapp.strategy import FedAvg, FedXgbBagging, FedXgbCyclic, Result, Strategy
@@ -15,9 +16,10 @@ from flwr.supercore import log
 from fedrobust.errors import UserError
 from fedrobust.federation import ServerData, Update, Updates
 from fedrobust.flower.apps.checked_strategy import AppStrategy
-from fedrobust.flower.apps.metric_aliases import read_aliased
+from fedrobust.flower.apps.metric_aliases import average_metrics, read_aliased
 from fedrobust.flower.apps.reply_intake import NumberedReply
 from fedrobust.flower.arrays import records_in
+from fedrobust.flower.codec import PARTITION_ID
 from fedrobust.flower.hosted_strategy import read_strategy, verdict_metrics
 from fedrobust.flower.vectors import SentModel, is_float, to_arrays
 from fedrobust.pipeline.no_effect import NoEffectMonitor
@@ -28,7 +30,7 @@ __all__ = ["HostedAppStrategy", "strategy"]
 
 MetricsFunction = Callable[[list[RecordDict], str], MetricRecord]
 
-#: Reported values that rules which believe losses look at.
+#: Reported values that rules which trust losses use.
 _LOSSES = frozenset({"loss", "last-loss", "received-loss", "class-losses", "class-epoch-losses"})
 
 
@@ -101,6 +103,8 @@ def strategy(
             f"fedrobust.strategy(..., server=...)"
         )
     built.defence.server = server
+    for name in ("train_metrics_aggr_fn", "evaluate_metrics_aggr_fn"):
+        common[name] = common[name] or average_metrics
     return HostedAppStrategy(spec, built, FedAvg(**common), seed)
 
 
@@ -112,7 +116,7 @@ def _taken(thing: type, common: dict[str, Any]) -> dict[str, Any]:
 
 
 class HostedAppStrategy(AppStrategy):
-    """Runs a defence, with any steps before it, in anybody's app; nodes are drawn and evaluate as Flower's FedAvg has it.
+    """Runs a defence, with any steps before it, in anybody's app; nodes are drawn, and evaluate, as in Flower's FedAvg.
 
     Parameters
     ----------
@@ -129,7 +133,7 @@ class HostedAppStrategy(AppStrategy):
         super().__init__(fedavg, fedavg.weighted_by_key, seed)
         self._spec, self._pipeline, self._fedavg = spec, pipeline, fedavg
         self._checked = False
-        self._frozen: set[str] = set()
+        self._not_aggregated: set[str] = set()
         self._base = ArrayRecord()
         self._monitor: NoEffectMonitor | None = None
         self._aggregated = False
@@ -145,15 +149,13 @@ class HostedAppStrategy(AppStrategy):
         evaluate_fn: Callable[[int, ArrayRecord], MetricRecord | None] | None = None,
     ) -> Result:
         """Run all rounds as any Flower strategy does; log at the end which steps, or the defence, had no effect."""
-        self._monitor, self._aggregated = (
-            NoEffectMonitor(self._pipeline.names, self._pipeline.defence),
-            False,
-        )
+        self._monitor = NoEffectMonitor(self._pipeline.names, self._pipeline.defence)
+        self._aggregated = False
         try:
             result = super().start(
                 grid, initial_arrays, num_rounds, timeout, train_config, evaluate_config, evaluate_fn
             )
-            # Who is malicious nobody knows here.
+            # Nobody knows here who is malicious.
             for message in self._monitor.messages(malicious=0) if self._aggregated else ():
                 log(WARNING, "fedrobust: %s", message)
         finally:
@@ -174,23 +176,36 @@ class HostedAppStrategy(AppStrategy):
             try:
                 self._pipeline.check(len(messages))
             except UserError as error:
+                connected = len(list(grid.get_node_ids()))
                 raise UserError(
-                    f"{error} (round {server_round} has {len(messages)} nodes; if more are to come, say for how many "
-                    f"to wait with min_available_nodes)"
+                    f"{error} ({self._why_so_few(server_round, len(messages), connected)})"
                 ) from None
             self._checked = True
         self._base = arrays
         return messages
 
+    def _why_so_few(self, server_round: int, drawn: int, connected: int) -> str:
+        """Return what decides how many nodes take part in a round."""
+        if drawn < connected:
+            fraction = self._fedavg.fraction_train
+            return (
+                f"fraction_train={fraction:g} draws {drawn} of {connected} nodes for round {server_round}; raise it, "
+                f"or give min_train_nodes={connected}"
+            )
+        return (
+            f"round {server_round} has {drawn} nodes; if more are to come, give the number to wait for with "
+            f"min_available_nodes"
+        )
+
     def _aggregate(
         self, server_round: int, usable: Sequence[NumberedReply]
     ) -> tuple[ArrayRecord | None, MetricRecord | None]:
         if not usable:
-            log(WARNING, "fedrobust: nobody's reply of round %s can be used; the model stays", server_round)
+            log(WARNING, "fedrobust: no reply of round %s can be used; the last model is kept", server_round)
             return None, None
-        self._look_for_frozen(usable)
+        self._note_not_aggregated(usable)
         given = Updates(self._updates(usable, server_round), self._seed)
-        self._look_for_losses(given)
+        self._note_missing_losses(given)
         parameters, buffers, self.verdict = self._pipeline.aggregate(given, self._monitor)
         self._aggregated = True
         metrics = self._metrics(usable)
@@ -211,28 +226,32 @@ class HostedAppStrategy(AppStrategy):
             for one in usable
         ]
 
-    def _look_for_frozen(self, usable: Sequence[NumberedReply]) -> None:
-        """Say so once where nodes train what the server's model has as integers, which stay as they are."""
+    def _note_not_aggregated(self, usable: Sequence[NumberedReply]) -> None:
+        """Name once each array that nodes train and that is kept as it is, since it holds no real floats."""
         sent = [_arrays(reply) for reply in usable]
         for name, array in self._base.items():
             trained = sum(is_float(arrays[name].dtype) for arrays in sent)
-            if name not in self._frozen and not is_float(array.dtype) and trained > len(sent) / 2:
-                self._frozen.add(name)
+            is_complex = np.dtype(array.dtype).kind == "c"
+            if name in self._not_aggregated or not (is_complex or trained > len(sent) / 2):
+                continue
+            if not is_float(array.dtype):
+                self._not_aggregated.add(name)
                 log(
                     WARNING,
-                    "fedrobust: the model's array '%s' holds integers (%s) and stays as it is, though nodes send floats for "
-                    "it; give initial_arrays of floats",
+                    "fedrobust: the model's array '%s' holds %s (%s), which no defence aggregates, so it is kept as it "
+                    "is; give initial_arrays of floats",
                     name,
+                    "complex numbers" if is_complex else "integers",
                     array.dtype,
                 )
 
-    def _look_for_losses(self, given: Updates) -> None:
-        """Say so where a rule goes by losses and nobody reports any."""
+    def _note_missing_losses(self, given: Updates) -> None:
+        """Log a warning if a rule uses reported losses and no node reports any."""
         reported = {name for update in given for name in update.report.values}
         if "loss" in self._pipeline.defence.trusts and not reported & _LOSSES:
             log(
                 WARNING,
-                "fedrobust: '%s' goes by the losses that nodes report, but none reports 'loss' or 'train_loss'",
+                "fedrobust: '%s' uses the losses that nodes report, but none reports 'loss' or 'train_loss'",
                 self._spec,
             )
 
@@ -243,7 +262,7 @@ class HostedAppStrategy(AppStrategy):
         metrics = MetricRecord()
         metrics.update(self._fedavg.train_metrics_aggr_fn(contents, self._fedavg.weighted_by_key) or {})
         # A mean of partition ids says nothing.
-        metrics.pop("partition-id", None)
+        metrics.pop(PARTITION_ID, None)
         metrics.update(verdict_metrics(self.verdict, self.nodes))
         return metrics
 
