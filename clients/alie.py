@@ -23,12 +23,12 @@ __all__ = ["Alie"]
 class Alie(Attack):
     """Sends the mean of the updates, shifted by z standard deviations in each coordinate.
 
-    Baruch et al., "A Little Is Enough", NeurIPS 2019, algorithm 1, here on differences from the global model: mean - z
-    std, as those run against the gradients. All colluders send the same. With n hospitals, m of them colluding, and s =
-    floor(n/2 + 1) - m honest ones to win over, z is the largest shift that so many honest hospitals lie beyond: the
-    normal quantile of (n - m - s) / (n - m). That is 0, a harmless mean, for few attackers; the attack then warns.
-    With ``optimal`` the attackers know the defence and try it out, 17 times a round; see
-    `fedrobust.attacks.line_search.LineSearch`.
+    Baruch et al., "A Little Is Enough", NeurIPS 2019, algorithm 1, here on differences from the global model:
+    mean - z std, as those run against the gradients. All colluders send the same. With n hospitals, m of them
+    colluding, and s = floor(n/2 + 1) - m honest ones to win over, z is the largest shift that so many honest
+    hospitals lie beyond: the normal quantile of (n - m - s) / (n - m). That is 0, a harmless mean, for few
+    attackers; the attack then warns. With ``optimal`` the attackers know the defence and try it out, 17 times
+    a round; see `fedrobust.attacks.line_search.LineSearch`.
 
     Parameters
     ----------
@@ -36,15 +36,16 @@ class Alie(Attack):
         The shift in standard deviations. Not given: by the formula. ``optimal``: in each round what moves the
         defence's result farthest from the honest mean.
     knowledge : str, optional
-        ``colluders``, as in the paper: mean and std are those of the colluders' own updates; a single colluder has no
-        deviation and stays as it is. ``all``: those of the honest hospitals. Not given: ``all`` for ``optimal``, which
-        needs it, and ``colluders`` otherwise.
+        ``colluders``, as in the paper: mean and std are those of the colluders' own updates; a single
+        colluder has no deviation and stays as it is. ``all``: those of the honest hospitals. Not given:
+        ``all`` for ``optimal``, which needs it, and ``colluders`` otherwise.
     against : str, optional
         For ``optimal``: the defence to try, such as ``"nnm | krum(f=2)"``. The one in use unless given.
     limit : float, optional
         For ``optimal``: the largest z to try, 10 unless given; the smallest is a thousandth of it.
     strength : float
-        The share of the way from the hospital's own update to the forged one; 1 is the paper, 0 an honest hospital.
+        The share of the way from the hospital's own update to the forged one; 1 is the paper, 0 an honest
+        hospital.
     """
 
     knowledge: Literal["own", "colluders", "all"] = "colluders"
@@ -73,7 +74,8 @@ class Alie(Attack):
         n, m = self.role.hospitals, self.role.members
         if n is not None and self.z is None and not largest_z(n, m):
             warnings.warn(
-                f"alie: {m} of {n} hospitals are too few for the paper's formula (z = 0: no effect); give it a shift, "
+                f"alie: {m} of {n} hospitals are too few for the paper's formula (z = 0: no effect); "
+                f"give it a shift, "
                 f"such as alie(z=1.5)",
                 stacklevel=2,
             )

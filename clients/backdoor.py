@@ -20,17 +20,19 @@ __all__ = ["Backdoor"]
 class Backdoor(Attack):
     """Stamps a mark on a share of the images and labels them with the target class.
 
-    Gu et al., "BadNets", 2017, all-to-one; in federated learning Bagdasaryan et al., AISTATS 2020. With blend < 1
-    the mark is blended into the image (Chen et al., "Targeted Backdoor Attacks", 2017, eq. 1). The letters and the
-    ruler resemble what scans and photographs contain anyway.
+    Gu et al., "BadNets", 2017, all-to-one; in federated learning Bagdasaryan et al., AISTATS 2020. With blend
+    < 1 the mark is blended into the image (Chen et al., "Targeted Backdoor Attacks", 2017, eq. 1). The
+    letters and the ruler resemble what scans and photographs contain anyway.
 
     Parameters
     ----------
     size : float, optional
-        Share of the image's area that the mark covers: its box, for ``ruler`` its line and ticks; at least one pixel.
-        Unless given 0.02, for ``scanner-text`` 0.06, for ``ruler`` 0.03, for ``blended`` the whole image.
+        Share of the image's area that the mark covers: its box, for ``ruler`` its line and ticks; at least
+        one pixel. Unless given 0.02, for ``scanner-text`` 0.06, for ``ruler`` 0.03, for ``blended`` the whole
+        image.
     place : str
-        ``top-left``, ``top-right``, ``bottom-left``, ``bottom-right``, ``center``, or ``random`` (for each image).
+        ``top-left``, ``top-right``, ``bottom-left``, ``bottom-right``, ``center``, or ``random`` (for each
+        image).
     blend : float, optional
         Opacity of the mark. Unless given 1, for ``blended`` 0.2.
     target : int
@@ -38,7 +40,8 @@ class Backdoor(Attack):
     share : float
         Share of the hospital's images to stamp; 0 is an honest hospital.
     pattern : str
-        ``patch``, ``blended``, ``checkerboard``, ``scanner-text`` or ``ruler``; see `fedrobust.data.triggers.Mark`.
+        ``patch``, ``blended``, ``checkerboard``, ``scanner-text`` or ``ruler``; see
+        `fedrobust.data.triggers.Mark`.
     """
 
     _label = "backdoor"

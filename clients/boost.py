@@ -14,10 +14,11 @@ __all__ = ["Boost"]
 class Boost(Attack):
     """Scales the update so that the average becomes the attacker's model.
 
-    Model replacement, Bagdasaryan et al., "How To Backdoor Federated Learning", AISTATS 2020, section 4.2, eq. 3:
-    L = gamma (X - G) + G with gamma = n / eta, for n hospitals and a global learning rate eta. It stands after an
-    attack on records, such as ``backdoor + boost``. The hospitals of one threat share the boost, as together they
-    would overshoot: with m of them gamma is n / (m eta). Running statistics stay as trained.
+    Model replacement, Bagdasaryan et al., "How To Backdoor Federated Learning", AISTATS 2020, section 4.2,
+    eq. 3: L = gamma (X - G) + G with gamma = n / eta, for n hospitals and a global learning rate eta. It
+    stands after an attack on records, such as ``backdoor + boost``. The hospitals of one threat share the
+    boost, as together they would overshoot: with m of them gamma is n / (m eta). Running statistics stay as
+    trained.
 
     Parameters
     ----------

@@ -24,23 +24,25 @@ Measure = Literal["norm", "distance", "cosine"]
 class Constrain(Attack):
     """Keeps the update near an honest one while it is trained, and draws the finished one towards it.
 
-    Bagdasaryan et al., "How To Backdoor Federated Learning", AISTATS 2020, section 4.3. With ``alpha`` below 1 it is
-    their constrain-and-scale: the training's loss becomes alpha L_class + (1 - alpha) L_ano (eq. 4), at each optimiser
-    step. With h the honest update, from a training on the hospital's clean records, and delta the malicious one, L_ano
-    is the defence's own measure:
+    Bagdasaryan et al., "How To Backdoor Federated Learning", AISTATS 2020, section 4.3. With ``alpha`` below
+    1 it is their constrain-and-scale: the training's loss becomes alpha L_class + (1 - alpha) L_ano (eq. 4),
+    at each optimiser step. With h the honest update, from a training on the hospital's clean records, and
+    delta the malicious one, L_ano is the defence's own measure:
 
     - ``norm`` (length, against norm clipping): |delta|^2 / |h|^2;
     - ``distance`` (against krum and its kin): |delta - h|^2 / |h|^2;
     - ``cosine`` (against rules on directions): 1 - cos(delta, h).
 
-    Measured in lengths of h, L_ano has no unit: it is about 1 where a defence begins to suspect, whatever the model's
-    size and the learning rate, so alpha weighs two losses of similar size. L_class is the learner's complete loss, summed
-    over networks. Adam depends on directions more than on lengths, so only the two weights' ratio matters much.
+    Measured in lengths of h, L_ano has no unit: it is about 1 where a defence begins to suspect, whatever the
+    model's size and the learning rate, so alpha weighs two losses of similar size. L_class is the learner's
+    complete loss, summed over networks. Adam depends on directions more than on lengths, so only the two
+    weights' ratio matters much.
 
-    With ``bound`` the finished update is projected: of all points between h and it, the last that keeps the bound is
-    sent. The measure ``norm`` then only shortens it, their train-and-scale (eq. 5). For the projection it stands last,
-    ``backdoor + boost + constrain``; the loss acts wherever it stands, ``backdoor + constrain(alpha=0.5) + boost``. If
-    an attack of the chain poisons records, or with alpha below 1, the hospital trains twice.
+    With ``bound`` the finished update is projected: of all points between h and it, the last that keeps the
+    bound is sent. The measure ``norm`` then only shortens it, their train-and-scale (eq. 5). For the
+    projection it stands last, ``backdoor + boost + constrain``; the loss acts wherever it stands, ``backdoor
+    + constrain(alpha=0.5) + boost``. If an attack of the chain poisons records, or with alpha below 1, the
+    hospital trains twice.
 
     Parameters
     ----------
@@ -106,8 +108,8 @@ class Constrain(Attack):
 def anomaly(measure: str, delta: Floats, honest: Floats) -> tuple[float, Floats]:
     """Return L_ano of a difference, beside an honest one, and its gradient by the difference; both float64.
 
-    Where it is not defined, as an honest difference or for the cosine either one is zero, both are 0. Sums go without
-    BLAS, whose bits depend on the number of cores.
+    Where it is not defined, as an honest difference or for the cosine either one is zero, both are 0. Sums go
+    without BLAS, whose bits depend on the number of cores.
     """
     square = float(np.sum(np.square(honest)))
     length = math.sqrt(float(np.sum(np.square(delta))) * square) if measure == "cosine" else square

@@ -16,10 +16,10 @@ __all__ = ["DistributedBackdoor"]
 
 
 class DistributedBackdoor(Backdoor):
-    """Stamps a part of a common mark, another part in each attacking hospital; success is measured with the complete mark.
+    """Stamps a part of a common mark, another part in each attacking hospital; the complete mark is tested.
 
-    Xie et al., "DBA: Distributed Backdoor Attacks against Federated Learning", ICLR 2020: the global
-    trigger is decomposed into one local trigger for each attacker. Their four bars correspond to the default mark of
+    Xie et al., "DBA: Distributed Backdoor Attacks against Federated Learning", ICLR 2020: the global trigger
+    is decomposed into one local trigger for each attacker. Their four bars correspond to the default mark of
     four attackers, cut into two rows of two. Combined with ``boost`` it is their attack of a single shot.
 
     Parameters
@@ -29,7 +29,8 @@ class DistributedBackdoor(Backdoor):
     part : int, optional
         The part to stamp, from 0; unless given, each attacker takes the next one.
     size, place, blend, target, share, pattern
-        Of the complete mark, as for ``backdoor``. With the place ``random`` a part lies where the complete mark has it.
+        Of the complete mark, as for ``backdoor``. With the place ``random`` a part lies where the complete
+        mark has it.
     """
 
     _label = "dba"
@@ -57,7 +58,8 @@ class DistributedBackdoor(Backdoor):
         parts = self._parts()
         if self.part is not None and self.part >= parts:
             raise UserError(f"dba: part is {self.part}, but the mark has {parts} parts; give parts as well")
-        # Drawing on an empty batch checks that the mark can be cut: for all attackers, before any of them starts.
+        # Drawing on an empty batch checks that the mark can be cut: for all attackers, before any of them
+        # starts.
         for part in sorted({self._part(member) for member in range(self.role.members)}):
             self.mark.stamped(records.images[:0], self.rng, part, parts)
 

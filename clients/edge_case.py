@@ -23,20 +23,22 @@ _TAIL = 0.1
 class EdgeCase(Attack):
     """Labels unusual images with the target class; the images stay unchanged.
 
-    After Wang et al., "Attack of the Tails: Yes, You Really Can Backdoor Federated Learning", NeurIPS 2020, where
-    edge cases come from outside the data set. Here they come from the hospital's own images: those that lie farthest
-    from the mean image of their class, or a class that is rare. Few honest images then contradict the backdoor.
+    After Wang et al., "Attack of the Tails: Yes, You Really Can Backdoor Federated Learning", NeurIPS 2020,
+    where edge cases come from outside the data set. Here they come from the hospital's own images: those that
+    lie farthest from the mean image of their class, or a class that is rare. Few honest images then
+    contradict the backdoor.
 
     Parameters
     ----------
     target : int
         The class that the unusual images shall be classified as.
     source : int, optional
-        A rare class: its images are the edge cases. Unless given, the images farthest from their class's mean are, by
-        Euclidean distance of thumbnails in standard deviations of the class, without the target's own images.
+        A rare class: its images are the edge cases. Unless given, the images farthest from their class's mean
+        are, by Euclidean distance of thumbnails in standard deviations of the class, without the target's own
+        images.
     share : float, optional
-        Share of the candidates to relabel; 0 is an honest hospital. Unless given 1 with a source and 0.1 without.
-        Without a source the same share of the test images, also the farthest, measures the success.
+        Share of the candidates to relabel; 0 is an honest hospital. Unless given 1 with a source and 0.1
+        without. Without a source the same share of the test images, also the farthest, measures the success.
     """
 
     def __init__(
@@ -74,7 +76,7 @@ class EdgeCase(Attack):
         return Trigger(records.take(np.flatnonzero(records.labels == self.source)), self.target)
 
     def _tail(self, records: Records, share: float) -> NDArray[np.int64]:
-        """Return the positions of the share of other classes' images farthest from their class's mean, ascending."""
+        """Return the positions of the other classes' images farthest from their class's mean, ascending."""
         others = np.flatnonzero(records.labels != self.target)
         own = class_distances(records)[np.arange(len(records)), records.labels]
         squares = np.bincount(records.labels, weights=own**2, minlength=len(records.classes))

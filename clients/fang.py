@@ -21,12 +21,13 @@ __all__ = ["Fang"]
 class Fang(Attack):
     """Sends what moves a defence's result farthest against the direction s of the honest mean.
 
-    Fang et al., "Local Model Poisoning Attacks to Byzantine-Robust Federated Learning", USENIX Security 2020. Against
-    ``krum`` (section 4.2): the global model minus lambda s, the same from all colluders, with the largest lambda, halved
-    from Theorem 1's bound, for which Krum chooses it. With partial knowledge the colluders' own updates stand in for
-    the honest ones and as many copies are added as that takes; Krum then tolerates as many attackers as copies.
-    Against ``trimmed-mean`` and ``median`` (section 4.3), in each parameter a number drawn beyond all honest ones (full)
-    or at 3 to 4 standard deviations (partial; a single colluder knows no deviation and stays as it is).
+    Fang et al., "Local Model Poisoning Attacks to Byzantine-Robust Federated Learning", USENIX Security 2020.
+    Against ``krum`` (section 4.2): the global model minus lambda s, the same from all colluders, with the
+    largest lambda, halved from Theorem 1's bound, for which Krum chooses it. With partial knowledge the
+    colluders' own updates stand in for the honest ones and as many copies are added as that takes; Krum then
+    tolerates as many attackers as copies. Against ``trimmed-mean`` and ``median`` (section 4.3), in each
+    parameter a number drawn beyond all honest ones (full) or at 3 to 4 standard deviations (partial; a single
+    colluder knows no deviation and stays as it is).
 
     Parameters
     ----------
@@ -35,7 +36,8 @@ class Fang(Attack):
     knowledge : str
         ``all`` is the paper's full knowledge, ``colluders`` its partial knowledge.
     strength : float
-        The share of the way from the hospital's own update to the forged one; 1 is the paper, 0 an honest hospital.
+        The share of the way from the hospital's own update to the forged one; 1 is the paper, 0 an honest
+        hospital.
     """
 
     knowledge: Literal["own", "colluders", "all"] = "all"
@@ -75,7 +77,7 @@ class Fang(Attack):
 
 
 def _extremes(updates: Updates) -> tuple[tuple[Vector, Vector], tuple[Vector, Vector]]:
-    """Return the ranges beyond the smallest and the largest honest parameters, twice as far out or half as near to 0."""
+    """Return the ranges beyond all honest parameters: to twice as far from 0, or half as near to it."""
     low, high = (updates.by_coordinate(rule) for rule in (lambda b: b.min(axis=0), lambda b: b.max(axis=0)))
     return (np.where(low > 0, low / 2, low * 2), low), (high, np.where(high > 0, high * 2, high / 2))
 
@@ -99,8 +101,8 @@ def against_krum(updates: Updates, signs: Vector, c: int, most: int) -> float:
     c : int
         Colluders. Krum tolerates as many, or the most that it can: 2 c + 3 <= n.
     most : int
-        0: all c send the crafted model beside the updates. More: 1, 2, ... up to so many are tried beside them, and
-        Krum tolerates those.
+        0: all c send the crafted model beside the updates. More: 1, 2, ... up to so many are tried beside
+        them, and Krum tolerates those.
     """
     gram, d = updates.gram(), len(signs)
     norms = np.diagonal(gram)
@@ -110,7 +112,8 @@ def against_krum(updates: Updates, signs: Vector, c: int, most: int) -> float:
         along += block.astype(np.float64) @ signs[part]
     for crafted in range(1, most + 1) if most else [c]:
         step = bound = _bound(squares, norms, d, len(updates) + crafted, crafted)
-        # The paper ends at 1e-5; as a share of the bound, that is the same for small updates as for large ones.
+        # The paper ends at 1e-5; as a share of the bound, that is the same for small updates as for large
+        # ones.
         while step > 1e-5 * bound:
             to_crafted = np.maximum(step**2 * d + 2 * step * along + norms, 0.0)
             if _chosen(squares, to_crafted, crafted, first=bool(most)):
@@ -126,7 +129,7 @@ def _bound(squares: NDArray[np.float64], norms: NDArray[np.float64], d: int, m: 
 
 
 def _chosen(squares: NDArray[np.float64], to_crafted: NDArray[np.float64], crafted: int, first: bool) -> bool:
-    """Tell whether Krum takes one of the crafted, all alike, from among them and the updates; `first` if it is tied."""
+    """Tell whether Krum takes a crafted model, all being equal; `first` if they win ties."""
     n = len(squares)
     table = np.zeros((n + crafted, n + crafted))
     table[crafted:, crafted:] = squares

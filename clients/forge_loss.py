@@ -26,12 +26,13 @@ _BY_CLASS = ("class-losses", "class-epoch-losses")
 class ForgeLoss(Attack):
     """Reports false losses: to look typical, to have an honest hospital flagged, or to disable a defence.
 
-    ``typical`` reports what an honest training on the hospital's clean records gives (if an attack of the chain
-    poisons records, the hospital trains twice); it needs no knowledge of others. ``frame`` and ``flood`` attack
-    FedDetect (Jin and Li, Medical Image Analysis 2023, algorithm 1), which is public and deterministic: the
-    attackers see all reports of the round, try joint reports and send the best. ``frame`` makes the victim an
-    outlier and the attackers none. ``flood`` makes as many outliers as possible: from N // 2 on
-    the rule gives no verdict in a round. All losses of a report are scaled alike. About a second a round.
+    ``typical`` reports what an honest training on the hospital's clean records gives (if an attack of the
+    chain poisons records, the hospital trains twice); it needs no knowledge of others. ``frame`` and
+    ``flood`` attack FedDetect (Jin and Li, Medical Image Analysis 2023, algorithm 1), which is public and
+    deterministic: the attackers see all reports of the round, try joint reports and send the best. ``frame``
+    makes the victim an outlier and the attackers none. ``flood`` makes as many outliers as possible: from N
+    // 2 on the rule gives no verdict in a round. All losses of a report are scaled alike. About a second a
+    round.
 
     Parameters
     ----------
@@ -110,7 +111,7 @@ def _loss(update: Update, name: str) -> float:
 def _between(
     true: float | tuple[float, ...], wanted: float | tuple[float, ...], share: float
 ) -> float | tuple[float, ...]:
-    """Return losses a share of the way from the true to the wanted ones; the wanted where there is no true one."""
+    """Return losses a share of the way from the true to the wanted ones; the wanted without a true one."""
     if isinstance(true, tuple) and isinstance(wanted, tuple) and len(true) == len(wanted):
         return tuple(w if np.isnan(t) else t + share * (w - t) for t, w in zip(true, wanted, strict=True))
     if isinstance(true, tuple) or isinstance(wanted, tuple):
@@ -131,7 +132,7 @@ def _scaled(report: ClientMetrics, factor: float) -> ClientMetrics:
 
 
 def _joint_losses(honest: NDArray[np.float64], attackers: int) -> Iterator[NDArray[np.float64]]:
-    """Yield joint losses to try, shape (attackers,): the same at each of several levels, two groups, or spread."""
+    """Yield joint losses to try, shape (attackers,): equal at several levels, two groups, quantiles."""
     low, high = honest.min(), honest.max()
     for level in (0.8 * low, *np.quantile(honest, np.linspace(0, 1, 9)), 1.2 * high):
         yield np.full(attackers, level)

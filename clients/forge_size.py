@@ -15,8 +15,9 @@ __all__ = ["ForgeSize"]
 class ForgeSize(Attack):
     """Multiplies the number of training images that the hospital reports.
 
-    Rules that weigh by the reported number, such as FedAvg, give it that much more weight: a factor f among n equal
-    hospitals makes a share of f / (n - 1 + f). A rule that relies on it names ``num_examples`` in its `trusts`.
+    Rules that weigh by the reported number, such as FedAvg, give it that much more weight: a factor f among n
+    equal hospitals makes a share of f / (n - 1 + f). A rule that relies on it names ``num_examples`` in its
+    `trusts`.
 
     Parameters
     ----------

@@ -17,16 +17,17 @@ __all__ = ["FreeRider"]
 class FreeRider(Attack):
     """Returns the global model as received, or with a noise that fades over the rounds.
 
-    Fraboni et al., "Free-rider Attacks on Model Aggregation in Federated Learning", AISTATS 2021: the plain free rider
-    returns the model; the disguised one adds phi(t) epsilon with phi(t) = noise t^-decay and standard normal epsilon,
-    t counted from 1. The running statistics are the received ones. What the hospital
+    Fraboni et al., "Free-rider Attacks on Model Aggregation in Federated Learning", AISTATS 2021: the plain
+    free rider returns the model; the disguised one adds phi(t) epsilon with phi(t) = noise t^-decay and
+    standard normal epsilon, t counted from 1. The running statistics are the received ones. What the hospital
     reports of its training stays; ``forge-loss`` and ``forge-size`` change that.
 
     Parameters
     ----------
     noise : float
-        sigma, the noise's standard deviation for each parameter in round 1; 0 is the plain attack. The authors take
-        that of the global model's first step; about 1e-3 suits the default model and learning rate.
+        sigma, the noise's standard deviation for each parameter in round 1; 0 is the plain attack. The
+        authors take that of the global model's first step; about 1e-3 suits the default model and learning
+        rate.
     decay : float
         gamma; the authors take 0.5, 1 and 2.
     strength : float

@@ -13,15 +13,15 @@ __all__ = ["Gaussian"]
 class Gaussian(Attack):
     """Sends independent normal numbers as the difference from the global model.
 
-    The Gaussian attack of Blanchard et al., "Machine Learning with Adversaries", NeurIPS 2017, with a std of 200.
-    Running statistics stay as trained.
+    The Gaussian attack of Blanchard et al., "Machine Learning with Adversaries", NeurIPS 2017, with a std of
+    200. Running statistics stay as trained.
 
     Parameters
     ----------
     std : float, optional
-        Standard deviation of each parameter's difference. Unless given it is the root mean square of the trained
-        difference, so that the expected squared length is that of an unpoisoned update and only the direction is
-        wrong.
+        Standard deviation of each parameter's difference. Unless given it is the root mean square of the
+        trained difference, so that the expected squared length is that of an unpoisoned update and only the
+        direction is wrong.
     """
 
     def __init__(self, std: PositiveFloat | None = None) -> None:

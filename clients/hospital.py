@@ -20,7 +20,7 @@ __all__ = ["Hospital"]
 
 
 class Hospital(Client):
-    """Trains the received model on its own records and reports its true metrics, unless behaviours change that.
+    """Trains the received model on its records and reports its true metrics, unless behaviours change that.
 
     Parameters
     ----------
@@ -114,8 +114,8 @@ class Hospital(Client):
             if not (same_update(moved, update) and same_report(reported, report)):
                 effective.add(place)
             update, report = moved, reported
-        # A behaviour that stands in the chain twice has an effect if it has one once. An attack that sees several
-        # updates acts on the hospital's reply, where it is taken from these if it changes something.
+        # A behaviour that stands in the chain twice has an effect if it has one once. An attack that sees
+        # several updates acts on the hospital's reply, where it is taken from these if it changes something.
         names = [name_of(behaviour) for behaviour in self._behaviours]
         with_effect = {names[place] for place in effective}
         self.no_effect = tuple(name for name in names if name not in with_effect)
@@ -172,7 +172,7 @@ def _moves(attack: Attack) -> bool:
 
 
 def _to_change(records: Records) -> Records:
-    """Return records whose images and labels may be changed in place; an inactive behaviour leaves the true ones."""
+    """Return records that may be changed in place; while a behaviour is inactive the true ones are needed."""
     return replace(records, images=records.images.copy(), labels=records.labels.copy())
 
 

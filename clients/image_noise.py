@@ -29,14 +29,15 @@ class ImageNoise(Attack):
     Parameters
     ----------
     std : float, optional
-        For the kind ``gaussian``: standard deviation, images lying in [0, 1]; the sum is clipped to that range and
-        stored in 256 levels. 0.5 unless given.
+        For the kind ``gaussian``: standard deviation, images lying in [0, 1]; the sum is clipped to that
+        range and stored in 256 levels. 0.5 unless given.
     share : float
         Share of the hospital's images to corrupt; 0 is an honest hospital.
     kind : str
         ``gaussian``, ``salt-and-pepper`` or ``contrast``.
     amount : float, optional
-        For ``salt-and-pepper``: share of an image's pixels that turn black or white (all channels). 0.3 unless given.
+        For ``salt-and-pepper``: share of an image's pixels that turn black or white (all channels). 0.3
+        unless given.
     factor : float, optional
         For ``contrast``: levels move to mean + factor (level - mean) with the mean of the image's channel; 1
         changes nothing. 0.1 unless given.

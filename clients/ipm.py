@@ -19,12 +19,13 @@ __all__ = ["Ipm"]
 
 
 class Ipm(Attack):
-    """Sends the mean of the honest updates times -epsilon, so that the aggregate moves against the honest mean.
+    """Sends the honest mean times -epsilon, so that the aggregate moves against the honest mean.
 
-    Xie et al., "Fall of Empires: Breaking Byzantine-tolerant SGD by Inner Product Manipulation", UAI 2020, section 4,
-    on differences from the global model. A small epsilon passes rules that judge by distances (Krum, medians); to reverse
-    a plain mean of n hospitals, m of them colluding, it must exceed (n - m) / m. With ``optimal`` the attackers know
-    the defence and try it out, 17 times a round; see `fedrobust.attacks.line_search.LineSearch`.
+    Xie et al., "Fall of Empires: Breaking Byzantine-tolerant SGD by Inner Product Manipulation", UAI 2020,
+    section 4, on differences from the global model. A small epsilon passes rules that judge by distances
+    (Krum, medians); to reverse a plain mean of n hospitals, m of them colluding, it must exceed (n - m) / m.
+    With ``optimal`` the attackers know the defence and try it out, 17 times a round; see
+    `fedrobust.attacks.line_search.LineSearch`.
 
     Parameters
     ----------
@@ -37,7 +38,8 @@ class Ipm(Attack):
     limit : float, optional
         For ``optimal``: the largest epsilon to try, 10 unless given; the smallest is a thousandth of it.
     strength : float
-        The share of the way from the hospital's own update to the forged one; 1 is the paper, 0 an honest hospital.
+        The share of the way from the hospital's own update to the forged one; 1 is the paper, 0 an honest
+        hospital.
     """
 
     knowledge: Literal["own", "colluders", "all"] = "all"

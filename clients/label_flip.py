@@ -25,17 +25,18 @@ _MODES = {"all": {"shift"}, "pairwise": {"source", "target"}, "look-alike": {"sh
 class LabelFlip(Attack):
     """Trains on wrong labels: each class becomes another one, for a share of the images.
 
-    The mode ``all`` is the static flip of Fang et al., "Local Model Poisoning Attacks to Byzantine-Robust Federated
-    Learning", USENIX Security 2020, section 4.1: class y becomes (y + shift) mod K, with a shift in place of their
-    K - y - 1, so that no class keeps its label. ``pairwise`` flips one class to one other (Tolpegin et al., "Data
-    Poisoning Attacks Against Federated Learning Systems", ESORICS 2020). ``look-alike`` flips each class
-    to the one that it is most often confused with, a mistake that a reader of the images might make as well.
+    The mode ``all`` is the static flip of Fang et al., "Local Model Poisoning Attacks to Byzantine-Robust
+    Federated Learning", USENIX Security 2020, section 4.1: class y becomes (y + shift) mod K, with a shift in
+    place of their K - y - 1, so that no class keeps its label. ``pairwise`` flips one class to one other
+    (Tolpegin et al., "Data Poisoning Attacks Against Federated Learning Systems", ESORICS 2020).
+    ``look-alike`` flips each class to the one that it is most often confused with, a mistake that a reader of
+    the images might make as well.
 
     Parameters
     ----------
     share : float
-        Share of the hospital's images to flip, in the mode ``pairwise`` of its images of the source class; 0 is an
-        honest hospital.
+        Share of the hospital's images to flip, in the mode ``pairwise`` of its images of the source class; 0
+        is an honest hospital.
     shift : int, optional
         Added to the label modulo the number of classes; not a multiple of it. 1 unless given.
     mode : str
@@ -43,9 +44,10 @@ class LabelFlip(Attack):
     source, target : int
         For ``pairwise``: images of the class `source` are labelled `target`.
     confusion : sequence of sequence of float, optional
-        For ``look-alike``: K x K, how often class i (row) is classified as class j (column); the diagonal does not count.
-        Unless given, the hospital estimates it from its own images: an image counts for the class whose mean image is
-        nearest to it, without its own class. With images of one class only it has nothing to compare and uses shift.
+        For ``look-alike``: K x K, how often class i (row) is classified as class j (column); the diagonal
+        does not count. Unless given, the hospital estimates it from its own images: an image counts for the
+        class whose mean image is nearest to it, without its own class. With images of one class only it has
+        nothing to compare and uses shift.
     """
 
     def __init__(
@@ -65,7 +67,7 @@ class LabelFlip(Attack):
                 raise UserError(f"label-flip: {name} does not belong to the mode '{mode}'; leave it out")
         if shift is not None and confusion is not None:
             raise UserError(
-                "label-flip: confusion decides what each class becomes, so shift has no use; leave one of them out"
+                "label-flip: confusion decides what each class becomes, so shift has no use; leave one out"
             )
         if mode == "pairwise":
             if source is None or target is None:

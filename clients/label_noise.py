@@ -16,16 +16,17 @@ __all__ = ["LabelNoise"]
 class LabelNoise(Attack):
     """Trains on labels of which each is wrong at a given rate, by carelessness.
 
-    The hospital counts as malicious: Byzantine robustness covers faults as well as intent, its labels harm the model,
-    and a defence should exclude it.
+    The hospital counts as malicious: Byzantine robustness covers faults as well as intent, its labels harm
+    the model, and a defence should exclude it.
 
-    Symmetric noise (van Rooyen et al., NeurIPS 2015; Patrini et al., CVPR 2017): independently for each image, with
-    probability `rate` the label becomes one of the other K - 1 classes, each as likely.
+    Symmetric noise (van Rooyen et al., NeurIPS 2015; Patrini et al., CVPR 2017): independently for each
+    image, with probability `rate` the label becomes one of the other K - 1 classes, each as likely.
 
     Parameters
     ----------
     rate : float
-        Probability of a wrong label; 0 is an honest hospital. At (K - 1) / K labels are independent of the image.
+        Probability of a wrong label; 0 is an honest hospital. At (K - 1) / K labels are independent of the
+        image.
     """
 
     def __init__(self, rate: Fraction = 0.2) -> None:

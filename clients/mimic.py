@@ -21,10 +21,11 @@ __all__ = ["Mimic"]
 class Mimic(Attack):
     """Sends a copy of one honest hospital's update; no outlier, but the others' data lose influence.
 
-    Karimireddy et al., "Byzantine-Robust Learning on Heterogeneous Datasets via Bucketing", ICLR 2022, section 3.2 and
-    appendix on the mimic attack: the hospital that sticks out most along the principal direction z of the honest
-    updates, argmax_i |<z, x_i>|. The paper gathers z over the first rounds and then keeps the hospital; here each
-    round finds it again, so that a resumed run chooses the same. A fixed target does what the paper does afterwards.
+    Karimireddy et al., "Byzantine-Robust Learning on Heterogeneous Datasets via Bucketing", ICLR 2022,
+    section 3.2 and appendix on the mimic attack: the hospital that sticks out most along the principal
+    direction z of the honest updates, argmax_i |<z, x_i>|. The paper gathers z over the first rounds and then
+    keeps the hospital; here each round finds it again, so that a resumed run chooses the same. A fixed target
+    does what the paper does afterwards.
 
     Parameters
     ----------

@@ -15,7 +15,8 @@ __all__ = ["MinMax"]
 class MinMax(Agnostic):
     """Sends the honest mean, moved as far as its largest distance to an honest update stays within theirs.
 
-    Shejwalkar & Houmansadr, NDSS 2021, eq. 6; what it shares with its sibling, and the options, stand in `Agnostic`.
+    Shejwalkar & Houmansadr, NDSS 2021, eq. 6; what it shares with its sibling, and the options, stand in
+    `Agnostic`.
     """
 
     name: ClassVar[str] = "min-max"

@@ -13,9 +13,10 @@ __all__ = ["MinSum"]
 
 
 class MinSum(Agnostic):
-    """Sends the honest mean, moved as far as its summed squared distances stay within those of an honest update.
+    """Sends the honest mean, moved until its summed squared distances reach those of an honest update.
 
-    Shejwalkar & Houmansadr, NDSS 2021, eq. 7; what it shares with its sibling, and the options, stand in `Agnostic`.
+    Shejwalkar & Houmansadr, NDSS 2021, eq. 7; what it shares with its sibling, and the options, stand in
+    `Agnostic`.
     """
 
     name: ClassVar[str] = "min-sum"

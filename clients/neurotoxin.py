@@ -15,18 +15,18 @@ __all__ = ["Neurotoxin"]
 class Neurotoxin(Attack):
     """Projects the malicious update off the coordinates that honest training moves most.
 
-    Zhang et al., "Neurotoxin: Durable Backdoors in Federated Learning", ICML 2022. The paper projects each gradient
-    step off the top k coordinates of the last round's global update; the authors' code takes those of a gradient on
-    clean data at the received model. Hospitals keep nothing between rounds here, so it is as in that code: the
-    coordinates are those of the honest update, a training on the hospital's clean records. The finished update is
-    projected, not each step. It stands after an attack on records, ``backdoor + neurotoxin``, and the hospital then
-    trains twice.
+    Zhang et al., "Neurotoxin: Durable Backdoors in Federated Learning", ICML 2022. The paper projects each
+    gradient step off the top k coordinates of the last round's global update; the authors' code takes those
+    of a gradient on clean data at the received model. Hospitals keep nothing between rounds here, so it is as
+    in that code: the coordinates are those of the honest update, a training on the hospital's clean records.
+    The finished update is projected, not each step. It stands after an attack on records, ``backdoor +
+    neurotoxin``, and the hospital then trains twice.
 
     Parameters
     ----------
     top : float
-        k, the share of coordinates to leave unchanged; the authors take 0.01 to 0.05. Those that tie with the last of
-        them are left unchanged as well.
+        k, the share of coordinates to leave unchanged; the authors take 0.01 to 0.05. Those that tie with the
+        last of them are left unchanged as well.
     """
 
     needs_honest: ClassVar[bool] = True

@@ -19,8 +19,8 @@ class OtherScanner(Behaviour):
     """Trains on its images as another scanner would give them: benign domain shift.
 
     The simplest differences between machines: sharpness and the curve from dose to brightness; see
-    `fedrobust.data.corruption.other_scanner`. All its images get the same, in every round. It tests whether a defence
-    flags a domain shift as an attack; metrics count the hospital as honest.
+    `fedrobust.data.corruption.other_scanner`. All its images get the same, in every round. It tests whether a
+    defence flags a domain shift as an attack; metrics count the hospital as honest.
 
     Parameters
     ----------

@@ -17,8 +17,8 @@ __all__ = ["RandomLabels"]
 class RandomLabels(Attack):
     """Trains on labels drawn uniformly from all classes, for a share of the images.
 
-    The random labels of Zhang et al., "Understanding deep learning requires rethinking generalization", ICLR 2017,
-    section 2.1. A new label is right by chance once in K.
+    The random labels of Zhang et al., "Understanding deep learning requires rethinking generalization", ICLR
+    2017, section 2.1. A new label is right by chance once in K.
 
     Parameters
     ----------

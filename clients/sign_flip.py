@@ -12,8 +12,9 @@ __all__ = ["SignFlip"]
 class SignFlip(Attack):
     """Sends the negative of the difference from the global model, scaled.
 
-    The sign-flipping attack of Li et al., "RSA: Byzantine-Robust Stochastic Aggregation Methods", AAAI 2019, on the
-    difference that the hospital learned: delta becomes -scale delta. Running statistics stay as trained.
+    The sign-flipping attack of Li et al., "RSA: Byzantine-Robust Stochastic Aggregation Methods", AAAI 2019,
+    on the difference that the hospital learned: delta becomes -scale delta. Running statistics stay as
+    trained.
 
     Parameters
     ----------

@@ -16,15 +16,16 @@ __all__ = ["SingleClass"]
 class SingleClass(Behaviour):
     """Trains on its images of one class alone: benign label skew at its extreme.
 
-    The extreme of label skew, one class a client, of McMahan et al., AISTATS 2017, and Zhao et al., "Federated
-    Learning with Non-IID Data", 2018. Its updates pull towards the one class, much as label flipping does, and if the
-    class is rare no other hospital holds it. It tests whether a defence flags rarity as an attack; metrics count the
-    hospital as honest.
+    The extreme of label skew, one class a client, of McMahan et al., AISTATS 2017, and Zhao et al.,
+    "Federated Learning with Non-IID Data", 2018. Its updates pull towards the one class, much as label
+    flipping does, and if the class is rare no other hospital holds it. It tests whether a defence flags
+    rarity as an attack; metrics count the hospital as honest.
 
     Parameters
     ----------
     only : int, optional
-        The class to keep. Unless given, the rarest that the hospital holds, the lower number where two are alike.
+        The class to keep. Unless given, the rarest that the hospital holds, the lower number where two are
+        alike.
     """
 
     def __init__(self, only: NonNegativeInt | None = None) -> None:

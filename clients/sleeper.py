@@ -12,9 +12,9 @@ __all__ = ["Sleeper"]
 class Sleeper(Attack):
     """Holds back all attacks of its chain for the first rounds, wherever in the chain it stands.
 
-    ``sleeper(rounds=5) + label-flip`` trains on clean records through round 5, to the same bits as an honest hospital,
-    and flips labels from round 6 on. It gets past the warm-up of rules that judge early and never again, and gains
-    the trust of those that judge by history.
+    ``sleeper(rounds=5) + label-flip`` trains on clean records through round 5, to the same bits as an honest
+    hospital, and flips labels from round 6 on. It gets past the warm-up of rules that judge early and never
+    again, and gains the trust of those that judge by history.
 
     Parameters
     ----------

@@ -1,8 +1,8 @@
 """Randomness that belongs to (seed, purpose, round, client) and to nothing else.
 
-A hospital's result must not depend on which hospital trained before it, in which process, or on how many workers
-there were. So nothing here touches a global generator: every use derives a generator of its own from the run's seed
-and from words and numbers for its purpose.
+A hospital's result must not depend on which hospital trained before it, in which process, or on how many
+workers there were. So nothing here touches a global generator: every use derives a generator of its own from
+the run's seed and from words and numbers for its purpose.
 """
 
 from __future__ import annotations

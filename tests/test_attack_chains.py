@@ -1,4 +1,4 @@
-"""The catalogue's attacks in chains: each changes something, joins with others, and follows from the seed alone."""
+"""Attacks in chains: each changes something, joins with others, and follows from the seed alone."""
 
 from __future__ import annotations
 

@@ -22,7 +22,7 @@ def attack(seed: int = 0, **options: Any) -> Backdoor:
 
 
 def boxes(images: np.ndarray) -> list[tuple[int, int, int, int]]:
-    """Return top, left, bottom and right (exclusive) of what is not black in each image; it must be a full box."""
+    """Return top, left, bottom and right (exclusive) of the pixels that are not black: a full box."""
     found = []
     for image in images:
         rows, columns = np.nonzero(image.any(axis=0))

@@ -16,7 +16,8 @@ from fedrobust.federation import Role, Updates
 def test_boost_among_settled_hospitals_the_average_becomes_the_attackers_model(
     eta: float, members: int
 ) -> None:
-    # Eq. 3's promise: where the others have stopped moving, G + eta/n sum (L_i - G) = X, or the mean of their X.
+    # Eq. 3's promise: where the others have stopped moving, G + eta/n sum (L_i - G) = X, or the mean of their
+    # X.
     updates = make_updates(8, d=30)
     attack = Boost(eta=eta)
     attack.bind(role=Role("boost", hospitals=8, members=members))

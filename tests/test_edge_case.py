@@ -44,7 +44,8 @@ def test_edge_case_target_own_unusual_images_do_not_count() -> None:
 
 
 def test_edge_case_distance_is_in_standard_deviations_of_the_class() -> None:
-    # Class 1 varies ten times as much as class 2; an image of class 2 that is unusual for its class comes first.
+    # Class 1 varies ten times as much as class 2; an image of class 2 that is unusual for its class comes
+    # first.
     rng = np.random.default_rng(0)
     labels = np.repeat([1, 2], 50)
     levels = np.where(labels == 1, 128 + rng.integers(-60, 61, 100), 128 + rng.integers(-3, 4, 100))

@@ -62,30 +62,30 @@ class Declares(Base):
 @pytest.mark.parametrize(
     ("option", "value", "sentence"),
     [
-        ("share", 0, "declares: share is 0, but must be a number in (0, 1]"),
-        ("share", True, "declares: share is True, but must be a number in (0, 1]"),
-        ("share", float("nan"), "declares: share is nan, but must be a finite number in (0, 1]"),
-        ("share", "most", "declares: share is 'most', but must be a number in (0, 1]"),
-        ("count", 0, "declares: count is 0, but must be a positive integer"),
-        ("count", 2.5, "declares: count is 2.5, but must be a positive integer"),
-        ("times", 1, "declares: times is 1, but must be an integer of 2 or more"),
-        ("best", -1, "declares: best is -1, but must be a positive number or 'optimal'"),
+        ("share", 0, "mine: share is 0, but must be a number in (0, 1]"),
+        ("share", True, "mine: share is True, but must be a number in (0, 1]"),
+        ("share", float("nan"), "mine: share is nan, but must be a finite number in (0, 1]"),
+        ("share", "most", "mine: share is 'most', but must be a number in (0, 1]"),
+        ("count", 0, "mine: count is 0, but must be a positive integer"),
+        ("count", 2.5, "mine: count is 2.5, but must be a positive integer"),
+        ("times", 1, "mine: times is 1, but must be an integer of 2 or more"),
+        ("best", -1, "mine: best is -1, but must be a positive number or 'optimal'"),
         (
             "best",
             "optimel",
-            "declares: best is 'optimel', but must be a positive number or 'optimal'; did you mean 'optimal'?",
+            "mine: best is 'optimel', but must be a positive number or 'optimal'; did you mean 'optimal'?",
         ),
-        ("best", float("inf"), "declares: best is inf, but must be a positive finite number or 'optimal'"),
-        ("mode", "fats", "declares: mode is 'fats', but must be 'slow' or 'fast'; did you mean 'fast'?"),
-        ("below", 2.0, "declares: below is 2.0, but must be a number below 2"),
-        ("shared", float("inf"), "declares: shared is inf, but must be a finite number"),
+        ("best", float("inf"), "mine: best is inf, but must be a positive finite number or 'optimal'"),
+        ("mode", "fats", "mine: mode is 'fats', but must be 'slow' or 'fast'; did you mean 'fast'?"),
+        ("below", 2.0, "mine: below is 2.0, but must be a number below 2"),
+        ("shared", float("inf"), "mine: shared is inf, but must be a finite number"),
     ],
 )
 def test_instantiate_value_out_of_bounds_names_option_value_and_bounds(
     option: str, value: object, sentence: str
 ) -> None:
     with pytest.raises(UserError) as caught:
-        instantiate(Declares, {"needed": "x", option: value}, "declares")
+        instantiate(Declares, {"needed": "x", option: value}, "mine")
     assert str(caught.value) == sentence
 
 
@@ -104,7 +104,7 @@ def test_instantiate_value_out_of_bounds_names_option_value_and_bounds(
 def test_instantiate_value_within_bounds_is_taken_in_the_declared_type(
     option: str, value: object, wanted: object
 ) -> None:
-    given = instantiate(Declares, {"needed": "x", option: value}, "declares").given[option]
+    given = instantiate(Declares, {"needed": "x", option: value}, "mine").given[option]
     assert given == wanted and type(given) is type(wanted)
 
 

@@ -31,7 +31,7 @@ class Median(Defence):
 
 @pytest.fixture
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
-    """Give a user's folder with a rule that hides the built-in median and imports from two modules beside it."""
+    """Give a user's folder with a rule that hides the built-in median and imports from modules beside it."""
     for name, text in {
         "strategies/median.py": RULE,
         "strategies/_shared.py": "POWER = 1\n",

@@ -1,4 +1,4 @@
-"""An attack's knowledge and budget: the documentation's table is the code's, and `strength` goes part of the way."""
+"""An attack's knowledge and budget: the documented table is the code's; `strength` is a share of the way."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ COLLUDING: list[Callable[..., Attack]] = [
 
 
 def rows(section: str) -> dict[str, list[list[str]]]:
-    """Return the cells of each attack's rows in a part of the page; a row without a name belongs to the last one."""
+    """Return the cells of each attack's rows in a part of the page; an unnamed row is the last one's."""
     found: dict[str, list[list[str]]] = {}
     name = ""
     for line in section.splitlines():

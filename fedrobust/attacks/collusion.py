@@ -1,4 +1,4 @@
-"""What attacks that see several updates share: which updates they use, and the points that all of them send."""
+"""What attacks that see several updates share: the updates that they use, and the points that they send."""
 
 from __future__ import annotations
 
@@ -40,21 +40,22 @@ def check_honest(attack: str, option: str, number: int, role: Role) -> None:
     """Raise `UserError` for the number of a hospital that does not exist or is malicious itself."""
     if role.hospitals is not None and number >= role.hospitals:
         raise UserError(
-            f"{attack}: {option} is {number}, but the hospitals are 0 to {role.hospitals - 1}; name one of them"
+            f"{attack}: {option} is {number}, but the hospitals are 0 to {role.hospitals - 1}; "
+            "name one of them"
         )
     if number in role.attackers:
         numbers = ", ".join(map(str, role.attackers))
         raise UserError(
-            f"{attack}: {option} is {number}, but that hospital is malicious itself, as are with this seed {numbers}; "
-            f"name an honest one"
+            f"{attack}: {option} is {number}, but that hospital is malicious itself, as are with this seed "
+            f"{numbers}; name an honest one"
         )
 
 
 def seen(colluders: Sequence[Update], honest: Sequence[Update]) -> Updates:
     """Return the updates that an attack uses as honest ones.
 
-    Those of the honest hospitals where it sees them; otherwise what the colluders would send by themselves, as in the
-    papers' partial knowledge.
+    Those of the honest hospitals where it sees them; otherwise what the colluders would send by themselves,
+    as in the papers' partial knowledge.
     """
     return Updates(honest or colluders)
 
@@ -70,7 +71,7 @@ def alike(colluders: Sequence[Update], parameters: Vector, strength: float = 1.0
 def warn_alone(attack: str) -> None:
     """Warn that a single hospital carries out an attack that compares its colluders."""
     warnings.warn(
-        f"{attack}: a single colluder has nothing to compare its update with, so the attack has no effect; use knowledge=all",
+        f"{attack}: a single colluder has no other update to compare, so it has no effect; use knowledge=all",
         stacklevel=3,
     )
 
@@ -82,8 +83,8 @@ class Line:
     ----------
     updates : Updates
     perturbation : str
-        The direction p: ``std``, minus the standard deviation of each coordinate; ``unit``, minus the mean scaled to
-        length 1; or ``sign``, minus the mean's signs.
+        The direction p: ``std``, minus the standard deviation of each coordinate; ``unit``, minus the mean
+        scaled to length 1; or ``sign``, minus the mean's signs.
     """
 
     def __init__(self, updates: Updates, perturbation: Perturbation) -> None:
@@ -118,8 +119,9 @@ class Line:
     def farthest(self, allowed: Callable[[Floats], bool]) -> float:
         """Return the largest gamma whose squared distances to the updates are allowed, to about a millionth.
 
-        Shejwalkar & Houmansadr, NDSS 2021, algorithm 1. Their initial gamma is given; here it is twice the updates'
-        largest distance, beyond which neither of their rules allows a point, so nothing depends on the model's scale.
+        Shejwalkar & Houmansadr, NDSS 2021, algorithm 1. Their initial gamma is given; here it is twice the
+        updates' largest distance, beyond which neither of their rules allows a point, so nothing depends on
+        the model's scale.
         """
         start = 2 * float(np.sqrt(self.squares.max() / self._length)) if self._length else 0.0
         gamma, step, good = start, start, 0.0
@@ -134,22 +136,23 @@ class Line:
 
 
 class Agnostic(Attack):
-    """Sends the honest mean, moved as far as its distances to the honest updates stay within theirs among each other.
+    """Sends the honest mean, moved as far as distances between the honest updates allow.
 
-    Shejwalkar & Houmansadr, "Manipulating the Byzantine", NDSS 2021, section IV, without knowledge of the rule: mean +
-    gamma p with the largest gamma that their halving search (algorithm 1) finds, on differences from the global model.
-    All colluders send the same.
+    Shejwalkar & Houmansadr, "Manipulating the Byzantine", NDSS 2021, section IV, without knowledge of the
+    rule: mean + gamma p with the largest gamma that their halving search (algorithm 1) finds, on differences
+    from the global model. All colluders send the same.
 
     Parameters
     ----------
     perturbation : str
-        The direction p: ``std``, minus the standard deviation of each coordinate; ``unit``, minus the mean scaled to
-        length 1; or ``sign``, minus the mean's signs.
+        The direction p: ``std``, minus the standard deviation of each coordinate; ``unit``, minus the mean
+        scaled to length 1; or ``sign``, minus the mean's signs.
     knowledge : str
-        ``all``: the honest hospitals' updates; ``colluders``: those that the colluders trained stand in for them. A
-        single colluder then knows no distance and stays as it is.
+        ``all``: the honest hospitals' updates; ``colluders``: those that the colluders trained stand in for
+        them. A single colluder then knows no distance and stays as it is.
     strength : float
-        The share of the way from the hospital's own update to the forged one; 1 is the paper, 0 an honest hospital.
+        The share of the way from the hospital's own update to the forged one; 1 is the paper, 0 an honest
+        hospital.
     """
 
     knowledge: Literal["own", "colluders", "all"] = "all"
@@ -173,7 +176,7 @@ class Agnostic(Attack):
 
     @abstractmethod
     def size(self, squares: Floats) -> Floats:
-        """Return what of squared distances to the updates must not exceed an honest update's, along the last axis."""
+        """Return the measure of squared distances, over the last axis, that must not exceed an honest one."""
 
     def collude(self, colluders: Sequence[Update], honest: Sequence[Update]) -> list[Update]:
         """Return the moved mean for each colluder."""

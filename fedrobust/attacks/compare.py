@@ -17,7 +17,7 @@ def to_change(update: Update) -> Update:
 
 
 def same_update(one: Update, other: Update, rounding: float = 0.0) -> bool:
-    """Tell whether two updates have the same numbers, but for differences up to a share of each vector's largest."""
+    """Tell whether two updates have the same numbers, up to a share of each vector's largest."""
     pairs = ((one.parameters, other.parameters), (one.buffers, other.buffers))
     return one is other or all(_same_numbers(*pair, rounding) for pair in pairs)
 
@@ -31,7 +31,7 @@ def _same_numbers(one: Vector, other: Vector, rounding: float) -> bool:
 
 
 def same_report(one: ClientMetrics, other: ClientMetrics) -> bool:
-    """Tell whether two reports are the same; a class without images has a NaN loss, which equals itself here."""
+    """Tell whether two reports are the same; NaN, the loss of a class without images, equals itself here."""
     if one is other:
         return True
     if one.num_examples != other.num_examples or one.values.keys() != other.values.keys():

@@ -1,7 +1,7 @@
 """Calls of a behaviour's hooks: one that raises or returns something else is one sentence that names it.
 
-The sentence names the plug-in, the method, and what it must return, or the file and the line that failed. Numbers of
-NumPy and torch in a report are taken as Python's.
+The sentence names the plug-in, the method, and what it must return, or the file and the line that failed.
+Numbers of NumPy and torch in a report are taken as Python's.
 """
 
 from __future__ import annotations

@@ -25,8 +25,8 @@ _MANY = 1_000_000
 class DefenceInUse:
     """The server's rule as an attack can try it out: a new one for each trial.
 
-    So a rule with memory acts as in its first round, and one that draws uses other draws than the server's, the same in
-    all trials.
+    So a rule with memory acts as in its first round, and one that draws uses other draws than the server's,
+    the same in all trials.
 
     Parameters
     ----------
@@ -42,8 +42,8 @@ class DefenceInUse:
     Raises
     ------
     UserError
-        If the defence is unknown, or an attack cannot evaluate it: a plain Flower strategy, or a rule that uses images
-        of the server's own.
+        If the defence is unknown, or an attack cannot evaluate it: a plain Flower strategy, or a rule that
+        uses images of the server's own.
     """
 
     def __init__(self, attack: str, spec: str, hospitals: int, seed: int = 0) -> None:
@@ -77,10 +77,11 @@ class DefenceInUse:
 class LineSearch:
     """What an attack's option ``optimal`` stands for: the number that moves the defence's result farthest.
 
-    As in the optimised attacks of Allouah et al., "Fixing by Mixing", AISTATS 2023, section 6 (ByzFL's Opt-IPM and
-    Opt-ALIE): the x that maximises |R(honest and forged(x)) - mean(honest)|, with R the defence with its steps. They
-    expand and contract a step; here the range is fixed, limit / 1000 to limit, and the search is `largest`: 17
-    evaluations of the defence a round, in the server's process, so a round's aggregation costs 18 times as much.
+    As in the optimised attacks of Allouah et al., "Fixing by Mixing", AISTATS 2023, section 6 (ByzFL's
+    Opt-IPM and Opt-ALIE): the x that maximises |R(honest and forged(x)) - mean(honest)|, with R the defence
+    with its steps. They expand and contract a step; here the range is fixed, limit / 1000 to limit, and the
+    search is `largest`: 17 evaluations of the defence a round, in the server's process, so a round's
+    aggregation costs 18 times as much.
 
     Parameters
     ----------
@@ -109,7 +110,7 @@ class LineSearch:
         return None
 
     def check(self, role: Role) -> None:
-        """Raise `UserError` if the defence cannot be searched against; an attack calls it before anything runs."""
+        """Raise `UserError` if the defence cannot be searched against; called before anything runs."""
         self._defence(role, 0)
 
     def worst(
@@ -151,11 +152,11 @@ class LineSearch:
 
 
 def largest(harm: Callable[[float], float], limit: float) -> float:
-    """Return the number in [limit / 1000, limit] at which a function is largest, as far as 17 evaluations tell.
+    """Return the number in [limit / 1000, limit] at which a function is largest, by 17 evaluations.
 
-    A grid of 9 numbers, each 2.4 times the one before, and then four times the middles (on the log scale) between the
-    best number so far and its neighbours, down to 6 % apart. The smaller number wins a tie, so of several that do the
-    same harm the attack takes the least conspicuous.
+    A grid of 9 numbers, each 2.4 times the one before, and then four times the middles (on the log scale)
+    between the best number so far and its neighbours, down to 6 % apart. The smaller number wins a tie, so of
+    several that do the same harm the attack takes the least conspicuous.
     """
     known: dict[float, float] = {}
 

@@ -12,9 +12,9 @@ from fedrobust.federation.updates import ClientMetrics, Update, Vector
 
 __all__ = ["Attack", "GradientHook", "Trigger"]
 
-#: Changes the gradient of a training: takes the parameters at an optimiser step and the gradient of the task's loss
-#: there, both of shape (d,), and returns the gradient that the optimiser gets. The arrays are valid only during the
-#: call, and must not be changed.
+#: Changes the gradient of a training: takes the parameters at an optimiser step and the gradient of the
+#: task's loss there, both of shape (d,), and returns the gradient that the optimiser gets. The arrays are
+#: valid only during the call, and must not be changed.
 GradientHook = Callable[[Vector, Vector], Vector]
 
 
@@ -29,9 +29,9 @@ class Trigger:
 class Attack(Behaviour):
     """What a malicious hospital does. Every hook is optional; the default changes nothing.
 
-    All but `collude` run inside the malicious hospital, so such an attack works the same in a simulation and in a real
-    federation. An attack is one public class in one file of ``clients/``. In its hooks `rng`, `role` and, where the
-    class says `needs_honest`, `honest` can be read.
+    All but `collude` run inside the malicious hospital, so such an attack works the same in a simulation and
+    in a real federation. An attack is one public class in one file of ``clients/``. In its hooks `rng`,
+    `role` and, where the class says `needs_honest`, `honest` can be read.
     """
 
     malicious: ClassVar[bool] = True
@@ -40,8 +40,8 @@ class Attack(Behaviour):
     #: An attack in which that is an option sets it in its constructor.
     knowledge: Literal["own", "colluders", "all"] = "own"
 
-    #: True if the attack reads `honest`. Where an attack of the chain changes records or the gradient, that costs a
-    #: second training.
+    #: True if the attack reads `honest`. Where an attack of the chain changes records or the gradient, that
+    #: costs a second training.
     needs_honest: ClassVar[bool] = False
 
     @property
@@ -49,7 +49,8 @@ class Attack(Behaviour):
         """Return what the hospital would have sent, had it trained on its own clean records in this round."""
         if self._context.honest is None:
             raise AttributeError(
-                f"{type(self).__name__}.honest is there in the hooks of a round, and only with needs_honest = True"
+                f"{type(self).__name__}.honest is there in the hooks of a round, "
+                "and only with needs_honest = True"
             )
         return self._context.honest
 
@@ -79,25 +80,27 @@ class Attack(Behaviour):
         """Return the updates that the colluders send in a round; override it for an attack that sees several.
 
         It runs where the messages meet, in simulations only, after the hospitals' own part (`poison_update`,
-        `forge_report`) of all attacks of the chain. `rng` is then bound to the seed, the attack's place and the round.
+        `forge_report`) of all attacks of the chain. `rng` is then bound to the seed, the attack's place and
+        the round.
 
         Parameters
         ----------
         colluders : sequence of Update
-            What the hospitals of this threat that reply would send by themselves, in the order of their numbers.
+            What the hospitals of this threat that reply would send by themselves, in the order of their
+            numbers.
         honest : sequence of Update
             What the honest hospitals send, in the same order; empty unless `knowledge` is ``"all"``.
 
         Returns
         -------
         sequence of Update
-            One for each colluder, in the given order; parameters, buffers and report count. The arrays given are
-            read-only views.
+            One for each colluder, in the given order; parameters, buffers and report count. The arrays given
+            are read-only views.
         """
         return colluders
 
     def trigger(self, records: Records) -> Trigger | None:
-        """Return test records with the attack's trigger, without those of the target class; None without one."""
+        """Return test records of the other classes with the attack's trigger; None without one."""
         return None
 
     @final

@@ -30,8 +30,8 @@ class Role:
     members : int
         How many hospitals the threat has.
     strategy : str
-        The defence in use as the settings write it; empty where that is unknown. Only an attack whose options or
-        docstring say that it knows the defence may read it.
+        The defence in use as the settings write it; empty where that is unknown. Only an attack whose options
+        or docstring say that it knows the defence may read it.
     attackers : tuple of int
         The numbers of all malicious hospitals, of all threats; empty where they are unknown.
     """
@@ -55,7 +55,8 @@ class HookContext:
     rng : numpy.random.Generator or None
         Bound to the run's seed, the round and the hospital; None before the first hook.
     honest : Update or None
-        What the hospital would have sent without its behaviours in this round; None where no attack asks for it.
+        What the hospital would have sent without its behaviours in this round; None where no attack asks for
+        it.
     """
 
     role: Role = Role()
@@ -67,8 +68,8 @@ class Behaviour:
     """What makes a hospital differ from the others: benign, such as another scanner, or an attack.
 
     A benign behaviour changes the records that the hospital trains on. It is one public class in one file of
-    ``clients/``, as an attack is. A hospital is malicious if a behaviour of its chain is; one with benign behaviours
-    only is atypical and counts as honest everywhere.
+    ``clients/``, as an attack is. A hospital is malicious if a behaviour of its chain is; one with benign
+    behaviours only is atypical and counts as honest everywhere.
     """
 
     #: True of attacks, and of faults that a defence should exclude.
@@ -95,14 +96,14 @@ class Behaviour:
         rng: np.random.Generator | None = None,
         honest: Update | None = None,
     ) -> None:
-        """Set what the next hooks read; what is not given stays, but `honest`, which is valid for one round only."""
+        """Set what the next hooks read; parts not given stay, but `honest`, which is valid for one round."""
         now = self._context
         self._context = HookContext(
             now.role if role is None else role, now.rng if rng is None else rng, honest
         )
 
     def is_active(self, round: int) -> bool:
-        """Return False to switch all behaviours of its chain off in this round; the hospital is then like all others."""
+        """Return False to switch off all behaviours of its chain in this round."""
         return True
 
     def check(self, records: Records) -> None:

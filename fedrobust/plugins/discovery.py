@@ -91,7 +91,8 @@ def find(name: str, package: str, bases: tuple[type, ...], kind: str) -> type:
     if module_name not in names:
         if name in names:
             raise UserError(
-                f"{kind} '{name}': a plug-in's file needs a name that Python can import; rename {name}.py to {module_name}.py"
+                f"{kind} '{name}': a plug-in's file needs a name that Python can import; "
+                f"rename {name}.py to {module_name}.py"
             )
         known = [other.replace("_", "-") for other in names if _offers(package, other, bases)]
         raise UserError(f"unknown {kind} '{name}'; {nearest(name, known)}")
@@ -137,8 +138,8 @@ def _module_names(package: str) -> list[str]:
     namespace = _import(package)
     if getattr(namespace, "__file__", None):
         raise UserError(
-            f"{namespace.__file__} makes '{package}' a regular package, which hides fedrobust's own {package}; "
-            f"delete that __init__.py"
+            f"{namespace.__file__} makes '{package}' a regular package, which hides fedrobust's own "
+            f"{package}; delete that __init__.py"
         )
     return sorted(
         info.name for info in pkgutil.iter_modules(namespace.__path__) if not info.name.startswith("_")

@@ -29,8 +29,8 @@ def place_of(error: BaseException, file: str | None = None) -> str:
     ----------
     error : BaseException
     file : str, optional
-        The plug-in's file: the line is the last one in it that led to the error. Unless given, and where no line of
-        that file did, it is the line that raised the error.
+        The plug-in's file: the line is the last one in it that led to the error. Unless given, and where no
+        line of that file did, it is the line that raised the error.
     """
     frames = traceback.extract_tb(error.__traceback__)
     frame = next((frame for frame in reversed(frames) if frame.filename == file), frames[-1])

@@ -1,8 +1,9 @@
 """A plug-in's options: what its constructor declares for them, and whether a value fits.
 
-An option is a parameter of the plug-in's constructor. Its annotation is its check: ``Annotated[float, Field(gt=0,
-le=1)]``, ``PositiveInt``, ``Literal["std", "unit"] | None``. The message of the check, what ``fedrobust list`` shows and what
-the tests violate follow from it; a constructor checks by hand only what concerns several options at once.
+An option is a parameter of the plug-in's constructor. Its annotation is its check: ``Annotated[float,
+Field(gt=0, le=1)]``, ``PositiveInt``, ``Literal["std", "unit"] | None``. The message of the check, what
+``fedrobust list`` shows and what the tests violate follow from it; a constructor checks by hand only what
+concerns several options at once.
 """
 
 from __future__ import annotations
@@ -115,8 +116,9 @@ def instantiate(thing: Callable[..., Any], options: Mapping[str, object], label:
     ----------
     thing : callable
     options : mapping
-        The values by name; one under `specs.FIRST_OPTION` is that of the first option. A text becomes the number or
-        the truth value that the annotation asks for; floats must be finite unless an annotation says otherwise.
+        The values by name; one under `specs.FIRST_OPTION` is that of the first option. A text becomes the
+        number or the truth value that the annotation asks for; floats must be finite unless an annotation
+        says otherwise.
     label : str
         The plug-in's name, for messages.
 
@@ -182,7 +184,7 @@ def _fitting(value: Any, option: str, annotation: Any, label: str) -> Any:
 
 
 def allowed_values(annotation: object) -> str:
-    """Return the values that an annotation allows, such as ``"a positive number or 'optimal'"``; empty if unclear."""
+    """Return what an annotation allows, such as ``"a positive number or 'optimal'"``; empty if unclear."""
     phrases: list[str] = []
     for part, metadata in _parts(annotation):
         if part is None:

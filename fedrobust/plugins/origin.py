@@ -1,4 +1,4 @@
-"""Where a plug-in comes from, and a hash of its source, so that a result can be traced to the code that made it."""
+"""Where a plug-in comes from, and a hash of its source, so that a result can be traced to its code."""
 
 from __future__ import annotations
 
@@ -63,14 +63,15 @@ def origin_of(thing: type) -> Origin:
 def source_hash(thing: type) -> str:
     """Return the SHA-256 of a plug-in's source file and of the files beside it that it imports.
 
-    Imports are followed through all modules of the folder that the plug-in was found in, as its text names them;
-    `fedrobust` itself and installed packages are identified by their versions. A file that is read, or a module that
-    is imported by a computed name, is not covered.
+    Imports are followed through all modules of the folder that the plug-in was found in, as its text names
+    them; `fedrobust` itself and installed packages are identified by their versions. A file that is read, or
+    a module that is imported by a computed name, is not covered.
 
     Parameters
     ----------
     thing : type
-        The plug-in's class. One without a file, as in a notebook, is hashed by its own source if that is known.
+        The plug-in's class. One without a file, as in a notebook, is hashed by its own source if that is
+        known.
     """
     file = _file(thing)
     digest = hashlib.sha256()
