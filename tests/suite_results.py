@@ -292,7 +292,7 @@ def _budget(threats: Sequence[str], defences: Sequence[str], budgets: Sequence[s
 
 
 def _notes(seeds: Sequence[int]) -> list[str]:
-    notes = ["The images are synthetic (phantom): figures say nothing of real patients."]
+    notes = ["The images are synthetic (phantom): no metric here says anything about patients."]
     if len(seeds) < 3:
         notes.append(f"{len(seeds)} seed(s): no interval and no test is given below 3 seeds.")
     return notes

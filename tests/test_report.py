@@ -58,7 +58,7 @@ def test_page_of_the_same_folder_is_the_same(tmp_path: Path) -> None:
         ("nowhere", None, "there is no such folder"),
         ("empty", [], "neither a run's folder nor a suite's"),
         ("half.partial", ["settings.toml"], "not finished; resume it with"),
-        ("bad", ["suite.json"], "suite.json cannot be read"),
+        ("bad", ["suite.json"], "suite.json: not JSON"),
         ("torn", ["summary.json"], "not the folder of a finished run"),
     ],
 )
@@ -107,7 +107,7 @@ def test_page_in_a_read_only_folder_is_one_sentence(tmp_path: Path, monkeypatch:
     def full(*_: Any, **__: Any) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(Path, "write_text", full)
+    monkeypatch.setattr(Path, "write_bytes", full)
     with pytest.warns(UserWarning, match="cannot be written .No space left on device"):
         runner.keep_report(tmp_path)
 

@@ -46,7 +46,7 @@ def part(source: str, **context: object) -> str:
 
 
 def test_page_is_self_contained_and_loads_nothing() -> None:
-    text = render("base.html.j2", figures={"one": figure()})
+    text = render("base.html.j2", plots={"one": figure()})
     elements = Elements(text)
     (html,) = elements.all("html")
     assert html["lang"] == "en"
@@ -59,7 +59,7 @@ def test_page_is_self_contained_and_loads_nothing() -> None:
 
 
 def test_page_policy_allows_only_scripts_with_a_listed_hash() -> None:
-    text = render("base.html.j2", figures={"one": figure()})
+    text = render("base.html.j2", plots={"one": figure()})
     policy = next(
         a["content"] for a in Elements(text).all("meta") if a.get("http-equiv") == "Content-Security-Policy"
     )
@@ -81,7 +81,7 @@ def test_page_without_plots_has_no_plotly() -> None:
 
 def test_plotly_is_found_without_importing_it() -> None:
     code = (
-        "import sys; from fedrobust.reports.page import render; render('base.html.j2', figures={'a': {}}); "
+        "import sys; from fedrobust.reports.page import render; render('base.html.j2', plots={'a': {}}); "
         "print(sorted({'plotly', 'torch', 'pandas', 'sklearn', 'flwr'} & set(sys.modules)))"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
@@ -99,10 +99,10 @@ def test_embedded_data_cannot_end_their_element() -> None:
 
 def test_embedded_data_and_plots_can_be_read_back(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(page, "plotly", lambda: ("", ""))
-    text = render("base.html.j2", figures={"one": figure(height=200)}, data={"rows": [1, 2]})
+    text = render("base.html.j2", plots={"one": figure(height=200)}, data={"rows": [1, 2]})
     found = re.search(r'<script type="application/json" id="embedded">(.*?)</script>', text, re.DOTALL)
     assert found is not None
-    assert json.loads(found[1]) == {"figures": {"one": figure(height=200)}, "rows": [1, 2]}
+    assert json.loads(found[1]) == {"plots": {"one": figure(height=200)}, "rows": [1, 2]}
 
 
 def test_table_has_headings_sort_values_and_escaped_cells() -> None:
@@ -122,10 +122,10 @@ def test_table_has_headings_sort_values_and_escaped_cells() -> None:
 
 
 def test_plot_has_a_caption_its_numbers_and_a_choice() -> None:
-    figures = {"one": {"choices": {"accuracy": figure(height=240), "macro F1": figure()}}}
+    plots = {"one": {"choices": {"accuracy": figure(height=240), "macro F1": figure()}}}
     text = part(
-        '{{ parts.plot("one", figures, "What it shows", t) }}',
-        figures=figures,
+        '{{ parts.plot("one", plots, "What it shows", t) }}',
+        plots=plots,
         t=Table("Numbers", ["a"], [[1]]),
     )
     elements = Elements(text)

@@ -52,8 +52,8 @@ def embedded(page: str) -> Any:
     return json.loads(found[1])
 
 
-def each(figures: Mapping[str, Any]) -> Iterator[tuple[str, Mapping[str, Any]]]:
-    for name, figure in figures.items():
+def each(plots: Mapping[str, Any]) -> Iterator[tuple[str, Mapping[str, Any]]]:
+    for name, figure in plots.items():
         for choice, one in figure.get("choices", {"": figure}).items():
             yield f"{name} {choice}", one
 
@@ -79,7 +79,7 @@ SHAPES: dict[str, dict[str, Any]] = {
     "a hundred hospitals": {"clients": 100, "rounds": 3, "attacks": dict.fromkeys(range(20), "sign-flip")},
     "twenty classes": {"classes": [f"class {k} with quite a long name" for k in range(20)]},
     "hostile names": {"classes": [HOSTILE, "<b>b</b>", "a&b", "{{ 7 * 7 }}"], "attacks": {0: HOSTILE}},
-    "undefined figures": {
+    "undefined metrics": {
         "clean": {"accuracy": None},
         "drop": {"combined": None},
         "detection": {"auroc": None, "false_flag_rate": None},
@@ -93,13 +93,13 @@ def test_run_page_has_all_sections_in_order_and_valid_plots(shape: dict[str, Any
 
     page = run_page(make_run(tmp_path, **shape))
     assert re.findall(r"<h2[^>]*>(.*?)</h2>", page) == list(HEADINGS)
-    figures = embedded(page)["figures"]
-    assert figures
-    for name, figure in each(figures):
+    plots = embedded(page)["plots"]
+    assert plots
+    for name, figure in each(plots):
         made = Figure(figure)
         assert len(made.data) > 0, name
     drawn = re.findall(r'class="plot" id="([^"]+)" data-plot', page)
-    assert sorted(drawn) == sorted(figures)
+    assert sorted(drawn) == sorted(plots)
     for id_ in drawn:
         assert f'<figcaption id="{id_}-caption">' in page
     ids = re.findall(r'\bid="([^"]+)"', page)
@@ -129,7 +129,7 @@ def test_run_page_leaves_out_metrics_that_are_not_recorded(tmp_path: Path) -> No
             for key in ("ece", "sensitivity", "worst_class", "balanced_accuracy"):
                 del line[part][key]
     (tmp_path / "rounds.jsonl").write_text("\n".join(map(json.dumps, lines)), encoding="utf-8")
-    choices = embedded(run_page(tmp_path))["figures"]["curves"]["choices"]
+    choices = embedded(run_page(tmp_path))["plots"]["curves"]["choices"]
     assert "accuracy" in choices and "balanced accuracy" not in choices
     assert "Worst class" not in [figure.name for figure in key_metrics(read_run(tmp_path))]
 
@@ -140,8 +140,8 @@ def test_run_page_escapes_users_names(tmp_path: Path) -> None:
     assert page.count("<script") == page.count("</script>") == 3
     assert HOSTILE in words(page)
     # plotly reads tags in labels: they are shown letter by letter instead.
-    figures = json.dumps(embedded(page)["figures"])
-    assert "<img" not in figures and "&lt;/script" in figures
+    plots = json.dumps(embedded(page)["plots"])
+    assert "<img" not in plots and "&lt;/script" in plots
 
 
 def test_run_page_needs_neither_torch_nor_the_data(tmp_path: Path) -> None:
@@ -281,7 +281,7 @@ def test_notes_say_that_a_model_got_worse(tmp_path: Path) -> None:
 
 def test_trust_timeline_shows_uniform_weights_flags_and_the_truth(tmp_path: Path) -> None:
     make_run(tmp_path, attacks={4: "sign-flip"}, atypical={1: "other-scanner"}, rounds=3)
-    heat, flags = embedded(run_page(tmp_path))["figures"]["trust"]["data"]
+    heat, flags = embedded(run_page(tmp_path))["plots"]["trust"]["data"]
     assert heat["y"] == ["4 ▲ sign-flip", "1 ◆ other-scanner", "0 ○", "2 ○", "3 ○", "5 ○"]
     assert heat["x"] == [1, 2, 3]
     # The mean weight of a round is the uniform weight.
@@ -295,14 +295,14 @@ def test_trust_timeline_has_a_gap_for_a_hospital_that_failed(tmp_path: Path) -> 
     lines = [json.loads(line) for line in (tmp_path / "verdicts.jsonl").read_text().splitlines()]
     lines[1].update(hospitals=[1, 2], weights=[0.25, 0.75], scores=[0, 0], flagged=[])
     (tmp_path / "verdicts.jsonl").write_text("\n".join(map(json.dumps, lines)), encoding="utf-8")
-    heat = embedded(run_page(tmp_path))["figures"]["trust"]["data"][0]
+    heat = embedded(run_page(tmp_path))["plots"]["trust"]["data"][0]
     last = dict(zip(heat["y"], [row[1] for row in heat["z"]], strict=True))
     assert (last["1 ▲ label-flip"], last["2 ○"], last["0 ○"]) == (1.5, 4.5, None)
 
 
 def test_loss_lines_of_attackers_differ_without_colour(tmp_path: Path) -> None:
     make_run(tmp_path, attacks={0: "label-flip", 1: "backdoor"}, atypical={2: "other-scanner"})
-    traces = embedded(run_page(tmp_path))["figures"]["losses"]["choices"]["training loss"]["data"]
+    traces = embedded(run_page(tmp_path))["plots"]["losses"]["choices"]["training loss"]["data"]
     styles = {t["name"]: (t["line"]["dash"], t["marker"]["symbol"], t["line"]["width"]) for t in traces}
     assert len(styles) == len(set(styles.values())) == 4
     assert sum(t["showlegend"] for t in traces) == 4
@@ -354,7 +354,7 @@ def test_data_section_leaves_out_what_the_server_does_not_know(tmp_path: Path) -
     evaluation = json.loads((tmp_path / "evaluation.json").read_text())
     evaluation["hospitals"][2].update(counts=None, images=None, missing=None)
     change(tmp_path, "evaluation.json", hospitals=evaluation["hospitals"])
-    bars = embedded(run_page(tmp_path))["figures"]["held"]["choices"]["images"]["data"][0]
+    bars = embedded(run_page(tmp_path))["plots"]["held"]["choices"]["images"]["data"][0]
     assert bars["x"] == ["0 ○", "1 ○", "3 ○", "4 ○", "5 ○"]
 
 

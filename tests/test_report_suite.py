@@ -81,14 +81,14 @@ def attack_budget(view: SuiteView) -> AttackBudget:
     return budget
 
 
-def small(figures: dict[tuple[str, str], list[float | None]], **more: Any) -> SuiteView:
+def small(values_by_place: dict[tuple[str, str], list[float | None]], **more: Any) -> SuiteView:
     """Return a suite of one metric from values by condition and method; 95 % ends are their extremes."""
-    conditions = list(dict.fromkeys(condition for condition, _ in figures))
-    methods = list(dict.fromkeys(method for _, method in figures))
+    conditions = list(dict.fromkeys(condition for condition, _ in values_by_place))
+    methods = list(dict.fromkeys(method for _, method in values_by_place))
     caveats = more.pop("caveats", {})
     sign = -1 if more.get("metrics", [{}])[0].get("better") == "lower" else 1
     table = []
-    for (condition, method), values in figures.items():
+    for (condition, method), values in values_by_place.items():
         spread = suite_results._spread(values)
         table.append(
             {
@@ -108,7 +108,7 @@ def small(figures: dict[tuple[str, str], list[float | None]], **more: Any) -> Su
         "command": "",
         "versions": {},
         "settings": {},
-        "seeds": list(range(max(map(len, figures.values())))),
+        "seeds": list(range(max(map(len, values_by_place.values())))),
         "axes": [{"name": "threat", "labels": conditions}, {"name": "defence", "labels": methods}],
         "method_axis": "defence",
         "reference": "fedavg",

@@ -20,7 +20,7 @@ import jinja2
 from markupsafe import Markup
 
 from fedrobust.errors import UserError
-from fedrobust.reports.palette import Figures
+from fedrobust.reports.palette import Plots
 from fedrobust.reports.tables import FILTERS
 from fedrobust.results.files import plain
 
@@ -49,7 +49,7 @@ def environment() -> jinja2.Environment:
 def render(
     template_name: str,
     *,
-    figures: Figures | None = None,
+    plots: Plots | None = None,
     data: Mapping[str, object] | None = None,
     scripts: Sequence[str] = (),
     styles: Sequence[str] = (),
@@ -61,9 +61,9 @@ def render(
     ----------
     template_name : str
         A template that extends ``base.html.j2``.
-    figures : mapping, optional
+    plots : mapping, optional
         Element id to plot, or to ``{"choices": {choice: plot}}`` where a ``<select>`` chooses one.
-        A page without figures does not hold plotly.js.
+        A page without plots does not hold plotly.js.
     data : mapping, optional
         Whatever else the page's own scripts read, as ``fedrobust.data``.
     scripts, styles : sequence of str
@@ -71,8 +71,8 @@ def render(
     **context
         For the template.
     """
-    figures = figures or {}
-    script, digest = plotly() if figures else ("", "")
+    plots = plots or {}
+    script, digest = plotly() if plots else ("", "")
     texts = [_asset("base.js"), *map(_asset, scripts)]
     hashes = [*map(_hash, texts), *([digest] if digest else [])]
     return (
@@ -83,8 +83,8 @@ def render(
             style=Markup("\n".join(map(_asset, ("base.css", *styles)))),
             scripts=[Markup(text) for text in texts],
             plotly=Markup(script),
-            figures=figures,
-            embedded=embed({"figures": figures, **(data or {})}),
+            plots=plots,
+            embedded=embed({"plots": plots, **(data or {})}),
             **context,
         )
     )

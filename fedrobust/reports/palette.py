@@ -14,8 +14,8 @@ __all__ = [
     "WEIGHT_SCALE",
     "Axis",
     "Choices",
-    "Figures",
     "Plot",
+    "Plots",
     "RoleStyle",
     "Trace",
     "axis",
@@ -33,10 +33,10 @@ _BLUE, _VERMILION, _GREEN, _PURPLE, _ORANGE, _SKY = (
 Trace = dict[str, Any]
 Axis = Trace
 Plot = Trace
-#: ``{"choices": {name: figure}}``: several figures in one place, of which a menu shows one.
+#: ``{"choices": {name: figure}}``: several plots in one place, of which a menu shows one.
 Choices = dict[str, dict[str, Plot]]
-#: A page's figures by the ids of their elements.
-Figures = dict[str, Plot | Choices]
+#: A page's plots by the ids of their elements.
+Plots = dict[str, Plot | Choices]
 
 #: Okabe and Ito's colours without those that vanish on white or black, each with its dash and marker.
 LINES: tuple[Mapping[str, str], ...] = (

@@ -121,7 +121,7 @@ const fedrobust = (() => {
   function plotAll() {
     const drawn = [];
     for (const place of document.querySelectorAll("[data-plot]")) {
-      const figure = data.figures[place.id];
+      const figure = data.plots[place.id];
       const choices = figure.choices;
       const select = document.querySelector(`select[data-choice-of="${CSS.escape(place.id)}"]`);
       if (choices && select) {

@@ -33,6 +33,9 @@ _DEEDS: Mapping[str, str] = {
 #: A model that exceeds the commonest class's share by less is no better than guessing.
 _CHANCE = 0.02
 
+#: A combined drop of less, in percent, is nothing lost.
+_NOTICEABLE = 0.05
+
 
 def headline(run: FinishedRun) -> str:
     """Return the run in one sentence: who attacked and how, what the defence did, how good the model is."""
@@ -152,15 +155,19 @@ def _outcome(run: FinishedRun) -> str:
         text += f", {number(abs(100 * lost), 1)} points {side} the run without attackers"
     guess = run.commonest_class_share
     if guess is not None and clean <= guess + _CHANCE:
-        text += f", no better than always predicting the commonest class ({number(guess, 2)}),"
-    drop = summary.drop.get("combined")
-    if drop is None:
-        text += " with an undefined drop on noisy images"
-    elif drop > 0.05:
-        text += f" with a combined drop of {number(drop, 1, '%')} on noisy images"
+        # What such a model loses to noise means nothing.
+        text += f", no better than always predicting the commonest class ({number(guess, 2)})"
     else:
-        text += f" with nothing lost on noisy images ({number(drop, 1, '%')})"
+        text += _drop(summary.drop.get("combined"))
     rate = summary.attack_success_rate
     if rate is not None:
         text += f", while the backdoor works on {number(100 * rate, 0, '%')} of the images with its trigger"
     return text
+
+
+def _drop(combined: float | None) -> str:
+    if combined is None:
+        return " with an undefined drop on noisy images"
+    if combined > _NOTICEABLE:
+        return f" with a combined drop of {number(combined, 1, '%')} on noisy images"
+    return f" with nothing lost on noisy images ({number(combined, 1, '%')})"

@@ -10,7 +10,7 @@ from pathlib import Path, PurePosixPath, PureWindowsPath
 
 from fedrobust.reports.glossary import GLOSSARY
 from fedrobust.reports.page import render
-from fedrobust.reports.palette import Figures
+from fedrobust.reports.palette import Plots
 from fedrobust.reports.run import final_plots, final_tables, round_plots, round_tables
 from fedrobust.reports.run.examples import poisoned_examples
 from fedrobust.reports.run.headline import headline
@@ -41,7 +41,7 @@ def run_page(folder: Path) -> str:
         If it is not the folder of a finished run.
     """
     run = read_run(folder)
-    plots: Figures = {}
+    plots: Plots = {}
     tables: dict[str, Table] = {}
     _add_rounds(run, plots, tables)
     _add_data(run, plots, tables)
@@ -53,7 +53,7 @@ def run_page(folder: Path) -> str:
     return render(
         "run.html.j2",
         task_sections=sections,
-        figures=plots,
+        plots=plots,
         run=run,
         settings=_shareable(run.settings),
         headline=headline(run),
@@ -68,7 +68,7 @@ def run_page(folder: Path) -> str:
     )
 
 
-def _add_rounds(run: FinishedRun, plots: Figures, tables: dict[str, Table]) -> None:
+def _add_rounds(run: FinishedRun, plots: Plots, tables: dict[str, Table]) -> None:
     tables["hospitals"] = round_tables.hospitals_table(run)
     tables["faults"] = round_tables.faults_table(run)
     if run.rounds:
@@ -84,7 +84,7 @@ def _add_rounds(run: FinishedRun, plots: Figures, tables: dict[str, Table]) -> N
         tables["time"] = round_tables.time_table(run)
 
 
-def _add_data(run: FinishedRun, plots: Figures, tables: dict[str, Table]) -> None:
+def _add_data(run: FinishedRun, plots: Plots, tables: dict[str, Table]) -> None:
     classes = run.classes
     holding = [hospital for hospital in run.hospitals if hospital.counts]
     if holding and classes:
@@ -106,14 +106,14 @@ def _add_data(run: FinishedRun, plots: Figures, tables: dict[str, Table]) -> Non
         tables["splits"] = final_tables.counts_table(parts, counts_of, classes, lacks)
 
 
-def _add_confusion(run: FinishedRun, plots: Figures, tables: dict[str, Table]) -> None:
+def _add_confusion(run: FinishedRun, plots: Plots, tables: dict[str, Table]) -> None:
     for part, of_part in _parts(run).items():
         if of_part.confusion:
             plots[f"confusion-{part}"] = final_plots.confusion(of_part.confusion, run.classes)
             tables[f"confusion-{part}"] = final_tables.confusion_table(of_part.confusion, run.classes, part)
 
 
-def _add_classes(run: FinishedRun, plots: Figures, tables: dict[str, Table]) -> None:
+def _add_classes(run: FinishedRun, plots: Plots, tables: dict[str, Table]) -> None:
     parts = _parts(run)
     found: dict[str, Sequence[float | None]] = {
         part: of_part.sensitivity for part, of_part in parts.items() if of_part.sensitivity
@@ -127,11 +127,11 @@ def _add_classes(run: FinishedRun, plots: Figures, tables: dict[str, Table]) -> 
         tables["calibration"] = final_tables.calibration_table(bins)
 
 
-def _add_drop(run: FinishedRun, plots: Figures, tables: dict[str, Table]) -> None:
+def _add_drop(run: FinishedRun, plots: Plots, tables: dict[str, Table]) -> None:
     tables["drop"] = final_tables.drop_table(run)
 
 
-def _add_accuracies(run: FinishedRun, plots: Figures, tables: dict[str, Table]) -> None:
+def _add_accuracies(run: FinishedRun, plots: Plots, tables: dict[str, Table]) -> None:
     if any(hospital.accuracy is not None for hospital in run.hospitals):
         plots["accuracies"] = final_plots.by_hospital(run.hospitals)
         tables["accuracies"] = final_tables.accuracies_table(run)
@@ -143,7 +143,7 @@ def _parts(run: FinishedRun) -> dict[str, ClassMetrics]:
 
 
 #: What fills the sections that belong to a task; a task names its own, the template lays them out.
-_TASK_SECTIONS: dict[str, Callable[[FinishedRun, Figures, dict[str, Table]], None]] = {
+_TASK_SECTIONS: dict[str, Callable[[FinishedRun, Plots, dict[str, Table]], None]] = {
     "confusion": _add_confusion,
     "classes": _add_classes,
     "drop": _add_drop,

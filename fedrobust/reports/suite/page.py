@@ -6,7 +6,7 @@ import json
 from pathlib import Path
 
 from fedrobust.reports.page import render
-from fedrobust.reports.palette import Figures
+from fedrobust.reports.palette import Plots
 from fedrobust.reports.suite.plots import budget_plot, cost_plot
 from fedrobust.reports.suite.reading import reading, sense, side, test_limit
 from fedrobust.reports.suite.rows import differences, rows, script_data, shown
@@ -34,19 +34,18 @@ def suite_page(folder: Path) -> str:
     view = load_suite(folder)
     made, compared = rows(view), differences(view)
     cost = cost_plot(view)
-    figures: Figures = {"cost": cost} if cost else {}
+    plots: Plots = {"cost": cost} if cost else {}
     budget = _drawn_budget(view)
     if budget:
-        figures["budget"] = budget_plot(view, budget)
+        plots["budget"] = budget_plot(view, budget)
     return render(
         "suite.html.j2",
-        figures=figures,
+        plots=plots,
         data={"suite": script_data(view, made, compared)},
         scripts=("suite.js",),
         styles=("suite.css",),
         suite=view.results,
         view=view,
-        plots=figures,
         headline=headline(view),
         facts=facts(view),
         reading=reading(view),
