@@ -1,0 +1,79 @@
+"""The records of a run folder: what each of its files holds, declared once for writers and readers.
+
+A record is frozen and its fields are checked when it is made or read. A key that no field names is
+kept as it is, so that a task or a plug-in can add its own.
+
+| file | record |
+|---|---|
+| ``manifest.json`` | `Manifest` |
+| ``summary.json`` | `Summary` |
+| ``rounds.jsonl`` | `RoundLine` |
+| ``verdicts.jsonl`` | `VerdictLine` |
+| ``client_metrics.jsonl`` | `ClientMetricsLine` |
+| ``timings.jsonl`` | `TimingLine` |
+| ``evaluation.json`` | `Evaluation` |
+"""
+
+from fedrobust.results.records.base import Record, Role
+from fedrobust.results.records.evaluation import (
+    CalibrationBin,
+    ClassMetrics,
+    Evaluation,
+    ExampleRecord,
+    HospitalEvaluation,
+    PartSummary,
+)
+from fedrobust.results.records.manifest import (
+    FORMAT,
+    DataRecord,
+    Deployment,
+    Machine,
+    Manifest,
+    PluginRecord,
+    ServerDataUse,
+    SplitSizes,
+    ThreatRecord,
+    check_format,
+)
+from fedrobust.results.records.rounds import (
+    ClientMetricsLine,
+    Fault,
+    Metrics,
+    RoundLine,
+    TimingLine,
+    VerdictLine,
+    reported_images,
+)
+from fedrobust.results.records.summary import Baseline, Detection, Summary, SummaryThreat
+
+__all__ = [
+    "FORMAT",
+    "Baseline",
+    "CalibrationBin",
+    "ClassMetrics",
+    "ClientMetricsLine",
+    "DataRecord",
+    "Deployment",
+    "Detection",
+    "Evaluation",
+    "ExampleRecord",
+    "Fault",
+    "HospitalEvaluation",
+    "Machine",
+    "Manifest",
+    "Metrics",
+    "PartSummary",
+    "PluginRecord",
+    "Record",
+    "Role",
+    "RoundLine",
+    "ServerDataUse",
+    "SplitSizes",
+    "Summary",
+    "SummaryThreat",
+    "ThreatRecord",
+    "TimingLine",
+    "VerdictLine",
+    "check_format",
+    "reported_images",
+]

@@ -1,0 +1,134 @@
+"""The lines that each round adds to the files of a run folder."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+
+from fedrobust.results.records.base import Record
+
+__all__ = [
+    "ClientMetricsLine",
+    "Fault",
+    "Metrics",
+    "RoundLine",
+    "TimingLine",
+    "VerdictLine",
+    "reported_images",
+]
+
+
+class Metrics(Record):
+    """A model's metrics on one set of images; None where undefined.
+
+    Attributes
+    ----------
+    sensitivity : tuple of float or None
+        One value for each class.
+    """
+
+    loss: float | None = None
+    accuracy: float | None = None
+    macro_f1: float | None = None
+    macro_precision: float | None = None
+    macro_recall: float | None = None
+    auroc: float | None = None
+    balanced_accuracy: float | None = None
+    ece: float | None = None
+    sensitivity: tuple[float | None, ...] = ()
+    worst_class: float | None = None
+
+    def value(self, key: str) -> float | None:
+        """Return a metric by its key; None where it is undefined or not recorded."""
+        found = getattr(self, key, None)
+        return found if isinstance(found, float | int) else None
+
+
+class Fault(Record):
+    """A hospital whose update was discarded in a round, and why."""
+
+    hospital: int
+    reason: str
+
+
+class RoundLine(Record):
+    """One round: the global model's metrics after it, and who failed or was flagged in it."""
+
+    round: int
+    lr: float | None = None
+    train_loss: float | None = None
+    val: Metrics = Metrics()
+    clean: Metrics = Metrics()
+    noisy: Metrics = Metrics()
+    attack_success_rate: float | None = None
+    hospital_accuracy: tuple[float | None, ...] = ()
+    worst_hospital: float | None = None
+    flagged: tuple[int, ...] = ()
+    no_effect_attacks: tuple[str, ...] = ()
+    no_effect_steps: tuple[str, ...] = ()
+    faults: tuple[Fault, ...] = ()
+
+
+class VerdictLine(Record):
+    """What the strategy decided on each hospital in a round; no hospitals where it gives no verdict.
+
+    Attributes
+    ----------
+    weights : tuple of float or None
+        Sum 1.
+    why : mapping
+        By the hospital's number.
+    """
+
+    round: int
+    hospitals: tuple[int, ...] = ()
+    weights: tuple[float | None, ...] = ()
+    scores: tuple[float | None, ...] = ()
+    flagged: tuple[int, ...] = ()
+    why: Mapping[int, str] = {}
+
+    def uniform_weights(self, clients: int) -> dict[int, float]:
+        """Return each hospital's weight as a multiple of the uniform weight 1/n over all n hospitals."""
+        known = zip(self.hospitals, self.weights, strict=True)
+        return {hospital: weight * clients for hospital, weight in known if weight is not None}
+
+
+class ClientMetricsLine(Record):
+    """The metrics that hospitals reported in a round, which nobody has verified."""
+
+    round: int
+    hospitals: tuple[int, ...] = ()
+    loss: tuple[float | None, ...] = ()
+    received_loss: tuple[float | None, ...] = ()
+    num_examples: tuple[int | float | None, ...] = ()
+
+    def by_hospital(self, key: str) -> dict[int, float | None]:
+        """Return a metric by the hospital's number."""
+        return dict(zip(self.hospitals, getattr(self, key), strict=False))
+
+
+class TimingLine(Record):
+    """Where a round's time went: a key for each phase, in seconds. Round 0 is what precedes the first.
+
+    Attributes
+    ----------
+    defence_mib : float or None
+        The most additional memory that the defence needed.
+    """
+
+    round: int
+    defence_mib: float | None = None
+
+    @property
+    def seconds(self) -> dict[str, float]:
+        """Return the seconds of each phase."""
+        more = self.model_extra or {}
+        return {phase: float(found) for phase, found in more.items() if isinstance(found, int | float)}
+
+
+def reported_images(lines: Iterable[ClientMetricsLine]) -> dict[int, float]:
+    """Return how many images each hospital last reported, by its number; only positive numbers."""
+    found: dict[int, float] = {}
+    for line in lines:
+        known = line.by_hospital("num_examples").items()
+        found |= {number: images for number, images in known if images is not None and images > 0}
+    return found

@@ -1,0 +1,121 @@
+"""The record of ``summary.json``: a finished run in short."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from fedrobust.results.records.base import Record
+from fedrobust.results.records.manifest import ThreatRecord
+from fedrobust.results.records.rounds import Metrics
+
+__all__ = ["Baseline", "Detection", "Summary", "SummaryThreat"]
+
+
+class Detection(Record):
+    """How well the defence told malicious hospitals from honest ones; None where undefined.
+
+    Attributes
+    ----------
+    malicious_weight : float or None
+        The share of the last round's weight that malicious hospitals have.
+    malicious_share : float or None
+        Their share of all hospitals, to compare it with.
+    failed : tuple of int
+        Hospitals without an update in the last round with a verdict.
+    """
+
+    precision: float | None = None
+    recall: float | None = None
+    auroc: float | None = None
+    false_flag_rate: float | None = None
+    malicious_weight: float | None = None
+    malicious_share: float | None = None
+    weights: Mapping[int, float | None] = {}
+    flagged: tuple[int, ...] = ()
+    failed: tuple[int, ...] = ()
+
+
+class Baseline(Record):
+    """The same run without attackers.
+
+    Attributes
+    ----------
+    run : str
+        The name of its folder.
+    clean : Metrics
+        Of its last model on the clean test images.
+    """
+
+    run: str
+    clean: Metrics = Metrics()
+
+
+class SummaryThreat(ThreatRecord):
+    """What a group of hospitals does, and whether it is malicious."""
+
+    malicious: bool
+
+
+class Summary(Record):
+    """A finished run in short.
+
+    Attributes
+    ----------
+    strategy, data, partition, backbone, head : str
+        As the settings write them.
+    attack : str or None
+        The attacks of the malicious hospitals; None where nobody is malicious.
+    failed : bool
+        Whether no hospital ever sent a usable update, so that the model is untrained.
+    failure : str or None
+        The same in a sentence.
+    failed_attacks : tuple of str
+        Attacks that never ran: their hospitals failed in every round.
+    diverged : bool
+        Whether the last model's loss is not a finite number.
+    no_better_than_commonest_class : bool or None
+        Whether the last model's accuracy is at most `commonest_class_share`.
+    faults : int
+        How many updates were discarded in all rounds.
+    baseline : Baseline or None
+        The same run without attackers, where it was run.
+    lost_to_attack : mapping or None
+        Metric to what the baseline has more of it.
+    commonest_class_share : float or None
+        The accuracy of always naming the commonest class.
+    """
+
+    clean: Metrics = Metrics()
+    noisy: Metrics = Metrics()
+    drop: Mapping[str, float | None] = {}
+    detection: Detection = Detection()
+    attack_success_rate: float | None = None
+    no_effect_attacks: tuple[str, ...] = ()
+    no_effect_steps: tuple[str, ...] = ()
+    server_images: int = 0
+    server_share: float = 0.0
+    faults: int = 0
+    clients: int
+    malicious: int = 0
+    atypical: tuple[int, ...] = ()
+    rounds: int
+    seed: int
+    synthetic: bool = False
+    seconds: float | None = None
+    run: str = ""
+    baseline: Baseline | None = None
+    lost_to_attack: Mapping[str, float | None] | None = None
+    commonest_class_share: float | None = None
+    no_better_than_commonest_class: bool | None = None
+    diverged: bool = False
+    failed: bool = False
+    failure: str | None = None
+    failed_attacks: tuple[str, ...] = ()
+    strategy: str = ""
+    attack: str | None = None
+    threats: tuple[SummaryThreat, ...] = ()
+    data: str = ""
+    partition: str = ""
+    backbone: str = ""
+    head: str = ""
+    networks: int | None = None
