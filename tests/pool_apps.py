@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import time
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 from flwr.app import ArrayRecord, ConfigRecord, Context, Message, MetricRecord, RecordDict
@@ -18,13 +18,17 @@ def _number(context: Context) -> int:
     return int(context.node_config["partition-id"])
 
 
-def _reply(message: Message, context: Context, values: np.ndarray, **metrics: float) -> Message:
-    content = {
+def _reply(message: Message, context: Context, values: np.ndarray[Any, Any], **metrics: float) -> Message:
+    content: dict[str, ArrayRecord | MetricRecord | ConfigRecord] = {
         "arrays": ArrayRecord([values]),
         "metrics": MetricRecord({"num-examples": 1, "worker": os.getpid(), **metrics}),
         "hospital": ConfigRecord({"partition-id": _number(context)}),
     }
     return Message(RecordDict(content), reply_to=message)
+
+
+def _received(message: Message) -> np.ndarray[Any, Any]:
+    return cast(ArrayRecord, message.content["arrays"])["0"].numpy()
 
 
 def adds_its_number() -> ClientApp:
@@ -33,7 +37,7 @@ def adds_its_number() -> ClientApp:
 
     @app.train()
     def train(message: Message, context: Context) -> Message:
-        return _reply(message, context, message.content["arrays"]["0"].numpy() + _number(context))
+        return _reply(message, context, _received(message) + _number(context))
 
     return app
 
@@ -55,7 +59,7 @@ def counts_its_rounds() -> ClientApp:
 
     @app.train()
     def train(message: Message, context: Context) -> Message:
-        before = context.state["rounds"]["n"] if "rounds" in context.state else 0
+        before = cast(int, context.state["rounds"]["n"]) if "rounds" in context.state else 0
         context.state["rounds"] = MetricRecord({"n": before + 1})
         return _reply(message, context, np.zeros(2, np.float32), rounds=before + 1)
 
@@ -68,7 +72,7 @@ def hoards() -> ClientApp:
 
     @app.train()
     def train(message: Message, context: Context) -> Message:
-        HOARD.append(message.content["arrays"]["0"].numpy())
+        HOARD.append(_received(message))
         return _reply(message, context, HOARD[-1] + 1, oldest=float(HOARD[0][0]))
 
     return app
@@ -97,6 +101,6 @@ def troubled() -> ClientApp:
         if number == 2:
             raise RuntimeError("no patient today")
         time.sleep(1000 if number == 3 else 0.05)
-        return _reply(message, context, message.content["arrays"]["0"].numpy())
+        return _reply(message, context, _received(message))
 
     return app

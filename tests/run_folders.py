@@ -271,7 +271,8 @@ class _Everyone:
     def examples(self, path: Path) -> None:
         from safetensors.numpy import save_file
 
-        said, tensors = [], {}
+        poisonings: list[dict[str, Any]] = []
+        tensors: dict[str, np.ndarray[Any, Any]] = {}
         for i, (number, chain) in enumerate(self.attacks.items()):
             original = self._picture()
             poisoned = original.copy()
@@ -279,13 +280,14 @@ class _Everyone:
                 poisoned[:, -6:, -6:] = 255
             tensors |= {f"original/{i}": original, f"poisoned/{i}": poisoned}
             named = {"before": self.classes[0], "after": self.classes[-1]}
-            said.append({"hospital": number, "attack": chain, **named})
-        save_file(tensors, path, metadata={"fedrobust": json.dumps(said)})
+            poisonings.append({"hospital": number, "attack": chain, **named})
+        save_file(tensors, path, metadata={"fedrobust": json.dumps(poisonings)})
 
     def _picture(self) -> np.ndarray[Any, Any]:
         y, x = np.mgrid[0:28, 0:28] - 14.0
         round_shape = np.clip(220 - 1.2 * (x**2 + y**2), 0, 255)
-        return np.clip(round_shape + self.rng.normal(0, 12, (1, 28, 28)), 0, 255).astype(np.uint8)
+        shown = np.clip(round_shape + self.rng.normal(0, 12, (1, 28, 28)), 0, 255)
+        return np.asarray(shown, np.uint8)
 
 
 def _timing(number: int) -> dict[str, Any]:

@@ -250,7 +250,7 @@ def _pairs(row: dict[str, Any], against: dict[str, Any], key: str) -> list[float
 
 
 def _ranking(rows: list[dict[str, Any]], defences: Sequence[str], sign: int = 1) -> list[dict[str, Any]]:
-    entries = []
+    entries: list[dict[str, Any]] = []
     for defence in defences:
         own = [row for row in rows if row["labels"]["defence"] == defence]
         known = [(row["metrics"]["accuracy"]["mean"], _condition(row)) for row in own]
@@ -277,7 +277,7 @@ def _condition(row: dict[str, Any]) -> str:
 
 
 def _budget(threats: Sequence[str], defences: Sequence[str], budgets: Sequence[str]) -> dict[str, Any]:
-    smallest = [
+    smallest: list[dict[str, Any]] = [
         {
             "labels": {"threat": threat, "defence": defence},
             "unknown": [],

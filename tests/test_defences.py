@@ -8,8 +8,8 @@ from dataclasses import replace
 import numpy as np
 import pytest
 from helpers import make_updates, restored
-from lent import Lent
 from references import differences
+from server_images import QuadraticServerData
 
 import fedrobust.federation.updates
 from fedrobust.errors import UserError
@@ -32,7 +32,7 @@ def pipeline(spec: str, hospitals: int = 9) -> HostedStrategy:
     made = build_strategy(spec, hospitals)
     assert isinstance(made, HostedStrategy)
     if made.defence.server_share:
-        made.defence.server = Lent(np.array(3.0))
+        made.defence.server = QuadraticServerData(np.array(3.0))
     return made
 
 

@@ -5,8 +5,8 @@ from dataclasses import replace
 import numpy as np
 import pytest
 from helpers import make_updates
-from lent import Lent
 from references import differences, fltrust
+from server_images import QuadraticServerData
 
 import fedrobust.federation.updates
 from fedrobust.errors import UserError
@@ -18,12 +18,14 @@ from strategies.nnm import NNM
 
 def rule(target: object) -> FLTrust:
     made = FLTrust()
-    made.server = Lent(np.asarray(target))
+    made.server = QuadraticServerData(np.asarray(target))
     return made
 
 
 def own_update(updates: Updates, target: np.ndarray) -> np.ndarray:
-    fresh = Lent(target).trained(updates.global_parameters, updates.global_buffers, 1).parameters
+    fresh = (
+        QuadraticServerData(target).trained(updates.global_parameters, updates.global_buffers, 1).parameters
+    )
     return np.asarray(fresh.astype(np.float64) - updates.global_parameters)
 
 
@@ -97,7 +99,7 @@ def test_an_update_of_no_length_has_no_trust() -> None:
 def test_the_server_trains_from_the_global_model_with_its_running_statistics() -> None:
     seen: list[tuple[np.ndarray, np.ndarray, int]] = []
 
-    class Watched(Lent):
+    class Watched(QuadraticServerData):
         def trained(self, parameters, buffers, round):  # type: ignore[no-untyped-def]
             seen.append((parameters, buffers, round))
             return super().trained(parameters, buffers, round)

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 from helpers import make_updates, restored
-from lent import Lent
+from server_images import QuadraticServerData
 from softmax import CLASSES, Images, Poison, Site, Views, flipped, play, site, trained
 
 from fedrobust.errors import UserError
@@ -78,15 +78,15 @@ def test_persistent_high_losses_lose_their_weight_and_nobody_else_does() -> None
     assert np.asarray(last.score)[[2, 7]].min() > np.delete(np.asarray(last.score), [2, 7]).max()
 
 
-class Scanners(Lent):
+class Scanners(QuadraticServerData):
     """The server's images, and what another scanner makes of them."""
 
     def __init__(self, target: np.ndarray, other: np.ndarray) -> None:
         super().__init__(target)
-        self._other = Lent(other)
+        self._other = QuadraticServerData(other)
 
-    def views(self) -> list[Lent]:
-        return [Lent(self.target), self._other]
+    def views(self) -> list[QuadraticServerData]:
+        return [QuadraticServerData(self.target), self._other]
 
 
 @pytest.mark.parametrize(
@@ -100,7 +100,7 @@ def test_another_scanner_explains_odd_records_but_no_odd_conduct(
     common, its_own = draw.standard_normal(400), 0.3 * draw.standard_normal(400)
     other = 0.5 * common + its_own
     defence = IsolationForestWeighting()
-    defence.server = Scanners(common, other) if known else Lent(common)
+    defence.server = Scanners(common, other) if known else QuadraticServerData(common)
     for number in range(1, 9):
         received, epoch = draw.normal(1.0, 0.15, (10, 3)), draw.normal(0.8, 0.1, (10, 3))
         received[BAD] *= 3

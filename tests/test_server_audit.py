@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 from helpers import make_updates
-from lent import Lent
+from server_images import QuadraticServerData
 
 from fedrobust.federation import Updates
 from fedrobust.federation.mixed import Mixed
@@ -14,7 +14,9 @@ from fedrobust.scoring.server_audit import audit_updates, balanced_loss, domain_
 SEEDS = range(4)
 
 
-def plain(updates: Updates, server: Lent, trust: list[float], factor: list[float], classes: int) -> tuple:
+def plain(
+    updates: Updates, server: QuadraticServerData, trust: list[float], factor: list[float], classes: int
+) -> tuple:
     """Return each model's loss by class, the rise that each brings, and the level."""
     n = len(updates)
     base = updates.global_parameters.astype(np.float64)
@@ -46,7 +48,9 @@ def plain(updates: Updates, server: Lent, trust: list[float], factor: list[float
 def test_the_look_is_its_definition(seed: int, distrusted: bool) -> None:
     updates = make_updates(6, seed=seed, buffers=3)
     draw = np.random.default_rng(seed)
-    server = Lent(draw.standard_normal(40), spoil=lambda values, buffers: values * (1 + buffers.sum() ** 2))
+    server = QuadraticServerData(
+        draw.standard_normal(40), spoil=lambda values, buffers: values * (1 + buffers.sum() ** 2)
+    )
     trust = draw.random(6) if distrusted else np.ones(6)
     factor = draw.random(6)
     kept = [u.parameters.copy() for u in updates], trust.copy(), factor.copy()
@@ -66,7 +70,7 @@ def test_the_look_is_its_definition(seed: int, distrusted: bool) -> None:
 
 
 def test_the_number_of_looks() -> None:
-    updates, server = make_updates(6), Lent(np.zeros(40))
+    updates, server = make_updates(6), QuadraticServerData(np.zeros(40))
     audit_updates(updates, server, np.ones(6), np.ones(6), 3)
     assert len(server.asked) == 2 * 6 + 1
     server.asked.clear()
@@ -77,7 +81,7 @@ def test_the_number_of_looks() -> None:
 
 def test_the_balanced_loss_counts_classes_alike_and_only_those_that_the_server_has() -> None:
     updates = make_updates(1)
-    server = Lent(np.zeros(40), m=20)
+    server = QuadraticServerData(np.zeros(40), m=20)
     server.labels = np.repeat([0, 1, 2], [15, 4, 1])
     values = server.losses(updates[0].parameters, updates[0].buffers)
     wanted = np.mean([values[server.labels == k].mean() for k in range(3)])
@@ -91,13 +95,13 @@ def test_harm_and_help() -> None:
     good = np.random.default_rng(1).standard_normal(40).astype(np.float32)
     signs = [1, 1, 1, 3, -1]
     made = Updates([u.with_delta(s * 0.1 * good) for s, u in zip(signs, updates, strict=True)])
-    harm = audit_updates(made, Lent(base + good), np.ones(5), np.ones(5), 3).harm
+    harm = audit_updates(made, QuadraticServerData(base + good), np.ones(5), np.ones(5), 3).harm
     assert (harm[4] > 0).all() and (harm[3] < 0).all()
 
 
 def test_a_model_that_breaks_down_has_a_large_finite_loss() -> None:
     updates = make_updates(4)
-    server = Lent(
+    server = QuadraticServerData(
         np.zeros(40), spoil=lambda values, buffers: np.where(np.arange(20) < 2, [np.nan, np.inf] * 10, values)
     )
     seen = audit_updates(updates, server, np.ones(4), np.ones(4), 3)
@@ -106,20 +110,20 @@ def test_a_model_that_breaks_down_has_a_large_finite_loss() -> None:
 
 
 def test_nobody_trusted_but_one_counts_as_all_trusted() -> None:
-    updates, server = make_updates(5), Lent(np.ones(40))
+    updates, server = make_updates(5), QuadraticServerData(np.ones(40))
     alone = audit_updates(updates, server, np.eye(5)[2], np.ones(5), 3)
     everyone = audit_updates(updates, server, np.ones(5), np.ones(5), 3)
     np.testing.assert_array_equal(alone.harm, everyone.harm)
 
 
-class Viewed(Lent):
+class Viewed(QuadraticServerData):
     """Images on which other models do best through other scanners."""
 
-    def __init__(self, target: np.ndarray, shown: list[Lent]) -> None:
+    def __init__(self, target: np.ndarray, shown: list[QuadraticServerData]) -> None:
         super().__init__(target)
         self._shown = shown
 
-    def views(self) -> list[Lent]:
+    def views(self) -> list[QuadraticServerData]:
         return self._shown
 
 
@@ -128,10 +132,10 @@ def test_the_loss_through_another_scanner() -> None:
     draw = np.random.default_rng(3)
     here = draw.standard_normal(40)
     plain, *others = shown = [
-        Lent(here, m=12),
-        Lent(here + 3, m=12),
-        Lent(updates[2].parameters + 0.1, m=12),
-        Lent(here + 0.1 * draw.standard_normal(40), m=12),
+        QuadraticServerData(here, m=12),
+        QuadraticServerData(here + 3, m=12),
+        QuadraticServerData(updates[2].parameters + 0.1, m=12),
+        QuadraticServerData(here + 0.1 * draw.standard_normal(40), m=12),
     ]
     server = Viewed(here, shown)
     held = draw.integers(0, 5, (6, 4)).astype(float)
@@ -139,7 +143,7 @@ def test_the_loss_through_another_scanner() -> None:
     held[5] = 0
     ratio = domain_shift_ratio(updates, server, held, np.array([True, False, True, True, True, True]))
 
-    def loss(lent: Lent, i: int) -> float:
+    def loss(lent: QuadraticServerData, i: int) -> float:
         values = lent.losses(updates[i].parameters, updates[i].buffers)
         known = [k for k in range(3) if held[i, k]]
         means = [values[lent.labels == k].mean() for k in known]
@@ -155,7 +159,7 @@ def test_the_loss_through_another_scanner() -> None:
         view.asked.clear()
     domain_shift_ratio(updates, server, held, np.zeros(6, bool))
     assert not any(view.asked for view in shown)
-    for silent in (Lent(here), Viewed(here, []), Viewed(here, [plain])):
+    for silent in (QuadraticServerData(here), Viewed(here, []), Viewed(here, [plain])):
         assert domain_shift_ratio(updates, silent, held, np.ones(6, bool)).tolist() == [1] * 6
 
 
@@ -163,7 +167,7 @@ def test_mixed_updates_are_looked_at_like_plain_ones() -> None:
     source = make_updates(5, buffers=2)
     mixing = np.random.default_rng(0).random((5, 5))
     mixed = Mixed(source, mixing / mixing.sum(axis=1, keepdims=True))
-    server = Lent(np.ones(40), spoil=lambda values, buffers: values + buffers.sum())
+    server = QuadraticServerData(np.ones(40), spoil=lambda values, buffers: values + buffers.sum())
     trust = np.array([1, 1, 0.3, 1, 1.0])
     found, wanted = (
         audit_updates(u, server, trust, np.ones(5), 3) for u in (mixed, Updates(list(mixed), source.seed))
@@ -173,7 +177,7 @@ def test_mixed_updates_are_looked_at_like_plain_ones() -> None:
 
 
 def test_the_order_of_the_hospitals_does_not_matter() -> None:
-    updates, server = make_updates(5), Lent(np.ones(40))
+    updates, server = make_updates(5), QuadraticServerData(np.ones(40))
     order = [3, 0, 4, 1, 2]
     turned = make_updates(5, nodes=np.argsort(order).tolist())
     found, other = (audit_updates(u, server, np.ones(5), np.ones(5), 3) for u in (updates, turned))
@@ -182,5 +186,5 @@ def test_the_order_of_the_hospitals_does_not_matter() -> None:
 
 
 def test_classes_that_nobody_claims_are_left_out() -> None:
-    seen = audit_updates(make_updates(4), Lent(np.ones(40)), np.ones(4), np.ones(4), 2)
+    seen = audit_updates(make_updates(4), QuadraticServerData(np.ones(40)), np.ones(4), np.ones(4), 2)
     assert seen.own.shape == seen.harm.shape == (4, 2) and np.isfinite(seen.own).all()

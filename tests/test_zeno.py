@@ -5,8 +5,8 @@ from dataclasses import replace
 import numpy as np
 import pytest
 from helpers import make_updates
-from lent import Lent
 from references import differences, stacked
+from server_images import QuadraticServerData
 
 from fedrobust.errors import UserError
 from fedrobust.federation import Updates
@@ -17,7 +17,7 @@ from strategies.zeno import Zeno
 
 def rule(target: object, **options: object) -> Zeno:
     made = Zeno(**options)  # type: ignore[arg-type]
-    made.server = Lent(np.asarray(target))
+    made.server = QuadraticServerData(np.asarray(target))
     return made
 
 
@@ -43,7 +43,7 @@ def test_length_costs() -> None:
     updates = list(make_updates(4, 50, seed=1))
     far = Updates([*updates[:3], updates[3].with_delta(100 * updates[3].delta)])
     silent = Zeno(b=1)
-    silent.server = Lent(np.zeros(50), spoil=lambda losses, _: 0 * losses)
+    silent.server = QuadraticServerData(np.zeros(50), spoil=lambda losses, _: 0 * losses)
     assert np.flatnonzero(silent.combine(far)[1].flagged).tolist() == [3]
 
 
@@ -66,7 +66,7 @@ def test_images_are_drawn_anew_each_round_and_alike_for_all() -> None:
     made = rule(np.ones(40), images=5)
     for number in (1, 2):
         made.combine(make_updates(4, 40, round=number))
-    assert isinstance(made.server, Lent)
+    assert isinstance(made.server, QuadraticServerData)
     first, second = made.server.asked[:5], made.server.asked[5:]
     for asked in (first, second):
         assert all(np.array_equal(places, asked[0]) for places in asked)
@@ -74,7 +74,7 @@ def test_images_are_drawn_anew_each_round_and_alike_for_all() -> None:
     assert not np.array_equal(first[0], second[0])
     again = rule(np.ones(40), images=5)
     again.combine(make_updates(4, 40, round=1))
-    assert isinstance(again.server, Lent)
+    assert isinstance(again.server, QuadraticServerData)
     np.testing.assert_array_equal(again.server.asked[0], first[0])
 
 
@@ -90,7 +90,9 @@ def test_each_model_is_tried_with_its_own_running_statistics() -> None:
     updates = Updates([replace(u, global_buffers=np.zeros(2, np.float32)) for u in drawn])
     seen: list[np.ndarray] = []
     made = Zeno(b=1)
-    made.server = Lent(np.ones(40), spoil=lambda losses, buffers: seen.append(buffers) or losses)
+    made.server = QuadraticServerData(
+        np.ones(40), spoil=lambda losses, buffers: seen.append(buffers) or losses
+    )
     made.combine(updates)
     np.testing.assert_array_equal(seen, [np.zeros(2), *(u.buffers for u in updates)])
 
@@ -99,7 +101,9 @@ def test_each_model_is_tried_with_its_own_running_statistics() -> None:
 def test_a_model_without_a_loss_is_the_worst(bad: float) -> None:
     made = Zeno(b=1)
     wild = [replace(u, buffers=np.full(1, u.node == 2, np.float32)) for u in make_updates(4, 40, seed=2)]
-    made.server = Lent(np.ones(40), spoil=lambda losses, buffers: bad + losses if buffers.any() else losses)
+    made.server = QuadraticServerData(
+        np.ones(40), spoil=lambda losses, buffers: bad + losses if buffers.any() else losses
+    )
     _, verdict = made.combine(Updates(wild))
     assert np.flatnonzero(verdict.flagged).tolist() == [2] and np.isfinite(np.asarray(verdict.score)).all()
 

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from fedrobust.federation import ClientMetrics, Update, Vector
 
 
-class Lent:
+class QuadraticServerData:
     """A `ServerData` of m images whose loss is |parameters - target|^2 times 1 + the image's place / m.
 
     Parameters
