@@ -9,6 +9,7 @@ import numpy as np
 
 from fedrobust.data.records import Records
 from fedrobust.federation.updates import Update
+from fedrobust.plugins import RemembersOptions
 
 __all__ = ["Behaviour", "HookContext", "Role"]
 
@@ -64,7 +65,7 @@ class HookContext:
     honest: Update | None = None
 
 
-class Behaviour:
+class Behaviour(RemembersOptions):
     """What makes a hospital differ from the others: benign, such as another scanner, or an attack.
 
     A benign behaviour changes the records that the hospital trains on. It is one public class in one file of

@@ -11,6 +11,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from fedrobust.errors import UserError
 from fedrobust.federation.updates import Update, Updates, Vector, Verdict
+from fedrobust.plugins import RemembersOptions
 
 __all__ = ["Defence", "PreAggregation", "ServerData", "State", "ViewedServerData"]
 
@@ -49,7 +50,7 @@ class ViewedServerData(ServerData, Protocol):
         ...
 
 
-class Defence:
+class Defence(RemembersOptions):
     """How the server turns updates into the next global parameters.
 
     Override `weigh` (weights; the weighted mean follows) or `combine` (anything else). A defence is one
@@ -124,7 +125,7 @@ class Defence:
         """Take back what `state` returned, the same values."""
 
 
-class PreAggregation(ABC):
+class PreAggregation(RemembersOptions, ABC):
     """A step before a defence, such as clipping or mixing: maps updates to updates.
 
     The result is of the same hospitals, or a `fedrobust.federation.mixed.Mixed` that holds how it is
@@ -143,5 +144,5 @@ class PreAggregation(ABC):
         """Return what must survive a restart; see `Defence.state`."""
         return {}
 
-    def load_state(self, state: State) -> None:  # noqa: B027 - most steps keep nothing
+    def load_state(self, state: State) -> None:
         """Take back what `state` returned."""

@@ -2,6 +2,7 @@
 
 from fedrobust.plugins.discovery import add_working_folder, available, describe, find
 from fedrobust.plugins.failures import place_of, reraise_as_user_error
+from fedrobust.plugins.objects import RemembersOptions, spec_of
 from fedrobust.plugins.options import (
     Fraction,
     Limits,
@@ -23,6 +24,7 @@ __all__ = [
     "PipelineSpec",
     "PluginSpec",
     "PositiveFraction",
+    "RemembersOptions",
     "ThreatSpec",
     "add_working_folder",
     "available",
@@ -35,4 +37,5 @@ __all__ = [
     "place_of",
     "reraise_as_user_error",
     "source_hash",
+    "spec_of",
 ]

@@ -16,8 +16,9 @@ from fedrobust.engines.collusion import with_collusion
 from fedrobust.engines.hospital_pool import pool_of_hospitals
 from fedrobust.engines.launch import warm_up, worker_count
 from fedrobust.engines.local import LocalGrid
-from fedrobust.errors import RunInterrupted
+from fedrobust.errors import RunInterrupted, UserError
 from fedrobust.flower.client_app import make_client_app
+from fedrobust.plugins import PluginSpec, spec_of
 from fedrobust.runtime.observers import Observer, Observers, RoundOutcome, RunStart
 from fedrobust.runtime.profiling import Profile
 from fedrobust.runtime.progress import Progress, interactive
@@ -28,11 +29,16 @@ from fedrobust.settings import Settings
 
 __all__ = ["Result", "existing", "keep_report", "run", "serve"]
 
+#: A plug-in as an object or by its name, or several in order; None for that of the settings.
+Given = object | str | Sequence[object | str] | None
+
 
 def run(
     settings: Settings,
     observers: Sequence[Observer] | None = None,
     *,
+    strategy: Given = None,
+    attack: Given = None,
     resume: bool = False,
     profile: Profile | None = None,
     report: bool = True,
@@ -45,6 +51,11 @@ def run(
     observers : sequence of Observer, optional
         Told of the start, of each round and of the end. Not given: `Progress` in a notebook or at a prompt, none in
         a script.
+    strategy : object, str or sequence of them, optional
+        Instead of `settings.strategy`: a defence or a plain Flower strategy, or steps and a defence, each as an
+        object or by its name. An object stands for its class and the options that it was built with.
+    attack : object, str or sequence of them, optional
+        Likewise instead of `settings.attack`; several are carried out in order.
     resume : bool
         Resume an unfinished run of these settings after its last completed round, with bit-identical results.
     profile : Profile, optional
@@ -63,6 +74,7 @@ def run(
     RunInterrupted
         If the user interrupts the run after its start.
     """
+    settings = _with_objects(settings, strategy, attack)
     if observers is None:
         observers = [Progress()] if interactive() else []
     kept = _Completed()
@@ -76,6 +88,36 @@ def run(
     if report:
         keep_report(result.folder)
     return result
+
+
+def _with_objects(settings: Settings, strategy: Given, attack: Given) -> Settings:
+    """Return the settings with these plug-ins written down in them."""
+    changes: dict[str, object] = {}
+    if strategy is not None:
+        changes["strategy"] = " | ".join(one.text for one in _specs(strategy))
+    if attack is not None:
+        if settings.threat:
+            raise UserError("attack stands in place of threat; give one or the other")
+        if not settings.malicious:
+            raise UserError(
+                "an attack is given, but nobody is malicious; give malicious=NUMBER in the settings"
+            )
+        attacks = _specs(attack)
+        changes["attack"] = " + ".join(one.text for one in attacks)
+        script = [one.name.partition(":")[2] for one in attacks if one.name.startswith("__main__:")]
+        if script and settings.workers == "auto":
+            changes["workers"] = 1
+        elif script and (settings.workers != 1 or settings.engine != "local"):
+            raise UserError(
+                f"worker processes cannot import {script[0]} from the script that runs; define it in a module of its "
+                f"own, or give workers=1"
+            )
+    return Settings(**{**settings.model_dump(), **changes}) if changes else settings
+
+
+def _specs(given: object) -> list[PluginSpec]:
+    parts = given if isinstance(given, list | tuple) else [given]
+    return [PluginSpec.parse(one) if isinstance(one, str) else spec_of(one) for one in parts]
 
 
 class _Completed(Observer):
