@@ -1,4 +1,4 @@
-"""A Chromium for the tests of pages: opens a file, and says whether what is in it is whole."""
+"""A Chromium for the tests of pages: opens a file and checks that it is complete."""
 
 from __future__ import annotations
 
@@ -24,10 +24,10 @@ _ARGUMENTS = [
 
 @dataclass
 class Visit:
-    """One page that is open, what went wrong in it so far, and where pictures of it go."""
+    """One page that is open, what went wrong in it so far, and the folder for screenshots."""
 
     page: Any
-    pictures: Path
+    screenshots: Path
     errors: list[str] = field(default_factory=list)
 
     def overflow(self) -> int:
@@ -49,8 +49,8 @@ class Visit:
         return found
 
     def shot(self, name: str) -> Path:
-        """Save a picture of the whole page."""
-        path = self.pictures / f"{name}.png"
+        """Save a screenshot of the full page."""
+        path = self.screenshots / f"{name}.png"
         self.page.screenshot(path=path, full_page=True)
         return path
 
@@ -64,7 +64,7 @@ class Visit:
 
 @pytest.fixture
 def artefacts(tmp_path: Path) -> Path:
-    """Return where pictures are kept: the folder that the environment names, else the test's own."""
+    """Return the folder for screenshots: the folder that the environment names, else the test's own."""
     folder = Path(os.environ.get("FEDROBUST_ARTEFACTS") or tmp_path)
     folder.mkdir(parents=True, exist_ok=True)
     return folder
@@ -104,7 +104,7 @@ def visit(chromium: Any, artefacts: Path) -> Iterator[Callable[..., Visit]]:
         made.page.on("pageerror", lambda error: made.errors.append(str(error)))
         made.page.on(
             "console",
-            lambda said: made.errors.append(said.text) if said.type in ("error", "warning") else None,
+            lambda line: made.errors.append(line.text) if line.type in ("error", "warning") else None,
         )
         made.page.goto(file.absolute().as_uri())
         if options.get("java_script_enabled", True):

@@ -55,17 +55,17 @@ def make_run(
     flagged = sorted(attacks) if flagged is None else flagged
     everyone = _Everyone(clients, dict(attacks), dict(atypical or {}), tuple(classes), rng)
     lines = [everyone.round(n, rounds, flagged) for n in range(1, rounds + 1)]
-    told = [
+    judged = [
         everyone.verdict(n, flagged if n > 1 or rounds == 1 else (), verdicts) for n in range(1, rounds + 1)
     ]
     (folder / "settings.toml").write_text(f'clients = {clients}\nstrategy = "{strategy}"\n', encoding="utf-8")
     _write(folder / "manifest.json", everyone.manifest(strategy, rounds))
     _write(folder / "evaluation.json", everyone.evaluation(lines[-1], facts))
     _lines(folder / "rounds.jsonl", lines)
-    _lines(folder / "verdicts.jsonl", told)
+    _lines(folder / "verdicts.jsonl", judged)
     _lines(folder / "client_metrics.jsonl", [everyone.report(n) for n in range(1, rounds + 1)])
     _lines(folder / "timings.jsonl", [_timing(n) for n in range(rounds + 1)])
-    _write(folder / "summary.json", {**everyone.summary(lines, told), **summary})
+    _write(folder / "summary.json", {**everyone.summary(lines, judged), **summary})
     if examples and attacks:
         everyone.examples(folder / "examples.safetensors")
     return folder
@@ -126,8 +126,8 @@ class _Everyone:
             "worst_class": min(sensitivity),
         }
 
-    def verdict(self, number: int, flagged: Sequence[int], said: bool) -> dict[str, Any]:
-        if not said:
+    def verdict(self, number: int, flagged: Sequence[int], given: bool) -> dict[str, Any]:
+        if not given:
             return {"round": number, "hospitals": [], "weights": [], "scores": [], "flagged": [], "why": {}}
         weights = np.array([0.02 if n in flagged else 1.0 for n in range(self.clients)])
         weights *= self.rng.uniform(0.85, 1.15, self.clients)
@@ -227,7 +227,7 @@ class _Everyone:
             "malicious": sorted(self.attacks),
             "atypical": sorted(self.atypical),
             "threats": [
-                {"attack": chain, "hospitals": [n for n, said in every.items() if said == chain]}
+                {"attack": chain, "hospitals": [n for n, one in every.items() if one == chain]}
                 for chain in dict.fromkeys(every.values())
             ],
             "defence_trusts": ["loss"],

@@ -68,7 +68,13 @@ _METRICS = (
     ),
     ("false_flags", "false flags", "lower", "share", "Honest hospital-rounds flagged."),
     ("benign_false_flags", "false flags, benign", "lower", "share", "The same in the unattacked baseline."),
-    ("honest_lost", "honest hospitals lost", "lower", "count", "Honest hospitals below half a fair share."),
+    (
+        "honest_lost",
+        "honest hospitals lost",
+        "lower",
+        "count",
+        "Honest hospitals below half a uniform weight.",
+    ),
     (
         "honest_lost_accuracy",
         "accuracy that they lose",

@@ -131,11 +131,11 @@ def test_keyboard_focus_is_ordered_and_visible(page: Path, visit: Open) -> None:
     seen = []
     for _ in range(40):
         made.page.keyboard.press("Tab")
-        told = made.page.evaluate(
+        found = made.page.evaluate(
             """() => { const at = document.activeElement; const style = getComputedStyle(at);
                 return [at.textContent.trim().slice(0, 20) || at.id, style.outlineStyle !== "none"]; }"""
         )
-        seen.append(told)
+        seen.append(found)
     names = [name for name, _ in seen]
     assert names[:2] == ["Skip to the content", "Dark colours"]
     assert names.index("Rounds") < names.index("Provenance") < names.index("The numbers as a tab")

@@ -163,8 +163,8 @@ def test_keyboard_moves_through_the_map_to_a_run(made: Make, visit: Callable[...
         keys.press(key)
     dialog = seen.page.get_by_role("dialog", name="krum under label-flip")
     assert dialog.is_visible()
-    said = dialog.inner_text()
-    assert "failed: WorkerDied" in said and "not run" in said and "accuracy: 0." in said
+    shown = dialog.inner_text()
+    assert "failed: WorkerDied" in shown and "not run" in shown and "accuracy: 0." in shown
     keys.press("Escape")
     assert not dialog.is_visible()
     focused = seen.page.evaluate("document.activeElement.getAttribute('aria-label')")

@@ -44,7 +44,7 @@ def interrupted(settings: Settings, number: int) -> Path:
 @pytest.mark.parametrize("number", [1, 3])
 def test_resumed_run_has_the_same_bits(tmp_path: Path, changes: dict[str, Any], number: int) -> None:
     both = {"rounds": 5, "malicious": 1, **changes}
-    whole = run(tiny(tmp_path / "whole", **both))
+    unbroken = run(tiny(tmp_path / "unbroken", **both))
     settings = tiny(tmp_path / "cut", **both)
     partial = interrupted(settings, number)
     # What a cut in the middle of writing leaves: a line of a round that has no checkpoint.
@@ -53,18 +53,18 @@ def test_resumed_run_has_the_same_bits(tmp_path: Path, changes: dict[str, Any], 
             file.write('{"round": ')
     resumed = run(settings, resume=True)
     for name in NAMES:
-        assert (whole.folder / name).read_bytes() == (resumed.folder / name).read_bytes(), name
-    assert {f.name for f in whole.folder.iterdir()} == {f.name for f in resumed.folder.iterdir()}
-    assert resumed.summary["detection"] == whole.summary["detection"]
+        assert (unbroken.folder / name).read_bytes() == (resumed.folder / name).read_bytes(), name
+    assert {f.name for f in unbroken.folder.iterdir()} == {f.name for f in resumed.folder.iterdir()}
+    assert resumed.summary["detection"] == unbroken.summary["detection"]
 
 
 def test_resumed_run_after_its_last_round_is_evaluated(tmp_path: Path) -> None:
-    whole = run(tiny(tmp_path / "whole", malicious=1))
+    unbroken = run(tiny(tmp_path / "unbroken", malicious=1))
     settings = tiny(tmp_path / "cut", malicious=1)
     interrupted(settings, 2)
     resumed = run(settings, resume=True)
     for name in (*NAMES, "examples.safetensors"):
-        assert (whole.folder / name).read_bytes() == (resumed.folder / name).read_bytes(), name
+        assert (unbroken.folder / name).read_bytes() == (resumed.folder / name).read_bytes(), name
 
 
 def test_resume_from_the_command_line_takes_the_partial_folder(
@@ -177,12 +177,12 @@ class Counts(Defence):
 
 def test_checkpoint_keeps_a_plug_in_state_with_keys_and_arrays(tmp_path: Path) -> None:
     both = {"rounds": 4, "strategy": "test_checkpoint:Remembers | test_checkpoint:Counts"}
-    whole = run(tiny(tmp_path / "whole", **both))
+    unbroken = run(tiny(tmp_path / "unbroken", **both))
     settings = tiny(tmp_path / "cut", **both)
     interrupted(settings, 2)
     resumed = run(settings, resume=True)
     for name in NAMES:
-        assert (whole.folder / name).read_bytes() == (resumed.folder / name).read_bytes(), name
+        assert (unbroken.folder / name).read_bytes() == (resumed.folder / name).read_bytes(), name
 
 
 def test_checkpoint_with_a_failing_load_state_is_one_sentence(tmp_path: Path) -> None:
@@ -200,7 +200,7 @@ def test_checkpoint_with_an_unsupported_state_is_one_sentence(tmp_path: Path) ->
 
 
 class Odd(Counts):
-    """Keeps what nobody can write."""
+    """Keeps what cannot be written."""
 
     def state(self) -> dict[str, Any]:
         return {"what": object()}

@@ -1,4 +1,4 @@
-"""Run folders: partial until whole, never lost, never shared."""
+"""Run folders: partial until complete, never lost, never shared."""
 
 from __future__ import annotations
 

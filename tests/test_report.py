@@ -85,8 +85,8 @@ def test_export_of_several_folders_is_refused(tmp_path: Path, capsys: pytest.Cap
 
 
 def test_run_writes_its_page_unless_told_not_to(tmp_path: Path) -> None:
-    told = run(tiny(tmp_path / "a", malicious=1))
-    assert (told.folder / "report.html").stat().st_size > 1_000_000
+    with_page = run(tiny(tmp_path / "a", malicious=1))
+    assert (with_page.folder / "report.html").stat().st_size > 1_000_000
     silent = run(tiny(tmp_path / "b", malicious=1), report=False)
     assert not (silent.folder / "report.html").exists()
 

@@ -93,8 +93,8 @@ def test_embedded_data_cannot_end_their_element() -> None:
     text = str(embed(value))
     assert not set("<>&\u2028") & set(text)
     assert json.loads(text) == {HOSTILE: [HOSTILE, None, 1.5, None]}
-    whole = render("base.html.j2", data={"names": [HOSTILE]})
-    assert not Elements(whole).all("img") and "<!--" not in whole
+    page = render("base.html.j2", data={"names": [HOSTILE]})
+    assert not Elements(page).all("img") and "<!--" not in page
 
 
 def test_embedded_data_and_plots_can_be_read_back(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -158,12 +158,12 @@ def test_run_page_needs_neither_torch_nor_the_data(tmp_path: Path) -> None:
     assert done.stdout.strip() == "[]"
 
 
-def said(folder: Path, **shape: Any) -> str:
+def headline_of(folder: Path, **shape: Any) -> str:
     return headline(read_run(make_run(folder, **shape)))
 
 
 def test_headline_of_a_successful_defence(tmp_path: Path) -> None:
-    text = said(tmp_path, clients=10, attacks={1: "label-flip", 4: "label-flip"})
+    text = headline_of(tmp_path, clients=10, attacks={1: "label-flip", 4: "label-flip"})
     assert text == (
         "Two of ten hospitals flipped labels; isolation-forest flagged both attackers, "
         "and accuracy ended at 0.75 with a combined drop of 5.5 % on noisy images."
@@ -208,7 +208,7 @@ def test_headline_of_a_successful_defence(tmp_path: Path) -> None:
     ],
 )
 def test_headline_states_what_happened(shape: dict[str, Any], words_: str, tmp_path: Path) -> None:
-    assert words_ in said(tmp_path, **shape)
+    assert words_ in headline_of(tmp_path, **shape)
 
 
 def test_notes_hold_what_a_reader_must_know_first(tmp_path: Path) -> None:
@@ -334,12 +334,12 @@ def test_example_images_keep_their_pixels_unless_large(tmp_path: Path) -> None:
         f"{kind}/{i}": image for kind in ("original", "poisoned") for i, image in enumerate((small, large))
     }
     save_file(tensors, tmp_path / "examples.safetensors", metadata={"fedrobust": json.dumps(about)})
-    pictures = [
+    images = [
         Image.open(io.BytesIO(base64.b64decode(example.original.partition(",")[2])))
         for example in poisoned_examples(tmp_path)
     ]
-    assert np.array_equal(np.moveaxis(np.asarray(pictures[0]), -1, 0), small)
-    assert pictures[1].size == (256, 256)
+    assert np.array_equal(np.moveaxis(np.asarray(images[0]), -1, 0), small)
+    assert images[1].size == (256, 256)
 
 
 def test_examples_that_cannot_be_read_are_left_out(tmp_path: Path) -> None:
@@ -370,7 +370,7 @@ def test_run_page_has_settings_and_command_to_copy(tmp_path: Path) -> None:
     folder = make_run(tmp_path / "a run")
     page = run_page(folder)
     assert 'strategy = "isolation-forest"' in words(page)
-    assert "python -m fedrobust.simulate --config 'a run/settings.toml'" in words(page)
+    assert "python -m fedrobust simulate --config 'a run/settings.toml'" in words(page)
     assert page.count("data-copy=") == 2
 
 
@@ -487,3 +487,11 @@ def test_headline_with_all_hospitals_failed_says_so_first(tmp_path: Path) -> Non
         f"A{why[1:]}.",
         "Training diverged: the loss of the last model is not a finite number.",
     ]
+
+
+def test_command_of_a_deployed_run_names_its_data(tmp_path: Path) -> None:
+    deployment = {"tls": True, "supernode_keys": True, "own_data": {"0": "medmnist:a"}}
+    change(make_run(tmp_path / "run"), "manifest.json", deployment=deployment)
+    page = words(run_page(tmp_path / "run"))
+    command = "python -m fedrobust deploy-local --config run/settings.toml --node-data 0=medmnist:a"
+    assert command in page

@@ -188,9 +188,9 @@ def test_headline_with_a_lower_is_better_metric_names_the_smallest() -> None:
 
 def test_facts_give_the_difference_where_the_reference_is_worst() -> None:
     view = SuiteView(suite_results.record(suite_results.results()))
-    said = " ".join(dict(facts(view))["Certainty"])
-    assert "Where fedavg does worst (under ipm(scale=2)) it is" in said
-    assert "with 3 seeds no p can fall below 0.25: the test is not decisive." in said
+    text_of = " ".join(dict(facts(view))["Certainty"])
+    assert "Where fedavg does worst (under ipm(scale=2)) it is" in text_of
+    assert "with 3 seeds no p can fall below 0.25: the test is not decisive." in text_of
 
 
 def test_suite_page_with_few_seeds_says_so_and_gives_no_interval(made: Callable[..., Page]) -> None:

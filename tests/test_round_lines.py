@@ -19,10 +19,10 @@ from fedrobust.results.round_lines import client_metrics_line, verdict_line
 from fedrobust.scenario import Scenario
 
 
-def replies(claims: list[dict[str, Any]]) -> list[Message]:
-    """Return a client grid's replies of hospitals that claim this, over a grid that turns their order round."""
-    app = fake_app(lambda arrays, number: (arrays, claims[number]))
-    client_grid = ClientGrid(Unordered(app, len(claims)), len(claims))
+def replies(reported: list[dict[str, Any]]) -> list[Message]:
+    """Return a client grid's replies of hospitals that report this, over a grid that reverses their order."""
+    app = fake_app(lambda arrays, number: (arrays, reported[number]))
+    client_grid = ClientGrid(Unordered(app, len(reported)), len(reported))
     client_grid.discover()
     arrays = ArrayRecord({"parameters": Array(np.ones(3, np.float32))})
     client_grid.set_expected_shapes(arrays)
@@ -33,9 +33,9 @@ def replies(claims: list[dict[str, Any]]) -> list[Message]:
     return list(client_grid.send_and_receive(sent))
 
 
-def test_claims_stand_in_the_order_of_hospitals() -> None:
-    claims = [{"loss": float(n), "received-loss": n + 0.5, "num-examples": n + 1} for n in range(3)]
-    assert client_metrics_line(7, replies(claims)).as_json() == {
+def test_client_metrics_line_is_in_the_order_of_hospitals() -> None:
+    reported = [{"loss": float(n), "received-loss": n + 0.5, "num-examples": n + 1} for n in range(3)]
+    assert client_metrics_line(7, replies(reported)).as_json() == {
         "round": 7,
         "hospitals": [0, 1, 2],
         "loss": [0.0, 1.0, 2.0],
@@ -44,9 +44,9 @@ def test_claims_stand_in_the_order_of_hospitals() -> None:
     }
 
 
-def test_what_is_not_said_is_null_and_who_failed_is_left_out() -> None:
-    claims: list[dict[str, Any]] = [{"loss": float("nan")}, {"loss": 2}, {"num-examples": -1}]
-    line = client_metrics_line(1, replies(claims)).as_json()
+def test_client_metrics_line_has_null_for_what_is_not_reported_and_leaves_out_failures() -> None:
+    reported: list[dict[str, Any]] = [{"loss": float("nan")}, {"loss": 2}, {"num-examples": -1}]
+    line = client_metrics_line(1, replies(reported)).as_json()
     assert line["hospitals"] == [0, 1]
     assert line["loss"] == [None, 2.0] and line["received_loss"] == [None, None]
     assert line["num_examples"] == [10, 10]
@@ -55,7 +55,7 @@ def test_what_is_not_said_is_null_and_who_failed_is_left_out() -> None:
 
 
 @pytest.mark.parametrize("strategy", ["fedavg", "flwr.serverapp.strategy:FedMedian"])
-def test_every_strategy_s_rounds_have_them(tmp_path: Path, strategy: str) -> None:
+def test_run_of_any_strategy_has_client_metrics_lines(tmp_path: Path, strategy: str) -> None:
     settings = tiny(tmp_path, malicious=1, strategy=strategy, attack="label-flip + forge-size")
     result, honest = run(settings), run(settings.model_copy(update={"malicious": 0}))
     truth = json.loads((honest.folder / "client_metrics.jsonl").read_text().splitlines()[0])
@@ -75,7 +75,7 @@ def test_every_strategy_s_rounds_have_them(tmp_path: Path, strategy: str) -> Non
     ]
 
 
-def test_a_plain_strategy_gives_no_verdict() -> None:
+def test_verdict_line_of_a_plain_strategy_is_empty() -> None:
     line = verdict_line(build_strategy("flwr.serverapp.strategy:FedAvg", 3), 4)
     assert line.as_json() == {
         "round": 4,

@@ -113,12 +113,12 @@ def _verdict(run: FinishedRun) -> str:
     bad, flagged = run.malicious, run.flagged
     false = len(flagged - bad)
     if not bad:
-        said = (
+        verdict = (
             f"falsely flagged {counted(false)} of them at the end"
             if false
             else "flagged none of them at the end"
         )
-        return f"{name} {said}, "
+        return f"{name} {verdict}, "
     if bad <= run.never_took_part:
         return (
             f"{name} falsely flagged {counted(false)} honest {plural(false, 'hospital')}, " if false else ""
@@ -127,8 +127,8 @@ def _verdict(run: FinishedRun) -> str:
         weight = attacker_weight(run)
         kept = "" if weight is None else f", leaving each attacker {in_uniform_weights(weight)}"
         return f"{name} flagged no hospital{kept}, "
-    said = f"{name} flagged {_found(len(bad & flagged), len(bad))}"
-    return said + (
+    verdict = f"{name} flagged {_found(len(bad & flagged), len(bad))}"
+    return verdict + (
         f" and falsely flagged {counted(false)} honest {plural(false, 'hospital')}, " if false else ", "
     )
 

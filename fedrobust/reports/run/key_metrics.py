@@ -117,12 +117,12 @@ def _worst_hospital(run: FinishedRun, last: RoundLine) -> str:
         if hospital.number < len(last.hospital_accuracy)
         and last.hospital_accuracy[hospital.number] == last.worst_hospital
     ]
-    said = "accuracy on its mix of classes"
+    what = "accuracy on its mix of classes"
     if not worst:
-        return said
+        return what
     # Of several that tie, a typical one: being atypical would then explain nothing.
     one = min(worst, key=lambda hospital: (hospital.role == "atypical", hospital.number))
-    return f"hospital {one.number}{', atypical' if one.role == 'atypical' else ''}: {said}"
+    return f"hospital {one.number}{', atypical' if one.role == 'atypical' else ''}: {what}"
 
 
 def _detection(run: FinishedRun) -> list[KeyMetric]:

@@ -14,7 +14,7 @@ __all__ = ["missing_facts", "notes"]
 #: Below this many uniform weights a hospital is as good as left out.
 _LOST = 0.5
 
-#: A model whose accuracy fell by more than this from its best round is said to have got worse.
+#: A model whose accuracy fell by more than this from its best round has got worse.
 _DECLINE = 0.05
 
 

@@ -152,9 +152,15 @@ _TASK_SECTIONS: dict[str, Callable[[FinishedRun, Plots, dict[str, Table]], None]
 
 
 def _command(run: FinishedRun) -> str:
-    """Return the command that reproduces a run; a folder of data is to be named where the run had one."""
-    command = f"python -m fedrobust.simulate --config {_settings_file(run.folder)}"
-    return command + (" --data-root FOLDER" if run.manifest.setting("data_root") else "")
+    """Return the command that reproduces a run; FOLDER stands for the folder of its data, if it had one."""
+    deployed = run.manifest.deployment
+    words = ["python -m fedrobust", "deploy-local" if deployed else "simulate"]
+    words += ["--config", _settings_file(run.folder)]
+    if run.manifest.setting("data_root"):
+        words.append("--data-root FOLDER")
+    for number, source in deployed.own_data.items() if deployed else ():
+        words.append(f"--node-data {shlex.quote(f'{number}={source}')}")
+    return " ".join(words)
 
 
 def _settings_file(folder: Path) -> str:

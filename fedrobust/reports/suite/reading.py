@@ -19,13 +19,13 @@ def reading(view: SuiteView) -> str:
     """Return how the intervals and tests are to be read at this number of seeds."""
     if view.seeds < ENOUGH:
         return f"Fewer than {ENOUGH} seeds: no intervals and no tests, only the values themselves."
-    said = f"Means over {view.seeds} seeds with 95 % bootstrap intervals."
+    sentence = f"Means over {view.seeds} seeds with 95 % bootstrap intervals."
     if view.seeds == ENOUGH:
-        said += (
+        sentence += (
             " With three, such an interval runs from the smallest to the largest value, and contains the "
             "true mean three times in four."
         )
-    return said
+    return sentence
 
 
 def test_limit(view: SuiteView) -> str:

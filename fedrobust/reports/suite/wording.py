@@ -92,12 +92,12 @@ def _certainty(view: SuiteView, winner: RankingEntry) -> list[str]:
     own = _worst_spread(view, winner)
     interval = interval_text(own, view.unit) if own else ""
     where = "its worst case" if len(view.conditions) > 1 else f"its {view.measure}"
-    said = (
+    sentence = (
         f"Over {view.seeds} seeds the 95 % interval of {where} is {interval}."
         if interval
         else f"{where[0].upper()}{where[1:]} has no interval: fewer than {ENOUGH} of its seeds are finished."
     )
-    return [*filter(None, (said, _against_next(view, winner), _against_reference(view, winner)))]
+    return [*filter(None, (sentence, _against_next(view, winner), _against_reference(view, winner)))]
 
 
 def _against_next(view: SuiteView, winner: RankingEntry) -> str:
@@ -106,11 +106,11 @@ def _against_next(view: SuiteView, winner: RankingEntry) -> str:
         return ""
     spread = _worst_spread(view, following)
     interval = interval_text(spread, view.unit) if spread else ""
-    said = f"The next, {following.label}, reaches {_text(view, following.worst)}"
+    sentence = f"The next, {following.label}, reaches {_text(view, following.worst)}"
     if apart is None:
-        return f"{said}."
+        return f"{sentence}."
     order = "do not overlap" if apart else "overlap, so their order is not certain"
-    return f"{said} ({interval}): the intervals {order}."
+    return f"{sentence} ({interval}): the intervals {order}."
 
 
 def _next(view: SuiteView, winner: RankingEntry) -> tuple[RankingEntry | None, bool | None]:
@@ -138,8 +138,8 @@ def _against_reference(view: SuiteView, winner: RankingEntry) -> str:
     way = "above" if found.difference >= 0 else "below"
     interval = interval_text(found, view.unit)
     spread = f" (interval of the difference {interval})" if interval else ""
-    said = f"{where} is {_text(view, abs(found.difference))} {way} {reference}{spread}"
-    return f"{said}; {_test(found)}" if found.p_holm is not None else f"{said}."
+    sentence = f"{where} is {_text(view, abs(found.difference))} {way} {reference}{spread}"
+    return f"{sentence}; {_test(found)}" if found.p_holm is not None else f"{sentence}."
 
 
 def _compared(view: SuiteView, method: str, under: str) -> Comparison | None:
@@ -166,15 +166,15 @@ def _cost(view: SuiteView, method: str) -> str:
     seconds = view.cost(method, "aggregation_s")
     if seconds is None:
         return "Not recorded."
-    said = f"{_duration(seconds)} of aggregation a round"
+    sentence = f"{_duration(seconds)} of aggregation a round"
     reference = view.results.reference
     if reference is not None and reference != method:
         base = view.cost(reference, "aggregation_s")
-        said += (
+        sentence += (
             f", {number(seconds / base, 1)} times what {reference} takes ({_duration(base)})" if base else ""
         )
     memory = view.cost(method, "defence_mib")
-    return said + (
+    return sentence + (
         f"; at most {number(memory, 1)} MiB more memory." if memory is not None else "; memory not recorded."
     )
 
@@ -188,7 +188,7 @@ def _gaps(view: SuiteView) -> list[str]:
     if not missing:
         return []
     cells = sum(len(row.cells) for row in view.results.rows)
-    said = [f"{len(missing)} of {cells} cells are missing; means are over the finished seeds."]
+    found = [f"{len(missing)} of {cells} cells are missing; means are over the finished seeds."]
     for entry in view.results.ranking:
         places = [(condition, entry.label) for condition in view.conditions]
         empty = [
@@ -201,8 +201,8 @@ def _gaps(view: SuiteView) -> list[str]:
                 else f"{len(empty)} conditions"
             )
             so = "so it is not ranked" if entry.worst is None else "which its mean and worst case exclude"
-            said.append(f"{entry.label} has no value under {under}, {so}.")
-    return said
+            found.append(f"{entry.label} has no value under {under}, {so}.")
+    return found
 
 
 def _worst_spread(view: SuiteView, entry: RankingEntry) -> Spread | None:

@@ -12,7 +12,7 @@ __all__ = ["Baseline", "Detection", "Summary", "SummaryThreat"]
 
 
 class Detection(Record):
-    """How well the defence told malicious hospitals from honest ones; None where undefined.
+    """How well the defence distinguished malicious hospitals from honest ones; None where undefined.
 
     Attributes
     ----------
