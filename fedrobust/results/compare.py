@@ -111,8 +111,15 @@ def metrics_of(run: FinishedRun) -> dict[str, float | None]:
 
 def _settings(first: FinishedRun, second: FinishedRun, left_out: frozenset[str]) -> tuple[SettingPair, ...]:
     keys = dict.fromkeys([*first.manifest.settings, *second.manifest.settings])
-    pairs = (SettingPair(key, first.manifest.setting(key), second.manifest.setting(key)) for key in keys)
+    pairs = (SettingPair(key, _setting(first, key), _setting(second, key)) for key in keys)
     return tuple(pair for pair in pairs if pair.first != pair.second and pair.key not in left_out)
+
+
+def _setting(run: FinishedRun, key: str) -> str | None:
+    """Return a setting; none for an attack that no hospital carries out."""
+    if key == "attack" and not run.manifest.threats:
+        return None
+    return run.manifest.setting(key)
 
 
 def _notes(first: FinishedRun, second: FinishedRun) -> list[str]:
