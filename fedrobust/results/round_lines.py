@@ -21,7 +21,7 @@ _KEPT = {"loss": "loss", "received_loss": "received-loss"}
 
 
 def client_metrics_line(number: int, replies: Sequence[Message]) -> ClientMetricsLine:
-    """Return a round's line of ``client_metrics.jsonl``, which nobody has verified.
+    """Return a round's line of ``client_metrics.jsonl``: unverified metrics.
 
     Parameters
     ----------

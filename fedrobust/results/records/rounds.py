@@ -93,7 +93,7 @@ class VerdictLine(Record):
 
 
 class ClientMetricsLine(Record):
-    """The metrics that hospitals reported in a round, which nobody has verified."""
+    """The unverified metrics that hospitals reported in a round."""
 
     round: int
     hospitals: tuple[int, ...] = ()

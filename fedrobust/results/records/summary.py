@@ -64,7 +64,7 @@ class Summary(Record):
     strategy, data, partition, backbone, head : str
         As the settings write them.
     attack : str or None
-        The attacks of the malicious hospitals; None where nobody is malicious.
+        The attacks of the malicious hospitals; None where no hospital is malicious.
     failed : bool
         Whether no hospital ever sent a usable update, so that the model is untrained.
     failure : str or None
