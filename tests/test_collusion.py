@@ -239,7 +239,7 @@ def test_hospitals_may_share_the_nodes_of_flowers_simulation() -> None:
     assert client_grid.busy_s > 0
 
 
-def test_a_colluding_attack_that_changed_nothing_is_named(tmp_path: Path) -> None:
+def test_colluding_attack_without_effect_is_named(tmp_path: Path) -> None:
     base: dict[str, Any] = {"strategy": "median", "malicious": 1}
     with pytest.warns(UserWarning) as said:
         alone = run(tiny(tmp_path, attack="min-max(knowledge=colluders) + label-flip", **base))

@@ -58,6 +58,13 @@ def test_settings_are_imported_by_the_border_alone() -> None:
     assert outside == set()
 
 
+@pytest.mark.parametrize("setting", ["dr_weight", "temperature", "noise_std", "patience", "ray_address"])
+def test_setting_is_named_in_few_modules(setting: str) -> None:
+    # The model of the settings, the scenario, a part of it, and where it is used.
+    naming = [file for file in PACKAGE.rglob("*.py") if setting in file.read_text(encoding="utf-8")]
+    assert 3 <= len(naming) <= 8, naming
+
+
 def test_text_is_parsed_by_one_module_alone() -> None:
     parsers = {module for module, names in modules().items() if "ast" in names}
     assert parsers <= {"plugins.specs", "plugins.origin"}, "specifications are parsed in plugins/specs.py"

@@ -148,7 +148,7 @@ def test_the_oracle_is_told(tmp_path: Path) -> None:
         (('["label-flip:1"]', '["label-flop:1"]'), ["'flip'", "unknown attack 'label-flop'"]),
         (('["label-flip:1"]', '["label-flip"]'), ["'flip'", "number of hospitals"]),
         (('["label-flip:1"]', '["label-flip:6"]'), ["'flip'", "malicious = 6"]),
-        (("clients = 5", "clients = 0"), ["clients", "greater than or equal to 1"]),
+        (("clients = 5", "clients = 0"), ["clients", "an integer in [1, 100000]"]),
         (("clients = 5", "seed = 4"), ["[base]", "'seed'", "seeds = [...]"]),
         (("[threats]", "[[axes]]\n[threats]"), ["[axes] must be a table"]),
         (
