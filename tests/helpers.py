@@ -33,7 +33,7 @@ def make_records(
 
 
 def easy_records(n: int = 64, size: int = 12, seed: int = 0) -> Records:
-    """Return four classes that anyone can tell apart: each has one bright quarter, under some noise."""
+    """Return four classes that are easy to separate: each has one bright quarter, under some noise."""
     rng = np.random.default_rng(seed)
     labels = (np.arange(n) % 4).astype(np.int64)
     images = rng.integers(0, 80, (n, 1, size, size))

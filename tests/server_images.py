@@ -1,4 +1,4 @@
-"""A server's own images as tests have them: what a model loses, and what training gives, are given functions."""
+"""Images of the server's own for tests: a model's loss and the result of training are given functions."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ class QuadraticServerData:
     Parameters
     ----------
     target : ndarray, shape (d,)
-        The model that the images ask for; training goes a tenth of the way.
+        The model with the lowest loss; training moves a tenth of the way to it.
     m : int
     spoil : callable, optional
         Changes a model's losses, given its buffers.

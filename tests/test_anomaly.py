@@ -14,7 +14,7 @@ SIZES = [4, 5, 10, 20]
 
 
 def plain_standing(evidence: np.ndarray, floor: float) -> np.ndarray:
-    """Return each column and their sum in robust spreads, none below 0."""
+    """Return each column and their sum as robust z-scores, none below 0."""
     n = len(evidence)
 
     def middle(values: list[float]) -> float:
@@ -28,14 +28,14 @@ def plain_standing(evidence: np.ndarray, floor: float) -> np.ndarray:
     stood = []
     for column in columns:
         typical = middle(column)
-        spread = max(1.4826 * middle([abs(v - typical) for v in column]), floor)
-        stood.append([min(max((v - typical) / spread, 0.0), CEILING) for v in column])
+        deviation = max(1.4826 * middle([abs(v - typical) for v in column]), floor)
+        stood.append([min(max((v - typical) / deviation, 0.0), CEILING) for v in column])
     return np.array(stood).T
 
 
 @pytest.mark.parametrize("n", [4, 7, 10])
 @pytest.mark.parametrize("floor", [0.0, FLOOR])
-def test_standing_is_its_definition(n: int, floor: float) -> None:
+def test_standing_random_evidence_follows_the_definition(n: int, floor: float) -> None:
     evidence = np.random.default_rng(n).standard_t(2, (n, 2))
     np.testing.assert_allclose(_standing(evidence, floor), plain_standing(evidence, floor), atol=1e-12)
     # One kind is its own sum.
@@ -55,7 +55,7 @@ def fresh(n: int, count: int) -> np.ndarray:
 
 
 @pytest.mark.parametrize("n", SIZES)
-def test_the_reference_keeps_the_stated_rate(n: int) -> None:
+def test_reference_keeps_the_stated_rate(n: int) -> None:
     forest, scores = _reference(n, 2)
     assert len(scores) >= REFERENCE and (np.diff(scores) >= 0).all()
     federations = fresh(n, 12_000 // n)
@@ -69,7 +69,7 @@ def test_the_reference_keeps_the_stated_rate(n: int) -> None:
 
 
 @pytest.mark.parametrize("n", SIZES)
-def test_tails_are_shares_of_the_reference(n: int) -> None:
+def test_tail_probabilities_are_shares_of_the_reference(n: int) -> None:
     forest, scores = _reference(n, 2)
     for federation in 50 * fresh(n, 3):
         score = -forest.score_samples(plain_standing(federation, FLOOR))
@@ -79,20 +79,20 @@ def test_tails_are_shares_of_the_reference(n: int) -> None:
 
 
 @pytest.mark.parametrize("n", SIZES)
-def test_more_evidence_is_never_less_odd(n: int) -> None:
+def test_tail_probabilities_never_rise_with_evidence(n: int) -> None:
     for ray in ([1, 0], [0, 1], [1, 1], [1, 0.3]):
         evidence = np.random.default_rng(1).normal(0, 1, (n, 2))
         found = []
         for much in np.linspace(0, 40, 21):
             evidence[0] = much * np.array(ray)
             found.append(tail_probabilities(evidence)[0])
-        # A forest's score has small steps back where it is not odd at all.
+        # A forest's score has small steps back where there is no anomaly.
         assert np.max(np.array(found) - np.minimum.accumulate(found)) < 0.02
         assert found[0] > 0.05 and found[-1] < 0.005
 
 
 @pytest.mark.parametrize("n", SIZES)
-def test_a_hospital_that_is_odd_enough_can_always_be_flagged(n: int) -> None:
+def test_tail_probabilities_of_strong_evidence_are_small(n: int) -> None:
     for kind in ([100.0, 0.0], [0.0, 100.0], [100.0, 100.0]):
         evidence = np.random.default_rng(2).normal(0, 0.5, (n, 2))
         evidence[1] = kind
@@ -100,16 +100,16 @@ def test_a_hospital_that_is_odd_enough_can_always_be_flagged(n: int) -> None:
         assert p.argmin() == 1 and p[1] < 0.002 and np.delete(p, 1).min() > 0.01
 
 
-def test_low_evidence_and_trifles_are_not_odd() -> None:
+def test_tail_probabilities_of_low_evidence_are_large() -> None:
     assert tail_probabilities(np.zeros((6, 2))).min() > 0.2
     evidence = np.random.default_rng(0).normal(0, 1, (6, 2))
     evidence[2] = -100
     assert tail_probabilities(evidence)[2] > 0.2
-    # Closer together than single rounds' spreads, nobody is told apart.
+    # Differences below a single round's deviation do not count.
     assert tail_probabilities(np.random.default_rng(0).normal(0, 0.2, (10, 2))).min() > 0.05
 
 
-def test_order_and_inputs() -> None:
+def test_tail_probabilities_ignore_order_and_leave_inputs_unchanged() -> None:
     evidence = np.random.default_rng(3).standard_t(3, (8, 2))
     kept, found = evidence.copy(), tail_probabilities(evidence)
     np.testing.assert_array_equal(tail_probabilities(evidence[::-1]), found[::-1])
@@ -117,7 +117,7 @@ def test_order_and_inputs() -> None:
     assert ((found > 0) & (found <= 1)).all()
 
 
-def test_odd_at_one_place_among_the_unlike_is_less_odd() -> None:
+def test_tail_probabilities_are_larger_among_heterogeneous_hospitals() -> None:
     evidence = np.random.default_rng(4).normal(0, 1, (10, 2))
     evidence[3] = 6
     alike = tail_probabilities(evidence)[3]

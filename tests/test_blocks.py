@@ -13,14 +13,14 @@ from fedrobust.federation.blocks import each_part
 
 
 @pytest.mark.parametrize("n", [*range(1, 18), 23, 40, 64, 65])
-def test_a_network_sorts(n: int) -> None:
+def test_network_random_rows_are_sorted(n: int) -> None:
     block = np.random.default_rng(n).integers(0, 9, (n, 300)).astype(np.float32)
     wanted = np.sort(block, axis=0)
     np.testing.assert_array_equal(sort_rows(block.copy()), wanted)
 
 
 @pytest.mark.parametrize("n", range(1, 11))
-def test_a_network_sorts_all_zeros_and_ones(n: int) -> None:
+def test_network_all_zeros_and_ones_are_sorted(n: int) -> None:
     # The 0-1 principle: what sorts these sorts everything.
     block = np.array([[number >> bit & 1 for number in range(2**n)] for bit in range(n)], np.float32)
     np.testing.assert_array_equal(sort_rows(block.copy()), np.sort(block, axis=0))
@@ -28,24 +28,24 @@ def test_a_network_sorts_all_zeros_and_ones(n: int) -> None:
         np.testing.assert_array_equal(sort_rows(block.copy(), (rank,))[rank], np.sort(block, axis=0)[rank])
 
 
-def test_a_pruned_network_is_shorter() -> None:
+def test_network_wanted_ranks_only_is_shorter() -> None:
     assert len(network(10, (4, 5))) < len(network(10)) <= 32
     assert network(1) == ()
 
 
 @pytest.mark.parametrize("n", [1, 2, 3, 10, 11])
-def test_median_of_rows(n: int) -> None:
+def test_median_of_rows_is_numpys_median(n: int) -> None:
     block = np.random.default_rng(n).standard_normal((n, 50)).astype(np.float32)
     np.testing.assert_array_equal(median_of_rows(block.copy()), np.median(block, axis=0))
 
 
 @pytest.mark.parametrize(("length", "width"), [(0, 4), (3, 4), (17, 4), (1000, 7)])
-def test_parts_cover_the_columns_in_order(length: int, width: int) -> None:
+def test_each_part_covers_the_columns_in_order(length: int, width: int) -> None:
     parts = each_part(length, width, lambda part: part)
     assert [k for part in parts for k in range(part.start, part.stop)] == list(range(length))
 
 
-def test_at_most_two_threads_and_errors_come_through(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_each_part_uses_two_threads_and_raises_errors(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(blocks, "_THREADS", 2)
     names = each_part(1000, 5, lambda part: threading.current_thread().name)
     assert 1 <= len(set(names)) <= 2
@@ -58,14 +58,14 @@ def test_at_most_two_threads_and_errors_come_through(monkeypatch: pytest.MonkeyP
 
 
 @pytest.mark.parametrize("spec", [*RULES, *(f"{step} | median" for step in STEPS), "dnc", "dnc(b=40000)"])
-def test_the_bits_do_not_depend_on_the_threads_of_blas(spec: str) -> None:
+def test_gram_bits_do_not_depend_on_blas_threads(spec: str) -> None:
     # Long enough for OpenBLAS to split a product over threads, too short for parts of their own.
     one, other = pipeline(spec), pipeline(spec)
     for updates in rounds(count=3, n=9, d=40_000):
         with threadpool_limits(1, user_api="blas"):
             found, verdict = run(one, updates)
         with threadpool_limits(2, user_api="blas"):
-            again, said = run(other, Updates(list(updates), updates.seed))
+            again, other_verdict = run(other, Updates(list(updates), updates.seed))
         np.testing.assert_array_equal(again, found)
-        np.testing.assert_array_equal(said.weight, verdict.weight)
-        np.testing.assert_array_equal(said.score, verdict.score)
+        np.testing.assert_array_equal(other_verdict.weight, verdict.weight)
+        np.testing.assert_array_equal(other_verdict.score, verdict.score)

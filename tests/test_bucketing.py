@@ -15,7 +15,7 @@ from strategies.bucketing import Bucketing
 @pytest.mark.parametrize(
     ("n", "d", "s"), [(4, 300, 2), (5, 1, 2), (10, 10_000, 3), (23, 777, 23), (40, 300, 50)]
 )
-def test_it_is_the_definition(n: int, d: int, s: int) -> None:
+def test_bucketing_random_updates_follow_the_definition(n: int, d: int, s: int) -> None:
     updates = make_updates(n, d, seed=n, buffers=2)
     groups = Bucketing(s=s).transform(updates)
     order, x = generator(0, "bucketing", 1).permutation(n), differences(updates)
@@ -25,7 +25,7 @@ def test_it_is_the_definition(n: int, d: int, s: int) -> None:
         np.testing.assert_allclose(group.delta, wanted[group.node], atol=1e-6)
 
 
-def test_groups_change_with_the_round_and_the_seed_only() -> None:
+def test_bucketing_groups_change_with_round_and_seed_only() -> None:
     updates = make_updates(10, 5)
 
     def nodes(seed: int, round_: int) -> tuple[int, ...]:
@@ -35,13 +35,13 @@ def test_groups_change_with_the_round_and_the_seed_only() -> None:
     assert len({nodes(0, 1), nodes(0, 2), nodes(1, 1), nodes(0, 3)}) > 1
 
 
-def test_groups_of_one_are_the_updates() -> None:
+def test_bucketing_s_1_returns_the_updates() -> None:
     updates = make_updates(6, 30)
     groups = Bucketing(s=1).transform(updates)
     np.testing.assert_allclose([u.parameters for u in groups], [u.parameters for u in updates], atol=1e-6)
 
 
-def test_a_verdict_on_groups_is_one_on_their_hospitals() -> None:
+def test_bucketing_verdict_is_traced_to_the_hospitals() -> None:
     updates = make_updates(5, 30)
     groups = Bucketing().transform(updates)
     verdict = groups.trace(
@@ -52,9 +52,9 @@ def test_a_verdict_on_groups_is_one_on_their_hospitals() -> None:
     np.testing.assert_allclose(updates.mean(verdict.weight), groups.mean([1, 1, 0]), atol=1e-6)
 
 
-def test_a_group_claims_its_hospitals_sum_and_mean() -> None:
-    values = [{"loss": float(k), "odd": 1.0} if k else {"loss": 0.0} for k in range(4)]
+def test_bucketing_group_reports_sum_and_mean() -> None:
+    values = [{"loss": float(k), "own": 1.0} if k else {"loss": 0.0} for k in range(4)]
     updates = make_updates(4, 3, values=values, num_examples=[1, 2, 4, 8])
     groups = Bucketing(s=4).transform(updates)
     assert groups.num_examples.tolist() == [15] and groups.reported("loss").tolist() == [1.5]
-    assert np.isnan(groups.reported("odd")).all()
+    assert np.isnan(groups.reported("own")).all()

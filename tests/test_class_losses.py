@@ -34,10 +34,10 @@ def table(seed: int, n: int = 9, k: int = 4) -> tuple[np.ndarray, np.ndarray]:
 
 def plain_median(pairs: list[tuple[float, float]]) -> float:
     """Return the least value that at least half of the weight does not exceed."""
-    whole, reached = sum(weight for _, weight in pairs), 0.0
+    total_weight, reached = sum(weight for _, weight in pairs), 0.0
     for value, weight in sorted(pairs):
         reached += weight
-        if reached >= whole / 2:
+        if reached >= total_weight / 2:
             return value
     raise AssertionError
 
@@ -60,19 +60,19 @@ def plain_excess(values: np.ndarray, counts: np.ndarray) -> list[float]:
 
 
 @pytest.mark.parametrize("seed", SEEDS)
-def test_excess_is_its_definition(seed: int) -> None:
+def test_class_excess_random_values_follow_the_definition(seed: int) -> None:
     values, counts = table(seed)
     np.testing.assert_allclose(class_excess(values, counts), plain_excess(values, counts), atol=1e-12)
 
 
 @pytest.mark.parametrize("seed", SEEDS)
-def test_excess_keeps_to_each_classs_level_and_order(seed: int) -> None:
+def test_class_excess_ignores_class_level_and_order(seed: int) -> None:
     values, counts = table(seed)
     given = values.copy(), counts.copy()
     excess = class_excess(values, counts)
     order = np.random.default_rng(seed).permutation(len(values))
     np.testing.assert_allclose(class_excess(values[order], counts[order]), excess[order], atol=1e-12)
-    # A class that is harder for all is nobody's excess; the loss's unit is its unit.
+    # A class that is harder for all gives no excess; it has the unit of the loss.
     level = np.array([5.0, -1.0, 0.0, 100.0])
     np.testing.assert_allclose(class_excess(values + level, counts), excess, atol=1e-10)
     np.testing.assert_allclose(class_excess(3 * values, counts), 3 * excess, atol=1e-12)
@@ -80,29 +80,29 @@ def test_excess_keeps_to_each_classs_level_and_order(seed: int) -> None:
     np.testing.assert_array_equal(counts, given[1])
 
 
-def test_a_class_of_ones_own_is_no_excess_and_nothing_at_all_is_nan() -> None:
+def test_class_excess_unshared_class_is_0_and_no_value_is_nan() -> None:
     values = np.array([[1.0, np.nan], [2.0, 50.0], [np.nan, np.nan], [1.0, np.nan]])
     counts = np.array([[5.0, 0], [0, 8], [0, 0], [5, 0]])
     np.testing.assert_array_equal(class_excess(values, counts), [0.0, 0.0, np.nan, 0.0])
-    # Images of which a hospital gives no loss tell nothing.
+    # Images of which a hospital gives no loss do not count.
     assert np.isnan(class_excess(np.array([[np.nan], [1.0], [2.0]]), np.full((3, 1), 9.0))[0])
 
 
-def test_few_images_shorten_the_excess() -> None:
+def test_class_excess_of_few_images_is_reduced() -> None:
     values = np.array([[1.0]] * 5 + [[3.0]])
     found = [
         class_excess(values, np.array([[50.0]] * 5 + [[images]]))[-1] for images in (1.0, FEW, 30.0, 190.0)
     ]
     assert found == sorted(found)
     assert found[1] == pytest.approx(2 / math.sqrt(2)) and found[3] == pytest.approx(2 * math.sqrt(0.95))
-    # Who claims hardly any is looked at like one who has a single image.
+    # A hospital that reports hardly any images counts as one with a single image.
     np.testing.assert_allclose(
         few_images(np.array([0.0, 1.0, FEW, 3 * FEW])),
         [math.sqrt(1 / (1 + FEW)), math.sqrt(1 / (1 + FEW)), math.sqrt(0.5), math.sqrt(0.75)],
     )
 
 
-def test_hospitals_with_few_images_do_not_outvote_the_one_that_holds_the_rest() -> None:
+def test_class_excess_few_images_do_not_outvote_many() -> None:
     values = np.array([[0.1]] * 8 + [[2.0]])
     counts = np.array([[3.0]] * 8 + [[100.0]])
     assert class_excess(values, counts)[-1] == 0
@@ -110,7 +110,7 @@ def test_hospitals_with_few_images_do_not_outvote_the_one_that_holds_the_rest() 
 
 
 @pytest.mark.parametrize("seed", SEEDS)
-def test_spreads_are_their_definition(seed: int) -> None:
+def test_robust_z_scores_random_values_follow_the_definition(seed: int) -> None:
     draw = np.random.default_rng(seed)
     values = draw.standard_t(2, 11)
     values[3] = np.nan
@@ -118,15 +118,15 @@ def test_spreads_are_their_definition(seed: int) -> None:
     middle = (known[4] + known[5]) / 2
     away = sorted(abs(v - middle) for v in known)
     for floor in (0.0, 0.5, 50.0):
-        spread = max(1.4826 * (away[4] + away[5]) / 2, floor)
+        deviation = max(1.4826 * (away[4] + away[5]) / 2, floor)
         wanted = [
-            CEILING if math.isnan(v) else min(max((v - middle) / spread, -CEILING), CEILING)
+            CEILING if math.isnan(v) else min(max((v - middle) / deviation, -CEILING), CEILING)
             for v in values.tolist()
         ]
         np.testing.assert_allclose(robust_z_scores(values, floor), wanted, rtol=1e-12)
 
 
-def test_spreads_know_neither_unit_nor_level_nor_order() -> None:
+def test_robust_z_scores_ignore_unit_level_and_order() -> None:
     values = np.random.default_rng(0).standard_normal(8)
     kept, found = values.copy(), robust_z_scores(values, 0.0)
     np.testing.assert_allclose(robust_z_scores(1e3 * values + 7, 0.0), found, atol=1e-10)
@@ -134,17 +134,17 @@ def test_spreads_know_neither_unit_nor_level_nor_order() -> None:
     np.testing.assert_array_equal(values, kept)
 
 
-def test_spreads_of_the_odd_cases() -> None:
+def test_robust_z_scores_edge_cases() -> None:
     assert not robust_z_scores(np.full(4, np.nan), 1.0).any()
     # Silence and infinity while others speak count as the worst.
     assert robust_z_scores(np.array([1.0, 2, 3, np.nan, np.inf, -np.inf]), 0.0)[3:].tolist() == [CEILING] * 3
-    # Equal values have no spread; the floor keeps rounding errors from counting.
+    # Equal values have deviation 0; the floor keeps rounding errors from counting.
     assert not robust_z_scores(np.ones(5), 0.0).any()
     assert robust_z_scores(np.array([1.0, 1.0, 1.0, 1.0 + 1e-9]), 1.0).max() < 1e-6
 
 
 @pytest.mark.parametrize("seed", SEEDS)
-def test_images_mean_is_its_definition(seed: int) -> None:
+def test_images_mean_random_values_follow_the_definition(seed: int) -> None:
     values, counts = table(seed)
     counts[4] = 0
     wanted = []
@@ -156,15 +156,15 @@ def test_images_mean_is_its_definition(seed: int) -> None:
     assert np.isnan(wanted[4])
 
 
-def test_senseless_counts_are_none() -> None:
-    claims = [(1.0, 2.0), (-3.0, float("nan")), (float("inf"), 4.0), (1.0, 2.0, 3.0)]
-    updates = make_updates(4, values=[{"class-counts": claim} for claim in claims])
+def test_class_counts_invalid_reports_count_as_none() -> None:
+    reports = [(1.0, 2.0), (-3.0, float("nan")), (float("inf"), 4.0), (1.0, 2.0, 3.0)]
+    updates = make_updates(4, values=[{"class-counts": counts} for counts in reports])
     np.testing.assert_array_equal(class_counts(updates), [[1, 2], [0, 0], [0, 4], [0, 0]])
     assert class_counts(make_updates(4, values=[{"loss": 1.0}] * 4)) is None
     assert class_counts(make_updates(4, values=[{"class-counts": 7.0}] * 4)) is None
 
 
-def test_reported_excess_by_class_and_its_level() -> None:
+def test_reported_excess_by_class_returns_excess_and_level() -> None:
     values, counts = table(1)
     reports: list[dict[str, float | tuple[float, ...]]] = [
         {"class-losses": tuple(v), "class-counts": tuple(c), "received-loss": 99.0}
@@ -177,7 +177,7 @@ def test_reported_excess_by_class_and_its_level() -> None:
     assert level == np.median(images_mean(values, counts))
 
 
-def test_without_losses_by_class_the_plain_ones_count() -> None:
+def test_reported_excess_without_class_losses_uses_plain_losses() -> None:
     plain = [3.0, 1.0, float("nan"), 2.0]
     values: list[dict[str, float | tuple[float, ...]]] = [{"loss": v} for v in plain]
     excess, level = reported_excess(make_updates(4, values=values), "class-epoch-losses", "loss")

@@ -70,7 +70,7 @@ def test_steps_agree_with_byzfl(byzfl: Any, spec: str, name: str, options: dict[
     np.testing.assert_allclose(ours(f"{spec} | median", x), wanted, atol=3e-6)
 
 
-def test_byzfl_s_krum_counts_one_neighbour_more(byzfl: Any) -> None:
+def test_krum_of_byzfl_counts_one_neighbour_more(byzfl: Any) -> None:
     # Ours with f - 1 counts n - (f - 1) - 2 = n - f - 1, as ByzFL does with f.
     for seed in range(20):
         x = draw(seed)

@@ -16,7 +16,7 @@ from fedrobust.errors import UserError
 from fedrobust.federation import Defence, PreAggregation, Updates, Vector, Verdict
 from fedrobust.flower.hosted_strategy import HostedStrategy, build_strategy
 
-#: Rules that look at updates only, with options that make each act on few hospitals.
+#: Rules that use updates only, with options that make each act on few hospitals.
 RULES = [
     *("median", "trimmed-mean(f=2)", "krum(f=1)", "multi-krum(f=2)", "bulyan(f=1)", "geometric-median"),
     *("centered-clipping", "centered-clipping(iterations=3)", "norm-clipping(noise=0.01)", "dnc(b=20)"),
@@ -61,7 +61,7 @@ ALL = [*RULES, *(f"{step} | {rule}" for step in STEPS for rule in ("median", "mu
 
 
 @pytest.mark.parametrize("spec", ALL)
-def test_the_updates_stay_untouched_and_buffers_do_not_matter(spec: str) -> None:
+def test_rule_leaves_updates_unchanged_and_ignores_buffers(spec: str) -> None:
     one, other = pipeline(spec), pipeline(spec)
     for updates in rounds(n=9, d=300, buffers=4):
         wild = Updates(
@@ -74,27 +74,27 @@ def test_the_updates_stay_untouched_and_buffers_do_not_matter(spec: str) -> None
             np.testing.assert_array_equal(update.parameters, parameters)
             np.testing.assert_array_equal(update.buffers, buffers)
             np.testing.assert_array_equal(update.global_parameters, base)
-        again, said = run(other, wild)
+        again, other_verdict = run(other, wild)
         np.testing.assert_array_equal(again, found)
-        np.testing.assert_array_equal(said.weight, verdict.weight)
+        np.testing.assert_array_equal(other_verdict.weight, verdict.weight)
         found[:] = 0
         np.testing.assert_array_equal(updates[0].parameters, kept[0][0])
 
 
 @pytest.mark.parametrize("spec", ALL)
-def test_in_small_chunks_it_is_the_same(spec: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_rule_in_small_chunks_gives_the_same_result(spec: str, monkeypatch: pytest.MonkeyPatch) -> None:
     one, other = pipeline(spec), pipeline(spec)
     for updates in rounds(n=9, d=301, buffers=4):
-        whole, verdict = run(one, updates)
+        complete, verdict = run(one, updates)
         with monkeypatch.context() as patch:
             patch.setattr(fedrobust.federation.updates, "CHUNK", 16)
             patch.setattr(Updates.deltas, "__defaults__", (16,))
             # A new `Updates`, as inner products are kept within one.
-            parts, said = run(other, Updates(list(updates), updates.seed))
-        np.testing.assert_allclose(parts, whole, rtol=1e-6, atol=1e-6)
-        np.testing.assert_allclose(said.weight, verdict.weight, rtol=1e-6, atol=1e-9)
-        np.testing.assert_allclose(said.score, verdict.score, rtol=1e-6, atol=1e-9)
-        np.testing.assert_array_equal(said.flagged, verdict.flagged)
+            parts, other_verdict = run(other, Updates(list(updates), updates.seed))
+        np.testing.assert_allclose(parts, complete, rtol=1e-6, atol=1e-6)
+        np.testing.assert_allclose(other_verdict.weight, verdict.weight, rtol=1e-6, atol=1e-9)
+        np.testing.assert_allclose(other_verdict.score, verdict.score, rtol=1e-6, atol=1e-9)
+        np.testing.assert_array_equal(other_verdict.flagged, verdict.flagged)
 
 
 # Bulyan's last choices are between pairs that are each other's nearest: a tie, which the hospitals' order
@@ -107,14 +107,16 @@ def test_in_small_chunks_it_is_the_same(spec: str, monkeypatch: pytest.MonkeyPat
         *(f"{step} | {rule}" for step in STEPS if step != "bucketing" for rule in ("median", "dos")),
     ],
 )
-def test_who_is_who_does_not_matter(spec: str) -> None:
+def test_rule_with_renumbered_hospitals_gives_the_same_result(spec: str) -> None:
     order = np.random.default_rng(5).permutation(9)
     one, other = pipeline(spec), pipeline(spec)
     for updates in rounds(n=9, d=200):
         renamed = Updates([replace(u, node=int(order[u.node])) for u in updates], updates.seed)
-        (first, verdict), (second, said) = run(one, updates), run(other, renamed)
+        (first, verdict), (second, other_verdict) = run(one, updates), run(other, renamed)
         np.testing.assert_allclose(second, first, rtol=1e-5, atol=1e-5)
-        np.testing.assert_allclose(np.asarray(said.weight)[order], verdict.weight, rtol=1e-6, atol=1e-9)
+        np.testing.assert_allclose(
+            np.asarray(other_verdict.weight)[order], verdict.weight, rtol=1e-6, atol=1e-9
+        )
 
 
 @pytest.mark.parametrize(
@@ -124,7 +126,7 @@ def test_who_is_who_does_not_matter(spec: str) -> None:
         *(f"{step} | median" for step in STEPS if step.startswith(("nnm", "bucketing"))),
     ],
 )
-def test_translation_moves_the_result_alike(spec: str) -> None:
+def test_rule_of_translated_updates_is_translated(spec: str) -> None:
     updates = make_updates(9, d=200, seed=3)
     shifted = Updates([update.with_delta(update.delta + 2) for update in updates])
     np.testing.assert_allclose(
@@ -133,7 +135,7 @@ def test_translation_moves_the_result_alike(spec: str) -> None:
 
 
 @pytest.mark.parametrize("spec", ALL)
-def test_equal_updates_are_the_result(spec: str) -> None:
+def test_rule_of_equal_updates_returns_them(spec: str) -> None:
     update = make_updates(1, d=50)[0]
     updates = Updates([replace(update, node=node) for node in range(9)])
     strategy = pipeline(spec)
@@ -156,7 +158,7 @@ def test_equal_updates_are_the_result(spec: str) -> None:
 
 @pytest.mark.parametrize("n", [1, 2, 3, 4])
 @pytest.mark.parametrize("spec", [*RULES, *(f"{step} | median" for step in STEPS)])
-def test_however_few_reply_the_round_goes_on(spec: str, n: int) -> None:
+def test_rule_with_few_replies_stays_bounded(spec: str, n: int) -> None:
     strategy = pipeline(spec, hospitals=9)
     for updates in rounds(n=9, d=60):
         few = Updates(list(updates[:n]), updates.seed)
@@ -168,16 +170,16 @@ def test_however_few_reply_the_round_goes_on(spec: str, n: int) -> None:
 
 
 @pytest.mark.parametrize("spec", RULES)
-def test_a_restart_goes_on_alike(spec: str) -> None:
+def test_rule_after_restart_gives_the_same_bits(spec: str) -> None:
     straight, broken = pipeline(spec), pipeline(spec)
     for updates in rounds(count=5, n=9, d=120):
         wanted, verdict = run(straight, updates)
         state = restored(broken.defence.state())
         broken = pipeline(spec)
         broken.defence.load_state(state)
-        found, said = run(broken, updates)
+        found, other_verdict = run(broken, updates)
         np.testing.assert_array_equal(found, wanted)
-        np.testing.assert_array_equal(said.score, verdict.score)
+        np.testing.assert_array_equal(other_verdict.score, verdict.score)
 
 
 @pytest.mark.parametrize(
@@ -187,7 +189,7 @@ def test_a_restart_goes_on_alike(spec: str) -> None:
         *(("nnm", 5, 4), ("arc", 5, 4)),
     ],
 )
-def test_too_large_an_f_is_said_before_anything_runs(name: str, f: int, most: int) -> None:
+def test_too_large_f_is_refused_before_the_run(name: str, f: int, most: int) -> None:
     rest = " | median" if name in ("nnm", "arc") else ""
     build_strategy(f"{name}(f={most}){rest}", 10)
     with pytest.raises(UserError, match=rf"{name}: f={f} does not fit 10 hospitals.*give f={most} or less"):
@@ -198,7 +200,7 @@ def test_too_large_an_f_is_said_before_anything_runs(name: str, f: int, most: in
         build_strategy(f"{name}(f=1.5){rest}", 10)
 
 
-def test_a_rule_after_buckets_is_checked_against_their_number() -> None:
+def test_rule_after_bucketing_is_checked_against_the_number_of_groups() -> None:
     build_strategy("bucketing | krum(f=1)", 10)
     with pytest.raises(UserError, match="krum: f=2 does not fit 5 hospitals"):
         build_strategy("bucketing | krum(f=2)", 10)
@@ -207,7 +209,7 @@ def test_a_rule_after_buckets_is_checked_against_their_number() -> None:
 @pytest.mark.parametrize(
     ("spec", "most"), [("krum(f=3)", 1), ("multi-krum(f=3)", 1), ("trimmed-mean(f=4)", 2), ("bulyan(f=1)", 0)]
 )
-def test_when_too_few_reply_the_largest_f_is_used_and_said(spec: str, most: int) -> None:
+def test_too_few_replies_use_and_name_the_largest_f(spec: str, most: int) -> None:
     updates = make_updates(5, d=30, seed=2)
     found, verdict = run(pipeline(spec, 11), updates)
     name = spec.partition("(")[0]
@@ -226,12 +228,12 @@ def test_when_too_few_reply_the_largest_f_is_used_and_said(spec: str, most: int)
         *("bucketing(s=0) | median", "clipping(c=0) | median"),
     ],
 )
-def test_senseless_options_are_refused_by_name(spec: str) -> None:
+def test_invalid_options_are_refused_by_name(spec: str) -> None:
     with pytest.raises(UserError, match=spec.partition("(")[0]):
         build_strategy(spec, 10)
 
 
-def test_every_file_is_tried_here() -> None:
+def test_every_strategy_file_is_tested_here() -> None:
     from fedrobust.commands.list_plugins import catalogue
 
     tried = {spec.partition("(")[0] for spec in [*RULES, *STEPS]}
@@ -239,6 +241,6 @@ def test_every_file_is_tried_here() -> None:
     assert set(catalogue()["strategy"]) - others == tried
 
 
-def test_steps_are_steps() -> None:
+def test_steps_are_pre_aggregations() -> None:
     for step in STEPS:
         assert all(isinstance(made, PreAggregation) for made in pipeline(f"{step} | median").steps)

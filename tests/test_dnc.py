@@ -15,7 +15,9 @@ from strategies.dnc import DnC
     ("n", "d", "f", "c", "b"),
     [(4, 300, 1, 1.0, 100), (10, 10_000, 2, 1.5, 500), (23, 777, 7, 1.0, 10_000), (40, 500, 3, 1.0, 50)],
 )
-def test_it_is_the_definition(n: int, d: int, f: int, c: float, b: int, iterations: int) -> None:
+def test_dnc_random_updates_follow_the_definition(
+    n: int, d: int, f: int, c: float, b: int, iterations: int
+) -> None:
     updates = make_updates(n, d, seed=n)
     found, verdict = DnC(f=f, iterations=iterations, c=c, b=b).combine(updates)
     draw, x, good = generator(0, "dnc", 1), differences(updates), set(range(n))
@@ -29,7 +31,7 @@ def test_it_is_the_definition(n: int, d: int, f: int, c: float, b: int, iteratio
     np.testing.assert_array_equal(verdict.flagged, np.asarray(verdict.weight) == 0)
 
 
-def test_a_common_direction_of_attackers_is_found() -> None:
+def test_dnc_common_direction_of_attackers_is_flagged() -> None:
     updates = list(make_updates(10, 2_000, seed=1))
     push = 3 * np.random.default_rng(9).standard_normal(2_000)
     poisoned = [u.with_delta(u.delta + push) if u.node in (2, 7) else u for u in updates]
@@ -38,12 +40,12 @@ def test_a_common_direction_of_attackers_is_found() -> None:
     assert set(np.argsort(verdict.score)[-2:]) == {2, 7}
 
 
-def test_f_0_is_the_mean() -> None:
+def test_dnc_f_0_is_the_mean() -> None:
     updates = make_updates(5, 60)
     np.testing.assert_array_equal(DnC(f=0).combine(updates)[0], updates.mean(np.ones(5)))
 
 
-def test_if_each_iteration_drops_others_somebody_stays() -> None:
+def test_dnc_different_updates_in_each_iteration_keeps_some() -> None:
     updates = make_updates(5, 500, seed=2)
     _, verdict = DnC(f=2, iterations=40, b=3).combine(updates)
     assert np.any(verdict.weight)

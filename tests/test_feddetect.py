@@ -31,7 +31,7 @@ def replay(
 ) -> list[tuple[list[float], list[int]]]:
     """Return each round's weights and flags, written from the paper's algorithm and nothing else."""
     n = len(rounds[0])
-    weights, counts, told = [1 / n] * n, [0] * n, []
+    weights, counts, replayed = [1 / n] * n, [0] * n, []
     for number, losses in enumerate(rounds, start=1):
         found = outliers(losses) if number > warm_up else []
         if number <= warm_up or len(found) >= n // 2:
@@ -40,8 +40,8 @@ def replay(
             counts[k] += 1
             weights[k] *= decay ** counts[k]
         weights = [weight / sum(weights) for weight in weights]
-        told.append((list(weights), found))
-    return told
+        replayed.append((list(weights), found))
+    return replayed
 
 
 def shares(verdict: Verdict) -> np.ndarray:
@@ -68,7 +68,7 @@ def run(
     return verdict
 
 
-def test_thirty_rounds_replayed_and_a_restart_in_between() -> None:
+def test_feddetect_thirty_rounds_with_a_restart_follow_the_authors_code() -> None:
     rng = np.random.default_rng(0)
     rounds = (0.5 + rng.random((30, 6)) + 3 * (rng.random((30, 6)) < 0.1)).tolist()
     wanted = replay(rounds, decay=0.8, warm_up=4)
@@ -91,7 +91,7 @@ def test_thirty_rounds_replayed_and_a_restart_in_between() -> None:
     assert any(len(outliers(losses)) >= 3 for losses in rounds[4:])
 
 
-def test_state_written_and_read_back_continues_alike() -> None:
+def test_feddetect_state_written_and_read_back_is_the_same() -> None:
     defence = FedDetect(warm_up=0)
     run(defence, ONE_OF_FIVE, times=2)
     state = restored(defence.state())
@@ -105,7 +105,7 @@ def test_state_written_and_read_back_continues_alike() -> None:
 
 
 @pytest.mark.parametrize("warm_up", [0, 3])
-def test_no_verdict_until_the_warm_up_is_over(warm_up: int) -> None:
+def test_feddetect_in_the_warm_up_flags_no_hospital(warm_up: int) -> None:
     assert outliers(ONE_OF_FIVE) == [4]
     defence = FedDetect(warm_up=warm_up)
     for number in range(1, warm_up + 1):
@@ -117,7 +117,7 @@ def test_no_verdict_until_the_warm_up_is_over(warm_up: int) -> None:
     assert flagged(verdict) == [4] and shares(verdict)[4] < 0.2
 
 
-def test_as_many_outliers_as_half_of_the_hospitals_turn_the_rule_off() -> None:
+def test_feddetect_outliers_of_half_the_hospitals_give_no_verdict() -> None:
     assert outliers(TWO_OF_FOUR) == [0, 3]
     verdict = run(FedDetect(warm_up=0), TWO_OF_FOUR)
     assert flagged(verdict) == []
@@ -129,14 +129,14 @@ def test_as_many_outliers_as_half_of_the_hospitals_turn_the_rule_off() -> None:
 
 
 @pytest.mark.parametrize("losses", [(1.0,), (1.0, 5.0), (1.0, 1.0, 9.0)])
-def test_three_hospitals_or_fewer_never_see_a_verdict(losses: tuple[float, ...]) -> None:
+def test_feddetect_three_hospitals_or_fewer_get_no_verdict(losses: tuple[float, ...]) -> None:
     verdict = run(FedDetect(warm_up=0), losses, times=2)
     assert flagged(verdict) == []
     np.testing.assert_allclose(shares(verdict), 1 / len(losses))
 
 
 @pytest.mark.parametrize("decay", [0.9, 0.5, 1.0])
-def test_after_c_flags_the_factor_is_d_to_c_times_c_plus_1_half(decay: float) -> None:
+def test_feddetect_after_c_flags_factor_is_d_to_c_times_c_plus_1_half(decay: float) -> None:
     defence = FedDetect(decay=decay, warm_up=0)
     for c in range(1, 6):
         verdict = run(defence, ONE_OF_FIVE, start=c)
@@ -145,7 +145,7 @@ def test_after_c_flags_the_factor_is_d_to_c_times_c_plus_1_half(decay: float) ->
     assert verdict.why == ["", "", "", "", "flagged 5 times so far"]
 
 
-def test_weights_never_recover() -> None:
+def test_feddetect_weights_never_recover() -> None:
     defence = FedDetect(warm_up=0)
     run(defence, ONE_OF_FIVE)
     calm = (1.0, 1.0, 1.0, 1.0, 1.0)
@@ -153,14 +153,15 @@ def test_weights_never_recover() -> None:
     np.testing.assert_allclose(shares(verdict)[4], 0.9 / 4.9)
 
 
-def test_both_sides_count_as_outlying() -> None:
+def test_feddetect_low_and_high_losses_are_outliers() -> None:
     losses = (0.01, 5.0, 5.1, 5.2, 5.3)
     assert outliers(losses) == [0]
     assert flagged(run(FedDetect(warm_up=0), losses)) == [0]
 
 
-def test_the_authors_take_the_losses_size() -> None:
-    # A generator's loss may be negative, and a forged one as well: -9 and 9 are one point to the authors' rule.
+def test_feddetect_uses_the_absolute_loss() -> None:
+    # A generator's loss may be negative, and a forged one as well: -9 and 9 are one point to the authors'
+    # rule.
     losses = (-9.0, 9.0, 9.1, 8.9, 0.5)
     assert outliers(losses) == [4]
     verdict = run(FedDetect(warm_up=0), losses)
@@ -169,7 +170,7 @@ def test_the_authors_take_the_losses_size() -> None:
     np.testing.assert_array_equal(verdict.weight, same.weight)
 
 
-def test_it_looks_at_the_last_mini_batch() -> None:
+def test_feddetect_uses_the_last_mini_batch() -> None:
     assert FedDetect.trusts == {"loss"}
     with_others = reporting(ONE_OF_FIVE, 1)
     for update, loss in zip(with_others, (9, 1, 1, 1, 1), strict=True):
@@ -178,7 +179,7 @@ def test_it_looks_at_the_last_mini_batch() -> None:
     assert flagged(FedDetect(warm_up=0).weigh(with_others)) == [4]
 
 
-def test_the_weighted_mean_follows() -> None:
+def test_feddetect_result_is_the_weighted_mean() -> None:
     defence = FedDetect(warm_up=0)
     updates = reporting(ONE_OF_FIVE, 1)
     parameters, verdict = defence.combine(updates)
@@ -186,18 +187,18 @@ def test_the_weighted_mean_follows() -> None:
     np.testing.assert_allclose(shares(verdict), np.array([1, 1, 1, 1, 0.9]) / 4.9)
 
 
-def test_a_hospital_that_misses_a_round_keeps_its_weight_and_its_count() -> None:
-    defence, whole = FedDetect(warm_up=0), FedDetect(warm_up=0)
+def test_feddetect_hospital_that_misses_a_round_keeps_weight_and_count() -> None:
+    defence, complete = FedDetect(warm_up=0), FedDetect(warm_up=0)
     run(defence, ONE_OF_FIVE)
-    run(whole, ONE_OF_FIVE)
+    run(complete, ONE_OF_FIVE)
     verdict = run(defence, (1.0, 1.0, 1.0, 1.0), start=2, nodes=[0, 1, 2, 3])
     np.testing.assert_allclose(shares(verdict), 0.25)
     back = run(defence, ONE_OF_FIVE, start=3)
-    np.testing.assert_allclose(shares(back), shares(run(whole, ONE_OF_FIVE, start=2)), rtol=1e-9)
+    np.testing.assert_allclose(shares(back), shares(run(complete, ONE_OF_FIVE, start=2)), rtol=1e-9)
     assert (back.why or [])[4] == "flagged 2 times so far"
 
 
-def test_history_belongs_to_the_hospital_and_not_to_its_place() -> None:
+def test_feddetect_history_follows_the_hospital_not_its_position() -> None:
     defence = FedDetect(warm_up=0)
     run(defence, ONE_OF_FIVE, nodes=[0, 1, 2, 3, 7])
     verdict = run(defence, (1.0,) * 5, start=2, nodes=[1, 2, 3, 7, 9])
@@ -205,7 +206,7 @@ def test_history_belongs_to_the_hospital_and_not_to_its_place() -> None:
     assert share[3] == pytest.approx(0.9 * share[0]) and flagged(verdict) == []
 
 
-def test_a_hospital_that_comes_late_starts_with_a_fair_share() -> None:
+def test_feddetect_late_hospital_starts_with_the_uniform_weight() -> None:
     # All weights start at 1/N: who missed the first round has done nothing to deserve less.
     defence = FedDetect(warm_up=5)
     run(defence, (1.0,) * 3, nodes=[0, 1, 2])
@@ -213,11 +214,11 @@ def test_a_hospital_that_comes_late_starts_with_a_fair_share() -> None:
     np.testing.assert_allclose(shares(verdict), 0.25)
 
 
-@pytest.mark.parametrize("claim", [float("nan"), float("inf"), None])
-def test_a_loss_that_is_no_number_counts_as_the_highest_one(claim: float | None) -> None:
+@pytest.mark.parametrize("loss", [float("nan"), float("inf"), None])
+def test_feddetect_loss_that_is_not_finite_counts_as_the_highest(loss: float | None) -> None:
     calm, wanted = (1.0, 1.1, 0.9, 1.05), run(FedDetect(warm_up=0), (1.0, 1.1, 0.9, 1.05, 1.1))
-    updates = reporting((*calm, np.nan if claim is None else claim), 1)
-    if claim is None:
+    updates = reporting((*calm, np.nan if loss is None else loss), 1)
+    if loss is None:
         updates[4].report.values.clear()
     with warnings.catch_warnings():
         warnings.simplefilter("error")
@@ -226,7 +227,7 @@ def test_a_loss_that_is_no_number_counts_as_the_highest_one(claim: float | None)
     np.testing.assert_array_equal(verdict.score, wanted.score)
 
 
-def test_an_absurd_loss_is_an_outlier_like_any_other() -> None:
+def test_feddetect_huge_loss_is_an_outlier() -> None:
     # The forest works in float32, where 1e300 is infinite.
     with warnings.catch_warnings():
         warnings.simplefilter("error")
@@ -234,13 +235,13 @@ def test_an_absurd_loss_is_an_outlier_like_any_other() -> None:
     assert flagged(verdict) == [4]
 
 
-def test_no_loss_at_all_passes_without_a_verdict() -> None:
+def test_feddetect_without_losses_gives_no_verdict() -> None:
     verdict = run(FedDetect(warm_up=0), (float("nan"),) * 5)
     assert flagged(verdict) == []
     np.testing.assert_allclose(shares(verdict), 0.2)
 
 
-def test_weights_that_decay_to_nothing_do_not_end_the_run() -> None:
+def test_feddetect_weights_that_underflow_do_not_end_the_run() -> None:
     defence = FedDetect(decay=1e-120, warm_up=0)
     for number in range(1, 16):
         losses = [1.0, 1.01, 0.99, 1.02, 1.0]
@@ -249,10 +250,11 @@ def test_weights_that_decay_to_nothing_do_not_end_the_run() -> None:
         assert np.isfinite(weight).all() and (weight >= 0).all()
 
 
-def test_after_hundreds_of_flags_the_weights_are_still_the_authors(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_feddetect_after_hundreds_of_flags_follows_the_authors_code(monkeypatch: pytest.MonkeyPatch) -> None:
     # In place of the forest, which takes its time: the highest loss.
     monkeypatch.setattr(feddetect, "_outliers", lambda losses: (losses, losses == losses.max()))
-    # One hospital at a time is flagged, with every power of the decay; in the authors' rule each round scales to a sum of 1.
+    # One hospital at a time is flagged, with every power of the decay; in the authors' rule each round scales
+    # to a sum of 1.
     rng = np.random.default_rng(0)
     defence, wanted, counts = FedDetect(decay=0.5, warm_up=0), np.full(5, 0.2), np.zeros(5, int)
     for number in range(1, 401):
@@ -277,12 +279,12 @@ def test_after_hundreds_of_flags_the_weights_are_still_the_authors(monkeypatch: 
         ({"warm_up": 1.5}, "warm_up"),
     ],
 )
-def test_options_out_of_range_are_refused(options: dict[str, float], words: str) -> None:
+def test_feddetect_options_out_of_range_are_refused(options: dict[str, float], words: str) -> None:
     with pytest.raises(UserError, match=f"feddetect: {words}"):
         instantiate(FedDetect, options, "feddetect")
 
 
-def test_inputs_stay_untouched() -> None:
+def test_feddetect_inputs_are_unchanged() -> None:
     updates = reporting(ONE_OF_FIVE, 1)
     kept = [(update.parameters.copy(), dict(update.report.values)) for update in updates]
     FedDetect(warm_up=0).combine(updates)

@@ -17,10 +17,10 @@ def wide(updates: Updates) -> np.ndarray:
     return np.stack([update.parameters for update in updates]).astype(np.float64)
 
 
-# --- Update -------------------------------------------------------------------------------------------------------
+# --- Update
 
 
-def test_delta_and_back() -> None:
+def test_update_delta_and_with_delta_are_inverse() -> None:
     update = make_updates(1)[0]
     np.testing.assert_array_equal(update.delta, update.parameters - update.global_parameters)
     other = update.with_delta([0.5] * 40)
@@ -30,7 +30,7 @@ def test_delta_and_back() -> None:
     np.testing.assert_allclose(update.with_delta(update.delta).parameters, update.parameters, atol=1e-6)
 
 
-def test_with_delta_leaves_the_given_arrays_alone() -> None:
+def test_with_delta_leaves_the_given_arrays_unchanged() -> None:
     update = make_updates(1)[0]
     kept = update.parameters.copy(), update.global_parameters.copy()
     other = update.with_delta(np.zeros(40))
@@ -39,7 +39,7 @@ def test_with_delta_leaves_the_given_arrays_alone() -> None:
     np.testing.assert_array_equal(update.global_parameters, kept[1])
 
 
-def test_words_are_frozen() -> None:
+def test_update_and_metrics_are_frozen() -> None:
     update = make_updates(1)[0]
     with pytest.raises(FrozenInstanceError):
         update.node = 3
@@ -47,10 +47,10 @@ def test_words_are_frozen() -> None:
         update.report.num_examples = 3
 
 
-# --- Updates ------------------------------------------------------------------------------------------------------
+# --- Updates
 
 
-def test_updates_stand_in_the_hospitals_order() -> None:
+def test_updates_are_ordered_by_hospital() -> None:
     listed = list(
         make_updates(8, nodes=[10, 2, 33, 1, 7, 20, 0, 5], num_examples=[10, 2, 33, 1, 7, 20, 0, 5])
     )
@@ -65,7 +65,7 @@ def test_updates_stand_in_the_hospitals_order() -> None:
     assert [update.node for update in updates[1:3]] == [1, 2]
 
 
-def test_order_of_arrival_changes_no_bit() -> None:
+def test_updates_order_of_arrival_changes_no_bit() -> None:
     updates = make_updates(7, d=1000, buffers=3)
     listed = list(updates)
     random.Random(3).shuffle(listed)
@@ -76,18 +76,18 @@ def test_order_of_arrival_changes_no_bit() -> None:
     np.testing.assert_array_equal(again.gram(), updates.gram())
 
 
-def test_round_and_global_parameters_are_those_of_the_replies() -> None:
+def test_updates_have_the_round_and_global_parameters_of_the_replies() -> None:
     updates = make_updates(3, round=4)
     assert updates.round == 4
     assert updates.global_parameters is updates[0].global_parameters
 
 
-def test_no_update_is_refused() -> None:
+def test_updates_without_any_are_refused() -> None:
     with pytest.raises(ValueError, match="at least one update"):
         Updates([])
 
 
-def test_two_updates_of_one_hospital_are_refused() -> None:
+def test_updates_two_of_one_hospital_are_refused() -> None:
     updates = make_updates(3)
     with pytest.raises(ValueError, match=r"two updates are of one hospital: \[0, 1, 1, 2\]"):
         Updates([*updates, updates[1]])
@@ -112,7 +112,7 @@ def test_deltas_in_chunks_are_the_deltas(chunk: int) -> None:
     np.testing.assert_array_equal(found, wanted)
 
 
-def test_a_block_belongs_to_the_caller() -> None:
+def test_block_changed_by_the_caller_changes_no_update() -> None:
     updates = make_updates(3)
     kept = wide(updates)
     for _, block in updates.deltas(16):
@@ -139,14 +139,14 @@ def test_gram_and_norms_are_those_of_the_deltas_in_float64(n: int) -> None:
     assert updates.gram().dtype == np.float64 and updates.norms().shape == (n,)
 
 
-def test_small_updates_of_a_large_model_keep_their_digits() -> None:
+def test_gram_small_updates_of_a_large_model_keep_their_digits() -> None:
     base = np.full(4096, 1000.0, np.float32)
     steps = np.array([0.25, -0.5, 0.125], np.float32)
     updates = Updates([Update(k, base + step, ClientMetrics(1), base) for k, step in enumerate(steps)])
     np.testing.assert_allclose(updates.gram(), 4096 * np.outer(steps, steps), rtol=1e-12)
 
 
-def test_changing_the_gram_changes_no_later_one() -> None:
+def test_gram_changed_by_the_caller_changes_no_later_one() -> None:
     updates = make_updates(3)
     kept = updates.gram().copy()
     updates.gram()[:] = 0
@@ -181,7 +181,7 @@ def test_mean_sums_in_float64() -> None:
 
 @pytest.mark.usefixtures("chunks")
 @pytest.mark.parametrize("poison", [np.nan, np.inf, -np.inf])
-def test_a_hospital_of_no_weight_does_not_reach_the_mean(poison: float) -> None:
+def test_mean_hospital_of_weight_0_does_not_affect_it(poison: float) -> None:
     updates = list(make_updates(4, d=50, buffers=3))
     clean = Updates(updates).mean([1, 0, 2, 3]), Updates(updates).mean_buffers([1, 0, 2, 3])
     bad = np.full(50, poison, np.float32), np.full(3, poison, np.float32)
@@ -197,27 +197,27 @@ def test_mean_of_no_buffers_is_empty() -> None:
     assert make_updates(3).mean_buffers([1, 1, 1]).shape == (0,)
 
 
-def test_a_mean_needs_a_weight_for_each_hospital() -> None:
+def test_mean_without_a_weight_for_each_hospital_is_refused() -> None:
     with pytest.raises(ValueError, match="shorter|longer"):
         make_updates(3).mean([1, 1])
 
 
-# --- what hospitals report ----------------------------------------------------------------------------------------
+# --- what hospitals report
 
 
-def test_reported_scalars() -> None:
+def test_reported_scalars_are_a_column() -> None:
     updates = make_updates(3, values=[{"loss": 1.5}, {"loss": 2}, {"loss": 0.25}], nodes=[2, 0, 1])
-    told = updates.reported("loss")
-    assert told.dtype == np.float64
-    np.testing.assert_array_equal(told, [2, 0.25, 1.5])
+    reported = updates.reported("loss")
+    assert reported.dtype == np.float64
+    np.testing.assert_array_equal(reported, [2, 0.25, 1.5])
 
 
-def test_reported_lists() -> None:
+def test_reported_lists_are_a_table() -> None:
     updates = make_updates(2, values=[{"class-losses": (1.0, 2.0, 3.0)}, {"class-losses": (4.0, 5.0, 6.0)}])
     np.testing.assert_array_equal(updates.reported("class-losses"), [[1, 2, 3], [4, 5, 6]])
 
 
-def test_a_hospital_that_reports_nothing_is_nan() -> None:
+def test_reported_missing_value_is_nan() -> None:
     updates = make_updates(3, values=[{}, {"loss": 2.0}, {"loss": float("nan")}])
     np.testing.assert_array_equal(updates.reported("loss"), [np.nan, 2, np.nan])
     np.testing.assert_array_equal(updates.reported("no such thing"), [np.nan] * 3)
@@ -225,32 +225,34 @@ def test_a_hospital_that_reports_nothing_is_nan() -> None:
     np.testing.assert_array_equal(updates.reported("class-losses"), [[np.nan, np.nan], [1, 2], [3, 4]])
 
 
-@pytest.mark.parametrize("liar", [0, 2])
-@pytest.mark.parametrize("claim", [(9.0, 9.0), (9.0,), ()])
-def test_one_hospitals_list_does_not_erase_the_others_numbers(liar: int, claim: tuple[float, ...]) -> None:
+@pytest.mark.parametrize("hospital", [0, 2])
+@pytest.mark.parametrize("value", [(9.0, 9.0), (9.0,), ()])
+def test_reported_list_among_scalars_is_nan_for_that_hospital_only(
+    hospital: int, value: tuple[float, ...]
+) -> None:
     values: list[dict[str, Any]] = [{"loss": 1.0}, {"loss": 2.0}, {"loss": 3.0}]
-    values[liar] = {"loss": claim}
+    values[hospital] = {"loss": value}
     wanted = np.array([1.0, 2.0, 3.0])
-    wanted[liar] = np.nan
+    wanted[hospital] = np.nan
     np.testing.assert_array_equal(make_updates(3, values=values).reported("loss"), wanted)
 
 
-@pytest.mark.parametrize("liar", [0, 2])
-@pytest.mark.parametrize("claim", [9.0, (9.0,), (9.0, 9.0, 9.0), ()])
-def test_one_hospitals_short_list_does_not_erase_the_others(
-    liar: int, claim: float | tuple[float, ...]
+@pytest.mark.parametrize("hospital", [0, 2])
+@pytest.mark.parametrize("value", [9.0, (9.0,), (9.0, 9.0, 9.0), ()])
+def test_reported_short_list_is_nan_for_that_hospital_only(
+    hospital: int, value: float | tuple[float, ...]
 ) -> None:
     values: list[dict[str, Any]] = [{"class-losses": (1.0, 2.0)} for _ in range(3)]
-    values[liar] = {"class-losses": claim}
+    values[hospital] = {"class-losses": value}
     wanted = np.array([[1.0, 2.0]] * 3)
-    wanted[liar] = np.nan
+    wanted[hospital] = np.nan
     np.testing.assert_array_equal(make_updates(3, values=values).reported("class-losses"), wanted)
 
 
-# --- Verdict ------------------------------------------------------------------------------------------------------
+# --- Verdict
 
 
-def test_a_verdict_is_filled_up() -> None:
+def test_verdict_checked_fills_missing_columns() -> None:
     verdict = Verdict([1, 2, 0]).checked(3)
     assert isinstance(verdict.weight, np.ndarray) and verdict.weight.dtype == np.float64
     np.testing.assert_array_equal(verdict.weight, [1, 2, 0])
@@ -258,7 +260,7 @@ def test_a_verdict_is_filled_up() -> None:
     assert np.asarray(verdict.flagged).tolist() == [False] * 3 and list(verdict.why or []) == [""] * 3
 
 
-def test_a_whole_verdict_is_kept() -> None:
+def test_verdict_checked_keeps_given_columns() -> None:
     verdict = Verdict([1, 2], [0.5, -1], [0, 1], ["", "far off"]).checked(2)
     np.testing.assert_array_equal(verdict.score, [0.5, -1])
     assert np.asarray(verdict.flagged).dtype == bool and np.asarray(verdict.flagged).tolist() == [False, True]
@@ -279,46 +281,46 @@ def test_a_whole_verdict_is_kept() -> None:
         (Verdict([1, 1, 1], why=["a", "b"]), r"why has shape \(2,\)"),
     ],
 )
-def test_a_verdict_that_does_not_fit_is_refused(verdict: Verdict, words: str) -> None:
+def test_verdict_of_other_length_is_refused(verdict: Verdict, words: str) -> None:
     with pytest.raises(ValueError, match=words):
         verdict.checked(3)
 
 
-def test_a_checked_verdict_is_a_copy() -> None:
+def test_verdict_checked_is_a_copy() -> None:
     weight, score, flagged = np.array([1.0, 2.0]), np.array([0.5, 0.25]), np.array([True, False])
     checked = Verdict(weight, score, flagged).checked(2)
-    # A rule may go on with its own arrays in the next round.
+    # A rule may reuse its own arrays in the next round.
     weight[:], score[:], flagged[:] = 0, 0, False
     np.testing.assert_array_equal(checked.weight, [1, 2])
     np.testing.assert_array_equal(checked.score, [0.5, 0.25])
     assert np.asarray(checked.flagged).tolist() == [True, False]
 
 
-# --- Defence ------------------------------------------------------------------------------------------------------
+# --- Defence
 
 
 class Fixed(Defence):
     """Gives the weights, or the verdict, that it was made with."""
 
-    def __init__(self, said: Any) -> None:
-        self.said = said
+    def __init__(self, given: Any) -> None:
+        self.given = given
 
     def weigh(self, updates: Updates) -> Any:
-        return self.said
+        return self.given
 
 
 @pytest.mark.parametrize(
-    "said", [[1, 0, 3], np.array([1, 0, 3]), Verdict([1, 0, 3]), Verdict([1, 0, 3], flagged=[0, 1, 0])]
+    "given", [[1, 0, 3], np.array([1, 0, 3]), Verdict([1, 0, 3]), Verdict([1, 0, 3], flagged=[0, 1, 0])]
 )
-def test_weights_become_the_weighted_mean(said: Any) -> None:
+def test_defence_weights_become_the_weighted_mean(given: Any) -> None:
     updates = make_updates(3)
-    parameters, verdict = Fixed(said).combine(updates)
+    parameters, verdict = Fixed(given).combine(updates)
     np.testing.assert_array_equal(parameters, updates.mean([1, 0, 3]))
     np.testing.assert_array_equal(verdict.weight, [1, 0, 3])
     assert np.shape(verdict.score) == np.shape(verdict.flagged) == (3,)
 
 
-def test_all_weights_zero_keep_the_global_model() -> None:
+def test_defence_all_weights_0_keep_the_global_model() -> None:
     updates = make_updates(3)
     parameters, verdict = Fixed([0, 0, 0]).combine(updates)
     np.testing.assert_array_equal(parameters, updates.global_parameters)
@@ -326,12 +328,12 @@ def test_all_weights_zero_keep_the_global_model() -> None:
     assert updates.global_parameters.any() and not np.any(verdict.weight)
 
 
-def test_weights_that_do_not_fit_are_refused() -> None:
+def test_defence_weights_of_other_length_are_refused() -> None:
     with pytest.raises(ValueError, match="weight has shape"):
         Fixed([1, 1]).combine(make_updates(3))
 
 
-def test_aggregation_leaves_the_updates_alone() -> None:
+def test_defence_leaves_the_updates_unchanged() -> None:
     updates = make_updates(4, buffers=2)
     kept = wide(updates), updates.global_parameters.copy(), updates[1].buffers.copy()
     made, _ = Fixed([1, 2, 3, 4]).combine(updates)
@@ -343,26 +345,26 @@ def test_aggregation_leaves_the_updates_alone() -> None:
     np.testing.assert_array_equal(updates[1].buffers, kept[2])
 
 
-def test_one_hospital_alone_is_the_new_model() -> None:
+def test_defence_one_hospital_alone_is_the_new_model() -> None:
     updates = make_updates(1)
     np.testing.assert_array_equal(Fixed([5]).combine(updates)[0], updates[0].parameters)
 
 
-def test_a_defence_that_overrides_nothing_says_so() -> None:
-    class Idle(Defence):
+def test_defence_without_overrides_is_an_error() -> None:
+    class Empty(Defence):
         pass
 
-    with pytest.raises(NotImplementedError, match="Idle overrides neither weigh nor combine"):
-        Idle().combine(make_updates(2))
-    assert Idle().state() == {} and Idle.trusts == frozenset()
+    with pytest.raises(NotImplementedError, match="Empty overrides neither weigh nor combine"):
+        Empty().combine(make_updates(2))
+    assert Empty().state() == {} and Empty.trusts == frozenset()
 
 
-def test_a_step_must_say_how_it_transforms() -> None:
+def test_step_without_transform_is_an_error() -> None:
     with pytest.raises(TypeError, match="transform"):
         PreAggregation()  # type: ignore[abstract]
 
 
-def test_an_attack_that_overrides_nothing_changes_nothing() -> None:
+def test_attack_without_overrides_has_no_effect() -> None:
     attack, records, update = Attack(), make_records(), make_updates(1)[0]
     assert attack.poison_records(records) is records
     assert attack.poison_update(update) is update
@@ -371,11 +373,11 @@ def test_an_attack_that_overrides_nothing_changes_nothing() -> None:
     assert Attack.knowledge == "own"
 
 
-# --- what the defences compute with -------------------------------------------------------------------------------
+# --- what the defences compute with
 
 
 @pytest.mark.usefixtures("chunks")
-def test_blocks_combinations_and_coordinates() -> None:
+def test_updates_blocks_combinations_and_coordinates_are_the_definitions() -> None:
     updates = make_updates(4, d=83)
     deltas = np.stack([update.delta for update in updates])
     np.testing.assert_array_equal(updates.block(slice(3, 40)), deltas[:, 3:40])
@@ -392,13 +394,13 @@ def test_blocks_combinations_and_coordinates() -> None:
 
 
 @pytest.mark.usefixtures("chunks")
-def test_norms_are_the_same_before_and_after_the_inner_products() -> None:
+def test_norms_before_and_after_gram_are_the_same() -> None:
     first, second = make_updates(5, d=83), make_updates(5, d=83)
     second.gram()
     np.testing.assert_allclose(first.norms(), second.norms(), rtol=1e-14)
 
 
-def test_a_combination_of_whole_updates_leaves_the_global_model_out() -> None:
+def test_combination_that_sums_to_1_leaves_the_global_model_out() -> None:
     updates = list(make_updates(3, d=20))
     base = np.full(20, np.inf, np.float32)
     with np.errstate(invalid="ignore"):
@@ -408,7 +410,7 @@ def test_a_combination_of_whole_updates_leaves_the_global_model_out() -> None:
         )
 
 
-def test_a_rule_and_a_step_take_any_number_unless_they_say_otherwise() -> None:
+def test_check_by_default_accepts_any_number() -> None:
     Defence().check(1)
 
     class Same(PreAggregation):
@@ -418,6 +420,6 @@ def test_a_rule_and_a_step_take_any_number_unless_they_say_otherwise() -> None:
     assert Same().check(7) == 7
 
 
-def test_a_verdict_on_the_hospitals_themselves_stays() -> None:
+def test_trace_of_plain_updates_returns_the_verdict() -> None:
     verdict = Verdict([1, 2, 3])
     assert make_updates(3).trace(verdict) is verdict

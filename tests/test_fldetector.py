@@ -14,7 +14,7 @@ from strategies.fldetector import FLDetector, _dispersions, _hessian_product, _h
 
 
 @pytest.mark.parametrize("pairs", [1, 2, 4])
-def test_the_product_is_that_of_the_matrix_built_by_its_recursion(pairs: int) -> None:
+def test_hessian_product_is_that_of_the_recursive_matrix(pairs: int) -> None:
     rng = np.random.default_rng(pairs)
     half = rng.standard_normal((12, 12))
     hessian = half @ half.T + np.eye(12)
@@ -26,8 +26,8 @@ def test_the_product_is_that_of_the_matrix_built_by_its_recursion(pairs: int) ->
     np.testing.assert_allclose(_hessian_product(steps, -changes, vector), -wanted, rtol=1e-8)
 
 
-def training(rounds: int, liars: tuple[int, ...] = (), n: int = 8, d: int = 60):
-    """Yield rounds on quadratic losses, whose updates follow from the last; liars send what they like."""
+def training(rounds: int, attackers: tuple[int, ...] = (), n: int = 8, d: int = 60):
+    """Yield rounds on quadratic losses, whose updates follow from the last; attackers send what they like."""
     rng = np.random.default_rng(1)
     curvature = rng.uniform(0.2, 1.0, d)
     optima = rng.standard_normal((n, d)) * 0.3
@@ -35,8 +35,8 @@ def training(rounds: int, liars: tuple[int, ...] = (), n: int = 8, d: int = 60):
     for number in range(1, rounds + 1):
         base = model.astype(np.float32)
         deltas = -0.1 * curvature * (base - optima) + 0.002 * rng.standard_normal((n, d))
-        for liar in liars:
-            deltas[liar] = 0.3 * rng.standard_normal(d)
+        for attacker in attackers:
+            deltas[attacker] = 0.3 * rng.standard_normal(d)
         updates = [
             replace(u, parameters=base + delta.astype(np.float32), global_parameters=base)
             for u, delta in zip(make_updates(n, d, round=number), deltas, strict=True)
@@ -46,15 +46,17 @@ def training(rounds: int, liars: tuple[int, ...] = (), n: int = 8, d: int = 60):
 
 
 def flagged_by_definition(scores: list[float], draw: np.random.Generator) -> list[bool]:
-    """Return Zhang et al.'s algorithm 3 as written: k-means into two where the gap statistic finds more than one."""
+    """Return algorithm 3 as written: k-means into two where the gap statistic finds more than one."""
 
-    def spread(values: list[float]) -> float:
+    def dispersion(values: list[float]) -> float:
         return sum((value - sum(values) / len(values)) ** 2 for value in values)
 
     def within(values: list[float]) -> tuple[float, float, float]:
         ordered = sorted(values)
-        cuts = [(spread(ordered[:k]) + spread(ordered[k:]), ordered[k]) for k in range(1, len(ordered))]
-        return spread(ordered), *min(cuts)
+        cuts = [
+            (dispersion(ordered[:k]) + dispersion(ordered[k:]), ordered[k]) for k in range(1, len(ordered))
+        ]
+        return dispersion(ordered), *min(cuts)
 
     low, high = min(scores), max(scores)
     scaled = [(score - low) / (high - low) for score in scores]
@@ -67,11 +69,11 @@ def flagged_by_definition(scores: list[float], draw: np.random.Generator) -> lis
 
 
 @pytest.mark.parametrize(
-    ("n", "d", "liars"), [(4, 7, ()), (8, 60, (2, 5)), (15, 3000, (1,)), (40, 200, (0, 7, 30))]
+    ("n", "d", "attackers"), [(4, 7, ()), (8, 60, (2, 5)), (15, 3000, (1,)), (40, 200, (0, 7, 30))]
 )
-def test_it_is_the_definition(n: int, d: int, liars: tuple[int, ...]) -> None:
+def test_fldetector_several_rounds_follow_the_definition(n: int, d: int, attackers: tuple[int, ...]) -> None:
     rule, seen = FLDetector(window=3), []
-    for updates in training(6, liars, n, d):
+    for updates in training(6, attackers, n, d):
         found, given = rule.combine(updates)
         verdict = given.checked(n)
         flagged = np.asarray(verdict.flagged)
@@ -87,7 +89,7 @@ def test_it_is_the_definition(n: int, d: int, liars: tuple[int, ...]) -> None:
     errors = []
     for now in range(2, 6):
         steps = np.array([seen[k][0] - seen[k - 1][0] for k in range(1, now)])[-3:]
-        # Whoever is flagged is not in the global model, so neither in the mean that it follows.
+        # Flagged hospitals are not in the global model, so neither in the mean.
         means = [row[1][~row[2]].mean(axis=0) for row in seen]
         changes = np.array([means[k] - means[k - 1] for k in range(1, now)])[-3:]
         step = seen[now][0] - seen[now - 1][0]
@@ -97,16 +99,16 @@ def test_it_is_the_definition(n: int, d: int, liars: tuple[int, ...]) -> None:
     np.testing.assert_allclose(verdict.score, np.mean(errors[-3:], axis=0), rtol=1e-3)
 
 
-def test_hospitals_that_do_not_follow_are_flagged_after_the_window() -> None:
+def test_fldetector_badly_predicted_hospitals_are_flagged_after_the_window() -> None:
     rule = FLDetector(window=4)
-    flagged = [set(np.flatnonzero(rule.combine(u)[1].flagged)) for u in training(8, liars=(2, 5))]
+    flagged = [set(np.flatnonzero(rule.combine(u)[1].flagged)) for u in training(8, attackers=(2, 5))]
     # Scoring begins in round 3, so the fourth score is round 6's.
     assert flagged == [set()] * 5 + [{2, 5}] * 3
 
 
-def test_the_flagged_weigh_nothing() -> None:
+def test_fldetector_flagged_hospitals_weigh_nothing() -> None:
     rule = FLDetector(window=2)
-    for updates in training(5, liars=(2, 5)):
+    for updates in training(5, attackers=(2, 5)):
         found, verdict = rule.combine(updates)
     weight = np.ones(8)
     weight[[2, 5]] = 0
@@ -114,30 +116,30 @@ def test_the_flagged_weigh_nothing() -> None:
     np.testing.assert_array_equal(found, updates.mean(weight))
 
 
-def test_a_hospital_that_missed_the_last_round_has_no_prediction() -> None:
+def test_fldetector_hospital_that_missed_a_round_is_not_scored() -> None:
     rule, rounds = FLDetector(window=9), list(training(5))
     for number, updates in enumerate(rounds, 1):
         rule.combine(Updates([u for u in updates if u.node != 3 or number != 3]))
     assert len(rule.state()["scores"][3]) == 1 and len(rule.state()["scores"][0]) == 3
 
 
-def test_one_cluster_is_nobody_s_fault() -> None:
+def test_higher_cluster_of_one_cluster_is_empty() -> None:
     rng = np.random.default_rng(0)
     assert not _higher_cluster(np.full(6, 0.1), rng).any()
-    # Evenly spread scores are one cluster for the gap statistic; two far groups are not.
+    # Evenly spaced scores are one cluster for the gap statistic; two far groups are not.
     assert not _higher_cluster(np.linspace(0.1, 0.2, 10), np.random.default_rng(0)).any()
     split = _higher_cluster(np.array([0.1, 0.11, 0.5, 0.105, 0.52, 0.1]), np.random.default_rng(0))
     assert split.tolist() == [False, False, True, False, True, False]
 
 
-def test_two_clusters_are_the_best_cut() -> None:
+def test_dispersions_are_those_of_the_best_cut() -> None:
     within, edge = _dispersions(np.array([5.0, 0.0, 1.0, 6.0]))
     np.testing.assert_allclose(within, [26.0, 1.0])
     assert edge == 1.0
 
 
 @pytest.mark.parametrize("crashed", [{0, 1, 2, 3, 4}, {0, 1, 2}])
-def test_those_who_replied_in_a_round_of_crashes_are_judged_as_before(crashed: set[int]) -> None:
+def test_fldetector_round_of_crashes_changes_no_other_verdict(crashed: set[int]) -> None:
     def flagged(lost: set[int]) -> list[set[int]]:
         rule, found = FLDetector(), []
         for updates in training(18):

@@ -30,7 +30,7 @@ def own_update(updates: Updates, target: np.ndarray) -> np.ndarray:
 
 
 @pytest.mark.parametrize(("n", "d"), [(1, 30), (4, 300), (10, 10_000), (23, 777)])
-def test_it_is_the_definition(n: int, d: int) -> None:
+def test_fltrust_random_updates_follow_the_definition(n: int, d: int) -> None:
     updates = make_updates(n, d, seed=n)
     target = np.random.default_rng(n + 100).standard_normal(d)
     found, verdict = rule(target).combine(updates)
@@ -43,7 +43,7 @@ def test_it_is_the_definition(n: int, d: int) -> None:
     assert [bool(words) for words in verdict.why or []] == (cosine <= 0).tolist()
 
 
-def test_in_small_chunks_and_after_a_step_it_is_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_fltrust_in_small_chunks_and_after_a_step_is_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
     updates = make_updates(9, 301, seed=3)
     target = np.random.default_rng(101).standard_normal(301)
     mixed = NNM(f=2).transform(updates)
@@ -51,29 +51,29 @@ def test_in_small_chunks_and_after_a_step_it_is_the_same(monkeypatch: pytest.Mon
     np.testing.assert_allclose(
         rule(target).combine(mixed)[0], rule(target).combine(plain)[0], rtol=1e-5, atol=1e-6
     )
-    whole = rule(target).combine(updates)[0]
+    complete = rule(target).combine(updates)[0]
     monkeypatch.setattr(fedrobust.federation.updates, "CHUNK", 16)
     parts = rule(target).combine(Updates(list(updates)))[0]
-    np.testing.assert_allclose(parts, whole, atol=1e-6)
+    np.testing.assert_allclose(parts, complete, atol=1e-6)
 
 
-def test_length_buys_nothing_and_who_is_who_does_not_matter() -> None:
+def test_fltrust_ignores_length_and_numbering() -> None:
     updates = make_updates(6, 50, seed=1)
     target = np.random.default_rng(102).standard_normal(50)
     found, verdict = rule(target).combine(updates)
     loud = Updates([u.with_delta(u.delta * 10.0**u.node) for u in updates])
     np.testing.assert_allclose(rule(target).combine(loud)[0], found, atol=1e-4)
-    turned = Updates([replace(u, node=5 - u.node) for u in updates])
-    again, said = rule(target).combine(turned)
+    reversed_order = Updates([replace(u, node=5 - u.node) for u in updates])
+    again, other_verdict = rule(target).combine(reversed_order)
     np.testing.assert_allclose(again, found, atol=1e-6)
-    np.testing.assert_allclose(said.weight, np.asarray(verdict.weight)[::-1])
+    np.testing.assert_allclose(other_verdict.weight, np.asarray(verdict.weight)[::-1])
     assert (
         np.linalg.norm(found - updates.global_parameters)
         <= np.linalg.norm(own_update(updates, target)) + 1e-5
     )
 
 
-def test_if_nobody_is_trusted_the_model_stays() -> None:
+def test_fltrust_without_trust_keeps_the_model() -> None:
     updates = make_updates(4, 50, seed=1)
     target = updates.global_parameters + 5.0
     against = Updates([u.with_delta(-0.1 * (target - u.global_parameters)) for u in updates])
@@ -82,24 +82,24 @@ def test_if_nobody_is_trusted_the_model_stays() -> None:
     assert not np.any(verdict.weight) and np.all(verdict.flagged)
 
 
-def test_a_server_that_learns_nothing_accuses_nobody() -> None:
+def test_fltrust_server_update_of_length_0_flags_no_hospital() -> None:
     updates = make_updates(4, 50, seed=1)
     found, verdict = rule(updates.global_parameters).combine(updates)
     np.testing.assert_array_equal(found, updates.global_parameters)
     assert not np.any(verdict.weight) and not np.any(verdict.flagged)
 
 
-def test_an_update_of_no_length_has_no_trust() -> None:
+def test_fltrust_update_of_length_0_has_no_trust() -> None:
     updates = list(make_updates(4, 50, seed=1))
     updates[2] = replace(updates[2], parameters=updates[2].global_parameters)
     found, verdict = rule(np.ones(50)).combine(Updates(updates))
     assert np.isfinite(found).all() and np.asarray(verdict.weight)[2] == 0
 
 
-def test_the_server_trains_from_the_global_model_with_its_running_statistics() -> None:
+def test_fltrust_server_trains_from_the_global_model_and_buffers() -> None:
     seen: list[tuple[np.ndarray, np.ndarray, int]] = []
 
-    class Watched(QuadraticServerData):
+    class Recording(QuadraticServerData):
         def trained(self, parameters, buffers, round):  # type: ignore[no-untyped-def]
             seen.append((parameters, buffers, round))
             return super().trained(parameters, buffers, round)
@@ -109,7 +109,7 @@ def test_the_server_trains_from_the_global_model_with_its_running_statistics() -
         [replace(u, global_buffers=statistics) for u in make_updates(4, 50, round=7, buffers=3)]
     )
     made = FLTrust()
-    made.server = Watched(np.ones(50))
+    made.server = Recording(np.ones(50))
     made.combine(updates)
     np.testing.assert_array_equal(seen[0][0], updates.global_parameters)
     np.testing.assert_array_equal(seen[0][1], statistics)
@@ -117,18 +117,18 @@ def test_the_server_trains_from_the_global_model_with_its_running_statistics() -
 
 
 @pytest.mark.parametrize("share", [0, -0.1, 1.5, True, "all", float("nan")])
-def test_a_senseless_share_is_refused(share: object) -> None:
+def test_fltrust_invalid_share_is_refused(share: object) -> None:
     with pytest.raises(UserError, match="fltrust: share is"):
         instantiate(FLTrust, {"share": share}, "fltrust")
 
 
-def test_without_images_it_says_what_it_needs() -> None:
+def test_fltrust_without_images_is_refused() -> None:
     with pytest.raises(UserError, match="FLTrust needs labelled images"):
         FLTrust().combine(make_updates())
 
 
 @pytest.mark.parametrize("size", [1e-3, 1e-8, 1e-12, 1e-25, 1e-40])
-def test_a_tiny_update_counts_by_its_direction_and_harms_no_parameter(size: float) -> None:
+def test_fltrust_tiny_update_counts_by_its_direction(size: float) -> None:
     updates = make_updates(9, 300, seed=4)
     target = np.random.default_rng(103).standard_normal(300)
     # A parameter that is 0, so that a difference as small as that can be sent at all.

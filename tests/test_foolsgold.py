@@ -23,7 +23,7 @@ def sybils(round_: int, n: int = 8, d: int = 400) -> Updates:
 
 
 @pytest.mark.parametrize("confidence", [0.5, 1.0, 2.0])
-def test_it_is_the_pseudocode_on_summed_updates(confidence: float) -> None:
+def test_foolsgold_several_rounds_follow_the_pseudocode(confidence: float) -> None:
     rule, history = FoolsGold(confidence=confidence), np.zeros((8, 400))
     for round_ in (1, 2, 3):
         updates = sybils(round_)
@@ -35,7 +35,7 @@ def test_it_is_the_pseudocode_on_summed_updates(confidence: float) -> None:
         np.testing.assert_allclose(found - updates.global_parameters, mean, atol=1e-5)
 
 
-def test_sybils_lose_their_weight_and_others_keep_it() -> None:
+def test_foolsgold_sybils_lose_their_weight_and_others_keep_it() -> None:
     rule = FoolsGold()
     for round_ in range(1, 6):
         verdict = rule.combine(sybils(round_))[1]
@@ -43,7 +43,7 @@ def test_sybils_lose_their_weight_and_others_keep_it() -> None:
     assert weight[[2, 5]].max() < 0.01 and weight[[0, 3, 4, 6, 7]].min() > 0.8
 
 
-def test_a_hospital_that_misses_a_round_keeps_its_history() -> None:
+def test_foolsgold_hospital_that_misses_a_round_keeps_its_history() -> None:
     rule, other = FoolsGold(), FoolsGold()
     rule.combine(sybils(1))
     other.combine(sybils(1))
@@ -52,13 +52,13 @@ def test_a_hospital_that_misses_a_round_keeps_its_history() -> None:
     np.testing.assert_array_equal(rule.state()["sums"][7], other.state()["sums"][7])
 
 
-def test_long_vectors_are_compared_by_sketches() -> None:
+def test_foolsgold_long_updates_are_compared_by_sketches() -> None:
     updates = make_updates(4, 60_000, seed=1)
-    twin = replace(updates[0], node=9)
-    weight = np.asarray(FoolsGold().combine(Updates([*updates, twin]))[1].weight)
+    copy = replace(updates[0], node=9)
+    weight = np.asarray(FoolsGold().combine(Updates([*updates, copy]))[1].weight)
     assert weight[[0, 4]].max() == 0 and weight[1:4].min() > 0.9
 
 
-def test_one_hospital_alone_weighs_all() -> None:
+def test_foolsgold_one_hospital_alone_is_the_result() -> None:
     updates = make_updates(1, 30)
     np.testing.assert_allclose(FoolsGold().combine(updates)[0], updates[0].parameters)

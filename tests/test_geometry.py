@@ -15,7 +15,7 @@ from fedrobust.aggregation.geometry import (
 
 
 @pytest.mark.parametrize("n", [1, 2, 9])
-def test_distances_and_cosines_from_inner_products(n: int) -> None:
+def test_distances_and_cosines_from_gram_are_the_definitions(n: int) -> None:
     x = np.random.default_rng(n).standard_normal((n, 30))
     gram = x @ x.T
     np.testing.assert_allclose(np.sqrt(squared_distances(gram)), distances(x), atol=1e-6)
@@ -27,13 +27,13 @@ def test_distances_and_cosines_from_inner_products(n: int) -> None:
     np.testing.assert_allclose(np.sqrt(found), wanted, atol=1e-6)
 
 
-def test_equal_vectors_are_at_distance_0() -> None:
+def test_squared_distances_of_equal_vectors_are_0() -> None:
     row = np.random.default_rng(0).standard_normal(1000)
     gram = np.full((3, 3), row @ row) * (1 + 1e-15 * np.random.default_rng(1).standard_normal((3, 3)))
     assert not squared_distances(gram).any()
 
 
-def test_a_vector_of_length_0_has_cosine_0() -> None:
+def test_cosines_of_a_vector_of_length_0_are_0() -> None:
     assert cosines([[0.0, 0.0], [0.0, 4.0]]).tolist() == [[0, 0], [0, 1]]
 
 

@@ -1,4 +1,4 @@
-"""Isolation-forest weighting: whom it flags, whom it leaves alone, and that weights come back."""
+"""Isolation-forest weighting: which hospitals it flags, which it does not, and that weights recover."""
 
 from __future__ import annotations
 
@@ -22,13 +22,13 @@ ZERO = np.zeros(1, np.float32)
 BAD = 1
 
 
-# --- claims alone ---------------------------------------------------------------------------------------------------
+# --- reported losses only
 
 
 def losses_of(
     received: np.ndarray, epoch: np.ndarray, number: int, counts: np.ndarray | None = None
 ) -> Updates:
-    """Make a round of empty updates in which each hospital reports these losses by class, shape (n, K) each."""
+    """Make a round of empty updates that report these losses by class, shape (n, K) each."""
     n, classes = received.shape
     held = np.full((n, classes), 20.0) if counts is None else counts
     updates = []
@@ -45,7 +45,7 @@ def losses_of(
     return Updates(updates)
 
 
-def claim(
+def high_losses(
     defence: IsolationForestWeighting, rounds: int, bad: tuple[int, ...] = (), n: int = 10, seed: int = 0
 ) -> list[Verdict]:
     """Play rounds in which the bad hospitals' losses are three times the others'."""
@@ -69,8 +69,8 @@ def share(verdict: Verdict) -> np.ndarray:
     return np.asarray(verdict.weight) / np.sum(verdict.weight)
 
 
-def test_persistent_high_losses_lose_their_weight_and_nobody_else_does() -> None:
-    last = claim(IsolationForestWeighting(), 12, bad=(2, 7))[-1]
+def test_isolation_forest_only_persistent_high_losses_lose_weight() -> None:
+    last = high_losses(IsolationForestWeighting(), 12, bad=(2, 7))[-1]
     assert flagged(last) == [2, 7]
     assert share(last)[[2, 7]].max() < 0.02 and np.delete(share(last), [2, 7]).min() > 0.12
     assert last.why is not None and last.why[0] == ""
@@ -92,10 +92,10 @@ class Scanners(QuadraticServerData):
 @pytest.mark.parametrize(
     ("known", "factor", "found"), [(False, 1.0, True), (True, 1.0, False), (True, -1.0, True)]
 )
-def test_another_scanner_explains_odd_records_but_no_odd_conduct(
+def test_isolation_forest_another_scanner_explains_records_but_no_behaviour(
     known: bool, factor: float, found: bool
 ) -> None:
-    """All learn the same but for one, which learns what another scanner shows as well, or sends the opposite."""
+    """One hospital also learns the images of another scanner, or sends the opposite of that."""
     draw = np.random.default_rng(0)
     common, its_own = draw.standard_normal(400), 0.3 * draw.standard_normal(400)
     other = 0.5 * common + its_own
@@ -108,25 +108,27 @@ def test_another_scanner_explains_odd_records_but_no_odd_conduct(
         deltas = 0.5 * common + 0.05 * draw.standard_normal((10, 400))
         deltas[BAD] += its_own
         deltas[BAD] *= factor
-        said = [update.report for update in losses_of(received, epoch, number)]
+        reports = [update.report for update in losses_of(received, epoch, number)]
         start = np.zeros(400, np.float32)
         updates = [
             Update(node, delta.astype(np.float32), report, start, round=number)
-            for node, (delta, report) in enumerate(zip(deltas, said, strict=True))
+            for node, (delta, report) in enumerate(zip(deltas, reports, strict=True))
         ]
         last = defence.weigh(Updates(updates)).checked(10)
     assert flagged(last) == ([BAD] if found else [])
 
 
 @pytest.mark.parametrize("n", [4, 5, 10, 20])
-def test_honest_hospitals_are_rarely_flagged(n: int) -> None:
-    flags = [np.mean(v.flagged) for s in range(4) for v in claim(IsolationForestWeighting(), 10, n=n, seed=s)]
+def test_isolation_forest_benign_hospitals_are_rarely_flagged(n: int) -> None:
+    flags = [
+        np.mean(v.flagged) for s in range(4) for v in high_losses(IsolationForestWeighting(), 10, n=n, seed=s)
+    ]
     assert np.mean(flags) <= 0.01
 
 
-def test_one_bad_round_is_no_verdict_where_only_losses_speak() -> None:
+def test_isolation_forest_one_bad_round_of_losses_flags_no_hospital() -> None:
     defence = IsolationForestWeighting()
-    claim(defence, 8)
+    high_losses(defence, 8)
     draw = np.random.default_rng(1)
     received, epoch = draw.normal(1.0, 0.15, (10, 4)), draw.normal(0.8, 0.1, (10, 4))
     received[3] *= 2
@@ -135,17 +137,17 @@ def test_one_bad_round_is_no_verdict_where_only_losses_speak() -> None:
     assert flagged(defence.weigh(losses_of(received, epoch, 10)).checked(10)) in ([], [3])
 
 
-def test_weights_recover_when_the_losses_do() -> None:
+def test_isolation_forest_weights_recover_with_the_losses() -> None:
     defence = IsolationForestWeighting()
-    assert flagged(claim(defence, 10, bad=(4,))[-1]) == [4]
-    after = claim(defence, 15, seed=1)
+    assert flagged(high_losses(defence, 10, bad=(4,))[-1]) == [4]
+    after = high_losses(defence, 15, seed=1)
     assert 4 in flagged(after[0]) and flagged(after[-1]) == []
     assert np.asarray(after[-1].weight)[4] == 1.0
 
 
 @pytest.mark.parametrize("which", ["received", "epoch"])
-def test_a_high_loss_of_one_kind_alone_is_no_offence(which: str) -> None:
-    """Odd records are hard for the others' model, but a hospital can learn them."""
+def test_isolation_forest_high_loss_of_one_kind_is_not_flagged(which: str) -> None:
+    """Atypical records are hard for the others' model, but a hospital can learn them."""
     defence, draw = IsolationForestWeighting(), np.random.default_rng(0)
     for number in range(1, 12):
         received, epoch = draw.normal(1.0, 0.15, (10, 4)), draw.normal(0.8, 0.1, (10, 4))
@@ -154,7 +156,7 @@ def test_a_high_loss_of_one_kind_alone_is_no_offence(which: str) -> None:
     assert flagged(last) == []
 
 
-def test_low_losses_are_no_offence() -> None:
+def test_isolation_forest_low_losses_are_not_flagged() -> None:
     defence, draw = IsolationForestWeighting(), np.random.default_rng(0)
     for number in range(1, 12):
         received = draw.normal(1.0, 0.1, (10, 4))
@@ -163,7 +165,7 @@ def test_low_losses_are_no_offence() -> None:
     assert flagged(last) == []
 
 
-def test_an_unusual_mix_of_classes_is_no_offence() -> None:
+def test_isolation_forest_unusual_class_mix_is_not_flagged() -> None:
     """A hospital that holds only the hardest class has four times the others' plain loss."""
     defence, draw = IsolationForestWeighting(), np.random.default_rng(0)
     level, counts = np.array([0.2, 0.3, 0.5, 3.0]), np.full((10, 4), 20.0)
@@ -179,53 +181,53 @@ def test_an_unusual_mix_of_classes_is_no_offence() -> None:
 
 
 @pytest.mark.parametrize(
-    "said", [{}, {"class-losses": (1.0,), "class-counts": (9.0,), "class-epoch-losses": (1.0,)}]
+    "reports", [{}, {"class-losses": (1.0,), "class-counts": (9.0,), "class-epoch-losses": (1.0,)}]
 )
-def test_silence_or_another_number_of_classes_counts_as_the_worst(said: dict[str, Any]) -> None:
+def test_isolation_forest_missing_or_misshapen_losses_count_as_the_worst(reports: dict[str, Any]) -> None:
     defence, draw = IsolationForestWeighting(), np.random.default_rng(0)
     for number in range(1, 10):
         received = draw.normal(1.0, 0.1, (10, 4))
-        whole = list(losses_of(received, received, number))
-        whole[1] = replace(whole[1], report=ClientMetrics(80, said))
-        last = defence.weigh(Updates(whole)).checked(10)
+        updates = list(losses_of(received, received, number))
+        updates[1] = replace(updates[1], report=ClientMetrics(80, reports))
+        last = defence.weigh(Updates(updates)).checked(10)
     assert flagged(last) == [1]
 
 
-@pytest.mark.parametrize("nonsense", [float("nan"), float("inf"), -float("inf"), 1e308, -1e308])
+@pytest.mark.parametrize("invalid", [float("nan"), float("inf"), -float("inf"), 1e308, -1e308])
 @pytest.mark.parametrize("name", ["class-losses", "class-epoch-losses", "class-counts", "loss"])
 @pytest.mark.filterwarnings("ignore:overflow", "ignore:invalid value")
-def test_nonsense_in_one_report_does_not_touch_the_others(name: str, nonsense: float) -> None:
+def test_isolation_forest_invalid_report_does_not_affect_others(name: str, invalid: float) -> None:
     received = np.random.default_rng(0).normal(1.0, 0.1, (8, 4))
-    whole = list(losses_of(received, received, 1))
-    wrong = nonsense if name == "loss" else (nonsense,) * 4
-    whole[2] = replace(whole[2], report=ClientMetrics(80, {**whole[2].report.values, name: wrong}))
+    updates = list(losses_of(received, received, 1))
+    wrong = invalid if name == "loss" else (invalid,) * 4
+    updates[2] = replace(updates[2], report=ClientMetrics(80, {**updates[2].report.values, name: wrong}))
     defence = IsolationForestWeighting()
-    verdict = defence.weigh(Updates(whole)).checked(8)
+    verdict = defence.weigh(Updates(updates)).checked(8)
     assert np.delete(np.asarray(verdict.weight), 2).tolist() == [1.0] * 7
     assert np.isfinite(np.asarray(verdict.score)).all()
     assert np.isfinite([row for row in defence.state()["sums"].values()]).all()
 
 
-@pytest.mark.parametrize("claimed", [float("nan"), float("inf"), -5, 0])
-def test_a_senseless_number_of_images_counts_as_none(claimed: Any) -> None:
+@pytest.mark.parametrize("reported", [float("nan"), float("inf"), -5, 0])
+def test_isolation_forest_invalid_number_of_images_counts_as_0(reported: Any) -> None:
     updates = list(make_updates(6, num_examples=[100] * 6))
     found, wanted = (
         IsolationForestWeighting().combine(
             Updates([replace(updates[0], report=ClientMetrics(number, {})), *updates[1:]])
         )
-        for number in (claimed, 0)
+        for number in (reported, 0)
     )
     np.testing.assert_array_equal(found[0], wanted[0])
     np.testing.assert_array_equal(found[1].weight, wanted[1].weight)
 
 
 @pytest.mark.parametrize("name", ["loss", "received-loss"])
-def test_a_list_in_place_of_a_plain_loss_counts_as_none(name: str) -> None:
+def test_isolation_forest_list_as_plain_loss_counts_as_missing(name: str) -> None:
     updates = make_updates(5, values=[{name: (1.0, 2.0)}, {}, {}, {}, {}])
     assert flagged(IsolationForestWeighting().weigh(updates).checked(5)) == []
 
 
-def test_without_losses_by_class_the_plain_ones_are_judged() -> None:
+def test_isolation_forest_without_class_losses_uses_plain_losses() -> None:
     defence, draw = IsolationForestWeighting(), np.random.default_rng(0)
     for _ in range(8):
         plain = draw.normal(1.0, 0.1, (8, 2))
@@ -241,7 +243,7 @@ def test_without_losses_by_class_the_plain_ones_are_judged() -> None:
 
 
 @pytest.mark.parametrize("n", [1, 2, 3])
-def test_fewer_than_four_hospitals_are_not_judged(n: int) -> None:
+def test_isolation_forest_fewer_than_four_hospitals_get_no_verdict(n: int) -> None:
     defence = IsolationForestWeighting()
     for _ in range(6):
         updates = make_updates(n, num_examples=[100] * n, values=[{"loss": 10.0**i} for i in range(n)])
@@ -252,13 +254,13 @@ def test_fewer_than_four_hospitals_are_not_judged(n: int) -> None:
 
 
 def judged(**row: float) -> tuple[float, float]:
-    """Return the evidence against the records and the update behaviour of one row of averages, 0 where not given."""
+    """Return the evidence on records and update behaviour of one row of averages, 0 where not given."""
     names = ("received", "epoch", "own", "harm", "deviation", "noise", "length", "scanner")
     records, behaviour = _evidence(np.array([[row.get(name, 0.0) for name in names]]))[0].tolist()
     return records, behaviour
 
 
-def test_what_is_evidence_and_what_is_not() -> None:
+def test_evidence_of_single_features_is_as_stated() -> None:
     assert len(FEATURES) == 8 and judged() == (0, 0)
     # Low losses and short updates are no offence, nor is a high training loss by itself.
     assert judged(received=-5, epoch=-5, own=-5, length=-5) == (0, 0) == judged(epoch=5)
@@ -274,7 +276,7 @@ def test_what_is_evidence_and_what_is_not() -> None:
     assert judged(deviation=-2, harm=-1)[1] == -3
 
 
-# --- whole federations ----------------------------------------------------------------------------------------------
+# --- complete federations
 
 
 def hospitals(n: int = 10) -> list[Site]:
@@ -338,13 +340,13 @@ NAMED = {
 
 
 @pytest.mark.parametrize("server", [False, True])
-def test_honest_federations_are_left_alone(server: bool) -> None:
+def test_isolation_forest_benign_federation_flags_no_hospital(server: bool) -> None:
     verdicts, _ = play(rule(server), hospitals())
     assert not any(flagged(verdict) for verdict in verdicts)
     assert not any("".join(verdict.why or ()) for verdict in verdicts)
 
 
-#: Without images of its own the server does not ask who turns from the others.
+#: Without images of its own the cosine deviation from the others is not used.
 CASES = [
     (attack, server)
     for attack in ATTACKS
@@ -354,7 +356,7 @@ CASES = [
 
 
 @pytest.mark.parametrize(("attack", "server"), CASES)
-def test_a_persistent_attacker_is_found_and_loses_its_weight(attack: str, server: bool) -> None:
+def test_isolation_forest_persistent_attacker_is_flagged_and_loses_weight(attack: str, server: bool) -> None:
     last = play(rule(server), with_bad(ATTACKS[attack]))[0][-1]
     assert BAD in flagged(last)
     assert share(last)[BAD] < 0.03 and np.delete(share(last), BAD).min() > 0.05
@@ -363,21 +365,21 @@ def test_a_persistent_attacker_is_found_and_loses_its_weight(attack: str, server
 
 
 @pytest.mark.parametrize("attack", ATTACKS)
-def test_no_attacker_passes_for_a_hospital_with_another_scanner(attack: str) -> None:
+def test_isolation_forest_attacker_does_not_pass_for_another_scanner(attack: str) -> None:
     seeing = rule(True)
     seeing.server = Views(site((20, 20, 20, 20), 999))
     last = play(seeing, with_bad(ATTACKS[attack]))[0][-1]
     assert BAD in flagged(last) and share(last)[BAD] < 0.03
 
 
-def test_two_attackers_of_ten_are_found() -> None:
+def test_isolation_forest_two_attackers_of_ten_are_flagged() -> None:
     sites = with_bad(ATTACKS["label flip, honest report"])
     sites[8] = flipped(sites[8])
     last = play(rule(True), sites)[0][-1]
     assert {BAD, 8} <= set(flagged(last)) and share(last)[[BAD, 8]].max() < 0.01
 
 
-def test_a_forged_report_is_a_contradiction_to_what_the_server_sees() -> None:
+def test_isolation_forest_forged_report_contradicts_the_audit() -> None:
     defence = rule(True)
     last = play(defence, with_bad(ATTACKS["label flip, honest report"]))[0][-1]
     rounds, received, epoch, own, *_ = defence.state()["sums"][BAD]
@@ -385,7 +387,7 @@ def test_a_forged_report_is_a_contradiction_to_what_the_server_sees() -> None:
     assert last.why is not None and "loss of its model on the server's images" in last.why[BAD]
 
 
-def test_alone_with_a_class_is_no_offence_where_the_server_sees_that_it_helps() -> None:
+def test_isolation_forest_only_holder_of_a_class_that_helps_is_not_flagged() -> None:
     sites = [site([*np.random.default_rng(seed).integers(20, 60, 3).tolist(), 0], seed) for seed in range(10)]
     sites[BAD] = site([0, 0, 0, 160], BAD)
     seeing, blind = rule(True), rule(True, images=(20, 20, 20, 0))
@@ -393,11 +395,11 @@ def test_alone_with_a_class_is_no_offence_where_the_server_sees_that_it_helps() 
     assert not any(BAD in flagged(verdict) for verdict in verdicts)
     rounds, _, _, _, harm, deviation, *_ = seeing.state()["sums"][BAD]
     assert deviation / rounds > 3 and harm / rounds < -3
-    # A server without an image of the class cannot tell: the test has teeth.
+    # A server without an image of the class cannot see it: the test can fail.
     assert BAD in flagged(play(blind, sites)[0][-1])
 
 
-def test_evidence_waits_for_a_hospital_that_drops_out_and_a_late_one_starts_at_nothing() -> None:
+def test_isolation_forest_evidence_is_kept_over_missed_rounds_and_starts_at_0() -> None:
     sites, defence = with_bad(ATTACKS["label flip"]), rule(False)
     _, model = play(defence, sites, 6)
     kept = defence.state()["sums"][BAD]
@@ -412,11 +414,11 @@ def test_evidence_waits_for_a_hospital_that_drops_out_and_a_late_one_starts_at_n
     assert defence.state()["sums"][10][0] == 1
 
 
-# --- weights --------------------------------------------------------------------------------------------------------
+# --- weights
 
 
 @pytest.mark.parametrize("n", [4, 10, 50])
-def test_claimed_sizes_are_bounded(n: int) -> None:
+def test_initial_weights_bound_reported_sizes(n: int) -> None:
     few = [100] * (n - 1)
     honest, forged = (
         np.asarray(IsolationForestWeighting().weigh(make_updates(n, num_examples=[size, *few])).weight)
@@ -426,14 +428,14 @@ def test_claimed_sizes_are_bounded(n: int) -> None:
     assert forged.mean() == pytest.approx(1) and 1 < forged[0] <= 2 and forged[1:].min() >= 0.5
 
 
-def test_shares_are_half_fair_half_by_images() -> None:
+def test_initial_weights_are_half_uniform_half_by_images() -> None:
     sizes = [50, 100, 150, 100, 100]
     verdict = IsolationForestWeighting().weigh(make_updates(5, num_examples=sizes))
     np.testing.assert_allclose(verdict.weight, [0.75, 1, 1.25, 1, 1])
     assert np.asarray(IsolationForestWeighting().weigh(make_updates(5, num_examples=[0] * 5)).weight).all()
 
 
-def test_updates_that_are_far_too_long_are_shortened() -> None:
+def test_isolation_forest_far_too_long_updates_are_clipped() -> None:
     updates = make_updates(7, d=500, num_examples=[100] * 7)
     given = Updates([updates[0].with_delta(50 * updates[0].delta), *updates[1:]])
     model, verdict = IsolationForestWeighting().combine(given)
@@ -456,7 +458,7 @@ def skewed() -> list[Site]:
     ]
 
 
-def test_shares_go_to_whom_the_servers_images_say() -> None:
+def test_isolation_forest_searched_weights_follow_the_servers_images() -> None:
     given = Updates(
         [trained(own, play(rule(False), skewed(), 2)[1], node, 3) for node, own in enumerate(skewed())]
     )
@@ -475,13 +477,13 @@ def test_shares_go_to_whom_the_servers_images_say() -> None:
     np.testing.assert_allclose(model, given.global_parameters + moved, atol=1e-5)
 
 
-def test_chosen_shares_make_a_better_model_of_a_skewed_federation() -> None:
+def test_isolation_forest_searched_weights_improve_a_skewed_federation() -> None:
     images = Images(site((50, 50, 50, 50), 1234))
     chosen, plain = (play(rule(server), skewed())[1] for server in (True, False))
     assert images.losses(chosen, ZERO).mean() < 0.95 * images.losses(plain, ZERO).mean()
 
 
-def test_a_trusted_hospital_keeps_half_a_fair_share_and_a_distrusted_one_gains_none() -> None:
+def test_isolation_forest_trusted_keep_half_the_uniform_weight() -> None:
     sites = with_bad(ATTACKS["sign flip"])
     for verdict in play(rule(True), sites)[0]:
         weight, spared = share(verdict), ~np.asarray(verdict.flagged)
@@ -489,11 +491,11 @@ def test_a_trusted_hospital_keeps_half_a_fair_share_and_a_distrusted_one_gains_n
     assert BAD in flagged(verdict) and weight[BAD] < 0.01
 
 
-# --- as part of a run -----------------------------------------------------------------------------------------------
+# --- as part of a run
 
 
 @pytest.mark.parametrize("server", [False, True])
-def test_the_order_of_the_hospitals_does_not_matter(server: bool) -> None:
+def test_isolation_forest_order_of_hospitals_does_not_matter(server: bool) -> None:
     sites = with_bad(ATTACKS["label flip"])
     start = play(rule(False), sites, 2)[1]
     given = [trained(own, start, node, 3) for node, own in enumerate(sites)]
@@ -509,7 +511,7 @@ def test_the_order_of_the_hospitals_does_not_matter(server: bool) -> None:
     np.testing.assert_array_equal(again[1].score, verdict.score)
 
 
-def test_updates_stay_untouched() -> None:
+def test_isolation_forest_leaves_updates_unchanged() -> None:
     sites = with_bad(ATTACKS["too long"])
     start = play(rule(False), sites, 1)[1]
     updates = Updates([trained(own, start, node, 2) for node, own in enumerate(sites)])
@@ -520,13 +522,13 @@ def test_updates_stay_untouched() -> None:
 
 
 @pytest.mark.parametrize("server", [False, True])
-def test_state_survives_a_restart(server: bool) -> None:
+def test_isolation_forest_after_restart_gives_the_same_bits(server: bool) -> None:
     sites = with_bad(ATTACKS["label flip"])
-    whole, first, second = rule(server), rule(server), rule(server)
-    model = play(whole, sites, 5)[1]
+    unbroken, first, second = rule(server), rule(server), rule(server)
+    model = play(unbroken, sites, 5)[1]
     play(first, sites, 5)
     second.load_state(restored(first.state()))
-    wanted, got = (play(d, sites, 3, first=6, start=model) for d in (whole, second))
+    wanted, got = (play(d, sites, 3, first=6, start=model) for d in (unbroken, second))
     np.testing.assert_array_equal(wanted[1], got[1])
     np.testing.assert_array_equal(wanted[0][-1].score, got[0][-1].score)
 
@@ -542,7 +544,7 @@ def piped(spec: str) -> Pipeline:
     ("step", "found"), [("nnm(f=2)", True), ("arc", True), ("clipping", True), ("bucketing(s=2)", False)]
 )
 @pytest.mark.parametrize("server", [False, True])
-def test_it_works_after_a_step(step: str, found: bool, server: bool) -> None:
+def test_isolation_forest_after_a_step_still_flags(step: str, found: bool, server: bool) -> None:
     pipeline = piped(f"{step} | isolation-forest")
     pipeline.defence.server = rule(server).server
     sites = with_bad(ATTACKS["label flip"])
@@ -562,12 +564,12 @@ def test_it_works_after_a_step(step: str, found: bool, server: bool) -> None:
         *({"audit": -0.1}, {"audit": 1.1}, {"memory": float("nan")}, {"false_flag_rate": float("nan")}),
     ],
 )
-def test_options_are_checked(options: dict[str, float]) -> None:
+def test_isolation_forest_invalid_options_are_refused(options: dict[str, float]) -> None:
     with pytest.raises(UserError, match=f"isolation-forest: {next(iter(options))}"):
         instantiate(IsolationForestWeighting, options, "isolation-forest")
 
 
-def test_options_do_what_they_say() -> None:
+def test_isolation_forest_options_have_the_stated_effect() -> None:
     assert IsolationForestWeighting(audit=0.25).server_share == 0.25
     assert not IsolationForestWeighting(audit=0).server_share
     sites = with_bad(ATTACKS["label flip"])
@@ -578,11 +580,11 @@ def test_options_do_what_they_say() -> None:
     np.testing.assert_array_equal(first[0].score, second[0].score)
 
 
-# --- what claims cannot buy -----------------------------------------------------------------------------------------
+# --- false reports
 
 
-def claiming(images: float) -> Poison:
-    """Return an update ten times too long, of a hospital that claims so many images."""
+def reporting_images(images: float) -> Poison:
+    """Return an update ten times too long, of a hospital that reports so many images."""
 
     def poison(update: Update, draw: np.random.Generator) -> Update:
         counts = np.asarray(update.report.values["class-counts"], float)
@@ -595,13 +597,13 @@ def claiming(images: float) -> Poison:
 
 @pytest.mark.parametrize("images", [1.0, 100_000.0])
 @pytest.mark.parametrize("server", [False, True])
-def test_a_claimed_size_does_not_excuse_a_long_update(images: float, server: bool) -> None:
-    last = play(rule(server), with_bad(site([20] * 4, BAD, claiming(images))))[0][-1]
-    # Up to three times the median a claim is believed, and excuses some of the length.
+def test_isolation_forest_reported_size_does_not_excuse_a_long_update(images: float, server: bool) -> None:
+    last = play(rule(server), with_bad(site([20] * 4, BAD, reporting_images(images))))[0][-1]
+    # Up to three times the median a number is plausible, and explains some of the length.
     assert BAD in flagged(last) and share(last)[BAD] < 0.09
 
 
-def test_a_huge_claim_for_a_class_does_not_make_its_loss_the_norm() -> None:
+def test_isolation_forest_huge_class_count_does_not_set_the_typical_loss() -> None:
     draw = np.random.default_rng(0)
     defence = IsolationForestWeighting()
     counts = np.full((10, 4), 20.0)
@@ -614,22 +616,22 @@ def test_a_huge_claim_for_a_class_does_not_make_its_loss_the_norm() -> None:
 
 
 @pytest.mark.parametrize("name", ["loss", "received-loss"])
-def test_where_only_one_loss_is_told_it_is_judged(name: str) -> None:
+def test_isolation_forest_single_reported_loss_is_used(name: str) -> None:
     draw = np.random.default_rng(0)
     defence = IsolationForestWeighting()
     for number in range(1, 10):
-        told = draw.normal(1.0, 0.1, 10)
-        told[BAD] *= 4
+        reported = draw.normal(1.0, 0.1, 10)
+        reported[BAD] *= 4
         updates = [
             Update(node, ZERO, ClientMetrics(20, {name: float(loss)}), ZERO, round=number)
-            for node, loss in enumerate(told)
+            for node, loss in enumerate(reported)
         ]
         verdict = defence.weigh(Updates(updates)).checked(10)
     assert flagged(verdict) == [BAD]
 
 
-def test_a_round_of_few_replies_does_not_clear_whoever_is_flagged() -> None:
+def test_isolation_forest_round_of_few_replies_keeps_the_distrust() -> None:
     defence = IsolationForestWeighting()
-    claim(defence, 12, bad=(BAD,))
+    high_losses(defence, 12, bad=(BAD,))
     few = losses_of(np.ones((3, 4)), np.ones((3, 4)), 13)
     assert share(defence.weigh(few).checked(3))[BAD] < 0.05

@@ -14,7 +14,7 @@ from strategies.krum import Krum
 @pytest.mark.parametrize(
     ("n", "d", "f"), [(4, 300, 0), (5, 1, 1), (10, 10_000, 2), (10, 40, 3), (23, 777, 7), (40, 500, 18)]
 )
-def test_it_is_the_definition(n: int, d: int, f: int) -> None:
+def test_krum_random_updates_follow_the_definition(n: int, d: int, f: int) -> None:
     updates = make_updates(n, d, seed=n + f)
     found, verdict = Krum(f=f).combine(updates)
     scores = krum_scores(stacked(updates), f)
@@ -24,7 +24,7 @@ def test_it_is_the_definition(n: int, d: int, f: int) -> None:
     assert not np.any(verdict.flagged)
 
 
-def test_the_number_of_neighbours_is_n_f_2() -> None:
+def test_krum_counts_n_f_2_neighbours() -> None:
     places = [0.0, 1.0, 2.0, 10.0, 11.0, 12.0, 13.0]
     base = make_updates(7, 1)
     updates = Updates([u.with_delta([p]) for u, p in zip(base, places, strict=True)])
@@ -34,13 +34,13 @@ def test_the_number_of_neighbours_is_n_f_2() -> None:
     np.testing.assert_allclose(score[4], 1 + 1 + 4, rtol=1e-4)
 
 
-def test_of_equal_scores_the_lower_number_wins() -> None:
+def test_krum_equal_scores_choose_the_lower_number() -> None:
     update = make_updates(1, 20)[0]
     updates = Updates([replace(update, node=node) for node in (7, 3, 5, 9, 11)])
     assert np.argmax(Krum(f=1).combine(updates)[1].weight) == 0
 
 
-def test_an_outlier_of_any_size_is_not_chosen_and_blurs_no_other() -> None:
+def test_krum_outlier_is_not_chosen_and_affects_no_other_score() -> None:
     updates = list(make_updates(9, 400, seed=3))
     wanted = np.asarray(Krum(f=1).combine(Updates(updates[:8]))[1].score)
     updates[8] = updates[8].with_delta(np.full(400, 1e7))

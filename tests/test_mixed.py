@@ -22,7 +22,7 @@ def mixing() -> np.ndarray:
     return matrix / matrix.sum(axis=1, keepdims=True) * np.array([[1.0], [1.0], [0.5], [1.0], [0.2]])
 
 
-def test_it_is_the_matrix_times_the_differences(source: Updates, mixing: np.ndarray) -> None:
+def test_mixed_updates_are_the_matrix_times_the_differences(source: Updates, mixing: np.ndarray) -> None:
     mixed, wanted = Mixed(source, mixing), mixing @ differences(source)
     weight = np.arange(1.0, 6.0)
     np.testing.assert_allclose([u.delta for u in mixed], wanted, atol=1e-6)
@@ -39,14 +39,14 @@ def test_it_is_the_matrix_times_the_differences(source: Updates, mixing: np.ndar
         np.testing.assert_allclose(block, wanted[:, part], atol=1e-6)
 
 
-def test_it_is_updates_of_the_same_hospitals(source: Updates, mixing: np.ndarray) -> None:
+def test_mixed_updates_are_of_the_same_hospitals(source: Updates, mixing: np.ndarray) -> None:
     mixed = Mixed(source, mixing)
     assert mixed.nodes == source.nodes == (1, 3, 5, 7, 9) and len(mixed) == 5 and mixed.dimension == 83
     assert [u.node for u in mixed[1:3]] == [3, 5] and mixed[-1].node == 9
     assert mixed.seed == source.seed and mixed[0].report is source[0].report
 
 
-def test_a_chain_is_one_matrix(source: Updates, mixing: np.ndarray) -> None:
+def test_mixed_chain_is_one_matrix(source: Updates, mixing: np.ndarray) -> None:
     chain = Mixed(Mixed(source, mixing), mixing.T)
     wanted = mixing.T @ mixing @ differences(source)
     np.testing.assert_allclose([u.delta for u in chain], wanted, atol=1e-6)
@@ -54,14 +54,14 @@ def test_a_chain_is_one_matrix(source: Updates, mixing: np.ndarray) -> None:
     np.testing.assert_allclose(verdict.weight, np.arange(5.0) @ mixing.T @ mixing)
 
 
-def test_buffers_follow_the_mixture(source: Updates, mixing: np.ndarray) -> None:
+def test_mixed_buffers_follow_the_mixture(source: Updates, mixing: np.ndarray) -> None:
     buffers = np.stack([u.buffers for u in source]).astype(np.float64)
     share = mixing[2] / mixing[2].sum()
     np.testing.assert_allclose(Mixed(source, mixing)[2].buffers, share @ buffers, atol=1e-6)
     assert np.isfinite(Mixed(source, np.zeros((5, 5)))[0].buffers).all()
 
 
-def test_groups_go_under_their_lowest_number(source: Updates) -> None:
+def test_mixed_groups_have_their_lowest_number(source: Updates) -> None:
     matrix = np.array([[0, 0, 0, 0.5, 0.5], [0.5, 0.5, 0, 0, 0], [0, 0, 1.0, 0, 0]])
     mixed = Mixed(source, matrix, [[3, 4], [0, 1], [2]])
     assert mixed.nodes == (1, 5, 7) and mixed.num_examples.tolist() == [20, 10, 20]
@@ -73,12 +73,12 @@ def test_groups_go_under_their_lowest_number(source: Updates) -> None:
 
 
 @pytest.mark.parametrize("bad", [np.ones((4, 5)), np.full((5, 5), -1.0), np.full((5, 5), np.nan)])
-def test_a_matrix_that_does_not_fit_is_refused(source: Updates, bad: Any) -> None:
+def test_mixed_matrix_of_other_shape_is_refused(source: Updates, bad: Any) -> None:
     with pytest.raises(ValueError, match="mixing needs 5 x 5"):
         Mixed(source, bad)
 
 
-def test_the_source_keeps_its_vectors(source: Updates, mixing: np.ndarray) -> None:
+def test_mixed_leaves_the_source_unchanged(source: Updates, mixing: np.ndarray) -> None:
     kept = stacked(source)
     mixed = Mixed(source, mixing)
     mixed[0].parameters[:] = 0

@@ -14,7 +14,7 @@ from strategies.nnm import NNM
 @pytest.mark.parametrize(
     ("n", "d", "f"), [(4, 300, 1), (5, 1, 2), (10, 10_000, 2), (10, 40, 4), (23, 777, 7), (40, 300, 19)]
 )
-def test_it_is_the_definition(n: int, d: int, f: int) -> None:
+def test_nnm_random_updates_follow_the_definition(n: int, d: int, f: int) -> None:
     updates = make_updates(n, d, seed=n, buffers=3)
     mixed = NNM(f=f).transform(updates)
     wanted = nnm(differences(updates), f)
@@ -23,13 +23,13 @@ def test_it_is_the_definition(n: int, d: int, f: int) -> None:
     assert mixed.nodes == updates.nodes and [u.report for u in mixed] == [u.report for u in updates]
 
 
-def test_f_0_makes_all_the_mean() -> None:
+def test_nnm_f_0_makes_every_update_the_mean() -> None:
     updates = make_updates(5, 60)
     for update in NNM(f=0).transform(updates):
         np.testing.assert_allclose(update.parameters, updates.mean(np.ones(5)), atol=1e-6)
 
 
-def test_weights_are_traced_to_the_hospitals_that_were_mixed() -> None:
+def test_nnm_weights_are_traced_to_the_mixed_hospitals() -> None:
     from fedrobust.federation import Verdict
 
     updates = make_updates(5, 40, seed=1)
@@ -41,7 +41,7 @@ def test_weights_are_traced_to_the_hospitals_that_were_mixed() -> None:
     np.testing.assert_allclose(updates.mean(verdict.weight), mixed[1].parameters, atol=1e-6)
 
 
-def test_of_two_as_near_the_lower_number_is_mixed() -> None:
+def test_nnm_tie_mixes_the_lower_number() -> None:
     start = make_updates(3, 3)
     # The first is at the same distance from both others.
     rows = [np.zeros(3), np.array([3.0, 0, 0]), np.array([0, 3.0, 0])]

@@ -21,7 +21,7 @@ from fedrobust.flower.hosted_strategy import HostedStrategy, build_strategy
 from fedrobust.pipeline.no_effect import NoEffectMonitor
 from strategies.fedavg import FedAvg
 
-CLAIMS = [10, 20, 30, 40, 50, 60, 70]
+IMAGES = [10, 20, 30, 40, 50, 60, 70]
 
 
 def without_effect(spec: str, *rounds: Updates) -> list[str]:
@@ -47,12 +47,12 @@ def without_effect(spec: str, *rounds: Updates) -> list[str]:
     ],
 )
 @pytest.mark.parametrize("chunk", [64, 1 << 16])
-def test_a_rule_that_gives_the_plain_mean_is_named(
+def test_monitor_rule_that_gives_the_plain_mean_is_named(
     spec: str, chunk: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(fedrobust.federation.updates, "CHUNK", chunk)
     # As many parameters far from zero as close to it: rounding is that of the large ones.
-    updates = make_updates(7, d=1000, seed=1, num_examples=CLAIMS)
+    updates = make_updates(7, d=1000, seed=1, num_examples=IMAGES)
     assert without_effect(spec, updates, make_updates(7, d=1000, seed=2, round=2)) == [spec]
 
 
@@ -63,11 +63,11 @@ def test_a_rule_that_gives_the_plain_mean_is_named(
         *("centered-clipping", "geometric-median", "dos"),
     ],
 )
-def test_a_rule_that_changes_something_is_not(spec: str) -> None:
-    assert without_effect(spec, make_updates(7, d=1000, seed=1, num_examples=CLAIMS)) == []
+def test_monitor_rule_with_an_effect_is_not_named(spec: str) -> None:
+    assert without_effect(spec, make_updates(7, d=1000, seed=1, num_examples=IMAGES)) == []
 
 
-class _ByClaims(Defence):
+class _ByImages(Defence):
     def combine(self, updates: Updates) -> tuple[Vector, Verdict]:
         return updates.mean(updates.num_examples), Verdict(np.ones(len(updates)))
 
@@ -88,30 +88,30 @@ def is_named(defence: Defence, updates: Updates) -> bool:
     return monitor.no_effect == ["it"]
 
 
-def test_a_mean_weighted_by_claims_is_plain_too() -> None:
-    updates = make_updates(7, d=500, num_examples=CLAIMS)
-    assert is_named(_ByClaims(), updates)
+def test_monitor_mean_weighted_by_reported_images_is_plain() -> None:
+    updates = make_updates(7, d=500, num_examples=IMAGES)
+    assert is_named(_ByImages(), updates)
     assert not is_named(_Nudge(0.01, 499), updates)
 
 
 @pytest.mark.parametrize("place", [0, 999])
-def test_only_rounding_counts_as_nothing(place: int, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_monitor_only_rounding_counts_as_no_effect(place: int, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(fedrobust.federation.updates, "CHUNK", 64)
     updates = make_updates(5, d=1000)
     assert is_named(_Nudge(3e-7, place), updates)
     assert not is_named(_Nudge(1e-5, place), updates)
 
 
-def test_a_model_that_stays_is_no_mean() -> None:
-    class Nobody(Defence):
+def test_monitor_unchanged_model_is_no_plain_mean() -> None:
+    class ZeroWeights(Defence):
         def weigh(self, updates: Updates) -> Verdict:
             return Verdict(np.zeros(len(updates)))
 
-    assert not is_named(Nobody(), make_updates())
+    assert not is_named(ZeroWeights(), make_updates())
 
 
-def test_the_plain_mean_itself_is_never_named() -> None:
-    updates = make_updates(7, d=100, num_examples=CLAIMS)
+def test_monitor_fedavg_is_never_named() -> None:
+    updates = make_updates(7, d=100, num_examples=IMAGES)
     assert without_effect("fedavg", updates) == []
     assert without_effect("clipping(c=1e9) | fedavg", updates) == ["clipping(c=1e9)"]
 
@@ -123,7 +123,7 @@ def test_the_plain_mean_itself_is_never_named() -> None:
         *(("arc(f=1)", False), ("bucketing(s=1)", True), ("bucketing(s=2)", False)),
     ],
 )
-def test_steps(step: str, nothing: bool) -> None:
+def test_monitor_steps_with_and_without_effect(step: str, nothing: bool) -> None:
     updates = make_updates(7, d=300, seed=4)
     found = without_effect(f"{step} | median", updates)
     assert (step in found) is nothing
@@ -132,7 +132,7 @@ def test_steps(step: str, nothing: bool) -> None:
     assert (step in behind) is nothing and "nnm(f=1)" not in behind
 
 
-def test_two_parts_of_one_name_are_told_apart() -> None:
+def test_monitor_two_parts_of_one_name_are_distinguished() -> None:
     found = without_effect("clipping(c=5.0) | clipping(c=5.0) | median", make_updates(7, d=300, seed=4))
     assert found == ["clipping(c=5.0) (part 2)"]
 
@@ -156,7 +156,9 @@ class _Own(PreAggregation):
         (lambda u: replace(u, node=u.node + 1), False),
     ],
 )
-def test_a_step_of_one_s_own(change: Any, nothing: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_monitor_user_step_with_and_without_effect(
+    change: Any, nothing: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(fedrobust.federation.updates, "CHUNK", 64)
     step, defence = _Own(change), FedAvg()
     for updates in (
@@ -168,14 +170,14 @@ def test_a_step_of_one_s_own(change: Any, nothing: bool, monkeypatch: pytest.Mon
         assert (monitor.no_effect == ["own"]) is nothing
 
 
-def test_fewer_updates_are_a_change() -> None:
+def test_monitor_fewer_updates_are_an_effect() -> None:
     updates = make_updates(5)
     monitor = NoEffectMonitor(["own", "fedavg"], FedAvg())
     monitor.record_step(0, updates, Updates(list(updates)[:4]))
     assert monitor.no_effect == []
 
 
-def test_what_has_changed_something_is_not_compared_again() -> None:
+def test_monitor_part_with_an_effect_is_not_compared_again() -> None:
     class Once(Updates):
         compared = 0
 
@@ -192,7 +194,7 @@ def test_what_has_changed_something_is_not_compared_again() -> None:
     assert Once.compared == 1
 
 
-def test_one_chunk_is_enough_to_see_a_change(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_monitor_effect_is_found_in_one_chunk(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(fedrobust.federation.updates, "CHUNK", 64)
 
     class Counted(Updates):
@@ -204,33 +206,35 @@ def test_one_chunk_is_enough_to_see_a_change(monkeypatch: pytest.MonkeyPatch) ->
 
     updates = Counted(list(make_updates(5, d=64 * 100)), 0)
     parameters = updates.global_parameters.copy()
-    monitor = NoEffectMonitor(["it"], _ByClaims())
-    monitor.record_defence(_ByClaims(), updates, parameters, Verdict(np.ones(5)))
+    monitor = NoEffectMonitor(["it"], _ByImages())
+    monitor.record_defence(_ByImages(), updates, parameters, Verdict(np.ones(5)))
     # Two threads may each have begun one.
     assert monitor.no_effect == [] and Counted.compared <= 4
 
 
 @pytest.mark.parametrize("malicious", [0, 1])
-def test_a_run_names_them(tmp_path: Path, malicious: int) -> None:
+def test_run_names_parts_without_effect(tmp_path: Path, malicious: int) -> None:
     spec = "clipping(c=1e9) | trimmed-mean(f=0)"
     with pytest.warns(UserWarning) as caught:
         result = run(tiny(tmp_path, strategy=spec, malicious=malicious, attack="sign-flip"))
-    said = [str(warning.message) for warning in caught]
+    messages = [str(warning.message) for warning in caught]
     ending = "" if malicious else ", as can happen where nobody is malicious"
     assert (
-        f"strategy 'trimmed-mean(f=0)' had no effect in this run: each round's model was the plain mean{ending}"
-        in said
+        "strategy 'trimmed-mean(f=0)' had no effect in this run: each round's model was the plain mean"
+        + ending
+        in messages
     )
     assert (
-        f"step 'clipping(c=1e9)' had no effect in this run: it returned each round's updates as they were{ending}"
-        in said
+        "step 'clipping(c=1e9)' had no effect in this run: it returned each round's updates as they were"
+        + ending
+        in messages
     )
     assert result.summary["no_effect_steps"] == ["clipping(c=1e9)", "trimmed-mean(f=0)"]
     assert all(line["no_effect_steps"] == result.summary["no_effect_steps"] for line in result.rounds)
 
 
 @pytest.mark.parametrize("spec", ["median", "fedavg", "flwr.serverapp.strategy:FedMedian"])
-def test_a_run_is_silent_otherwise(tmp_path: Path, spec: str) -> None:
+def test_run_with_effects_has_no_note(tmp_path: Path, spec: str) -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("error", UserWarning)
         result = run(tiny(tmp_path, strategy=spec))
@@ -248,15 +252,17 @@ class Early(Defence):
 @pytest.mark.parametrize(
     ("spec", "named"), [("test_no_effect:Early", []), ("trimmed-mean(f=0)", ["trimmed-mean(f=0)"])]
 )
-def test_rounds_before_an_interruption_count(tmp_path: Path, spec: str, named: list[str]) -> None:
+def test_resumed_run_counts_rounds_before_the_interruption(
+    tmp_path: Path, spec: str, named: list[str]
+) -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", UserWarning)
-        whole = run(tiny(tmp_path / "whole", strategy=spec, rounds=3))
+        unbroken = run(tiny(tmp_path / "unbroken", strategy=spec, rounds=3))
         settings = tiny(tmp_path / "cut", strategy=spec, rounds=3)
         with pytest.raises(Unplugged):
             run(settings, [Cut(1)])
         resumed = run(settings, resume=True)
-    assert resumed.summary["no_effect_steps"] == whole.summary["no_effect_steps"] == named
+    assert resumed.summary["no_effect_steps"] == unbroken.summary["no_effect_steps"] == named
     lines = (resumed.folder / "rounds.jsonl").read_text().splitlines()
     assert [json.loads(line)["no_effect_steps"] for line in lines] == [named] * 3
-    assert (resumed.folder / "rounds.jsonl").read_bytes() == (whole.folder / "rounds.jsonl").read_bytes()
+    assert (resumed.folder / "rounds.jsonl").read_bytes() == (unbroken.folder / "rounds.jsonl").read_bytes()

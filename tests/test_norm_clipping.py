@@ -14,7 +14,7 @@ from strategies.norm_clipping import NormClipping
 @pytest.mark.parametrize(
     ("n", "d", "limit"), [(4, 300, 5.0), (5, 1, 0.1), (10, 10_000, None), (40, 500, 1e9)]
 )
-def test_it_is_the_definition(n: int, d: int, limit: float | None) -> None:
+def test_norm_clipping_random_updates_follow_the_definition(n: int, d: int, limit: float | None) -> None:
     updates = make_updates(n, d, seed=n)
     updates = Updates([u.with_delta((u.node + 1) * u.delta) for u in updates])
     found, verdict = NormClipping(limit=limit).combine(updates)
@@ -25,7 +25,7 @@ def test_it_is_the_definition(n: int, d: int, limit: float | None) -> None:
     np.testing.assert_allclose(np.asarray(verdict.weight) * verdict.score <= bound * (1 + 1e-9), True)
 
 
-def test_noise_has_its_size_its_round_and_its_seed() -> None:
+def test_norm_clipping_noise_follows_size_round_and_seed() -> None:
     updates = make_updates(3, 40_000)
     plain = NormClipping().combine(updates)[0]
 
@@ -39,7 +39,7 @@ def test_noise_has_its_size_its_round_and_its_seed() -> None:
     assert not np.array_equal(noise(0, 2), first) and not np.array_equal(noise(1, 1), first)
 
 
-def test_an_update_of_length_0_is_left() -> None:
+def test_norm_clipping_update_of_length_0_is_unchanged() -> None:
     updates = make_updates(3, 20)
     still = Updates([replace(u, parameters=u.global_parameters) for u in updates])
     np.testing.assert_array_equal(NormClipping().combine(still)[0], updates.global_parameters)

@@ -1,4 +1,4 @@
-"""The server's own look, against a definition that makes every model by itself."""
+"""The server's audit against a definition that builds every model separately."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def plain(
     deltas = [u.parameters.astype(np.float64) - base for u in updates]
     buffers = np.average([u.buffers for u in updates], axis=0, weights=trust)
 
-    def look(model: np.ndarray, statistics: np.ndarray) -> list[float]:
+    def losses_of(model: np.ndarray, statistics: np.ndarray) -> list[float]:
         values = server.losses(model, statistics)
         return [
             values[server.labels == k].mean() if (server.labels == k).any() else np.nan
@@ -34,18 +34,18 @@ def plain(
         moved = sum(w * f * delta for w, f, delta in zip(weights, factor, deltas, strict=True))
         return base + moved / sum(weights)
 
-    own = [look(base + delta, u.buffers) for delta, u in zip(deltas, updates, strict=True)]
+    own = [losses_of(base + delta, u.buffers) for delta, u in zip(deltas, updates, strict=True)]
     harm = []
     for i in range(n):
         without = [0.0 if j == i else trust[j] for j in range(n)]
         joined = [1.0 if j == i else trust[j] for j in range(n)]
-        harm.append(np.subtract(look(mean(joined), buffers), look(mean(without), buffers)))
-    return np.array(own), np.array(harm), float(np.nanmean(look(mean(trust), buffers)))
+        harm.append(np.subtract(losses_of(mean(joined), buffers), losses_of(mean(without), buffers)))
+    return np.array(own), np.array(harm), float(np.nanmean(losses_of(mean(trust), buffers)))
 
 
 @pytest.mark.parametrize("seed", SEEDS)
 @pytest.mark.parametrize("distrusted", [False, True])
-def test_the_look_is_its_definition(seed: int, distrusted: bool) -> None:
+def test_audit_random_updates_follow_the_definition(seed: int, distrusted: bool) -> None:
     updates = make_updates(6, seed=seed, buffers=3)
     draw = np.random.default_rng(seed)
     server = QuadraticServerData(
@@ -69,17 +69,17 @@ def test_the_look_is_its_definition(seed: int, distrusted: bool) -> None:
     np.testing.assert_array_equal(factor, kept[2])
 
 
-def test_the_number_of_looks() -> None:
+def test_audit_number_of_evaluations_is_as_stated() -> None:
     updates, server = make_updates(6), QuadraticServerData(np.zeros(40))
     audit_updates(updates, server, np.ones(6), np.ones(6), 3)
     assert len(server.asked) == 2 * 6 + 1
     server.asked.clear()
-    # Whoever has lost trust joins with a full part, which is one look more.
+    # A hospital with less than full trust joins with full weight: one more evaluation.
     audit_updates(updates, server, np.array([1, 1, 1, 1, 0.5, 0.0]), np.ones(6), 3)
     assert len(server.asked) == 2 * 6 + 1 + 2
 
 
-def test_the_balanced_loss_counts_classes_alike_and_only_those_that_the_server_has() -> None:
+def test_balanced_loss_weighs_the_servers_classes_equally() -> None:
     updates = make_updates(1)
     server = QuadraticServerData(np.zeros(40), m=20)
     server.labels = np.repeat([0, 1, 2], [15, 4, 1])
@@ -89,7 +89,7 @@ def test_the_balanced_loss_counts_classes_alike_and_only_those_that_the_server_h
     assert wanted != pytest.approx(values.mean(), rel=1e-3)
 
 
-def test_harm_and_help() -> None:
+def test_audit_harm_is_positive_and_help_negative() -> None:
     updates = make_updates(5)
     base = updates.global_parameters
     good = np.random.default_rng(1).standard_normal(40).astype(np.float32)
@@ -99,7 +99,7 @@ def test_harm_and_help() -> None:
     assert (harm[4] > 0).all() and (harm[3] < 0).all()
 
 
-def test_a_model_that_breaks_down_has_a_large_finite_loss() -> None:
+def test_audit_model_without_a_finite_loss_gets_a_large_one() -> None:
     updates = make_updates(4)
     server = QuadraticServerData(
         np.zeros(40), spoil=lambda values, buffers: np.where(np.arange(20) < 2, [np.nan, np.inf] * 10, values)
@@ -109,7 +109,7 @@ def test_a_model_that_breaks_down_has_a_large_finite_loss() -> None:
     assert seen.own[:, 0].min() > 1e5
 
 
-def test_nobody_trusted_but_one_counts_as_all_trusted() -> None:
+def test_audit_trust_in_one_hospital_only_counts_as_uniform() -> None:
     updates, server = make_updates(5), QuadraticServerData(np.ones(40))
     alone = audit_updates(updates, server, np.eye(5)[2], np.ones(5), 3)
     everyone = audit_updates(updates, server, np.ones(5), np.ones(5), 3)
@@ -127,7 +127,7 @@ class Viewed(QuadraticServerData):
         return self._shown
 
 
-def test_the_loss_through_another_scanner() -> None:
+def test_domain_shift_ratio_is_the_lowest_loss_over_the_plain_one() -> None:
     updates = make_updates(6, seed=3, buffers=2)
     draw = np.random.default_rng(3)
     here = draw.standard_normal(40)
@@ -143,10 +143,10 @@ def test_the_loss_through_another_scanner() -> None:
     held[5] = 0
     ratio = domain_shift_ratio(updates, server, held, np.array([True, False, True, True, True, True]))
 
-    def loss(lent: QuadraticServerData, i: int) -> float:
-        values = lent.losses(updates[i].parameters, updates[i].buffers)
+    def loss(view: QuadraticServerData, i: int) -> float:
+        values = view.losses(updates[i].parameters, updates[i].buffers)
         known = [k for k in range(3) if held[i, k]]
-        means = [values[lent.labels == k].mean() for k in known]
+        means = [values[view.labels == k].mean() for k in known]
         return float(np.average(means, weights=held[i, known]))
 
     for i in (0, 2, 3):
@@ -154,7 +154,7 @@ def test_the_loss_through_another_scanner() -> None:
         assert ratio[i] == pytest.approx(expected, rel=1e-5)
     assert ratio[2] < 0.1 and ratio[1] == 1
     assert ratio[4:].tolist() == [1, 1]
-    # Nobody else is looked at, and a server without such views says nothing.
+    # No other hospital is evaluated, and a server without such views gives 1.
     for view in shown:
         view.asked.clear()
     domain_shift_ratio(updates, server, held, np.zeros(6, bool))
@@ -163,7 +163,7 @@ def test_the_loss_through_another_scanner() -> None:
         assert domain_shift_ratio(updates, silent, held, np.ones(6, bool)).tolist() == [1] * 6
 
 
-def test_mixed_updates_are_looked_at_like_plain_ones() -> None:
+def test_audit_mixed_updates_are_evaluated_like_plain_ones() -> None:
     source = make_updates(5, buffers=2)
     mixing = np.random.default_rng(0).random((5, 5))
     mixed = Mixed(source, mixing / mixing.sum(axis=1, keepdims=True))
@@ -176,15 +176,15 @@ def test_mixed_updates_are_looked_at_like_plain_ones() -> None:
     np.testing.assert_allclose(found.harm, wanted.harm, atol=1e-4 * wanted.level)
 
 
-def test_the_order_of_the_hospitals_does_not_matter() -> None:
+def test_audit_order_of_hospitals_does_not_matter() -> None:
     updates, server = make_updates(5), QuadraticServerData(np.ones(40))
     order = [3, 0, 4, 1, 2]
-    turned = make_updates(5, nodes=np.argsort(order).tolist())
-    found, other = (audit_updates(u, server, np.ones(5), np.ones(5), 3) for u in (updates, turned))
+    renumbered = make_updates(5, nodes=np.argsort(order).tolist())
+    found, other = (audit_updates(u, server, np.ones(5), np.ones(5), 3) for u in (updates, renumbered))
     np.testing.assert_array_equal(other.own, found.own[order])
     np.testing.assert_allclose(other.harm, found.harm[order], atol=1e-4 * found.level)
 
 
-def test_classes_that_nobody_claims_are_left_out() -> None:
+def test_audit_classes_that_no_hospital_reports_are_left_out() -> None:
     seen = audit_updates(make_updates(4), QuadraticServerData(np.ones(40)), np.ones(4), np.ones(4), 2)
     assert seen.own.shape == seen.harm.shape == (4, 2) and np.isfinite(seen.own).all()

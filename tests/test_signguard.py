@@ -17,7 +17,7 @@ def alike(n: int = 10, d: int = 3_000, seed: int = 0) -> list:
     return [u.with_delta(row) for u, row in zip(make_updates(n, d, seed), size * signs, strict=True)]
 
 
-def test_honest_updates_are_clipped_to_the_median_length_and_averaged() -> None:
+def test_signguard_benign_updates_are_clipped_and_averaged() -> None:
     updates = Updates([u.with_delta((1 + 0.05 * u.node) * u.delta) for u in alike()])
     found, verdict = SignGuard(share=1.0).combine(updates)
     x = differences(updates)
@@ -29,7 +29,7 @@ def test_honest_updates_are_clipped_to_the_median_length_and_averaged() -> None:
 
 
 @pytest.mark.parametrize("feature", ["none", "cosine", "distance"])
-def test_turned_signs_are_flagged(feature: str) -> None:
+def test_signguard_flipped_signs_are_flagged(feature: str) -> None:
     updates = alike()
     poisoned = Updates([u.with_delta(-u.delta) if u.node in (1, 4) else u for u in updates])
     _, verdict = SignGuard(feature=feature).combine(poisoned)  # type: ignore[arg-type]
@@ -38,7 +38,7 @@ def test_turned_signs_are_flagged(feature: str) -> None:
 
 
 @pytest.mark.parametrize(("times", "flagged"), [(0.05, True), (0.2, False), (2.5, False), (4.0, True)])
-def test_lengths_are_bounded_by_the_median(times: float, flagged: bool) -> None:
+def test_signguard_outlying_lengths_are_flagged(times: float, flagged: bool) -> None:
     updates = alike(n=9)
     _, verdict = SignGuard(share=1.0).combine(
         Updates([*updates[:8], updates[8].with_delta(times * updates[8].delta)])
@@ -46,7 +46,7 @@ def test_lengths_are_bounded_by_the_median(times: float, flagged: bool) -> None:
     assert ("length" in (verdict.why or [])[8]) == flagged
 
 
-def test_the_largest_cluster_wins() -> None:
+def test_largest_cluster_of_several_is_returned() -> None:
     features = np.array([[0.0, 0], [0.01, 0], [0.0, 0.01], [1, 1], [1.01, 1]])
     assert _largest_cluster(features).tolist() == [True, True, True, False, False]
     assert _largest_cluster(np.zeros((4, 3))).all()
@@ -54,11 +54,11 @@ def test_the_largest_cluster_wins() -> None:
 
 @pytest.mark.parametrize(("n", "d"), [(4, 300), (10, 10_000), (23, 777), (40, 2_000)])
 @pytest.mark.parametrize("feature", ["none", "cosine", "distance"])
-def test_it_is_the_definition(n: int, d: int, feature: str) -> None:
+def test_signguard_random_updates_follow_the_definition(n: int, d: int, feature: str) -> None:
     from sklearn.cluster import MeanShift, estimate_bandwidth
 
     rng = np.random.default_rng(n)
-    # Lengths from a tenth to five medians and signs of two kinds: each filter has somebody to leave out.
+    # Lengths from a tenth to five medians and signs of two kinds: each filter leaves some out.
     shift = np.where(np.arange(n) % 4 == 3, -1.0, 0.5)
     size = np.exp(rng.uniform(-3, 2, n))
     updates = Updates(

@@ -10,13 +10,13 @@ from fedrobust.aggregation.sketch import sketch, sketch_global
 from fedrobust.federation import Updates
 
 
-def test_short_vectors_are_kept() -> None:
+def test_sketch_of_short_vectors_is_exact() -> None:
     updates = make_updates(3, 100)
     np.testing.assert_allclose(sketch(updates), differences(updates), atol=1e-6)
     np.testing.assert_array_equal(sketch_global(updates), updates.global_parameters)
 
 
-def test_inner_products_survive() -> None:
+def test_sketch_keeps_inner_products() -> None:
     updates = make_updates(6, 50_000, seed=1)
     common = np.random.default_rng(2).standard_normal(50_000)
     updates = Updates([u.with_delta(u.delta + u.node / 3 * common) for u in updates])
@@ -28,7 +28,7 @@ def test_inner_products_survive() -> None:
     assert 0.001 < np.abs(error).max() < 0.08
 
 
-def test_it_is_linear_and_the_same_in_every_round_of_a_run() -> None:
+def test_sketch_is_linear_and_the_same_in_every_round() -> None:
     updates = make_updates(2, 50_000)
     doubled = Updates([replace(u.with_delta(2 * u.delta), round=5) for u in updates])
     np.testing.assert_allclose(sketch(doubled, 1000), 2 * sketch(updates, 1000), atol=1e-2)
@@ -41,7 +41,7 @@ def test_it_is_linear_and_the_same_in_every_round_of_a_run() -> None:
     )
 
 
-def test_a_vector_that_repeats_with_the_sketch_s_length_does_not_vanish() -> None:
+def test_sketch_of_a_repeating_vector_keeps_its_length() -> None:
     # The same signs in each stretch would add this one up to zero, or to four times its like.
     row = np.random.default_rng(0).standard_normal(1000)
     base = make_updates(2, 4000)

@@ -16,12 +16,12 @@ STATES: list[Any] = [
     {"count": {0: 2, 3: 1}, "names": {"0": "a"}},
     {(1, "b"): [1, 2.5, None, True], None: {"__kind__": "mine"}},
     {"tuple": (1, (2, 3)), "set": {3, 1}, "frozen": frozenset("ab"), "bytes": b"\x00\xff"},
-    {"odd": [float("inf"), -float("inf"), 1e-320, 2**70]},
+    {"extreme": [float("inf"), -float("inf"), 1e-320, 2**70]},
 ]
 
 
 @pytest.mark.parametrize("state", STATES)
-def test_the_same_values_come_back(state: Any) -> None:
+def test_state_values_are_restored(state: Any) -> None:
     text = state_to_json(state, "Mine")
     json.loads(text)
     back = state_from_json(text)
@@ -33,7 +33,7 @@ def test_the_same_values_come_back(state: Any) -> None:
     "dtype", ["float32", "float64", ">f4", "int8", "uint64", "bool", "complex64", "float16"]
 )
 @pytest.mark.parametrize("shape", [(), (3,), (2, 0), (2, 3)])
-def test_arrays_come_back_with_their_type_and_may_be_changed(dtype: str, shape: tuple[int, ...]) -> None:
+def test_state_arrays_keep_their_type_and_are_writable(dtype: str, shape: tuple[int, ...]) -> None:
     array = np.random.default_rng(0).integers(0, 2, shape).astype(dtype)
     back = state_from_json(state_to_json({"a": array.T, "n": array.dtype.type(1)}, "Mine"))
     np.testing.assert_array_equal(back["a"], array.T)
@@ -42,14 +42,14 @@ def test_arrays_come_back_with_their_type_and_may_be_changed(dtype: str, shape: 
     back["a"][...] = 0
 
 
-def test_nan_stays() -> None:
+def test_state_nan_is_kept() -> None:
     back = state_from_json(state_to_json({"a": float("nan"), "b": np.array([np.nan, 1.0])}, "Mine"))
     assert np.isnan(back["a"])
     np.testing.assert_array_equal(back["b"], [np.nan, 1.0])
 
 
 @pytest.mark.parametrize("value", [object(), lambda: None, np.array([None]), {"deep": [{1: object()}]}])
-def test_what_cannot_be_kept_is_named(value: Any) -> None:
+def test_state_unsupported_value_is_refused(value: Any) -> None:
     with pytest.raises(
         UserError, match=r"Mine: state\(\) holds a \w+, which cannot be written to a checkpoint"
     ):

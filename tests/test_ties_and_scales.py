@@ -1,4 +1,4 @@
-"""Rules decide alike whatever rounding a BLAS adds, and follow their definitions at any scale of an update."""
+"""Rules decide alike whatever a BLAS rounds, and follow their definitions at any scale of an update."""
 
 from __future__ import annotations
 

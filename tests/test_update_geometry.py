@@ -28,7 +28,7 @@ def cosine(x: np.ndarray, y: np.ndarray) -> float:
 
 
 @pytest.mark.parametrize("seed", SEEDS)
-def test_undirected_is_its_definition(seed: int) -> None:
+def test_lack_of_direction_random_updates_follow_the_definition(seed: int) -> None:
     deltas = vectors(seed)
     n, d = deltas.shape
     strength = [
@@ -45,7 +45,7 @@ def test_undirected_is_its_definition(seed: int) -> None:
 
 
 @pytest.mark.parametrize("seed", SEEDS)
-def test_undirected_tells_noise_from_an_update_against_all(seed: int) -> None:
+def test_lack_of_direction_is_high_for_noise_not_for_a_flipped_update(seed: int) -> None:
     deltas = vectors(seed, d=4000)
     deltas[0] *= -1
     found = lack_of_direction(deltas @ deltas.T, 4000, 10.0)
@@ -56,16 +56,16 @@ def test_undirected_tells_noise_from_an_update_against_all(seed: int) -> None:
     np.testing.assert_allclose(lack_of_direction(scaled @ scaled.T, 4000, 10.0), found, atol=1e-9)
 
 
-def test_undirected_sees_several_who_send_the_same_noise() -> None:
+def test_lack_of_direction_is_high_for_shared_noise() -> None:
     deltas = vectors(0, n=9, d=4000)
     deltas[0] = deltas[-1]
     found = lack_of_direction(deltas @ deltas.T, 4000, 10.0)
     assert not found[1:-1].any() and found[0] == found[-1] > 5
 
 
-def test_undirected_of_the_odd_cases() -> None:
+def test_lack_of_direction_edge_cases() -> None:
     assert not lack_of_direction(np.zeros((5, 5)), 9, 10.0).any()
-    # Noise among noise is not odd, and an update of length 0 has no direction at all.
+    # Noise among noise lacks no direction, and an update of length 0 has no direction at all.
     noise = np.random.default_rng(0).standard_normal((6, 500))
     assert lack_of_direction(noise @ noise.T, 500, 10.0).max() < 3
     deltas = vectors(0, d=500)
@@ -74,7 +74,7 @@ def test_undirected_of_the_odd_cases() -> None:
 
 
 @pytest.mark.parametrize("seed", SEEDS)
-def test_towards_others_is_its_definition(seed: int) -> None:
+def test_cosine_to_others_random_updates_follow_the_definition(seed: int) -> None:
     deltas = vectors(seed)
     weight = np.random.default_rng(seed).random(len(deltas))
     weight[1] = 0
@@ -95,7 +95,7 @@ def test_towards_others_is_its_definition(seed: int) -> None:
     np.testing.assert_array_equal(weight, kept[1])
 
 
-def test_towards_others_without_others_or_length_is_zero() -> None:
+def test_cosine_to_others_without_others_or_length_is_0() -> None:
     deltas = vectors(0)
     gram = deltas @ deltas.T
     alone = np.eye(len(deltas))[0]
@@ -106,7 +106,7 @@ def test_towards_others_without_others_or_length_is_zero() -> None:
 
 
 @pytest.mark.parametrize("seed", SEEDS)
-def test_excess_length_is_its_definition(seed: int) -> None:
+def test_excess_length_random_updates_follow_the_definition(seed: int) -> None:
     draw = np.random.default_rng(seed)
     images = draw.integers(1, 300, 9).astype(float)
     norms = images**0.4 * draw.lognormal(0, 0.1, 9)
@@ -137,7 +137,7 @@ def test_excess_length_is_what_size_does_not_explain() -> None:
     assert np.ptp(excess_length(1000 * norms, images) - found) < 1e-9
 
 
-def test_excess_length_of_the_odd_cases() -> None:
+def test_excess_length_edge_cases() -> None:
     norms = np.array([1.0, 2.0, 0.0, 4.0])
     np.testing.assert_allclose(excess_length(norms, np.full(4, 7.0))[[0, 1, 3]], np.log([1.0, 2.0, 4.0]))
     assert np.isfinite(excess_length(norms, np.array([0.0, 1e12, 3, 5]))).all()
@@ -146,7 +146,7 @@ def test_excess_length_of_the_odd_cases() -> None:
     np.testing.assert_allclose(excess_length(1 / sizes, sizes), -np.log(sizes))
     counted = np.maximum(sizes, 55 / 20)
     np.testing.assert_allclose(excess_length(sizes**2, sizes), 2 * np.log(sizes) - np.log(counted))
-    # One hospital's claim alone, among equal ones, explains nothing.
-    liar = np.array([1e5, 9, 9, 9, 9])
+    # One hospital's number alone, among equal ones, explains nothing.
+    false_number = np.array([1e5, 9, 9, 9, 9])
     long = np.array([10.0, 1, 1, 1, 1])
-    np.testing.assert_allclose(excess_length(long, liar), np.log(long))
+    np.testing.assert_allclose(excess_length(long, false_number), np.log(long))

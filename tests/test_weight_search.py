@@ -20,7 +20,7 @@ def bounds(n: int, seed: int) -> tuple[Floats, Floats]:
 
 @pytest.mark.parametrize("n", [4, 10, 40])
 @pytest.mark.parametrize("seed", range(4))
-def test_shares_within_bounds_sum_to_one_and_keep_their_order(n: int, seed: int) -> None:
+def test_bounded_weights_sum_to_1_and_keep_their_order(n: int, seed: int) -> None:
     least, most = bounds(n, seed)
     shares = np.random.default_rng(seed + 9).random(n) + 1e-3
     found = bounded_weights(shares, least, most)
@@ -36,7 +36,7 @@ def test_shares_within_bounds_sum_to_one_and_keep_their_order(n: int, seed: int)
         assert (factors[0] * shares[found == most] >= most[found == most] - 1e-12).all()
 
 
-def test_shares_that_keep_the_bounds_are_only_normalised() -> None:
+def test_bounded_weights_within_the_bounds_are_only_normalised() -> None:
     least, most = np.full(4, 0.1), np.full(4, 0.6)
     np.testing.assert_allclose(
         bounded_weights(np.array([1.0, 2, 3, 2]), least, most), [0.125, 0.25, 0.375, 0.25]
@@ -52,7 +52,7 @@ def distance_to(target: Floats, asked: list[Floats]) -> Callable[[Floats], float
     return loss
 
 
-def test_the_search_helps_who_helps_and_never_ends_worse_than_it_began() -> None:
+def test_search_weights_never_ends_above_its_first_loss() -> None:
     for seed in range(20):
         draw = np.random.default_rng(seed)
         least, most = bounds(8, seed)
@@ -67,7 +67,7 @@ def test_the_search_helps_who_helps_and_never_ends_worse_than_it_began() -> None
         assert found.sum() == pytest.approx(1) and (found >= least).all() and (found <= most).all()
 
 
-def test_the_search_is_its_definition() -> None:
+def test_search_weights_follows_the_definition() -> None:
     """Hold it against one written without bounds or thresholds getting in the way."""
     n, target = 4, np.array([0.1, 0.2, 0.3, 0.4])
     least, most = np.zeros(n), np.full(n, 3.0)
@@ -87,7 +87,7 @@ def test_the_search_is_its_definition() -> None:
     assert loss(found) < loss(np.full(n, 0.25))
 
 
-def test_a_gain_too_small_to_tell_changes_nothing() -> None:
+def test_search_weights_negligible_gain_has_no_effect() -> None:
     least, most = np.zeros(3), np.ones(3)
     for gain, moved in ((0.0005, False), (0.005, True)):
         calls = itertools.count()
@@ -101,7 +101,7 @@ def test_a_gain_too_small_to_tell_changes_nothing() -> None:
         assert bool(found.max() > 0.34) == moved
 
 
-def test_who_is_not_trusted_is_not_tried() -> None:
+def test_search_weights_distrusted_hospitals_are_not_tried() -> None:
     trust = np.array([1.0, 1, 1, 1e-4])
     asked: list[Floats] = []
     search_weights(
