@@ -677,7 +677,7 @@ def test_an_attack_of_the_user_s_own_forges_the_loss(tmp_path: Path, monkeypatch
         ("constrain(alpha=0.5)", "attack 'constrain' .* changes the gradients of the training"),
         ("test_apps:Bends + sign-flip", "attack 'test_apps:Bends' .* changes the gradients of the training"),
         ("sign-flip + neurotoxin", "attack 'neurotoxin' .* honest training"),
-        ("boost", "boost: nobody says here how many hospitals"),
+        ("boost", "boost: the number of hospitals is not known here"),
         ("sleeper", "changes neither update nor report"),
         ("sign-flop", "did you mean 'sign-flip'"),
         ("sign-flip(scale=0)", "scale is 0"),

@@ -14,10 +14,10 @@ from flwr.clientapp.typing import ClientAppCallable
 from flwr.supercore import log
 
 from fedrobust.attacks import hooks
-from fedrobust.attacks.compare import to_change
+from fedrobust.attacks.compare import same_update, to_change
 from fedrobust.data.records import Records
 from fedrobust.errors import UserError
-from fedrobust.federation import Attack, Behaviour, Role, Update
+from fedrobust.federation import Attack, Behaviour, Role
 from fedrobust.flower.apps.metric_aliases import read_aliased, write_aliased
 from fedrobust.flower.arrays import records_in
 from fedrobust.flower.codec import NUM_EXAMPLES, PARTITION_ID, SERVER_ROUND, TrainConfig
@@ -195,7 +195,7 @@ class AttackMod:
                 one.bind(rng=attack_rng(self.seed, position, update.round, number))
                 moved = hooks.poison_update(one, to_change(moved))
                 report = hooks.forge_report(one, replace(report, values=dict(report.values)))
-        same = _same(moved, update)
+        same = same_update(moved, update)
         if self.key not in metrics and report.num_examples != update.report.num_examples:
             raise UserError(
                 f"attack '{self.spec}' forges the number of images, and the client's metrics have no '{self.key}'; say "
@@ -227,16 +227,6 @@ def _like(trained: ArrayRecord, received: ArrayRecord) -> ArrayRecord:
         same_kind = is_float(trained[name].dtype) == is_float(array.dtype)
         like[name] = trained[name] if same_kind else array
     return like
-
-
-def _same(one: Update, other: Update) -> bool:
-    """Tell whether two updates are the same; `ValueError` if they are not of the same model."""
-    for moved, before in ((one.parameters, other.parameters), (one.buffers, other.buffers)):
-        if np.shape(moved) != before.shape:
-            raise ValueError(
-                f"an attack makes an update of shape {np.shape(moved)}, the client's is {before.shape}"
-            )
-    return np.array_equal(one.parameters, other.parameters) and np.array_equal(one.buffers, other.buffers)
 
 
 def _round(message: Message, spec: str) -> int:
