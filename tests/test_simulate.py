@@ -66,6 +66,24 @@ def test_run_of_other_data_is_not_shown_and_a_missing_file_comes_first(
     assert code == 2 and str(tmp_path / "nowhere") in err and err.count("\n") == 1
 
 
+def test_run_of_another_version_of_an_own_plug_in_is_not_shown(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.syspath_prepend(tmp_path)
+    rule = tmp_path / "own_rule.py"
+    rule.write_text(
+        "from fedrobust.federation import Defence, Verdict\n\n\nclass Own(Defence):\n"
+        '    """Weighs by length."""\n\n    def weigh(self, updates):\n        return Verdict(updates.norms())\n'
+    )
+    arguments = [*PHANTOM, "--strategy", "own_rule:Own", "--out", str(tmp_path / "runs")]
+    call(arguments, capfd)
+    _, _, err = call(arguments, capfd)
+    assert "these settings were run before" in err
+    rule.write_text(rule.read_text().replace("by length", "by the length"))
+    _, _, err = call(arguments, capfd)
+    assert "the source of own_rule:Own has changed since this run; running again" in err
+
+
 def test_baseline_says_first_what_was_lost_to_the_attack(
     tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:

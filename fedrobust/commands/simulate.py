@@ -96,7 +96,8 @@ def _run(
     from fedrobust.runtime.runner import run
 
     if not fresh and not resume:
-        found = valid_run(settings)
+        with profile.phase("data"):
+            found = valid_run(settings)
         if found is not None:
             note(
                 f"these settings were run before ({found.manifest.started}): this is that run; --fresh runs it again"
