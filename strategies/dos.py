@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from fedrobust.aggregation.geometry import cosines, squared_distances
+from fedrobust.aggregation.geometry import cosines, significant, squared_distances
 from fedrobust.federation import Defence, Updates, Verdict
 
 __all__ = ["DOS"]
@@ -43,7 +43,7 @@ class DOS(Defence):
         np.fill_diagonal(angles, 0.0)
         lengths = np.sqrt(squared_distances(gram))
         # Only the order counts: what differs by rounding is equal, or it would be ranked.
-        lengths = np.round(lengths / (lengths.max() or 1.0), 9)
+        lengths = significant(lengths / (lengths.max() or 1.0))
         score = (_copod(lengths) + _copod(np.round(angles, 9))) / 2
         weight = np.exp(score.min() - score)
         return Verdict(weight / weight.sum(), score)

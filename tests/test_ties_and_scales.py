@@ -9,13 +9,23 @@ from typing import Any
 import numpy as np
 import pytest
 from helpers import make_updates
-from references import centered_clipping, differences, foolsgold, krum_scores, weiszfeld
+from references import (
+    centered_clipping,
+    copod,
+    cosine_distances,
+    differences,
+    distances,
+    foolsgold,
+    krum_scores,
+    weiszfeld,
+)
 
 from fedrobust.aggregation.geometry import nearest, significant, squared_distances
 from fedrobust.federation import Update, Updates
 from strategies.bulyan import Bulyan
 from strategies.centered_clipping import CenteredClipping
 from strategies.dnc import DnC
+from strategies.dos import DOS
 from strategies.foolsgold import FoolsGold
 from strategies.geometric_median import GeometricMedian
 from strategies.krum import Krum
@@ -151,6 +161,15 @@ def test_centered_clipping_is_the_definition_beside_an_update_of_any_scale(
         np.testing.assert_allclose(found - updates.global_parameters, centre, atol=1e-5)
         weight = np.asarray(verdict.weight)
         assert weight[2] < 1.1 * weight.min() and weight.max() > 0.5 / 8 * (tau is None)
+
+
+@pytest.mark.parametrize("scale", [1e2, 1e4, 1e5])
+@pytest.mark.parametrize("seed", range(5))
+def test_dos_beside_a_long_update_is_the_definition(scale: float, seed: int) -> None:
+    updates = scaled(11, {3: scale, 7: 2 * scale}, seed)
+    x = differences(updates)
+    score = (copod(distances(x)) + copod(cosine_distances(x))) / 2
+    np.testing.assert_allclose(DOS().weigh(updates).score, score, rtol=1e-9)
 
 
 @pytest.mark.parametrize("seed", range(40))
