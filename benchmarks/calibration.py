@@ -19,8 +19,6 @@ from typing import Any, NamedTuple
 from benchmarks.calibration_page import Figures, page
 from fedrobust import Settings
 from fedrobust.evaluation.detection import detection_summary
-from fedrobust.results.files import read_lines
-from fedrobust.results.records import VerdictLine
 from fedrobust.runtime.runner import existing
 from fedrobust.scenario import Scenario
 from fedrobust.suites.cells import Cell, default_jobs, run_cells
@@ -106,21 +104,19 @@ def _cells(table: str) -> Iterator[tuple[str, str, str, tuple[str, ...]]]:
 
 def measure(cell: Cell) -> Figures:
     """Return the figures of one finished run; accuracies are means of the last three rounds."""
-    last, verdicts = cell.rounds[-3:], read_lines(cell.folder / "verdicts.jsonl", VerdictLine)
-    found = detection_summary(verdicts, cell.malicious, cell.settings.clients)
-    fair = 1 / cell.settings.clients
-    honest = [
-        weight / fair
-        for number, weight in zip(verdicts[-1].hospitals, verdicts[-1].weights, strict=True)
-        if weight is not None and number not in cell.malicious
-    ]
-    rates = [line["attack_success_rate"] for line in last]
+    run = cell.run
+    last, verdicts = run.rounds[-3:], run.verdicts
+    clients = cell.settings.clients
+    found = detection_summary(verdicts, run.malicious, clients)
+    weights = verdicts[-1].uniform_weights(clients)
+    honest = [weight for number, weight in weights.items() if number not in run.malicious]
+    rates = [rate for line in last if (rate := line.attack_success_rate) is not None]
     return Figures(
-        accuracy=sum(line["clean"]["accuracy"] for line in last) / len(last),
+        accuracy=sum(line.clean.accuracy or 0.0 for line in last) / len(last),
         auroc=found["auroc"],
         false_flags=found["false_flag_rate"],
         lightest=min(honest) if honest else None,
-        success=None if None in rates else sum(rates) / len(rates),
+        success=sum(rates) / len(rates) if len(rates) == len(last) else None,
     )
 
 

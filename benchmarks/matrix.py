@@ -61,17 +61,20 @@ def plan(
 
 def measure(cell: Cell) -> Figures:
     """Return the figures of one finished run."""
-    last = cell.rounds[-3:]
-    rates = [line["attack_success_rate"] for line in last]
-    final = dict(zip(cell.verdicts[-1]["hospitals"], cell.verdicts[-1]["weights"], strict=True))
-    bad, fair = cell.malicious, 1 / cell.settings.clients
+    run = cell.run
+    last = run.rounds[-3:]
+    rates = [rate for line in last if (rate := line.attack_success_rate) is not None]
+    final = run.verdicts[-1].uniform_weights(1)
+    uniform = 1 / cell.settings.clients
     return Figures(
-        accuracy=statistics.mean(line["clean"]["accuracy"] for line in last),
-        success=None if None in rates else statistics.mean(rates),
-        attackers=sum(final.get(number, 0.0) for number in bad),
-        neglected=sum(weight < fair / 2 for number, weight in final.items() if number not in bad),
-        idle=tuple(cell.summary["no_effect_attacks"]),
-        faults=cell.summary["faults"],
+        accuracy=statistics.mean(line.clean.accuracy or 0.0 for line in last),
+        success=statistics.mean(rates) if len(rates) == len(last) else None,
+        attackers=sum(final.get(number, 0.0) for number in run.malicious),
+        neglected=sum(
+            weight < uniform / 2 for number, weight in final.items() if number not in run.malicious
+        ),
+        idle=run.summary.no_effect_attacks,
+        faults=run.summary.faults,
     )
 
 

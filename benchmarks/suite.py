@@ -26,7 +26,7 @@ from typing import Any
 import tomli_w
 
 from fedrobust.suites.plan import plan
-from fedrobust.suites.suite import load_suite
+from fedrobust.suites.suite_files import load_suite
 
 CORES = len(os.sched_getaffinity(0))
 BASE = {"clients": 10, "networks": 1, "local-epochs": 1, "rounds": 10}

@@ -93,7 +93,9 @@ def unbroken(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.mark.slow
 def test_a_suite_gives_a_table_and_a_page(unbroken: Path) -> None:
     made = unbroken / "runs" / "suites" / "small"
-    assert {file.name for file in made.iterdir()} == {"suite.json", "costs.json", "table.csv", "report.html"}
+    assert {file.name for file in made.iterdir()} == {
+        *("suite.json", "costs.json", "small.toml", "table.csv", "report.html")
+    }
     table = rows(made / "table.csv")
     assert [(row["threat"], row["defence"]) for row in table] == [
         ("none", "fedavg"),

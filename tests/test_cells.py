@@ -59,6 +59,8 @@ def cell(out: Path, **changes: object) -> Settings:
 def mended(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """Write the strategy ``moody``; return the file that mends it by being there."""
     monkeypatch.syspath_prepend(str(tmp_path))
+    # Another test's module of this name, which this process has loaded.
+    monkeypatch.delitem(sys.modules, "strategies.moody", raising=False)
     (tmp_path / "strategies").mkdir()
     file = tmp_path / "mended"
     (tmp_path / "strategies" / "moody.py").write_text(MOODY.replace("MENDED", repr(str(file))))
@@ -84,10 +86,11 @@ def test_cells_are_what_run_gives_and_are_not_run_twice(
         alone = run(tiny(tmp_path / "alone", **cells[name].model_dump(include={"malicious", "strategy"})))
         for file in SAME:
             assert (made.folder / file).read_bytes() == (alone.folder / file).read_bytes()
-        assert made.rounds == list(alone.rounds)
-        assert {**made.summary, "seconds": 0, "run": ""} == {**alone.summary, "seconds": 0, "run": ""}
-        assert len(made.verdicts) == 2
-        assert made.malicious == alone.malicious
+        assert [line.as_json() for line in made.run.rounds] == list(alone.rounds)
+        left_out = {"seconds": 0, "run": ""}
+        assert {**made.run.summary.as_json(), **left_out} == {**alone.summary, **left_out}
+        assert len(made.run.verdicts) == 2
+        assert made.run.malicious == frozenset(alone.malicious)
     written = {made.folder: (made.folder / "summary.json").stat().st_mtime_ns for made in found.values()}
     again = run_cells(cells, jobs=2, out=tmp_path / "cells")
     assert {
@@ -120,7 +123,7 @@ def test_a_failed_cell_is_kept_and_tried_afresh(tmp_path: Path, mended: Path) ->
     for name in ("raises", "dies"):
         assert again[name].error == "" and not notes[name].exists()
         # No round of the old code is left.
-        assert [line["weights"] for line in again[name].verdicts] == [[0.25] * 4] * 2
+        assert [line.weights for line in again[name].run.verdicts] == [(0.25,) * 4] * 2
     assert again["odd"].error
 
 
@@ -148,9 +151,9 @@ def test_a_hospital_that_hangs_or_dies_costs_its_round_and_not_its_cell(
     faulty = cell(tmp_path / "out", malicious=1, attack="faulty-in-class", client_timeout=2.0)
     done = run_cells({0: faulty}, 1, tmp_path / "out", watcher=Silent())[0]
     assert not done.error
-    for line in done.rounds:
-        assert [(fault["hospital"], fault["reason"]) for fault in line["faults"]] == [
-            (done.malicious[0], reason)
+    for line in done.run.rounds:
+        assert [(fault.hospital, fault.reason) for fault in line.faults] == [
+            (min(done.run.malicious), reason)
         ]
 
 
@@ -158,7 +161,7 @@ def test_a_script_needs_no_main_guard(tmp_path: Path) -> None:
     script = tmp_path / "script.py"
     script.write_text(
         "from pathlib import Path\nfrom fedrobust import Settings\nfrom fedrobust.suites.cells import run_cells\n\n"
-        f"print('begun')\ncells = {{0: Settings(**{cell(tmp_path).model_dump(exclude={'malicious'})!r})}}\n"
+        f"print('begun')\ncells = {{0: Settings(**{cell(tmp_path).model_dump(exclude={'malicious', 'attack'})!r})}}\n"
         f"print('error', repr(run_cells(cells, 1, Path({str(tmp_path)!r}))[0].error))\n"
     )
     done = subprocess.run([sys.executable, str(script)], capture_output=True, text=True, check=True)

@@ -62,13 +62,13 @@ def test_terminal_prints_the_best_comparable_rows_bold(suite: SuiteResults) -> N
 
 def test_page_highlights_the_best_comparable_rows(suite: SuiteResults) -> None:
     view = SuiteView(suite)
-    assert {row["method"]: row["figures"]["accuracy"][4] for row in rows(view)} == {
+    assert {row["method"]: row["metrics"]["accuracy"][4] for row in rows(view)} == {
         "fedavg": 0,
         "krum": 0,
         "median": 1,
         "flame": 1,
     }
-    assert headline(view).startswith("median and flame leave the most accuracy")
+    assert headline(view).startswith("median and flame keep the most accuracy")
     assert [line[:1] + line[3:4] for line in ranking_table(view).rows] == [
         ["median", 1.5],
         ["flame", 1.5],

@@ -11,7 +11,7 @@ from fedrobust.learners.backbones import backbone_names
 from fedrobust.scenario import Scenario
 from fedrobust.settings import load_settings
 from fedrobust.suites.plan import distinct, plan
-from fedrobust.suites.suite import load_suite, suite_names
+from fedrobust.suites.suite_files import load_suite, suite_names
 
 FOLDER = Path(__file__).resolve().parents[1] / "experiments"
 #: Settings of one run; all others are suites.

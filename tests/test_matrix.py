@@ -12,6 +12,7 @@ import pytest
 from benchmarks import matrix
 from benchmarks.matrix import ATTACKS, DEFENCES, page
 from benchmarks.orderings import GAUSSIAN, NONE, ORDERINGS, Figures, unexplained
+from fedrobust.results.records import FORMAT
 from fedrobust.scenario import Scenario
 from fedrobust.suites.cells import Cell
 
@@ -106,14 +107,28 @@ def test_measure_reads_a_run_folder(tmp_path: Path) -> None:
     cell = Cell(settings)
     cell.folder.mkdir()
     lines = [
-        {"clean": {"accuracy": value}, "attack_success_rate": 1 - value} for value in (0.0, 0.5, 0.6, 0.7)
+        {"round": number, "clean": {"accuracy": value}, "attack_success_rate": 1 - value}
+        for number, value in enumerate((0.0, 0.5, 0.6, 0.7), 1)
     ]
     bad = Scenario.of(settings).malicious
     weights = [0.05 if number in bad else 0.04 if number < 2 else 0.11 for number in range(10)]
-    verdicts = [{"hospitals": list(range(10)), "weights": w} for w in ([0.1] * 10, weights)]
+    verdicts = [
+        {"round": number, "hospitals": list(range(10)), "weights": w}
+        for number, w in ((3, [0.1] * 10), (4, weights))
+    ]
     for name, content in (("rounds", lines), ("verdicts", verdicts)):
         (cell.folder / f"{name}.jsonl").write_text("\n".join(map(json.dumps, content)) + "\n")
-    (cell.folder / "summary.json").write_text(json.dumps({"no_effect_attacks": [], "faults": 1}))
+    (cell.folder / "summary.json").write_text(
+        json.dumps({"faults": 1, "clients": 10, "rounds": 4, "seed": 0})
+    )
+    manifest = {
+        "format": FORMAT,
+        "settings": {},
+        "settings_hash": "",
+        "malicious": list(bad),
+        "data": {"source": "phantom", "sha256": "", "images": 0, "classes": []},
+    }
+    (cell.folder / "manifest.json").write_text(json.dumps(manifest))
     figures = matrix.measure(cell)
     assert figures.accuracy == pytest.approx(0.6)
     assert figures.success == pytest.approx(0.4)

@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from fedrobust.results.records import FORMAT
 from fedrobust.results.suite_records import (
     Caveat,
     Gap,
@@ -25,7 +26,8 @@ from fedrobust.suites.compare import attack_budget_of, ranking
 from fedrobust.suites.metrics import metric_values
 from fedrobust.suites.plan import Planned, distinct, plan
 from fedrobust.suites.results import cost_table, results
-from fedrobust.suites.suite import Suite, load_suite
+from fedrobust.suites.suite import Suite
+from fedrobust.suites.suite_files import load_suite
 
 SUITE = """
 seeds = [0, 1, 2]
@@ -99,14 +101,22 @@ def made_up(settings: Settings, accuracy: float, **changes: Any) -> Cell:
         "faults": len(changes.get("faults", ())),
         "synthetic": True,
         "seconds": 2.0,
+        "clients": settings.clients,
+        "rounds": settings.rounds,
+        "seed": settings.seed,
         **{k: v for k, v in changes.items() if k in ("no_effect_attacks", "no_effect_steps")},
     }
     (folder / "summary.json").write_text(json.dumps(summary))
     manifest = {
+        "format": FORMAT,
+        "settings": settings.model_dump(mode="json"),
+        "settings_hash": settings.digest(),
         "malicious": list(bad),
         "oracle": settings.strategy.startswith("oracle"),
         "versions": {"python": "3.11", "torch": changes.get("torch", "2")},
         "data": {
+            "source": settings.data,
+            "images": sum(IMAGES),
             "sha256": changes.get("sha256", "abc"),
             "classes": ["one", "two"],
             "hospitals": {str(n): [images, 0] for n, images in enumerate(IMAGES)},
@@ -218,8 +228,8 @@ def test_hospitals_that_lost_their_weight(tmp_path: Path) -> None:
     # Hospital 3 has a seventh of what is fair; hospital 0 a little more than half of its share of the images.
     weights = {"0": 0.11, "1": 0.35, "2": 0.5, "3": 0.04}
     cell = made_up(attacked.settings, 0.6, weights=weights)
-    made = metric_values(cell, baseline)
-    bad = set(cell.malicious)
+    made = metric_values(cell.run, baseline.run)
+    bad = set(cell.run.malicious)
     lost = [number for number in (3,) if number not in bad]
     assert made["honest_lost"] == len(lost)
     # It had .8 in the baseline; beside attackers the run gives hospital 3 a tenth less than .6.
@@ -232,7 +242,7 @@ def test_a_small_weight_is_no_loss_to_who_trains_on_few(tmp_path: Path) -> None:
     _, cells = a_suite(tmp_path)
     (attacked,) = [cell for cell in cells if cell.key == ("flip", "median") and cell.seed == 0]
     cell = made_up(attacked.settings, 0.6, weights=dict.fromkeys("0123", 0.05))
-    (bad,) = cell.malicious
+    (bad,) = cell.run.malicious
 
     def lost(images: int) -> float | None:
         """Return how many honest ones lost their weight, of whom each says that it trains on so many images."""
@@ -244,9 +254,9 @@ def test_a_small_weight_is_no_loss_to_who_trains_on_few(tmp_path: Path) -> None:
                 {"round": 2, "hospitals": [0, 1, 2, 3], "num_examples": told},
             ],
         )
-        return metric_values(Cell(cell.settings), None)["honest_lost"]
+        return metric_values(Cell(cell.settings).run, None)["honest_lost"]
 
-    assert metric_values(Cell(cell.settings), None)["honest_lost"] == 3.0
+    assert metric_values(Cell(cell.settings).run, None)["honest_lost"] == 3.0
     # One of 4 images has a share of 4 / (12 + what was dealt to the attacker): less than twice .05.
     assert lost(4) == 0.0
     assert lost(40) == 3.0

@@ -9,7 +9,7 @@ import pytest
 from fedrobust.errors import UserError
 from fedrobust.scenario import Scenario
 from fedrobust.suites.plan import chosen, distinct, plan
-from fedrobust.suites.suite import load_suite, suite_names
+from fedrobust.suites.suite_files import load_suite, suite_names
 
 SMALL = """
 seeds = [3, 1]

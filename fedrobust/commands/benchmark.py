@@ -5,11 +5,14 @@ from __future__ import annotations
 import sys
 import tomllib
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from fedrobust.errors import UserError
+
+if TYPE_CHECKING:
+    from fedrobust.suites.command import Request
 
 __all__ = ["benchmark"]
 
@@ -93,7 +96,7 @@ def benchmark(
     sys.exit(_carried_out(request, metric, {"csv": csv, "parquet": parquet, "latex": latex}, as_json))
 
 
-def _carried_out(request: Any, metric: str, targets: dict[str, Path | None], as_json: bool) -> int:
+def _carried_out(request: Request, metric: str, targets: dict[str, Path | None], as_json: bool) -> int:
     """Run the suite and show it; return the exit code."""
     from fedrobust.engines.launch import warm_up
     from fedrobust.settings.execution import Execution
@@ -124,22 +127,17 @@ def _carried_out(request: Any, metric: str, targets: dict[str, Path | None], as_
     return 1 if outcome.failed else 0
 
 
-def _dry(request: Any) -> None:
+def _dry(request: Request) -> None:
     from fedrobust.suites.cells import default_jobs
-    from fedrobust.suites.command import describe, saying
+    from fedrobust.suites.command import describe, dry_run_text
 
-    print(saying(*describe(request), request.jobs or default_jobs()))
+    print(dry_run_text(describe(request), request.jobs or default_jobs()))
 
 
 def _list_suites() -> None:
-    from fedrobust.suites.suite import load_suite, suite_names
+    from fedrobust.suites.suite_files import suite_titles
 
-    for name, file in suite_names().items():
-        try:
-            title = load_suite(str(file)).title
-        except UserError:
-            # Settings of single runs lie in the same folder.
-            continue
+    for name, title in suite_titles().items():
         print(f"{name:12} {title}")
 
 

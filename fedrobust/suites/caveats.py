@@ -84,7 +84,7 @@ def usual(done: Sequence[Cell]) -> Usual:
     return Usual(
         {key: counts.most_common(1)[0][0] for key, counts in hashes.items()},
         {name: counts.most_common(1)[0][0] for name, counts in versions.items()},
-        bool(done) and all(cell.summary["synthetic"] for cell in done),
+        bool(done) and all(cell.run.summary.synthetic for cell in done),
     )
 
 
@@ -102,32 +102,30 @@ def _over(caveat: Caveat, seeds: Sequence[int]) -> Caveat:
     return caveat.model_copy(update={"text": f"{caveat.text} ({seeds_text(seeds)})"})
 
 
-def _of_run(run: Cell, common: Usual) -> Iterator[Caveat]:
-    if run.manifest["oracle"]:
+def _of_run(cell: Cell, common: Usual) -> Iterator[Caveat]:
+    if cell.run.manifest.oracle:
         yield Caveat(text=ORACLE, excludes=True)
-    if _data_of(run) != common.data.get(_data_key(run)):
+    if _data_of(cell) != common.data.get(_data_key(cell)):
         yield Caveat(text=OTHER_DATA, excludes=True)
-    if run.summary["synthetic"] and not common.synthetic:
+    if cell.run.summary.synthetic and not common.synthetic:
         yield Caveat(text="synthetic images", excludes=True)
-    other = {
-        name: version for name, version in _versions(run).items() if version != common.versions.get(name)
-    }
+    other = {name: found for name, found in _versions(cell).items() if found != common.versions.get(name)}
     if other:
-        yield Caveat(text="made with " + ", ".join(f"{name} {version}" for name, version in other.items()))
+        yield Caveat(text="made with " + ", ".join(f"{name} {found}" for name, found in other.items()))
 
 
-def _without_effect(run: Cell) -> list[str]:
+def _without_effect(cell: Cell) -> tuple[str, ...]:
     """Return the attacks that had no effect, and the defence's steps that had none where somebody attacks."""
-    steps = run.summary.get("no_effect_steps", ()) if run.malicious else ()
-    return [*run.summary["no_effect_attacks"], *steps]
+    summary = cell.run.summary
+    return (*summary.no_effect_attacks, *(summary.no_effect_steps if cell.run.malicious else ()))
 
 
-def _discarded(run: Cell) -> dict[str, int]:
+def _discarded(cell: Cell) -> dict[str, int]:
     """Return how many updates of honest and of malicious hospitals were discarded, where any were."""
-    failed = Counter(failure["hospital"] for line in run.rounds for failure in line.get("faults", ()))
+    failed = Counter(fault.hospital for line in cell.run.rounds for fault in line.faults)
     counts = {"honest": 0, "malicious": 0}
     for hospital, times in failed.items():
-        counts["malicious" if hospital in run.malicious else "honest"] += times
+        counts["malicious" if hospital in cell.run.malicious else "honest"] += times
     return {role: count for role, count in counts.items() if count}
 
 
@@ -136,8 +134,8 @@ def _data_key(cell: Cell) -> str:
 
 
 def _data_of(cell: Cell) -> str:
-    return str(cell.manifest["data"]["sha256"])
+    return cell.run.manifest.data.sha256
 
 
 def _versions(cell: Cell) -> dict[str, str]:
-    return {name: str(version) for name, version in cell.manifest["versions"].items()}
+    return {name: str(version) for name, version in cell.run.manifest.versions.items()}

@@ -1,6 +1,6 @@
 """Cells as tasks on a Ray cluster: each runs whole on one CPU of some node, and its folder comes back as bytes.
 
-Nothing is read from Ray but names and bytes of files. A cell that is cut off begins anew: what a node had of it is lost.
+Nothing is read from Ray but names and bytes of files. A cell that is cut off begins again: what a node had of it is lost.
 """
 
 from __future__ import annotations
@@ -8,96 +8,76 @@ from __future__ import annotations
 import os
 import shutil
 import tempfile
-import time
-from collections import deque
-from collections.abc import Hashable, Mapping
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 from fedrobust.engines.timeouts import may_end_this_process
 from fedrobust.scenario import RunIdentity
 from fedrobust.settings import Settings
-from fedrobust.suites.cells import Cell, laid_out, note_failure, run_one
-from fedrobust.suites.progress import Lines, Watcher
+from fedrobust.suites.one_cell import run_one
+from fedrobust.suites.scheduler import Outcome
 
-__all__ = ["run_cells_on_ray"]
-
-Key = TypeVar("Key", bound=Hashable)
+__all__ = ["RayExecutor"]
 
 
-def run_cells_on_ray(
-    cells: Mapping[Key, Settings],
-    address: str,
-    out: Path,
-    *,
-    jobs: int | None = None,
-    watcher: Watcher | None = None,
-    report: bool = False,
-    seconds: float | None = None,
-) -> dict[Key, Cell]:
-    """Run all cells that have no finished run yet, on a running Ray cluster; see `run_cells`.
+class RayExecutor:
+    """Runs cells on a running Ray cluster.
+
+    Every node needs fedrobust, the data under the same `data_root`, and plug-ins of your own in a folder of the same path
+    as the one where this process runs.
 
     Parameters
     ----------
-    cells, out, watcher, report, seconds
-        As for `run_cells`. Every node needs fedrobust, the data under the same `data_root`, and plug-ins of your
-        own in a folder of the same path as the one where this process runs.
     address : str
         ``host:port`` of the cluster, or ``auto``.
-    jobs : int, optional
-        Cells at once; as many as the cluster has CPUs unless given.
+    jobs : int or None
+        Cells at once; None for as many as the cluster has CPUs.
+    report : bool
+        Whether each run gets a page.
 
     Raises
     ------
     UserError
         If no cluster answers at the address, or none that this process can join.
     """
-    from fedrobust.engines.flower import join_cluster, leave_cluster
 
-    placed, waiting = laid_out(cells, out, watcher := watcher or Lines())
-    errors: dict[str, str] = {}
-    if waiting:
+    def __init__(self, address: str, jobs: int | None, report: bool) -> None:
+        """Join the cluster."""
+        from fedrobust.engines.flower import join_cluster
+
         cpus = join_cluster(address)
-        try:
-            errors = _work_off(waiting, jobs or cpus, watcher, report, seconds)
-        finally:
-            watcher.closed()
-            leave_cluster()
-    return {name: Cell(settings, errors.get(settings.digest(), "")) for name, settings in placed.items()}
+        import ray
 
+        self._task = ray.remote(num_cpus=1, max_retries=0)(_whole_run)
+        self._slots, self._report = jobs or cpus, report
+        self._running: dict[Any, tuple[str, Settings]] = {}
 
-def _work_off(
-    waiting: Mapping[str, Settings], jobs: int, watcher: Watcher, report: bool, seconds: float | None
-) -> dict[str, str]:
-    import ray
+    @property
+    def slots(self) -> int:
+        """Return how many cells run at once."""
+        return self._slots
 
-    task = ray.remote(num_cpus=1, max_retries=0)(_whole_run)
-    queue, errors, again = deque(waiting.items()), dict[str, str](), set[str]()
-    ends = None if seconds is None else time.monotonic() + seconds
-    at_work: dict[Any, tuple[str, Settings, float]] = {}
-    while queue or at_work:
-        while queue and len(at_work) < jobs and (ends is None or time.monotonic() < ends):
-            digest, settings = queue.popleft()
-            # Only plain values travel: the node checks them as any settings.
-            reference = task.remote(settings.model_dump(exclude={"out"}), report)
-            at_work[reference] = (digest, settings, time.monotonic())
-            watcher.began(settings)
-        if not at_work:
-            break
-        (ready, *_), _ = ray.wait(list(at_work), num_returns=1)
-        digest, settings, since = at_work.pop(ready)
+    def start(self, digest: str, settings: Settings) -> None:
+        """Hand a cell to the cluster."""
+        # Only plain values travel: the node checks them as any settings.
+        reference = self._task.remote(settings.model_dump(exclude={"out"}), self._report)
+        self._running[reference] = digest, settings
+
+    def wait(self) -> Sequence[Outcome]:
+        """Wait until a cell has ended, and put its files in their place."""
+        import ray
+
+        (ready, *_), _ = ray.wait(list(self._running), num_returns=1)
+        digest, settings = self._running.pop(ready)
         error, lost = _kept(settings, ready)
-        if lost and digest not in again:
-            # The node may have gone, or a hospital's code ended the process: as in `run_cells`, a second try tells them apart.
-            again.add(digest)
-            queue.append((digest, settings.model_copy(update={"workers": 2})))
-            watcher.ended(settings, None, time.monotonic() - since)
-            continue
-        note_failure(settings, error)
-        if error:
-            errors[digest] = error
-        watcher.ended(settings, error, time.monotonic() - since)
-    return errors
+        return [Outcome(digest, error, lost)]
+
+    def close(self) -> None:
+        """Leave the cluster."""
+        from fedrobust.engines.flower import leave_cluster
+
+        leave_cluster()
 
 
 def _whole_run(values: dict[str, Any], report: bool) -> tuple[str, dict[str, bytes]]:

@@ -14,13 +14,16 @@ from fedrobust.errors import UserError, nearest
 from fedrobust.evaluation.metrics import METRICS
 from fedrobust.results.files import write_text
 from fedrobust.results.suite_records import SuiteCosts, SuiteResults
-from fedrobust.settings import Settings
-from fedrobust.suites.cells import Cell, default_jobs, failure, finished, run_cells
+from fedrobust.settings import EXECUTION_SETTINGS, Settings
+from fedrobust.suites.cells import Cell, default_jobs, run_cells
 from fedrobust.suites.plan import Planned, chosen, distinct, plan
 from fedrobust.suites.progress import Bar, Lines, Silent, Watcher, span
-from fedrobust.suites.suite import Suite, load_suite
+from fedrobust.suites.store import CellStore, failure, forget
+from fedrobust.suites.suite import Suite
+from fedrobust.suites.suite_files import is_built_in, load_suite
+from fedrobust.suites.text import several
 
-__all__ = ["Outcome", "Request", "benchmark", "check_metric", "describe", "saying"]
+__all__ = ["DryRun", "Outcome", "Request", "benchmark", "check_metric", "describe", "dry_run_text"]
 
 #: Where the runs of all suites stand, beside the suites' own folders: what two suites share is run once.
 CELLS = "cells"
@@ -33,7 +36,7 @@ class Outcome:
     Attributes
     ----------
     folder : Path
-        Holds suite.json, costs.json, table.csv and report.html.
+        Holds suite.json, costs.json, the suite's definition, table.csv and report.html.
     results : SuiteResults
     costs : SuiteCosts
         What the first two hold.
@@ -66,16 +69,29 @@ class Request:
     fresh: bool = False
     quiet: bool = False
 
-    @property
-    def command(self) -> str:
-        """Return the command that makes the same results, without what does not bear on them."""
-        # No folder of this machine in what others read.
-        name = Path(self.name).name if Path(self.name).is_absolute() else self.name
-        words = ["python", "-m", "fedrobust.benchmark", name]
-        words += [f"--set={key}={value}" for key, value in self.overrides.items()]
-        if self.seeds:
-            words += [f"--seeds={','.join(map(str, self.seeds))}"]
-        return shlex.join(words)
+
+@dataclass(frozen=True)
+class DryRun:
+    """What a command would run.
+
+    Attributes
+    ----------
+    suite : Suite
+    asked : list of Planned
+        The cells that are asked for.
+    runs : dict of Settings
+        Their runs and those of their clean baselines, by the hash of the settings.
+    finished : int
+        How many of the runs are finished and still fit.
+    seconds : float
+        About how long the others take.
+    """
+
+    suite: Suite
+    asked: list[Planned]
+    runs: dict[str, Settings]
+    finished: int
+    seconds: float
 
 
 def benchmark(request: Request) -> Outcome:
@@ -84,49 +100,84 @@ def benchmark(request: Request) -> Outcome:
     Raises
     ------
     UserError
-        If the suite does not say what a suite says; nothing has been run then.
+        If the suite does not say what a suite says, or the data cannot be read; nothing has been run then.
     """
     suite, cells = _planned(request)
-    asked = chosen(cells, request.only)
-    _check_data(asked)
+    asked, store = chosen(cells, request.only), CellStore()
+    # Before anything else, and for finished cells as well: their numbers are those of certain data.
+    for cell in asked:
+        store.check_data(cell.settings)
     folder = _folder(request, suite)
     if request.fresh:
-        _forget(asked)
-    ran = _ran(request, suite, asked)
-    return _write(request, suite, cells, ran, folder)
+        for settings in distinct(asked).values():
+            forget(settings)
+    errors = {cell.settings.digest(): cell.error for cell in _ran(request, suite, asked, store).values()}
+    return _write(request, suite, cells, errors, folder, store)
 
 
-def describe(request: Request) -> tuple[Suite, list[Planned], dict[str, Settings], float]:
-    """Return a suite, the cells that are asked for, their runs, and about how many seconds those take: a dry run."""
+def describe(request: Request) -> DryRun:
+    """Return what a command would run, and about how long it takes.
+
+    Raises
+    ------
+    UserError
+        If the suite does not say what a suite says, or the data cannot be read.
+    """
     from fedrobust.suites.estimate import estimate
 
     suite, cells = _planned(request)
-    asked = chosen(cells, request.only)
+    asked, store = chosen(cells, request.only), CellStore()
     runs = distinct(asked)
-    return suite, asked, runs, estimate(runs, request.jobs or default_jobs())
+    done = sum(store.finished(settings) for settings in runs.values())
+    return DryRun(suite, asked, runs, done, estimate(runs, request.jobs or default_jobs(), store))
 
 
 def _write(
-    request: Request, suite: Suite, cells: Sequence[Planned], ran: Mapping[str, Cell], folder: Path
+    request: Request,
+    suite: Suite,
+    cells: Sequence[Planned],
+    errors: Mapping[str, str],
+    folder: Path,
+    store: CellStore,
 ) -> Outcome:
     """Write results, costs, table and page of all finished runs of a suite, whether this command ran them or not."""
     from fedrobust.suites.export import write_csv
     from fedrobust.suites.results import cost_table, results
 
     everything = distinct(cells)
-    whole = {digest: Cell(settings) for digest, settings in everything.items() if finished(settings)}
-    errors = {digest: _error(settings, ran) for digest, settings in everything.items() if digest not in whole}
-    runs: dict[str, Cell | None] = {digest: whole.get(digest) for digest in everything}
-    found = results(suite, cells, runs, {k: e for k, e in errors.items() if e}, request.command, folder)
+    runs = {
+        digest: Cell(settings) if store.finished(settings) else None
+        for digest, settings in everything.items()
+    }
+    gone = {digest: settings for digest, settings in everything.items() if runs[digest] is None}
+    reasons = {
+        digest: reason
+        for digest, settings in gone.items()
+        if (reason := errors[digest] if digest in errors else failure(settings))
+    }
+    found = results(suite, cells, runs, reasons, _command(request, suite, cells), folder)
     costs = cost_table(cells, runs)
     write_text(folder / "suite.json", found.model_dump_json(indent=1) + "\n")
     write_text(folder / "costs.json", costs.model_dump_json(indent=1) + "\n")
-    write_text(folder / "suite.toml", found.definition)
+    write_text(folder / f"{suite.name}.toml", found.definition)
     aside = folder / ".table.aside"
     write_csv(found, aside)
     aside.replace(folder / "table.csv")
-    _pages(folder, whole)
-    return Outcome(folder, found, costs, suite.metric, sum(1 for error in errors.values() if error))
+    _pages(folder, [cell for cell in runs.values() if cell is not None])
+    return Outcome(folder, found, costs, suite.metric, len(reasons))
+
+
+def _command(request: Request, suite: Suite, cells: Sequence[Planned]) -> str:
+    """Return the command that makes the same results, run beside the suite's definition; it names no folder of this machine."""
+    words = ["python", "-m", "fedrobust.benchmark"]
+    words.append(suite.name if is_built_in(request.name) else f"{suite.name}.toml")
+    kept = {key: v for key, v in request.overrides.items() if key.replace("-", "_") not in EXECUTION_SETTINGS}
+    words += [f"--set={key}={value}" for key, value in kept.items()]
+    if request.seeds:
+        words.append(f"--seeds={','.join(map(str, request.seeds))}")
+    if any(cell.settings.data_root is not None for cell in cells):
+        words.append("--data-root=DATA")
+    return shlex.join(words)
 
 
 def check_metric(name: str, where: str) -> None:
@@ -139,19 +190,6 @@ def _planned(request: Request) -> tuple[Suite, list[Planned]]:
     suite = load_suite(request.name, request.overrides, request.seeds)
     check_metric(suite.metric, f"suite {suite.name}")
     return suite, plan(suite, {**request.execution_settings, "out": str(request.out / CELLS), "workers": 1})
-
-
-def _check_data(asked: Sequence[Planned]) -> None:
-    """Read what is left to be run on, once for each source: a wrong folder shall not fail one cell after another."""
-    from fedrobust.data.sources import load_records
-    from fedrobust.scenario import Scenario
-
-    seen: set[tuple[object, ...]] = set()
-    for settings in distinct(asked).values():
-        key = (settings.data, settings.data_root, settings.image_size)
-        if key not in seen and not finished(settings):
-            seen.add(key)
-            load_records(Scenario.of(settings).data)
 
 
 def _folder(request: Request, suite: Suite) -> Path:
@@ -167,19 +205,18 @@ def _folder(request: Request, suite: Suite) -> Path:
     return folder.absolute()
 
 
-def _ran(request: Request, suite: Suite, asked: Sequence[Planned]) -> dict[str, Cell]:
-    runs, out = distinct(asked), (request.out / CELLS).absolute()
+def _ran(request: Request, suite: Suite, asked: Sequence[Planned], store: CellStore) -> dict[str, Cell]:
     minutes = request.budget_minutes or suite.budget_minutes
-    common: dict[str, Any] = {
-        "watcher": _watcher(request.quiet),
-        "report": True,
-        "seconds": None if minutes is None else 60 * minutes,
-    }
-    if request.ray_address is not None:
-        from fedrobust.suites.cluster import run_cells_on_ray
-
-        return run_cells_on_ray(runs, request.ray_address, out, jobs=request.jobs, **common)
-    return run_cells(runs, request.jobs or default_jobs(), out, **common)
+    return run_cells(
+        distinct(asked),
+        request.jobs,
+        (request.out / CELLS).absolute(),
+        ray_address=request.ray_address,
+        watcher=_watcher(request.quiet),
+        report=True,
+        seconds=None if minutes is None else 60 * minutes,
+        store=store,
+    )
 
 
 def _watcher(quiet: bool) -> Watcher:
@@ -188,32 +225,12 @@ def _watcher(quiet: bool) -> Watcher:
     return Bar() if sys.stderr.isatty() else Lines()
 
 
-def _forget(asked: Sequence[Planned]) -> None:
-    """Take finished runs away, so that they are made anew."""
-    import shutil
-
-    for settings in distinct(asked).values():
-        folder = Cell(settings).folder
-        for path in (folder, folder.with_name(folder.name + ".partial")):
-            shutil.rmtree(path, ignore_errors=True)
-        failure(settings).unlink(missing_ok=True)
-
-
-def _error(settings: Settings, ran: Mapping[str, Cell]) -> str:
-    """Return why a run has failed, now or earlier; nothing if it was not tried."""
-    cell = ran.get(settings.digest())
-    if cell is not None:
-        return cell.error
-    path = failure(settings)
-    return path.read_text(encoding="utf-8") if path.is_file() else ""
-
-
-def _pages(folder: Path, whole: Mapping[str, Cell]) -> None:
-    """Write the suite's page, and those of runs that have none yet; what goes wrong here costs no figure."""
+def _pages(folder: Path, cells: Sequence[Cell]) -> None:
+    """Write the suite's page, and those of runs that have none yet; what goes wrong here costs no metric."""
     try:
         from fedrobust.report import write_report
 
-        for cell in whole.values():
+        for cell in cells:
             if not (cell.folder / "report.html").is_file():
                 write_report(cell.folder)
         write_report(folder)
@@ -221,18 +238,15 @@ def _pages(folder: Path, whole: Mapping[str, Cell]) -> None:
         warnings.warn(f"{folder}: the page could not be written ({error})", UserWarning, stacklevel=2)
 
 
-def saying(
-    suite: Suite, asked: Sequence[Planned], runs: Mapping[str, Settings], seconds: float, jobs: int
-) -> str:
+def dry_run_text(dry: DryRun, jobs: int) -> str:
     """Return a dry run in a few lines."""
-    done = sum(finished(settings) for settings in runs.values())
-    baselines = len(runs) - len({cell.settings.digest() for cell in asked})
+    suite, total = dry.suite, len(dry.runs)
+    baselines = total - len({cell.settings.digest() for cell in dry.asked})
     lines = [f"{suite.name}: {suite.title}" if suite.title else suite.name]
     lines += [f"  {name}: {', '.join(axis)}" for name, axis in suite.every_axis().items()]
     lines.append(f"  seeds: {', '.join(map(str, suite.seeds))}")
-    beside = f" and {baselines} clean baselines" if baselines else ""
-    cells = "1 cell" if len(asked) == 1 else f"{len(asked)} cells"
-    lines.append(f"{cells}{beside}; {done} of {len(runs)} runs finished")
-    if done < len(runs):
-        lines.append(f"about {span(seconds)} for the others, {jobs} side by side")
+    beside = f" and {several(baselines, 'clean baseline')}" if baselines else ""
+    lines.append(f"{several(len(dry.asked), 'cell')}{beside}; {dry.finished} of {total} runs finished")
+    if dry.finished < total:
+        lines.append(f"about {span(dry.seconds)} for the others, {jobs} side by side")
     return "\n".join(lines)

@@ -8,7 +8,8 @@ from collections.abc import Mapping, Sequence
 from statistics import median
 
 from fedrobust.settings import Settings
-from fedrobust.suites.cells import Cell, finished
+from fedrobust.suites.cells import Cell
+from fedrobust.suites.store import CellStore
 
 __all__ = ["estimate"]
 
@@ -34,7 +35,7 @@ _BESIDE = 1.2
 _START_S = 4.0
 
 
-def estimate(runs: Mapping[str, Settings], jobs: int) -> float:
+def estimate(runs: Mapping[str, Settings], jobs: int, store: CellStore) -> float:
     """Return about how many seconds the runs take that are not finished.
 
     Parameters
@@ -43,25 +44,28 @@ def estimate(runs: Mapping[str, Settings], jobs: int) -> float:
         Finished ones tell how long others of like length take.
     jobs : int
         Processes side by side.
+    store : CellStore
 
     Raises
     ------
     UserError
         If the data cannot be read.
     """
-    waiting = [settings for settings in runs.values() if not finished(settings)]
+    done = [settings for settings in runs.values() if store.finished(settings)]
+    waiting = [settings for settings in runs.values() if settings not in done]
     if not waiting:
         return 0.0
     took: dict[tuple[object, ...], list[float]] = defaultdict(list)
-    for settings in runs.values():
-        if finished(settings):
-            took[_length(settings)].append(Cell(settings).summary["seconds"])
+    for settings in done:
+        seconds = Cell(settings).run.summary.seconds
+        if seconds is not None:
+            took[_length(settings)].append(seconds)
     known = {key: median(values) for key, values in took.items()}
     for settings in waiting:
         if _length(settings) not in known:
             known[_length(settings)] = _tried(settings)
-    seconds = [known[_length(settings)] for settings in waiting]
-    return _START_S + max(sum(seconds) / min(jobs, len(seconds)), max(seconds))
+    each = [known[_length(settings)] for settings in waiting]
+    return _START_S + max(sum(each) / min(jobs, len(each)), max(each))
 
 
 def _length(settings: Settings) -> tuple[object, ...]:
@@ -85,10 +89,10 @@ def _tried(settings: Settings) -> float:
         learner.fit(start, few, round=0, client=0, lr=settings.lr)
 
     fit_s = _shortest([fit, fit]) / (len(few) * settings.local_epochs)
-    look_s = _shortest([lambda: learner.predict(start, test.images, test.labels)]) / len(test)
+    predict_s = _shortest([lambda: learner.predict(start, test.images, test.labels)]) / len(test)
     trained = sum(len(part) for part in data.hospitals) * settings.local_epochs
-    looked = len(data.split.val) + 2 * len(data.split.test)
-    return settings.rounds * (trained * fit_s + looked * look_s) * _BESIDE
+    evaluated = len(data.split.val) + 2 * len(data.split.test)
+    return settings.rounds * (trained * fit_s + evaluated * predict_s) * _BESIDE
 
 
 def _shortest(calls: Sequence[object]) -> float:

@@ -9,7 +9,7 @@ from typing import Any
 from fedrobust.errors import UserError, nearest
 from fedrobust.plugins import AttackChain, PipelineSpec, PluginSpec
 from fedrobust.settings import Settings, load_settings
-from fedrobust.suites.suite import DEFENCE, Suite
+from fedrobust.suites.suite import DEFENCE, THREAT, Suite
 
 __all__ = ["Planned", "atypical_first", "chosen", "clean_baseline", "distinct", "plan"]
 
@@ -86,8 +86,9 @@ def chosen(cells: Sequence[Planned], only: Sequence[str]) -> list[Planned]:
     ----------
     cells : sequence of Planned
     only : sequence of str
-        The left side is an axis or a setting, or ``seed``. The right side is a label, a value, or the name of a
-        plug-in whatever its options. Texts with the same left side add up, others narrow down.
+        The left side is an axis or a setting, or ``seed``. The right side is a label; else, where no cell has that
+        label, a value; else the name of a plug-in whatever its options. Texts with the same left side add up, others
+        narrow down.
 
     Raises
     ------
@@ -98,17 +99,33 @@ def chosen(cells: Sequence[Planned], only: Sequence[str]) -> list[Planned]:
     for text in only:
         axis, equals, label = text.partition("=")
         if not equals or not label.strip():
-            raise UserError(f"--only '{text}' must be of the form AXIS=LABEL, such as strategy=krum")
+            raise UserError(f"--only '{text}' must be of the form AXIS=LABEL, such as strategy=fedavg")
         wanted.setdefault(axis.strip(), []).append(label.strip())
     left = list(cells)
     for axis, labels in wanted.items():
-        known = [_answers(cell, axis) for cell in left]
-        words = {word for answers in known for word in answers}
+        answers = [_answers(cell, axis) for cell in left]
+        kept: set[int] = set()
         for label in labels:
-            if label not in words:
+            matches = _matches(answers, label)
+            if not matches:
+                words = {word for tiers in answers for tier in tiers for word in tier}
                 raise UserError(f"--only {axis}={label}: {_hint(cells[0], axis, label, words)}")
-        left = [cell for cell, answers in zip(left, known, strict=True) if set(labels) & answers]
+            kept |= matches
+        left = [cell for place, cell in enumerate(left) if place in kept]
     return left
+
+
+#: What a cell may be called on an axis: its label, values, names of plug-ins.
+_Answers = tuple[frozenset[str], frozenset[str], frozenset[str]]
+
+
+def _matches(answers: Sequence[_Answers], label: str) -> set[int]:
+    """Return the places of the cells that a label means: an exact label precedes a value, and that a plug-in's name."""
+    for tier in range(3):
+        found = {place for place, tiers in enumerate(answers) if label in tiers[tier]}
+        if found:
+            return found
+    return set()
 
 
 def _hint(cell: Planned, axis: str, label: str, words: set[str]) -> str:
@@ -118,28 +135,24 @@ def _hint(cell: Planned, axis: str, label: str, words: set[str]) -> str:
     return f"there is no such axis here; {nearest(axis, known)}"
 
 
-def _answers(cell: Planned, axis: str) -> set[str]:
+def _answers(cell: Planned, axis: str) -> _Answers:
     """Return what a cell may be called on an axis."""
     if axis == "seed":
-        return {str(cell.seed)}
-    found = {cell.labels[axis]} if axis in cell.labels else set()
+        return frozenset({str(cell.seed)}), frozenset(), frozenset()
+    alias = DEFENCE if axis == "strategy" else axis
+    labels = frozenset(cell.labels[name] for name in (axis, alias) if name in cell.labels)
     key = {DEFENCE: "strategy"}.get(axis, axis).replace("-", "_")
-    if axis == "strategy" and DEFENCE in cell.labels:
-        found.add(cell.labels[DEFENCE])
     if key not in Settings.model_fields:
-        return found
-    value = getattr(cell.settings, key)
-    if key == "threat":
+        return labels, frozenset(), frozenset()
+    if key == THREAT:
         threats = cell.settings.threats()
-        chains = [threat.attacks.text for threat in threats]
-        names = [part.name for threat in threats for part in threat.attacks.parts]
-        return (
-            found | set(cell.settings.threat) | set(chains) | set(names) | ({"none"} if not chains else set())
-        )
-    found.add(str(value))
-    if key in ("strategy", "attack", "partition", "data", "backbone"):
-        found |= {part.name for part in _parts(key, str(value))}
-    return found
+        chains = {threat.attacks.text for threat in threats} or {"none"}
+        names = frozenset(part.name for threat in threats for part in threat.attacks.parts)
+        return labels, frozenset({*cell.settings.threat, *chains}), names
+    text = str(getattr(cell.settings, key))
+    plugins = key in ("strategy", "attack", "partition", "data", "backbone")
+    names = frozenset(part.name for part in _parts(key, text)) if plugins else frozenset()
+    return labels, frozenset({text}), names
 
 
 def _parts(key: str, text: str) -> tuple[PluginSpec, ...]:

@@ -1,9 +1,11 @@
-"""How far the cells of a suite are, said on stderr."""
+"""The progress of a suite's cells, on stderr."""
 
 from __future__ import annotations
 
 import sys
 import time
+from collections import Counter
+from collections.abc import Sequence
 from typing import Protocol
 
 from fedrobust.scenario import RunIdentity
@@ -13,45 +15,45 @@ __all__ = ["Bar", "Lines", "Silent", "Watcher", "span"]
 
 
 class Watcher(Protocol):
-    """Whoever wants to see cells while they run."""
+    """Receives the progress of cells."""
 
-    def planned(self, total: int, waiting: int) -> None:
-        """Be told how many cells there are and how many of them have yet to run."""
+    def planned(self, total: int, waiting: int, changes: Sequence[str] = ()) -> None:
+        """Receive the number of cells, how many have yet to run, and why finished ones are run again."""
         ...
 
     def began(self, settings: Settings) -> None:
-        """Be told that a cell begins."""
+        """Receive a cell that begins."""
         ...
 
     def ended(self, settings: Settings, error: str | None, seconds: float) -> None:
-        """Be told that a cell has ended: the error is empty if it is whole, None if it will be tried once more."""
+        """Receive a cell that has ended: the error is empty for a complete run, None if it is tried once more."""
         ...
 
     def closed(self) -> None:
-        """Be told that no more will come."""
+        """Receive the end."""
         ...
 
 
 class Silent:
-    """Says nothing."""
+    """Prints nothing."""
 
-    def planned(self, total: int, waiting: int) -> None:
-        """Be silent."""
+    def planned(self, total: int, waiting: int, changes: Sequence[str] = ()) -> None:
+        """Print nothing."""
 
     def began(self, settings: Settings) -> None:
-        """Be silent."""
+        """Print nothing."""
 
     def ended(self, settings: Settings, error: str | None, seconds: float) -> None:
-        """Be silent."""
+        """Print nothing."""
 
     def closed(self) -> None:
-        """Be silent."""
+        """Print nothing."""
 
 
 class _Counting:
-    """Counts the cells, and reckons from their pace how long the others take."""
+    """Counts the cells, and estimates from their pace how long the others take."""
 
-    def planned(self, total: int, waiting: int) -> None:
+    def planned(self, total: int, waiting: int, changes: Sequence[str] = ()) -> None:
         """Begin to count."""
         self.total, self.waiting = total, waiting
         self.done = self.failed = self.running = 0
@@ -69,7 +71,7 @@ class _Counting:
             self.done += not error
 
     @property
-    def whole(self) -> int:
+    def complete(self) -> int:
         """Return how many are finished, the earlier ones included."""
         return self.total - self.waiting + self.done
 
@@ -81,39 +83,41 @@ class _Counting:
 
 
 class Lines(_Counting):
-    """Says a line for each cell that has ended: for logs and pipes."""
+    """Prints a line for each cell that has ended: for logs and pipes."""
 
-    def planned(self, total: int, waiting: int) -> None:
-        """Say what was finished before."""
-        super().planned(total, waiting)
+    def planned(self, total: int, waiting: int, changes: Sequence[str] = ()) -> None:
+        """Print how many were finished before."""
+        super().planned(total, waiting, changes)
         if total > waiting:
-            self._say(f"{total - waiting} of {total} cells are finished already")
+            self._print(f"{total - waiting} of {total} cells are finished already")
+        for line in run_again(changes):
+            self._print(line)
 
     def ended(self, settings: Settings, error: str | None, seconds: float) -> None:
-        """Say what became of the cell, and how many are left."""
+        """Print what became of the cell, and how many are left."""
         super().ended(settings, error, seconds)
-        self._say(f"{self.standing()} | {RunIdentity.of(settings).folder.name}: {fate(error, seconds)}")
+        self._print(f"{self.counts()} | {RunIdentity.of(settings).folder.name}: {fate(error, seconds)}")
 
-    def standing(self) -> str:
+    def counts(self) -> str:
         """Return the counts and the time left in a few words."""
-        return f"{self.whole} of {self.total} done, {self.failed} failed, {span(self.left_s())} left"
+        return f"{self.complete} of {self.total} done, {self.failed} failed, {span(self.left_s())} left"
 
     def closed(self) -> None:
-        """Say nothing more."""
+        """Print nothing more."""
 
-    def _say(self, text: str) -> None:
+    def _print(self, text: str) -> None:
         print(text, file=sys.stderr, flush=True)
 
 
 class Bar(_Counting):
     """Shows one bar in a terminal, and a line for each cell that failed."""
 
-    def planned(self, total: int, waiting: int) -> None:
+    def planned(self, total: int, waiting: int, changes: Sequence[str] = ()) -> None:
         """Show the bar."""
         from rich.console import Console
         from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
-        super().planned(total, waiting)
+        super().planned(total, waiting, changes)
         self._progress = Progress(
             SpinnerColumn(),
             BarColumn(bar_width=None),
@@ -122,6 +126,8 @@ class Bar(_Counting):
             console=Console(stderr=True),
             transient=True,
         )
+        for line in run_again(changes):
+            self._progress.console.print(line, highlight=False, markup=False)
         self._task = self._progress.add_task("cells", total=total, completed=total - waiting, state="")
         self._progress.start()
 
@@ -147,8 +153,16 @@ class Bar(_Counting):
 
     def _show(self) -> None:
         left = f" · {span(self.left_s())} left" if self.done + self.failed else ""
-        state = f"{self.whole} of {self.total} done · {self.running} running · {self.failed} failed{left}"
-        self._progress.update(self._task, completed=self.whole + self.failed, state=state)
+        state = f"{self.complete} of {self.total} done · {self.running} running · {self.failed} failed{left}"
+        self._progress.update(self._task, completed=self.complete + self.failed, state=state)
+
+
+def run_again(changes: Sequence[str]) -> list[str]:
+    """Return which finished cells are run again and why, a line for each reason."""
+    return [
+        f"{count} finished {'cell is' if count == 1 else 'cells are'} run again: {change}"
+        for change, count in Counter(changes).items()
+    ]
 
 
 def fate(error: str | None, seconds: float) -> str:

@@ -61,9 +61,10 @@ def results(
         The suite's folder; runs are named relative to it.
     """
     measured: Measured = {
-        (cell.key, cell.seed): metric_values(run, _run(runs, cell.baseline))
+        (cell.key, cell.seed): metric_values(run.run, baseline.run if baseline else None)
         for cell in cells
         if (run := _run(runs, cell.settings)) is not None
+        for baseline in (_run(runs, cell.baseline),)
     }
     common = usual([run for cell in cells if (run := _run(runs, cell.settings)) is not None])
     rows = [_row(group, measured, runs, errors, common, out) for group in _by_row(cells)]
@@ -108,7 +109,7 @@ def cost_table(cells: Sequence[Planned], runs: Runs) -> SuiteCosts:
     """Return what ``costs.json`` holds: means over the seeds of each row, memory the most of any."""
     rows = []
     for group in _by_row(cells):
-        known = [costs(run) for cell in group if (run := _run(runs, cell.settings)) is not None]
+        known = [costs(run.run) for cell in group if (run := _run(runs, cell.settings)) is not None]
         rows.append(
             CostRow(
                 labels=dict(group[0].labels),

@@ -1,0 +1,32 @@
+"""One cell in this process: whatever goes wrong in it is its error, and nothing of it is left for the next."""
+
+from __future__ import annotations
+
+import traceback
+import warnings
+
+from fedrobust.errors import UserError
+from fedrobust.settings import Settings
+from fedrobust.suites.store import failure_file
+
+__all__ = ["run_one"]
+
+
+def run_one(settings: Settings, *, report: bool = False) -> str:
+    """Run one cell in this process; return what went wrong, or nothing."""
+    from fedrobust.flower.client_app import forget_hospitals
+    from fedrobust.runtime.runner import run
+
+    try:
+        with warnings.catch_warnings():
+            # That an attack had no effect stands in the summary; it need not be said between lines of progress.
+            warnings.simplefilter("ignore", UserWarning)
+            # What failed may have been mended since, at any round: then no round of it is kept.
+            run(settings, resume=not failure_file(settings).exists(), report=report)
+    except UserError as error:
+        return str(error)
+    except (Exception, SystemExit):  # noqa: BLE001 - whatever a cell does costs nobody but itself
+        return traceback.format_exc()
+    finally:
+        forget_hospitals()
+    return ""

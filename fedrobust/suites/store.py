@@ -1,0 +1,131 @@
+"""Where the cells of suites stand: finished runs, those that no longer fit their settings, and notes of failures.
+
+A finished run fits as long as the plug-ins' sources and the data are those that its manifest names. One that does not
+is run again, as its numbers are those of another rule or of other images.
+"""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+from fedrobust.data.sources import load_records
+from fedrobust.data.spec import DataSpec
+from fedrobust.errors import UserError
+from fedrobust.plugins import AttackChain, PipelineSpec
+from fedrobust.results.files import read_record, read_text, write_text
+from fedrobust.results.manifest import plugins_of
+from fedrobust.results.records import Manifest, check_format
+from fedrobust.scenario import RunIdentity, Scenario
+from fedrobust.settings import Settings
+
+__all__ = ["CellStore", "failure", "failure_file", "forget", "note_failure"]
+
+#: What decides the records: source, folder, download, size.
+_Source = tuple[object, ...]
+
+
+class CellStore:
+    """Tells which cells have a finished run that still fits; reads each data source and plug-in once."""
+
+    def __init__(self) -> None:
+        """Know nothing yet."""
+        self._digests: dict[_Source, str] = {}
+        self._sources: dict[tuple[PipelineSpec, tuple[AttackChain, ...]], dict[str, str]] = {}
+
+    def finished(self, settings: Settings) -> bool:
+        """Tell whether a complete run of these settings stands in its folder and still fits.
+
+        Raises
+        ------
+        UserError
+            If the data cannot be read.
+        """
+        return (_folder(settings) / "summary.json").is_file() and not self.change(settings)
+
+    def change(self, settings: Settings) -> str:
+        """Return what has changed since the run in the cell's folder; empty if nothing has, or there is no run."""
+        return self._change(settings, _folder(settings))
+
+    def check_data(self, settings: Settings) -> None:
+        """Read a cell's data, so that a missing file is one sentence before anything runs.
+
+        Raises
+        ------
+        UserError
+            If the data cannot be read.
+        """
+        self._digest(Scenario.of(settings).data)
+
+    def drop_unfit(self, settings: Settings) -> None:
+        """Delete what an unfinished run has left that no longer fits, so that it is not resumed."""
+        partial = _partial(settings)
+        if self._change(settings, partial):
+            shutil.rmtree(partial, ignore_errors=True)
+
+    def _change(self, settings: Settings, folder: Path) -> str:
+        path = folder / "manifest.json"
+        if not path.is_file():
+            return ""
+        try:
+            found = read_record(path, Manifest)
+            check_format(found, folder)
+        except UserError as error:
+            return str(error)
+        scenario = Scenario.of(settings)
+        if found.data.sha256 != self._digest(scenario.data):
+            return f"the data of {scenario.data.source.text} have changed"
+        before = {one.plugin: one.source_hash for one in found.plugins}
+        now = self._plugins(scenario)
+        changed = [name for name in dict.fromkeys([*now, *before]) if before.get(name) != now.get(name)]
+        return f"the source of {', '.join(changed)} has changed" if changed else ""
+
+    def _digest(self, data: DataSpec) -> str:
+        key: _Source = (data.source, data.root, data.download, data.image_size)
+        if key not in self._digests:
+            self._digests[key] = load_records(data).digest()
+        return self._digests[key]
+
+    def _plugins(self, scenario: Scenario) -> dict[str, str]:
+        key = (scenario.strategy, tuple(threat.attacks for threat in scenario.threats))
+        if key not in self._sources:
+            self._sources[key] = {one.plugin: one.source_hash for one in plugins_of(scenario)}
+        return self._sources[key]
+
+
+def forget(settings: Settings) -> None:
+    """Delete a cell's finished run, what an unfinished one has left, and the note of a failure."""
+    for path in (_folder(settings), _partial(settings)):
+        shutil.rmtree(path, ignore_errors=True)
+    failure_file(settings).unlink(missing_ok=True)
+
+
+def failure_file(settings: Settings) -> Path:
+    """Return where a failed cell's error is kept: beside where its run folder would stand."""
+    folder = _folder(settings)
+    return folder.with_name(folder.name + ".failed.txt")
+
+
+def failure(settings: Settings) -> str:
+    """Return a failed cell's error; empty if there is none."""
+    path = failure_file(settings)
+    return read_text(path) if path.is_file() else ""
+
+
+def note_failure(settings: Settings, error: str) -> None:
+    """Keep a failed cell's error, or delete an earlier one."""
+    path = failure_file(settings)
+    if not error:
+        path.unlink(missing_ok=True)
+        return
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write_text(path, error.rstrip() + "\n")
+
+
+def _folder(settings: Settings) -> Path:
+    return RunIdentity.of(settings).folder
+
+
+def _partial(settings: Settings) -> Path:
+    folder = _folder(settings)
+    return folder.with_name(folder.name + ".partial")
