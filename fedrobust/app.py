@@ -8,7 +8,7 @@ from flwr.serverapp import Grid, ServerApp
 from fedrobust.commands.run_config import scenario_from, settings_from
 from fedrobust.commands.run_summary import print_run
 from fedrobust.flower.client_app import make_client_app
-from fedrobust.flower.compat import is_simulation
+from fedrobust.flower.compat import is_simulation, log_mistakes_in_one_sentence
 from fedrobust.flower.data_spec import DataSpecGrid
 from fedrobust.results.finished_run import read_run
 from fedrobust.runtime.progress import Progress
@@ -23,6 +23,7 @@ client_app = make_client_app(scenario_from)
 @server_app.main()
 def main(grid: Grid, context: Context) -> None:
     """Run the federation of the run config and say at the end what it found."""
+    log_mistakes_in_one_sentence()
     settings = settings_from(context)
     if not is_simulation(grid):
         grid = DataSpecGrid(grid, scenario_from(context).data)

@@ -24,7 +24,7 @@ from fedrobust.deploy import command, local
 from fedrobust.deploy.command import deploy, own_data
 from fedrobust.deploy.credentials import make_credentials, make_node_key
 from fedrobust.deploy.local import LocalDeployment, node_config
-from fedrobust.deploy.processes import Processes, free_ports, last_words
+from fedrobust.deploy.processes import Processes, free_ports, last_error
 from fedrobust.runtime.progress import Progress
 
 PLUGIN = '''
@@ -120,8 +120,8 @@ def test_a_supernode_with_an_unregistered_key_is_refused() -> None:
         assert not known.ended()
         (node,) = deployment.nodes()
         assert node["status"] == "online"
-        (said,) = deployment.dead()
-        assert "hospital-1 has ended" in said and deployment.dead() == []
+        (sentence,) = deployment.ended_nodes()
+        assert "hospital-1 has ended" in sentence and deployment.ended_nodes() == []
     assert known.ended() and not deployment.folder.exists()
 
 
@@ -236,10 +236,10 @@ def test_free_ports_are_different_and_free() -> None:
     assert len(set(ports)) == 5 and all(20000 <= port < 32768 for port in ports)
 
 
-def test_last_words_are_the_error() -> None:
+def test_last_error_are_the_error() -> None:
     log = "INFO: up\n\x1b[91mERROR \x1b[0m:     Exit Code: 305\nFailed to connect.\n[code: 2004]\n\nFor more information, see\nINFO: bye"
-    assert last_words(log) == "Exit Code: 305 Failed to connect. [code: 2004]"
+    assert last_error(log) == "Exit Code: 305 Failed to connect. [code: 2004]"
     taken = "2026-01-01T10:00:00.1Z ERROR [uvicorn.error] [Errno 98] in use\n2026-01-01T10:00:00.2Z INFO [uvicorn.error] bye"
-    assert last_words(taken) == "[Errno 98] in use"
-    assert last_words("INFO: x\nPath does not point to a file.\n") == "Path does not point to a file."
-    assert last_words("") == "it says nothing"
+    assert last_error(taken) == "[Errno 98] in use"
+    assert last_error("INFO: x\nPath does not point to a file.\n") == "Path does not point to a file."
+    assert last_error("") == "its log is empty"

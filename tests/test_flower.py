@@ -6,6 +6,7 @@ import os
 import shutil
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 
 import pytest
@@ -31,6 +32,18 @@ def test_the_simulation_runtime_gives_the_same_bits(tmp_path: Path) -> None:
 def test_a_mistake_inside_flower_s_server_thread_comes_out(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="did you mean"):
         run(tiny(tmp_path, engine="flower", strategy="fedavvg"))
+
+
+def test_the_app_packs_settings_only_so_that_the_installed_package_runs() -> None:
+    from flwr.cli.build import get_filtered_fab_paths
+
+    files: dict[str, bytes | Path] = {
+        str(file.relative_to(TOP)): file
+        for name in ("fedrobust", "strategies", "LICENSE")
+        for file in ([TOP / name] if (TOP / name).is_file() else (TOP / name).rglob("*.*"))
+    }
+    config = tomllib.loads((TOP / "pyproject.toml").read_text(encoding="utf-8"))
+    assert get_filtered_fab_paths(files, config) == ["LICENSE"]
 
 
 @pytest.mark.slow
@@ -70,6 +83,7 @@ def test_flwr_run(tmp_path: Path) -> None:
         )
         assert done.returncode == 0, done.stdout + done.stderr
         (folder,) = out.iterdir()
+        assert (folder / "report.html").is_file()
         local = run(tiny(tmp_path / "local", malicious=1))
         assert folder.name == local.folder.name
         for name in ("rounds.jsonl", "model.safetensors"):

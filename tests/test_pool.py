@@ -173,7 +173,7 @@ def test_shared_memory_is_used_again(pool: Callable[..., PoolGrid]) -> None:
     grid = pool(pool_apps.adds_its_number)
     for _ in range(5):
         exchange(grid, np.zeros(5000, np.float32))
-    assert grid._slots.lent_bytes == 0
+    assert grid._slots.used_bytes == 0
     assert len(list(grid._folder.path.glob("slots-*"))) == 1
 
 
@@ -181,7 +181,7 @@ def test_reference_cycles_do_not_fill_the_memory(pool: Callable[..., PoolGrid]) 
     grid = pool(pool_apps.ties_cycles, hospitals=2)
     for _ in range(40):
         exchange(grid, np.zeros(1 << 20, np.float32), hospitals=2)
-    assert grid._slots.lent_bytes < 40 * (1 << 22)
+    assert grid._slots.used_bytes < 40 * (1 << 22)
 
 
 def test_what_a_hospital_keeps_is_not_written_over(pool: Callable[..., PoolGrid]) -> None:

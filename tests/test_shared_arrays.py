@@ -38,7 +38,7 @@ def test_a_record_is_written_once(content: RecordDict, tmp_path: Path) -> None:
     slots, known = Slots(tmp_path), {}
     first, second = (broadcast(content, slots, known) for _ in range(2))
     assert first["arrays"] is second["arrays"]
-    assert slots.lent_bytes < 2 * 50_000 * 4
+    assert slots.used_bytes < 2 * 50_000 * 4
 
 
 def test_a_worker_cannot_change_what_all_read(content: RecordDict, tmp_path: Path) -> None:
@@ -68,9 +68,9 @@ def test_a_reply_comes_back_in_its_reserved_slots(content: RecordDict, tmp_path:
     back = loads(dumps(light), slots.view)
     for name, array in content["arrays"].items():
         np.testing.assert_array_equal(back["arrays"][name].numpy(), array.numpy())
-    before = slots.lent_bytes
+    before = slots.used_bytes
     del back
-    assert slots.lent_bytes < before
+    assert slots.used_bytes < before
 
 
 def test_a_reply_of_another_size_travels_in_the_message(tmp_path: Path) -> None:

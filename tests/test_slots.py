@@ -45,17 +45,17 @@ def test_pages_are_used_again(tmp_path: Path) -> None:
     for _ in range(50):
         place = slots.take(8000)
         used.add(place)
-        slots.give([place])
+        slots.release([place])
     assert len(used) == 1
-    assert slots.lent_bytes == 0
+    assert slots.used_bytes == 0
 
 
 def test_a_slot_that_a_reader_holds_is_not_handed_out(tmp_path: Path) -> None:
     slots = Slots(tmp_path)
     place = slots.take(100)
     slots.hold(7, {place})
-    slots.give([place])
-    assert slots.lent_bytes == mmap.PAGESIZE
+    slots.release([place])
+    assert slots.used_bytes == mmap.PAGESIZE
     assert slots.take(100) != place
     slots.hold(8, set())
     assert slots.take(100) != place

@@ -70,12 +70,12 @@ def deploy(
     settings : Settings
         `workers` has no meaning here: every hospital trains in processes of its SuperNode's.
     observer : Observer
-        Told of the start and of each round.
+        Notified of the start and of each round.
     own : dict of int to str, optional
         Data sources of hospitals that bring their own. Such a run is kept apart, in a folder ``own-data-<hash>`` under
         `settings.out`, as other settings would be needed to make it again.
     say : callable, optional
-        Is told, one sentence at a time, how the deployment starts and which SuperNode ends early.
+        Called with a sentence when the deployment starts and when a SuperNode ends early.
 
     Returns
     -------
@@ -92,7 +92,7 @@ def deploy(
             f"--engine {settings.engine}: deploy-local carries the messages itself; leave --engine out"
         )
     settings = settings.model_copy(update=_absolute(settings, own))
-    # Mistakes in the settings shall not wait for the processes; nor attacks that no real hospital could carry out.
+    # Mistakes in the settings, and attacks that no real hospital can carry out, are found before any process starts.
     scenario = Scenario.of(settings)
     Server(scenario)
     with_collusion(DataSpecGrid(LocalGrid(make_client_app(scenario), 0), scenario.data), scenario)
@@ -107,17 +107,17 @@ def deploy(
             deployment.wait_for_hospitals()
             streaming = deployment.start_run(settings)
             while not streaming.ended():
-                for sentence in deployment.dead():
+                for sentence in deployment.ended_nodes():
                     say(sentence)
-                follower.look()
+                follower.poll()
                 time.sleep(0.2)
             _expect_success(deployment, streaming)
     except BaseException:
         if own:
-            # `simulate --resume` would go on without the hospitals' own data.
+            # `simulate --resume` would continue without the hospitals' own data.
             (follower.partial / "checkpoint.safetensors").unlink(missing_ok=True)
         raise
-    follower.look()
+    follower.poll()
     _note_deployment(follower.final, own)
     # The app wrote it before the manifest knew of the deployment.
     keep_report(follower.final)
@@ -136,20 +136,21 @@ def _absolute(settings: Settings, own: dict[int, str]) -> dict[str, str]:
 
 
 def _expect_success(deployment: LocalDeployment, streaming: Running) -> None:
-    """Raise `UserError` with what the ServerApp said last, unless it has completed its run."""
+    """Raise `UserError` with the ServerApp's last error, unless it has completed its run."""
     status, details = deployment.outcome()
     if status == "finished:completed":
         return
     reason = details.partition("failed with exception: ")[2] or details or status
-    said = streaming.said()
-    if "fedrobust.errors.UserError" in said:
+    log = streaming.output()
+    # The app writes a user's mistake as one sentence.
+    if f"fedrobust: {reason}" in log:
         raise UserError(reason)
-    print("\n".join(said.splitlines()[-_LOG_LINES:]), file=sys.stderr)
+    print("\n".join(log.splitlines()[-_LOG_LINES:]), file=sys.stderr)
     raise UserError(f"the deployment's run has not completed ({status}): {reason}")
 
 
 class _Follower:
-    """Reads the run folder while the ServerApp writes it, and tells the observer."""
+    """Reads the run folder while the ServerApp writes it, and notifies the observer."""
 
     def __init__(self, scenario: Scenario, observer: Observer) -> None:
         self._scenario = scenario
@@ -160,8 +161,8 @@ class _Follower:
         self.final = scenario.run.folder
         self.partial = self.final.with_name(self.final.name + ".partial")
 
-    def look(self) -> None:
-        """Tell the observer what is new; files of an earlier run of these settings are not."""
+    def poll(self) -> None:
+        """Notify the observer of what is new; files of an earlier run of these settings are not."""
         for folder in (self.partial, self.final):
             manifest = folder / "manifest.json"
             try:

@@ -134,7 +134,7 @@ def _name(text: str) -> x509.Name:
 
 
 def _write_private(file: Path, key: ec.EllipticCurvePrivateKey, form: serialization.PrivateFormat) -> None:
-    """Write a private key that nobody else could read at any moment."""
+    """Write a private key that no other user can read at any moment."""
     text = key.private_bytes(_PEM, form, serialization.NoEncryption())
     with os.fdopen(os.open(file, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as stream:
         stream.write(text)

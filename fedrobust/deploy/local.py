@@ -11,7 +11,7 @@ import tempfile
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, Self
+from typing import Self
 
 import tomli_w
 
@@ -58,7 +58,7 @@ class LocalDeployment:
         Raises
         ------
         UserError
-            If it does not start; the sentence ends with its last words.
+            If it does not start; the sentence ends with its last error.
         """
         self._signals = ending_on_signals()
         self._signals.__enter__()
@@ -139,7 +139,7 @@ class LocalDeployment:
         return node
 
     def wait_for_hospitals(self) -> None:
-        """Wait until every SuperNode is connected; `UserError` with the last words of one that has ended."""
+        """Wait until every SuperNode is connected; `UserError` with the last error of one that has ended."""
         for node in self._nodes:
             self._wait(
                 [self._link, node], functools.partial(_connected, node), f"the SuperNode of {node.name}"
@@ -151,15 +151,15 @@ class LocalDeployment:
         while not ready():
             for running in needed:
                 if running.ended():
-                    raise UserError(f"{what} does not start: {running.last_words()}")
+                    raise UserError(f"{what} does not start: {running.last_error()}")
             if time.monotonic() > deadline:
-                raise UserError(f"{what} is not ready in time; its last words: {needed[-1].last_words()}")
+                raise UserError(f"{what} is not ready in time; its last error: {needed[-1].last_error()}")
             time.sleep(0.1)
 
-    def nodes(self) -> list[dict[str, Any]]:
+    def nodes(self) -> list[dict[str, object]]:
         """Return the SuperNodes that the SuperLink knows, as `flwr supernode list` does."""
-        said = self.processes.call("flwr", ["flwr", "supernode", "list", _CONNECTION, "--format", "json"])
-        return list(json.loads(said)["nodes"])
+        listing = self.processes.call("flwr", ["flwr", "supernode", "list", _CONNECTION, "--format", "json"])
+        return list(json.loads(listing)["nodes"])
 
     def start_run(self, settings: Settings) -> Running:
         """Hand the app to the SuperLink; the process returned shows the ServerApp's log and ends with the run.
@@ -185,23 +185,23 @@ class LocalDeployment:
         )
         return self.processes.start("flwr", ["flwr", "run", str(app), _CONNECTION, "--stream"])
 
-    def dead(self) -> list[str]:
+    def ended_nodes(self) -> list[str]:
         """Return a sentence for each SuperNode that has ended since the last call; `UserError` if the SuperLink has."""
         if self._link.ended():
-            raise UserError(f"the SuperLink has ended during the run: {self._link.last_words()}")
+            raise UserError(f"the SuperLink has ended during the run: {self._link.last_error()}")
         gone = [node for node in self._nodes if node.ended() and node.name not in self._noted]
         self._noted |= {node.name for node in gone}
-        return [f"the SuperNode of {node.name} has ended: {node.last_words()}" for node in gone]
+        return [f"the SuperNode of {node.name} has ended: {node.last_error()}" for node in gone]
 
     def outcome(self) -> tuple[str, str]:
         """Return the run's status, such as ``finished:completed``, and what Flower says about it."""
-        said = self.processes.call("flwr", ["flwr", "list", _CONNECTION, "--format", "json"])
-        runs = json.loads(said)["runs"]
+        listing = self.processes.call("flwr", ["flwr", "list", _CONNECTION, "--format", "json"])
+        runs = json.loads(listing)["runs"]
         return (runs[0]["status"], runs[0]["status-details"]) if runs else ("not started", "")
 
 
 def _connected(node: Running) -> bool:
-    return "SuperNode ID:" in node.said()
+    return "SuperNode ID:" in node.output()
 
 
 def node_config(number: int, hospitals: int, own_data: str | None = None) -> str:

@@ -19,7 +19,7 @@ from pathlib import Path
 
 from fedrobust.errors import UserError
 
-__all__ = ["Processes", "Running", "free_ports", "last_words"]
+__all__ = ["Processes", "Running", "free_ports", "last_error"]
 
 _MARK = "FEDROBUST_DEPLOYMENT"
 #: Seconds that processes get to end by themselves before they are killed.
@@ -31,7 +31,7 @@ _PORTS = range(20000, 32768)
 
 @dataclass(frozen=True)
 class Running:
-    """A process under way and the file that holds what it says."""
+    """A process under way and the file that holds its output."""
 
     name: str
     process: subprocess.Popen[bytes]
@@ -41,14 +41,14 @@ class Running:
         """Tell whether it has ended."""
         return self.process.poll() is not None
 
-    def said(self) -> str:
-        """Return all it has said so far."""
+    def output(self) -> str:
+        """Return all that it has written so far."""
         return self.log.read_text(encoding="utf-8", errors="replace")
 
-    def last_words(self) -> str:
-        """Return what says best why it has ended, or what it said last."""
+    def last_error(self) -> str:
+        """Return the reason why it has ended, or its last line."""
         code = self.process.poll()
-        return f"killed by signal {-code}" if code is not None and code < 0 else last_words(self.said())
+        return f"killed by signal {-code}" if code is not None and code < 0 else last_error(self.output())
 
 
 class Processes:
@@ -69,7 +69,7 @@ class Processes:
         self._started: list[Running] = []
 
     def environment(self, name: str) -> dict[str, str]:
-        """Return what a program sees: Flower silent, its home apart, plug-ins in the working folder importable."""
+        """Return the variables of a program: Flower silent, a home of its own, plug-ins in the working folder importable."""
         paths = [str(Path.cwd()), os.environ.get("PYTHONPATH", "")]
         hosts = [os.environ.get("NO_PROXY", os.environ.get("no_proxy", "")), "127.0.0.1", "localhost"]
         direct = ",".join(host for host in hosts if host)
@@ -80,7 +80,7 @@ class Processes:
             "FLWR_TELEMETRY_ENABLED": "0",
             "FLWR_DISABLE_UPDATE_CHECK": "1",
             "FLWR_DISABLE_RUNTIME_DEPENDENCY_INSTALLATION": "1",
-            # Flower looks for tasks once a second; here all is on one machine, where more often costs nothing.
+            # Flower checks for tasks once a second; on one machine a shorter interval costs nothing.
             "FLWR_SUPEREXEC_TASK_POLL_INTERVAL": "0.2",
             "PYTHONPATH": os.pathsep.join(path for path in paths if path),
             "PYTHONUNBUFFERED": "1",
@@ -106,7 +106,7 @@ class Processes:
         return running
 
     def call(self, name: str, arguments: Sequence[str]) -> str:
-        """Run a program of Flower's to its end; return what it prints, or raise `UserError` with its last words."""
+        """Run a program of Flower's to its end; return what it prints, or raise `UserError` with its last error."""
         try:
             done = subprocess.run(
                 [_program(arguments[0]), *arguments[1:]],
@@ -121,11 +121,11 @@ class Processes:
         except subprocess.TimeoutExpired:
             raise UserError(f"'{' '.join(arguments[:3])}' gets no answer within {_CALL_S} seconds") from None
         if done.returncode:
-            raise UserError(f"'{' '.join(arguments[:3])}' fails: {last_words(done.stdout + done.stderr)}")
+            raise UserError(f"'{' '.join(arguments[:3])}' fails: {last_error(done.stdout + done.stderr)}")
         return done.stdout
 
     def stop(self) -> None:
-        """End everything that was started, and everything that this started in turn."""
+        """End all processes that were started, and their children."""
         self._signal(signal.SIGTERM, _GRACE_S)
         self._signal(signal.SIGKILL, 10)
         for running in self._started:
@@ -134,12 +134,12 @@ class Processes:
     def _signal(self, number: signal.Signals, patience_s: float) -> None:
         """Send a signal to every process of this deployment, and wait for them to be gone."""
         deadline = time.monotonic() + patience_s
-        told: set[int] = set()
+        signalled: set[int] = set()
         while (alive := self._alive()) and time.monotonic() < deadline:
-            for pid in alive - told:
+            for pid in alive - signalled:
                 with contextlib.suppress(ProcessLookupError, PermissionError):
                     os.kill(pid, number)
-            told |= alive
+            signalled |= alive
             time.sleep(0.05)
 
     def _alive(self) -> set[int]:
@@ -159,7 +159,7 @@ def _marked(word: str) -> set[int]:
         return {int(line[0]) for line in lines if line and word in line[1:]}
     found = set()
     for folder in Path("/proc").glob("[0-9]*"):
-        # A process may end, or be somebody else's, while this looks.
+        # A process may end meanwhile, or belong to another user.
         with contextlib.suppress(OSError):
             if word.encode() in (folder / "environ").read_bytes().split(b"\0"):
                 found.add(int(folder.name))
@@ -167,7 +167,7 @@ def _marked(word: str) -> set[int]:
 
 
 def free_ports(count: int) -> list[int]:
-    """Return ports of 127.0.0.1 that nobody listens on."""
+    """Return ports of 127.0.0.1 that are not in use."""
     free: list[int] = []
     for port in random.SystemRandom().sample(_PORTS, len(_PORTS)):
         with socket.socket() as probe, contextlib.suppress(OSError):
@@ -178,15 +178,15 @@ def free_ports(count: int) -> list[int]:
     raise UserError(f"there are no {count} free ports from {_PORTS.start} to {_PORTS.stop - 1} on 127.0.0.1")
 
 
-def last_words(log: str) -> str:
-    """Return, of what a program of Flower's has said, what says best why it ended: its last error or its last line."""
+def last_error(log: str) -> str:
+    """Return the reason why a program of Flower's ended, from its log: its last error, or its last line."""
     lines = [_bare(line) for line in log.splitlines()]
     telling = [
         line for line in lines if line and not re.match(r"(INFO|DEBUG|WARNING|For more information)\b", line)
     ]
     errors = [place for place, line in enumerate(telling) if re.match(r"ERROR\b", line)]
     chosen = telling[errors[-1] :][:3] if errors else telling[-1:]
-    return re.sub(r"^ERROR\s*(:|\[\S+\])?\s*", "", " ".join(chosen)) or "it says nothing"
+    return re.sub(r"^ERROR\s*(:|\[\S+\])?\s*", "", " ".join(chosen)) or "its log is empty"
 
 
 def _bare(line: str) -> str:
@@ -195,7 +195,7 @@ def _bare(line: str) -> str:
 
 
 def _search_path() -> str:
-    """Return where programs are looked for: beside this Python first, where Flower's are installed."""
+    """Return where programs are searched for: beside this Python first, where Flower's are installed."""
     places = [sysconfig.get_path("scripts"), str(Path(sys.executable).parent), os.environ.get("PATH", "")]
     return os.pathsep.join(dict.fromkeys(place for place in places if place))
 

@@ -1,4 +1,4 @@
-"""Collusion: a Grid around any simulation's Grid, in which attacks see several hospitals' updates before the server does."""
+"""Collusion: a Grid around any simulation's Grid, in which attacks see several hospitals' updates before the server."""
 
 from __future__ import annotations
 
@@ -76,7 +76,7 @@ class _Group:
         }
 
     def colluding(self, round: int) -> Iterator[Attack]:
-        """Yield the attacks at work in a round, each with its generator; none while the chain sleeps."""
+        """Yield the attacks that act in a round, each with its generator; none while the chain is inactive."""
         if not all(is_active(behaviour, round) for behaviour in self._chain):
             return
         for place, attack in self.colluders.items():
@@ -85,7 +85,7 @@ class _Group:
 
 
 class CollusionGrid(WrappedGrid):
-    """Hands the colluders' replies of a round to their attacks and returns what those make of them.
+    """Passes the colluders' replies of a round to their attacks and returns the replies with the results.
 
     Of a chain ``a + b`` the hospitals' own parts (records, update, report) of both run first, in order, inside each
     hospital; then, here, the colluding parts in order, each given what the one before made. So a report that a later
@@ -130,7 +130,7 @@ class CollusionGrid(WrappedGrid):
             try:
                 after, effective = _colluded(group, before, honest, exchange.round)
                 changes = [_changes(*pair) for pair in zip(before, after, strict=True)]
-            except Exception as error:  # noqa: BLE001 - an attack that fails costs its hospitals their round, not the run
+            except Exception as error:  # noqa: BLE001 - if an attack fails, so do its hospitals in this round
                 for place in places:
                     replies[place] = error_reply(replies[place], _ERROR_ATTACK_RAISED, str(error))
                 continue
@@ -165,7 +165,7 @@ def _colluded(
 ) -> tuple[Sequence[Update], list[set[str]]]:
     """Return the group's updates after all its colluding attacks, and which of those had an effect, by hospital.
 
-    Whatever is wrong with them is raised.
+    Any fault in them is raised.
     """
     effective: list[set[str]] = [set() for _ in updates]
     for attack in group.colluding(round):
@@ -178,7 +178,7 @@ def _colluded(
 
 
 def _changes(before: Update, after: Update) -> tuple[ArrayRecord | None, MetricRecord | None]:
-    """Return the records that an attack made anew; None for one that stays the hospital's own."""
+    """Return the records that an attack replaced; None for one that it left as the hospital sent it."""
     arrays = metrics = None
     if after.parameters is not before.parameters or after.buffers is not before.buffers:
         arrays = pack_update(after)

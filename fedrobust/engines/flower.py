@@ -25,7 +25,7 @@ from fedrobust.settings.execution import Execution
 
 __all__ = ["enter_working_folder", "join_cluster", "leave_cluster", "run_on_flower"]
 
-#: Ray starts an actor whose process died afresh, so that a crash costs a hospital one round and not the rest.
+#: Ray restarts an actor after a crash, so that its hospital fails in one round and not in all later ones.
 _HOSPITAL = {"num_cpus": 1, "num_gpus": 0.0, "max_restarts": -1}
 _FOLDER = "FEDROBUST_WORKING_FOLDER"
 _ANSWER_S = 5.0
@@ -49,7 +49,7 @@ def run_on_flower(client_app: ClientApp, execution: Execution, main: Callable[[G
     Raises
     ------
     UserError
-        If no cluster answers at `ray_address`, or none that this process can join.
+        If no cluster answers at `ray_address`, or none that accepts this process.
     """
     _quiet_environment()
     caught: list[BaseException] = []
@@ -103,7 +103,7 @@ def _ray(execution: Execution) -> Iterator[int]:
 def enter_working_folder() -> None:
     """Make the folder that the run was started in a Ray worker's own, where the worker's machine has it.
 
-    A cluster's workers start elsewhere; relative paths such as ``--data-root data`` shall mean the same to them.
+    A cluster's workers start elsewhere; relative paths such as ``--data-root data`` must mean the same there.
     """
     folder = os.environ.get(_FOLDER, "")
     if os.path.isdir(folder):
@@ -116,7 +116,7 @@ def join_cluster(address: str) -> int:
     Raises
     ------
     UserError
-        If no cluster answers there, or none that this process can join.
+        If no cluster answers there, or none that accepts this process.
     """
     _quiet_environment()
     found = _answering(address)
@@ -146,7 +146,7 @@ def _quiet_environment() -> None:
     os.environ.setdefault("FLWR_TELEMETRY_ENABLED", "0")
     os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
     os.environ.setdefault("RAY_DEDUP_LOGS", "0")
-    # Nobody reads Ray's metrics, and their thread would hold up the end of the process for five seconds.
+    # Ray's metrics are not read here, and their thread would delay the end of the process by five seconds.
     os.environ.setdefault("RAY_enable_metrics_collection", "false")
 
 
@@ -186,7 +186,7 @@ def _answering(address: str) -> str:
         raise UserError(
             f"--ray-address {address}: is not the host:port that 'ray start --head' prints, nor 'auto'"
         )
-    # Ray, too, goes past proxies.
+    # Ray bypasses proxies too.
     with grpc.insecure_channel(found, options=[("grpc.enable_http_proxy", 0)]) as channel:
         ask = channel.unary_unary("/grpc.health.v1.Health/Check")
         try:
@@ -220,7 +220,7 @@ def _init(**arguments: Any) -> None:
 
 
 def _short_folder() -> dict[str, str]:
-    """Return where Ray shall put its sockets, where its usual folder has too long a path."""
+    """Return the folder for Ray's sockets, if the path of its usual one is too long."""
     folder = socket_folder()
     return {} if folder == tempfile.gettempdir() else {"_temp_dir": os.path.join(folder, "ray")}
 

@@ -29,23 +29,23 @@ def pool_of_hospitals(
 ) -> PoolGrid:
     """Return a pool whose workers map the hospitals' records instead of loading them.
 
-    The training images are written to a shared file once, one hospital's after another's, so that a hospital's records are a
+    The training images are written to a shared file once, one hospital after another, so that a hospital's records are a
     view of the file in every worker.
     """
-    dealt = data.records.take(np.concatenate(data.hospitals))
-    folder = SharedFolder(dealt.images.nbytes)
+    ordered = data.records.take(np.concatenate(data.hospitals))
+    folder = SharedFolder(ordered.images.nbytes)
     try:
         images = folder.path / "images.npy"
-        np.save(images, dealt.images)
+        np.save(images, ordered.images)
         ends = np.cumsum([len(part) for part in data.hospitals])
         hospitals = tuple(
             np.arange(end - len(part), end) for part, end in zip(data.hospitals, ends, strict=True)
         )
-        nobody = np.zeros(0, np.int64)
+        empty = np.zeros(0, np.int64)
         light = replace(
             data,
-            records=replace(dealt, images=np.zeros((len(dealt), 1, 0, 0), np.uint8)),
-            split=replace(data.split, train=np.arange(len(dealt)), val=nobody, test=nobody),
+            records=replace(ordered, images=np.zeros((len(ordered), 1, 0, 0), np.uint8)),
+            split=replace(data.split, train=np.arange(len(ordered)), val=empty, test=empty),
             hospitals=hospitals,
         )
         make_app = functools.partial(_hospitals_app, scenario, light, images)

@@ -12,7 +12,7 @@ from types import ModuleType
 from fedrobust.engines.socket_folder import use_socket_folder
 from fedrobust.settings.execution import Execution
 
-__all__ = ["keep_freed_memory", "main_left_alone", "warm_up", "worker_count"]
+__all__ = ["keep_freed_memory", "warm_up", "without_main_module", "worker_count"]
 
 # From glibc's malloc.h.
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3
@@ -31,7 +31,7 @@ def _cores() -> int:
 
 
 def warm_up(execution: Execution) -> None:
-    """Start the fork server, if the run will need it: it imports what workers need while this process goes on."""
+    """Start the fork server, if the run will need it: it imports what workers need while this process continues."""
     if execution.engine != "local" or worker_count(execution) == 1:
         return
     import multiprocessing
@@ -43,7 +43,7 @@ def warm_up(execution: Execution) -> None:
 
 
 @contextlib.contextmanager
-def main_left_alone() -> Iterator[None]:
+def without_main_module() -> Iterator[None]:
     """Keep processes that start meanwhile from importing the main module again.
 
     They need nothing of it, and a script that calls `fedrobust.run` without an ``if __name__ == "__main__"`` would

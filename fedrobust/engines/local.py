@@ -22,12 +22,12 @@ _ERROR_OVERDUE = 2
 
 
 def no_answer(seconds: float) -> str:
-    """Return the reason of a hospital's fault that did not answer in time."""
+    """Return the reason why a hospital failed that did not answer in time."""
     return f"no answer within {seconds:g} s"
 
 
 class LocalGrid(Grid):
-    """Hands every message to the ClientApp at once, one hospital after another.
+    """Passes every message to the ClientApp at once, one hospital after another.
 
     Parameters
     ----------
@@ -37,7 +37,7 @@ class LocalGrid(Grid):
     on_reply : callable, optional
         Called without arguments after each reply to a training message, for progress.
     limit_s : float
-        Seconds until a hospital loses its round, as far as `time_limit` can tell.
+        Seconds before a hospital is dropped from the round, as far as `time_limit` can interrupt it.
 
     Attributes
     ----------
@@ -89,7 +89,7 @@ class LocalGrid(Grid):
                 reply = self._client_app(message, self._contexts[message.metadata.dst_node_id])
         except Overdue:
             reply = Message(Error(_ERROR_OVERDUE, no_answer(self._limit_s)), reply_to=message)
-        except (Exception, SystemExit):  # noqa: BLE001 - whatever a hospital does costs it its round, never the run
+        except (Exception, SystemExit):  # noqa: BLE001 - whatever a hospital does, only its own round fails
             reply = Message(Error(_ERROR_CLIENT_RAISED, traceback.format_exc()), reply_to=message)
         if self._on_reply is not None and message.metadata.message_type == "train":
             self._on_reply()

@@ -1,8 +1,8 @@
 """The local engine's pool: a Grid whose hospitals train in worker processes of this machine.
 
-Each worker has one hospital at a time, and the grid knows which. So a worker that dies or hangs costs that hospital its
-round and nobody else's; a fresh worker takes its place. The next hospital's message already waits in the worker's
-pipe, so that a worker never idles while the grid takes in a reply.
+Each worker has one hospital at a time, and the grid knows which. If a worker dies or hangs, only that hospital fails in
+the round, and a new worker replaces it. The next hospital's message already waits in the worker's pipe, so that a worker
+never waits while the grid reads a reply.
 """
 
 from __future__ import annotations
@@ -23,13 +23,13 @@ from typing import Any
 from flwr.app import ArrayRecord, Error, Message
 from flwr.clientapp import ClientApp
 
-from fedrobust.engines.launch import main_left_alone
+from fedrobust.engines.launch import without_main_module
 from fedrobust.engines.local import LocalGrid, no_answer
 from fedrobust.engines.shared_arrays import broadcast, dumps, loads
 from fedrobust.engines.shared_folder import SharedFolder
 from fedrobust.engines.slots import Place, Slots
 from fedrobust.engines.socket_folder import use_socket_folder
-from fedrobust.engines.worker import MUCH, Done, Job, serve
+from fedrobust.engines.worker import COLLECT_BYTES, Done, Job, serve
 from fedrobust.flower.arrays import records_in
 
 __all__ = ["PoolGrid"]
@@ -40,7 +40,7 @@ _ERROR_WORKER_LOST = 2
 #: Seconds that a worker may take to start: the fork server may still be importing.
 _START_S = 60.0
 
-#: Bytes that certainly fit a pipe nobody reads: 64 KiB on Linux, 16 KiB on macOS.
+#: Bytes that certainly fit a pipe that is not read: 64 KiB on Linux, 16 KiB on macOS.
 _PIPE_HOLDS = 1 << 13
 
 
@@ -58,7 +58,7 @@ class _Worker:
 
 
 class PoolGrid(LocalGrid):
-    """Deals messages out to worker processes, a hospital at a time each.
+    """Distributes messages over worker processes, each of which has one hospital at a time.
 
     Parameters
     ----------
@@ -71,7 +71,7 @@ class PoolGrid(LocalGrid):
     folder : SharedFolder
         For shared files; removed in the end.
     limit_s : float
-        Seconds until a hospital loses its round.
+        Seconds before a hospital is dropped from the round.
     on_reply : callable, optional
         Called without arguments after each reply to a training message.
     """
@@ -99,19 +99,19 @@ class PoolGrid(LocalGrid):
     def send_and_receive(
         self, messages: Iterable[Message], *, timeout: float | None = None
     ) -> Iterable[Message]:
-        """Return the replies in the order of completion; a lost worker's hospital is an error."""
+        """Return the replies in the order of completion; if a worker dies, its hospital's reply is an error."""
         asked = list(messages)
         if not any(message.metadata.message_type.startswith(("train", "evaluate")) for message in asked):
             return super().send_and_receive(asked, timeout=timeout)
-        if self._slots.lent_bytes > MUCH:
+        if self._slots.used_bytes > COLLECT_BYTES:
             gc.collect()
         for worker in self._workers:
             worker.busy_s = 0.0
-        replies = self._work_off(asked)
+        replies = self._exchange(asked)
         self.busy_s = max(worker.busy_s for worker in self._workers)
         return replies
 
-    def _work_off(self, asked: list[Message]) -> list[Message]:
+    def _exchange(self, asked: list[Message]) -> list[Message]:
         known: dict[int, ArrayRecord] = {}
         contents: dict[int, tuple[bytes, list[int]]] = {}
         for message in asked:
@@ -123,12 +123,12 @@ class PoolGrid(LocalGrid):
         replies: list[Message] = []
         while waiting or any(worker.tasks for worker in self._workers):
             for place in range(len(self._workers)):
-                self._feed(place, waiting, contents)
+                self._assign(place, waiting, contents)
             ready = self._ready()
             for place, worker in enumerate(self._workers):
-                if worker.number in ready and not self._heard(place, waiting):
+                if worker.number in ready and not self._has_reply(place, waiting):
                     continue
-                reply = self._take(worker, worker.number in ready)
+                reply = self._receive(worker, worker.number in ready)
                 if reply is None:
                     continue
                 if reply.has_error() and reply.error.code == _ERROR_WORKER_LOST:
@@ -138,10 +138,10 @@ class PoolGrid(LocalGrid):
                     self._on_reply()
         return replies
 
-    def _feed(
+    def _assign(
         self, place: int, waiting: deque[Message], contents: dict[int, tuple[bytes, list[int]]]
     ) -> None:
-        """Give a worker its next message; one ahead of time while there are enough for all."""
+        """Send a worker its next message, and one in advance while there are enough for all workers."""
         worker = self._workers[place]
         while waiting and len(worker.tasks) < (2 if len(waiting) > len(self._workers) else 1):
             message = waiting.popleft()
@@ -156,14 +156,14 @@ class PoolGrid(LocalGrid):
                 worker.since = time.monotonic()
             elif len(data) > _PIPE_HOLDS:
                 # Both ends would wait for each other: this one to be read, the worker's reply likewise.
-                self._slots.give(places)
+                self._slots.release(places)
                 waiting.appendleft(message)
                 return
             worker.tasks.append((message, places))
             try:
                 worker.pipe.send_bytes(data)
             except OSError:
-                # It died at rest: nobody's fault. If it was at work, `_take` finds that out.
+                # It died between two hospitals. If it was training one, `_receive` finds out.
                 if len(worker.tasks) > 1:
                     return
                 worker = self._replace(place, waiting, lost=0)
@@ -177,22 +177,22 @@ class PoolGrid(LocalGrid):
                     places.append(self._slots.take(size))
         return places
 
-    def _heard(self, place: int, waiting: deque[Message]) -> bool:
-        """Tell whether what a worker has to say is a reply; otherwise it is up now, or has died at rest."""
+    def _has_reply(self, place: int, waiting: deque[Message]) -> bool:
+        """Tell whether a worker has sent a reply; otherwise it is ready now, or has died between two hospitals."""
         worker = self._workers[place]
         if worker.tasks and worker.up:
             return True
         try:
             worker.pipe.recv_bytes()
         except (EOFError, OSError):
-            # Who died with a hospital's message in hand is `_take`'s business.
+            # If it died while it had a hospital's message, `_receive` handles it.
             if not worker.tasks:
                 self._replace(place, waiting, lost=0)
             return bool(worker.tasks)
         worker.up, worker.since = True, time.monotonic()
         return False
 
-    def _take(self, worker: _Worker, ready: bool) -> Message | None:
+    def _receive(self, worker: _Worker, ready: bool) -> Message | None:
         """Return a busy worker's reply, or an error if it is lost; None while it works."""
         if not worker.tasks:
             return None
@@ -213,7 +213,7 @@ class PoolGrid(LocalGrid):
     def _received(self, worker: _Worker, message: Message, places: list[Place], done: Done) -> Message:
         worker.busy_s += done.seconds
         self._slots.hold(worker.number, done.kept)
-        self._slots.give(place for place in places if place not in done.used)
+        self._slots.release(place for place in places if place not in done.used)
         if done.state:
             self._states[message.metadata.dst_node_id] = done.state
         if done.error:
@@ -221,7 +221,7 @@ class PoolGrid(LocalGrid):
         return Message(loads(done.content, self._slots.view), reply_to=message)
 
     def _ready(self) -> set[int]:
-        """Sleep until a worker answers or dies, or a time limit may be over; return who has something to say."""
+        """Sleep until a worker answers or dies, or a time limit may be over; return the numbers of the workers that have sent something."""
         first = min((self._deadline(w) for w in self._workers if w.tasks), default=0.0)
         return {key.data for key, _ in self._selector.select(max(0.0, first - time.monotonic()))}
 
@@ -235,7 +235,7 @@ class PoolGrid(LocalGrid):
         arguments = (theirs, self._make_app, list(sys.path))
         use_socket_folder()
         process = context.Process(target=serve, args=arguments, daemon=True)
-        with main_left_alone():
+        with without_main_module():
             process.start()
         theirs.close()
         self._started += 1
@@ -243,11 +243,11 @@ class PoolGrid(LocalGrid):
         return _Worker(self._started, process, ours)
 
     def _replace(self, place: int, waiting: deque[Message], lost: int = 1) -> _Worker:
-        """End a worker and start a fresh one; the messages after the first `lost` ones go to whoever is free."""
+        """End a worker and start a new one; the messages after the first `lost` ones go to any free worker."""
         worker = self._workers[place]
         self._stop(worker)
         for number, (message, places) in enumerate(worker.tasks):
-            self._slots.give(places)
+            self._slots.release(places)
             if number >= lost:
                 waiting.appendleft(message)
         self._slots.hold(worker.number, set())

@@ -1,4 +1,4 @@
-"""A Grid around Flower's simulation that asks again where Ray says that nobody was there to ask."""
+"""A Grid around Flower's simulation that sends a message again if it reached no process."""
 
 from __future__ import annotations
 
@@ -12,15 +12,15 @@ from fedrobust.flower.grid import WrappedGrid
 
 __all__ = ["RestartingGrid"]
 
-#: How Ray says that a message never reached the process that it was for, as that one is being started afresh.
+#: Ray's words for a message that never reached its process because that one is being restarted.
 _NOT_REACHED = "The actor is restarting"
 
 
 class RestartingGrid(WrappedGrid):
-    """Sends a message again as long as the process that should answer it is still being started.
+    """Sends a message again as long as the process that should answer it is still being restarted.
 
-    A hospital that kills its process costs itself the round. Without this it would cost one to every hospital that
-    Flower hands to the same process before Ray has started it anew, which takes seconds.
+    A hospital that kills its process fails in that round. Without this wrapper, so would every hospital that Flower
+    assigns to the same process before Ray has restarted it, which takes seconds.
 
     Parameters
     ----------
@@ -28,7 +28,7 @@ class RestartingGrid(WrappedGrid):
     pause_s : float
         Between one attempt and the next.
     patience_s : float
-        After so long the error stands.
+        After this time the error is final.
     """
 
     def __init__(self, grid: Grid, pause_s: float = 1.0, patience_s: float = 120.0) -> None:
@@ -39,18 +39,18 @@ class RestartingGrid(WrappedGrid):
     def send_and_receive(
         self, messages: Iterable[Message], *, timeout: float | None = None
     ) -> Iterable[Message]:
-        """Exchange messages as the wrapped grid does, those that reached nobody again."""
+        """Exchange messages as the wrapped grid does, and send those again that reached no process."""
         asked, replies = list(messages), []
         began = time.monotonic()
         while asked:
             # Each sending gives a message a new id.
             answers = list(self.inner.send_and_receive(asked, timeout=timeout))
             questions = {message.metadata.message_id: message for message in asked}
-            patient = time.monotonic() - began < self._patience_s
+            may_repeat = time.monotonic() - began < self._patience_s
             asked = []
             for answer in answers:
                 question = questions.get(answer.metadata.reply_to_message_id)
-                if question is not None and patient and _not_reached(answer):
+                if question is not None and may_repeat and _not_reached(answer):
                     asked.append(question)
                 else:
                     replies.append(answer)

@@ -21,7 +21,7 @@ from fedrobust.flower.arrays import LazyArray, record_of, records_in
 
 __all__ = ["SharedArray", "WorkerMemory", "broadcast", "dumps", "loads", "outgoing"]
 
-#: Turns a slot's place, type and shape into an array of this process.
+#: Makes an array of this process from a slot's place, type and shape.
 Viewer = Callable[[Place, str, tuple[int, ...]], NDArray[Any]]
 
 
@@ -115,7 +115,7 @@ def outgoing(content: RecordDict, places: Sequence[Place]) -> tuple[RecordDict, 
     """
     left = list(places)
     used: list[Place] = []
-    light: dict[str, Any] = dict(content)
+    light = RecordDict(dict(content))
     for name, record in records_in(content, ArrayRecord).items():
         arrays: dict[str, Array] = {}
         for key, array in record.items():
@@ -133,26 +133,26 @@ def outgoing(content: RecordDict, places: Sequence[Place]) -> tuple[RecordDict, 
             used.append(place)
             arrays[key] = SharedArray(place, values)
         light[name] = record_of(arrays)
-    return RecordDict(light), used
+    return light, used
 
 
 class WorkerMemory:
-    """A worker's view of the slots: read-only, and aware of who still looks after a message is done."""
+    """A worker's view of the slots: read-only, and aware of arrays that are still in use after a message is done."""
 
     def __init__(self) -> None:
         """Map nothing yet."""
         self._mappings: dict[str, Mapping] = {}
-        self._looks: list[tuple[Place, Any]] = []
+        self._arrays: list[tuple[Place, Any]] = []
 
     def view(self, place: Place, dtype: str, shape: tuple[int, ...]) -> NDArray[Any]:
         """Return a read-only array over a slot."""
         if place.file not in self._mappings:
             self._mappings[place.file] = Mapping(place.file, writeable=False)
-        array, alive = self._mappings[place.file].look(place.start, dtype, shape)
-        self._looks.append((place, alive))
+        array, alive = self._mappings[place.file].array(place.start, dtype, shape)
+        self._arrays.append((place, alive))
         return array
 
     def kept(self) -> set[Place]:
-        """Return the slots that somebody in this process still looks at; they must not be written again."""
-        self._looks = [(place, alive) for place, alive in self._looks if alive() is not None]
-        return {place for place, _ in self._looks}
+        """Return the slots that arrays of this process still refer to; they must not be written again."""
+        self._arrays = [(place, alive) for place, alive in self._arrays if alive() is not None]
+        return {place for place, _ in self._arrays}

@@ -1,4 +1,4 @@
-"""A folder in shared memory that goes when its process goes, be it killed."""
+"""A folder in shared memory that is removed after its process ends, even if it is killed."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ class SharedFolder:
     """A new folder in shared memory, or on disk where memory has no room for twice the bytes needed.
 
     A process that is killed leaves its folder behind, and with it the memory. So the folder is locked as long as its
-    process lives, and whoever makes a new one removes those that nobody locks.
+    process lives, and each new folder removes those that are not locked.
 
     Parameters
     ----------
@@ -43,7 +43,7 @@ class SharedFolder:
         self.path = fresh.rename(fresh.with_name(fresh.name.removeprefix(".")))
 
     def remove(self) -> None:
-        """Remove the folder; arrays that are still looked at stay until nobody does."""
+        """Remove the folder; arrays in use stay until they are released."""
         shutil.rmtree(self.path, ignore_errors=True)
         if self._lock is not None:
             os.close(self._lock)

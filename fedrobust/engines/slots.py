@@ -1,8 +1,8 @@
 """Shared memory in slots: arrays that one process writes and another reads in place.
 
-A slot is a stretch of a file in memory. The server's process owns all slots: it hands one out for each array of a round and
-takes it back when nobody looks at the array any more, so the same pages serve round after round and memory does not grow.
-Whoever fills a slot does so with ``pwrite``: where the room runs out it gets an error instead of a bus error.
+A slot is a section of a file in memory. The server's process owns all slots: it allocates one for each array of a round
+and frees it when no array refers to it any more, so the same pages are used in every round and memory does not grow. A
+slot is filled with ``pwrite``, which fails with an error instead of a bus error where there is no room left.
 """
 
 from __future__ import annotations
@@ -75,7 +75,7 @@ class Mapping:
         self._writeable = writeable
         self._address = np.frombuffer(self._memory, np.uint8).__array_interface__["data"][0]
 
-    def look(
+    def array(
         self, start: int, dtype: str, shape: tuple[int, ...], after: Callable[[], None] | None = None
     ) -> tuple[NDArray[Any], weakref.ref[Any]]:
         """Return an array over a slot, and a reference that dies with the last array over it.
@@ -106,7 +106,7 @@ class _Lease:
 
     mapping: Mapping
     after: Callable[[], None] | None
-    __array_interface__: dict[str, Any]
+    __array_interface__: dict[str, object]
 
     def __del__(self) -> None:
         if self.after is not None:
@@ -119,12 +119,12 @@ class Slots:
     Parameters
     ----------
     folder : Path
-        Where their files go; its removal frees the memory once nobody looks at it.
+        Where their files go; its removal frees the memory once no array refers to it.
 
     Attributes
     ----------
-    lent_bytes : int
-        Size of the slots that are not free.
+    used_bytes : int
+        Size of the slots in use.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -133,7 +133,7 @@ class Slots:
         self._free: dict[int, list[Place]] = {}
         self._held: dict[int, set[Place]] = {}
         self._returned: list[Place] = []
-        self.lent_bytes = 0
+        self.used_bytes = 0
         self._mappings: dict[str, Mapping] = {}
 
     def take(self, size: int) -> Place:
@@ -142,32 +142,32 @@ class Slots:
         free = self._free.setdefault(rounded, [])
         if not free:
             free.extend(self._more(rounded))
-        self.lent_bytes += rounded
+        self.used_bytes += rounded
         return free.pop()
 
-    def give(self, places: Iterable[Place]) -> None:
-        """Take slots back; the last one given is the next one taken, as its pages are warm."""
+    def release(self, places: Iterable[Place]) -> None:
+        """Free slots; the last one freed is the next one taken, as its pages are in the cache."""
         for place in places:
             if any(place in held for held in self._held.values()):
                 self._returned.append(place)
             else:
                 self._free[place.size].append(place)
-                self.lent_bytes -= place.size
+                self.used_bytes -= place.size
 
     def hold(self, reader: int, places: set[Place]) -> None:
-        """Note which slots another process still looks at; they are not handed out until it lets go of them."""
+        """Note which slots another process still refers to; they are not allocated again until it releases them."""
         if places or reader in self._held:
             self._held[reader] = places
             returned, self._returned = self._returned, []
-            self.give(returned)
+            self.release(returned)
 
     def view(self, place: Place, dtype: str, shape: tuple[int, ...]) -> NDArray[Any]:
-        """Return a writeable array over a slot, which comes back by itself when the array is gone."""
+        """Return a writeable array over a slot, which is freed by itself when the array is gone."""
 
         def back() -> None:
-            self.give((place,))
+            self.release((place,))
 
-        return self._mappings[place.file].look(place.start, dtype, shape, back)[0]
+        return self._mappings[place.file].array(place.start, dtype, shape, back)[0]
 
     def _more(self, size: int) -> list[Place]:
         descriptor, name = tempfile.mkstemp(prefix="slots-", dir=self._folder)

@@ -15,11 +15,11 @@ __all__ = ["StoppableGrid", "Stopped"]
 
 
 class Stopped(BaseException):
-    """The run has been interrupted. Not an `Exception`, so that nothing which catches those goes on."""
+    """The run has been interrupted. Not an `Exception`, so that code which catches those does not continue."""
 
 
 class StoppableGrid(WrappedGrid):
-    """Exchanges messages as Flower's grid does, but stops waiting for replies once it is told to.
+    """Exchanges messages as Flower's grid does, but stops waiting for replies once an event is set.
 
     Flower's simulation runs the ServerApp in a thread, which no signal reaches: after Ctrl-C it would wait for hospitals
     that have ended until their time is over.
@@ -30,7 +30,7 @@ class StoppableGrid(WrappedGrid):
     stop : threading.Event
         Once set, every exchange raises `Stopped`.
     poll_s : float
-        Seconds between two looks for replies.
+        Seconds between two checks for replies.
     """
 
     def __init__(self, grid: Grid, stop: threading.Event, poll_s: float = 0.1) -> None:

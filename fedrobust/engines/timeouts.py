@@ -20,7 +20,7 @@ _expendable = False
 
 
 def may_end_this_process() -> None:
-    """Let `time_limit` end this whole process where the alarm does not end the block within `GRACE_S` seconds."""
+    """Let `time_limit` end this process where the alarm does not end the block within `GRACE_S` seconds."""
     global _expendable
     _expendable = True
 
@@ -33,7 +33,7 @@ class Overdue(BaseException):
 def time_limit(seconds: float) -> Iterator[None]:
     """Raise `Overdue` where the block is, once it has taken so long.
 
-    The system's alarm does it, so only in the main thread, where the system has such a thing and nobody else uses it;
+    The system's alarm does it, so only in the main thread, where the system has one and it is not in use;
     anywhere else there is no limit. Python sees the alarm between two of its own instructions: it ends a sleep, a wait or a
     loop, but no computation within a library. Such a one ends the process, after `may_end_this_process`.
     """

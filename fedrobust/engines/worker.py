@@ -20,10 +20,10 @@ from fedrobust.engines.shared_arrays import WorkerMemory, dumps, loads, outgoing
 from fedrobust.engines.slots import Place
 from fedrobust.flower.compat import identify_process
 
-__all__ = ["MUCH", "Done", "Job", "serve"]
+__all__ = ["COLLECT_BYTES", "Done", "Job", "serve"]
 
 #: Bytes of shared memory that may wait for Python's collector; reference cycles of Flower's records hold them.
-MUCH = 1 << 26
+COLLECT_BYTES = 1 << 26
 
 
 class Job(NamedTuple):
@@ -49,25 +49,25 @@ class Done(NamedTuple):
 
 
 def serve(pipe: Connection, make_app: Callable[[], ClientApp], path: list[str]) -> None:
-    """Answer messages until the pipe closes: a worker's whole life."""
-    # Ctrl-C reaches the whole process group; the server ends the workers itself.
+    """Answer messages until the pipe closes."""
+    # Ctrl-C reaches the process group; the server ends the workers itself.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     sys.path[:] = path
     identify_process()
     app = make_app()
     memory = WorkerMemory()
-    # What is loaded by now stays: the collector need not look through it again and again.
+    # What is loaded by now stays: the collector need not examine it again and again.
     gc.freeze()
-    # An end of the pipe means that the server is gone: there is nobody left to answer.
+    # The end of the pipe means that the server has ended.
     with contextlib.suppress(EOFError, OSError):
-        # Up: from now on the time is the hospitals'.
+        # Ready: from now on the hospitals' time limits count.
         pipe.send_bytes(b"")
         while True:
             job: Job = pickle.loads(pipe.recv_bytes())
             began = time.perf_counter()
             content, state, error, used = _answer(app, job, memory)
             kept = memory.kept()
-            if sum(place.size for place in kept) > MUCH:
+            if sum(place.size for place in kept) > COLLECT_BYTES:
                 gc.collect()
                 kept = memory.kept()
             pipe.send_bytes(
@@ -89,5 +89,5 @@ def _answer(app: ClientApp, job: Job, memory: WorkerMemory) -> tuple[bytes, byte
         light, used = outgoing(reply.content, job.places)
         state = pickle.dumps(context.state) if job.state or len(context.state) else b""
         return dumps(light), state, "", used
-    except (Exception, SystemExit):  # noqa: BLE001 - whatever a hospital does costs it its round, never the run
+    except (Exception, SystemExit):  # noqa: BLE001 - whatever a hospital does, only its own round fails
         return b"", b"", traceback.format_exc(), []

@@ -1,4 +1,4 @@
-"""Flower arrays that become bytes only when somebody asks for bytes."""
+"""Flower arrays that are serialised only when their bytes are needed."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ RecordT = TypeVar("RecordT", ArrayRecord, MetricRecord, ConfigRecord)
 
 @functools.lru_cache(maxsize=64)
 def _name(dtype: np.dtype[Any]) -> str:
-    """Return a type's name; NumPy takes longer to spell it than to look at the array."""
+    """Return a type's name, which NumPy takes long to write."""
     return str(dtype)
 
 
@@ -28,7 +28,7 @@ class LazyArray(Array):
     Parameters
     ----------
     values : ndarray
-        Kept as it is; who changes it changes the Array.
+        Kept as it is: a change to it changes the Array.
     """
 
     def __init__(self, values: NDArray[Any]) -> None:

@@ -127,7 +127,7 @@ def _own(federation: DataSpec, message: Message, context: Context) -> DataSpec |
 
 
 def _number(message: Message, context: Context) -> int:
-    """Return which hospital shall answer: the node's own, or the one that a shared node is asked to answer for."""
+    """Return the hospital that answers: the node's own, or the one that a shared node is asked to answer for."""
     config = records_in(message.content, ConfigRecord) if message.has_content() else {}
     assignment = config.get(CLIENT_ASSIGNMENT)
     number = context.node_config.get(PARTITION_ID) if assignment is None else assignment[PARTITION_ID]
@@ -143,6 +143,6 @@ def _identity(message: Message, context: Context) -> HospitalRecord:
     return HospitalRecord(
         _number(message, context),
         None if hospitals is None else int(hospitals),
-        # The server then makes no guess at what this hospital holds.
+        # The server then knows nothing of this hospital's data.
         own_data=bool(context.node_config.get("data")),
     )

@@ -1,7 +1,7 @@
 """A thin Grid around any Grid: hospitals in a fixed order, faulty replies taken out and named.
 
 Flower's node ids are random and replies come in the order of arrival. Sums of floats depend on their order, so every
-strategy, ours or anybody's, sees the replies sorted by hospital here. The same place checks that a reply can be
+strategy, built-in or not, sees the replies sorted by hospital here. The same place checks that a reply can be
 aggregated at all: if a hospital crashes or sends NaN, a wrong shape or absurd numbers, its update is discarded and
 the run continues.
 """
@@ -49,7 +49,7 @@ _ERROR_FAULTY_REPLY = 1000
 class ClientGrid(WrappedGrid):
     """Orders another Grid's nodes and replies by hospital, and turns faulty replies into errors.
 
-    Strategies see hospital h as node h + 1, whatever id the wrapped grid gave its node. In Flower's simulation, where
+    Strategies see hospital h as node h + 1, whatever id the wrapped grid has for its node. In Flower's simulation, where
     nodes are alike, hospitals share the nodes if there are fewer of them; a real node is one hospital.
 
     Parameters
@@ -57,7 +57,7 @@ class ClientGrid(WrappedGrid):
     grid : Grid
         Flower's, or any other.
     hospitals : int
-        How many hospitals take part; nodes beyond them stay idle.
+        How many hospitals take part; further nodes get no messages.
     wait_s : float
         How long to wait for so many nodes to appear.
 
@@ -219,7 +219,7 @@ class ClientGrid(WrappedGrid):
         return reply if reply.has_error() else error_reply(reply, _ERROR_FAULTY_REPLY, fault)
 
     def _fault(self, reply: Message, number: int, expected: Expected) -> str | None:
-        """Return what is wrong with a reply, or None."""
+        """Return why a reply cannot be used, or None."""
         if reply.has_error() or reply.metadata.message_type == MessageType.TRAIN:
             checked = check_reply(reply, expected)
             if isinstance(checked, ReplyFault):

@@ -84,8 +84,8 @@ class HospitalRecord:
         """Return what a record says."""
         named = record.get(_NO_EFFECT)
         return cls(
-            _whole_number(record.get(PARTITION_ID)),
-            _whole_number(record.get(_NUM_PARTITIONS)),
+            _integer(record.get(PARTITION_ID)),
+            _integer(record.get(_NUM_PARTITIONS)),
             bool(record.get(_OWN_DATA)),
             frozenset(str(name) for name in named) if isinstance(named, list) else frozenset(),
         )
@@ -169,7 +169,7 @@ class TrainConfig:
 
     @staticmethod
     def round_of(message: Message) -> int | None:
-        """Return the round of a training message of anybody's, as Flower's FedAvg and its kin say it; else None."""
+        """Return the round of any app's training message, where Flower's FedAvg and its kin put it; else None."""
         for config in records_in(message.content, ConfigRecord).values():
             if SERVER_ROUND in config:
                 return int(cast(int, config[SERVER_ROUND]))
@@ -190,7 +190,7 @@ def read_metrics(metrics: MetricRecord, key: str = NUM_EXAMPLES) -> ClientMetric
         if name != key
     }
     examples: Any = metrics.get(key, 0)
-    # Some apps weigh by a share, which is not a whole number.
+    # Some apps use a share as the weight, which is not an integer.
     return ClientMetrics(examples if examples % 1 else int(examples), values)
 
 
@@ -236,7 +236,7 @@ def with_record(content: RecordDict, name: str, record: ConfigRecord) -> RecordD
     return RecordDict({**content, name: record})
 
 
-def _whole_number(value: object) -> int | None:
+def _integer(value: object) -> int | None:
     return value if isinstance(value, int) and not isinstance(value, bool) else None
 
 

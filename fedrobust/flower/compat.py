@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import logging
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -15,6 +16,8 @@ from flwr.serverapp import Grid, ServerApp
 from flwr.serverapp.strategy.strategy_utils import aggregate_metricrecords
 from flwr.supercore.task_identity import TaskIdentity
 
+from fedrobust.errors import UserError
+
 __all__ = [
     "actors_limited_to",
     "aggregate_metricrecords",
@@ -22,6 +25,7 @@ __all__ = [
     "identify_process",
     "is_simulation",
     "is_superlink",
+    "log_mistakes_in_one_sentence",
     "pool_size",
     "set_message_id",
     "set_sender",
@@ -30,7 +34,7 @@ __all__ = [
 
 
 def identify_process() -> None:
-    """Say who sends this process's messages; outside its own runtimes Flower does not know."""
+    """Give this process an identity as a sender of messages, which Flower needs outside its own runtimes."""
     TaskIdentity.task_id, TaskIdentity.run_id, TaskIdentity.node_id = 1, 1, 0
 
 
@@ -87,9 +91,9 @@ def pool_size(resources: dict[str, float]) -> int:
 
 @contextmanager
 def actors_limited_to(at_once: int) -> Iterator[None]:
-    """Let Flower's simulation have so many actors, and as many threads that hand them messages.
+    """Let Flower's simulation have so many actors, and as many threads that send them messages.
 
-    By itself it starts an actor on every CPU of a cluster, needed or not, and hands out messages from as many threads
+    By itself it starts an actor on every CPU of a cluster, needed or not, and distributes messages from as many threads
     as suit *this* machine's cores, which leaves a large cluster waiting.
     """
     from flwr.server.superlink.fleet.vce import vce_api
@@ -101,6 +105,24 @@ def actors_limited_to(at_once: int) -> Iterator[None]:
         _replaced(vce_api, "ThreadPoolExecutor", threads),
     ):
         yield
+
+
+class _OneSentence(logging.Filter):
+    """Takes the traceback from Flower's record of a user's mistake."""
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        error = record.exc_info[1] if record.exc_info else None
+        if isinstance(error, UserError):
+            record.msg, record.args = f"fedrobust: {error}", ()
+            record.exc_info = record.exc_text = None
+        return True
+
+
+def log_mistakes_in_one_sentence() -> None:
+    """Let Flower log a `UserError` that ends a ServerApp as one sentence, not as a traceback."""
+    logger = logging.getLogger("flwr")
+    if not any(isinstance(one, _OneSentence) for one in logger.filters):
+        logger.addFilter(_OneSentence())
 
 
 @contextmanager

@@ -1,4 +1,4 @@
-"""A thin Grid around a deployment's Grid: it tells hospitals what the federation's data look like."""
+"""A thin Grid around a deployment's Grid: it adds the classes and the image shape of the federation to messages."""
 
 from __future__ import annotations
 

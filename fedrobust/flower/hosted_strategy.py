@@ -5,7 +5,7 @@ from __future__ import annotations
 import inspect
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
-from typing import Any, cast
+from typing import cast
 
 import numpy as np
 from flwr.app import ArrayRecord, ConfigRecord, Message, MessageType, MetricRecord, RecordDict
@@ -52,7 +52,7 @@ def build_strategy(
     Raises
     ------
     UserError
-        If a step is unknown, takes no such option, or stands in the wrong place, or if a plain Flower strategy waits
+        If a step is unknown, takes no such option, or is in the wrong place, or if a plain Flower strategy waits
         for more hospitals than there are.
     """
     written = PipelineSpec.parse(spec)
@@ -66,7 +66,7 @@ def build_strategy(
 
 
 def read_strategy(
-    spec: str | PipelineSpec, flower_options: Callable[[type, dict[str, Any]], dict[str, Any]]
+    spec: str | PipelineSpec, flower_options: Callable[[type, dict[str, object]], dict[str, object]]
 ) -> Strategy | Pipeline:
     """Return what a specification names: a pipeline, or a plain Flower strategy.
 
@@ -89,7 +89,7 @@ def read_strategy(
     return cast(Strategy, instantiate(thing, flower_options(thing, dict(last.options)), last.name))
 
 
-def _flower_defaults(thing: type, options: dict[str, Any], hospitals: int) -> dict[str, Any]:
+def _flower_defaults(thing: type, options: dict[str, object], hospitals: int) -> dict[str, object]:
     """Let Flower's own strategies run with few hospitals and without a second, federated evaluation."""
     if not issubclass(thing, FlowerFedAvg):
         return options
@@ -183,7 +183,7 @@ class HostedStrategy(Strategy):
         self.nodes = given.nodes
         metrics = verdict_metrics(self.verdict, self.nodes)
         losses = given.reported("loss")
-        # One hospital that claims no number leaves the others' mean.
+        # A hospital that reports NaN does not affect the mean of the others.
         metrics["loss"] = (
             float(np.mean(losses[np.isfinite(losses)])) if np.isfinite(losses).any() else float("nan")
         )

@@ -44,7 +44,7 @@ class ClientFailure:
     Attributes
     ----------
     client : int
-        The hospital's number; in anybody's app Flower's id of the node.
+        The hospital's number; in other apps Flower's id of the node.
     reason : str
         Why, in a few words.
     """
@@ -55,7 +55,7 @@ class ClientFailure:
 
 @dataclass(frozen=True)
 class ReplyFault:
-    """What is wrong with a reply, in a few words."""
+    """Why a reply cannot be used, in a few words."""
 
     reason: str
 
@@ -109,7 +109,7 @@ class Reply:
 
 
 def check_reply(message: Message, expected: Expected) -> Reply | ReplyFault:
-    """Return a reply with its update as vectors, or what is wrong with it.
+    """Return a reply with its update as vectors, or why it cannot be used.
 
     Integer and float arrays of any width are converted to float32 here, and only here, before their length is taken.
     """
@@ -139,7 +139,7 @@ def check_reply(message: Message, expected: Expected) -> Reply | ReplyFault:
 
 
 def _arrays_fault(arrays: ArrayRecord, model: SentModel) -> str | None:
-    """Return what is wrong with names, shapes or types, or None."""
+    """Return the fault in names, shapes or types, or None."""
     shapes = shapes_of(arrays)
     if shapes != model.shapes:
         return f"wrong names or shapes: {brief(shapes)} instead of {brief(model.shapes)}"
@@ -206,7 +206,7 @@ def senders(asked: Mapping[int, Message]) -> Callable[[Message], int]:
 def unusual_schemas(messages: Sequence[Message]) -> set[int]:
     """Return the positions of the messages with metrics of other names or lengths than most have.
 
-    Flower's strategies give the whole round up over one such reply.
+    Flower's strategies discard all replies of a round because of one such reply.
     """
     schemas = [_schema(message) for message in messages]
     usual = _most_common(schemas)

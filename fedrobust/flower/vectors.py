@@ -64,7 +64,7 @@ def fixed(vector: Vector) -> Vector:
 def to_arrays(parameters: Vector, buffers: Vector, like: ArrayRecord) -> ArrayRecord:
     """Cut flat vectors into arrays of the same names, shapes and types; counters stay as they are.
 
-    The arrays are views where the type allows it: whoever changes one changes the vector.
+    The arrays are views where the type allows it: a change to one changes the vector.
     """
     offsets = {True: 0, False: 0}
     made: dict[str, Array] = {}

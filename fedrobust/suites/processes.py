@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from multiprocessing.connection import Connection, wait
 from typing import cast
 
-from fedrobust.engines.launch import main_left_alone, warm_up
+from fedrobust.engines.launch import without_main_module, warm_up
 from fedrobust.engines.timeouts import may_end_this_process
 from fedrobust.settings import Settings
 from fedrobust.settings.execution import Execution
@@ -82,7 +82,7 @@ class _Worker:
         self.pipe, theirs = context.Pipe()
         # Not a daemon, as those may not have processes of their own; it ends with its parent all the same.
         self.process = context.Process(target=_serve, args=(theirs, list(sys.path), self._report))
-        with main_left_alone():
+        with without_main_module():
             self.process.start()
         theirs.close()
 

@@ -1,4 +1,4 @@
-"""Defences and attacks in anybody's Flower app: `strategy` for its ServerApp, `attack` for its ClientApp."""
+"""Defences and attacks for any Flower app: `strategy` for its ServerApp, `attack` for its ClientApp."""
 
 from __future__ import annotations
 

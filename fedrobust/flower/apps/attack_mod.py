@@ -1,4 +1,4 @@
-"""Attacks on updates and reports as a modifier of anybody's ClientApp."""
+"""Attacks on updates and reported metrics as a modifier of any ClientApp."""
 
 from __future__ import annotations
 
@@ -47,14 +47,14 @@ def attack(
     nodes : iterable of int, optional
         The partition ids (of the node config) that attack; the others stay honest. Not given: all that run the app.
     hospitals : int, optional
-        How many nodes the federation has, for attacks that want to know.
+        How many nodes the federation has, for attacks that use it.
     weighted_by_key : str
-        Under which the client's metrics say the number of its images, as for Flower's strategies.
+        Under which the client's metrics hold the number of its images, as for Flower's strategies.
 
     Raises
     ------
     UserError
-        If an attack is unknown, takes no such option, or cannot work inside somebody else's client.
+        If an attack is unknown, takes no such option, or cannot work inside another app's client.
     """
     add_working_folder()
     chosen = None if nodes is None else _numbers(nodes)
@@ -97,7 +97,7 @@ def _changes_reply(one: Behaviour) -> bool:
 
 
 def _check(one: Behaviour) -> None:
-    """Raise `UserError` if an attack needs what there is not inside somebody else's client."""
+    """Raise `UserError` if an attack needs what there is not inside another app's client."""
     reason = None
     if one.transforms_records:
         reason = "poisons records, which only the client's own code sees; poison them there"
@@ -131,7 +131,7 @@ class AttackMod:
     hospitals : int or None
         How many nodes the federation has.
     key : str
-        Under which metrics say the number of images.
+        Under which metrics hold the number of images.
     """
 
     def __init__(
@@ -142,7 +142,7 @@ class AttackMod:
         hospitals: int | None,
         key: str = NUM_EXAMPLES,
     ) -> None:
-        """Keep what the attacks are made of; each message makes them anew, as they keep nothing between rounds."""
+        """Keep what the attacks are made of; they are made again for each message, as they keep nothing between rounds."""
         self.spec, self.seed, self.nodes, self.hospitals, self.key = spec, seed, nodes, hospitals, key
 
     def chain(self, number: int) -> list[Behaviour]:
@@ -199,16 +199,16 @@ class AttackMod:
         if self.key not in metrics and report.num_examples != update.report.num_examples:
             raise UserError(
                 f"attack '{self.spec}' forges the number of images, and the client's metrics have no '{self.key}'; say "
-                f"under which key it stands with fedrobust.attack(..., weighted_by_key=...)"
+                f"under which key it is with fedrobust.attack(..., weighted_by_key=...)"
             )
-        said = write_aliased(report, metrics, self.key)
+        sent = write_aliased(report, metrics, self.key)
         if not same:
             # Counters and the order of the names are the client's own.
             made = to_arrays(moved.parameters, moved.buffers, _like(trained, received))
             reply.content[place] = ArrayRecord({name: made[name] for name in trained})
-        elif dict(said) == dict(metrics):
-            log(WARNING, "fedrobust: attack '%s' changes nothing in round %s", self.spec, update.round)
-        reply.content[metrics_place] = said
+        elif dict(sent) == dict(metrics):
+            log(WARNING, "fedrobust: attack '%s' had no effect in round %s", self.spec, update.round)
+        reply.content[metrics_place] = sent
 
     def _one(self, message: Message, kind: type[Any]) -> tuple[str, Any]:
         """Return the only record of a kind, with its name."""

@@ -21,7 +21,7 @@ __all__ = ["AppStrategy"]
 
 
 class AppStrategy(Strategy):
-    """Runs a Flower strategy on replies that can be used, in an order that does not depend on who was fast.
+    """Runs a Flower strategy on replies that can be used, in an order that does not depend on their arrival.
 
     Parameters
     ----------
@@ -106,7 +106,7 @@ class AppStrategy(Strategy):
 
 
 def _wait_for(nodes: int, grid: Grid) -> None:
-    """Wait until so many nodes are there: FedAvg waits too, but takes its fraction of those who were there before."""
+    """Wait until so many nodes are there: FedAvg waits too, but takes its fraction of those that were there before."""
     logged = False
     while (there := len(list(grid.get_node_ids()))) < nodes:
         if not logged:

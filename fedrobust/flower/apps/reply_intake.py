@@ -43,12 +43,12 @@ class NumberedReply:
 class NodeRegistry:
     """A number for each node, the same in every round: the partition id that it reports, else its id in Flower.
 
-    Flower's ids are random, partition ids are not; but nobody verifies a partition id. So a number belongs to the node
+    Flower's ids are random, partition ids are not; but a partition id is not verified. So a number belongs to the node
     that had it first, and if several nodes report the same new one at the same time, none of them gets it.
     """
 
     def __init__(self) -> None:
-        """Know nobody."""
+        """Begin without any node."""
         self.known: dict[int, int] = {}
 
     def assign(self, reported: Mapping[int, int | None]) -> None:
@@ -57,9 +57,9 @@ class NodeRegistry:
         counted = Counter(reported[node] for node in new)
         taken = set(self.known.values())
         for node in new:
-            claim = reported[node]
-            if claim is not None and counted[claim] == 1 and claim not in taken:
-                self.known[node] = claim
+            number = reported[node]
+            if number is not None and counted[number] == 1 and number not in taken:
+                self.known[node] = number
         for node in new:
             taken = set(self.known.values())
             self.known.setdefault(node, node if node not in taken else max(taken) + 1)
@@ -98,7 +98,7 @@ class ReplyCollector:
     """
 
     def __init__(self, key: str) -> None:
-        """Have asked nobody."""
+        """Begin without any message."""
         self._key = key
         self._asked: Sequence[Message] = ()
         self._base = ArrayRecord()
@@ -106,7 +106,7 @@ class ReplyCollector:
         self.failures: list[ClientFailure] = []
 
     def ask(self, messages: Iterable[Message], base: ArrayRecord) -> list[Message]:
-        """Return the messages; remember whom they go to and which model they carry."""
+        """Return the messages; remember their nodes and the model that they carry."""
         self._asked, self._base = list(messages), base
         return list(self._asked)
 
@@ -129,7 +129,7 @@ class ReplyCollector:
             self.failures.append(ClientFailure(places[place], reason))
             del found[places[place]]
         if arrays:
-            # Only a reply to training reports who the node is.
+            # Only a reply to training holds the node's number.
             self.numbers.assign({node: _reported_number(reply.message) for node, reply in found.items()})
         for failure in self.failures:
             log(

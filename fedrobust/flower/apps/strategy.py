@@ -1,4 +1,4 @@
-"""Any defence as the strategy of anybody's ServerApp."""
+"""Any defence as the strategy of any ServerApp."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ def strategy(
     train_metrics_aggr_fn: MetricsFunction | None = None,
     evaluate_metrics_aggr_fn: MetricsFunction | None = None,
 ) -> AppStrategy:
-    """Return a Flower strategy for anybody's ServerApp: a defence with any steps before it.
+    """Return a Flower strategy for any ServerApp: a defence with any steps before it.
 
     Parameters
     ----------
@@ -60,7 +60,7 @@ def strategy(
     seed : int
         For rules that draw, and for drawing the nodes of a round.
     server : ServerData, optional
-        Labelled images of the server's own, for rules that look at some.
+        Labelled images of the server's own, for rules that need some.
     fraction_train, fraction_evaluate, min_train_nodes, min_evaluate_nodes, min_available_nodes
         As of Flower's FedAvg.
     weighted_by_key, arrayrecord_key, configrecord_key, train_metrics_aggr_fn, evaluate_metrics_aggr_fn
@@ -74,7 +74,7 @@ def strategy(
     Raises
     ------
     UserError
-        If a step is unknown, takes no such option, stands in the wrong place, or needs images of the server's that
+        If a step is unknown, takes no such option, is in the wrong place, or needs images of the server's that
         are not given. In the first round: if the options do not fit the number of nodes.
     """
     add_working_folder()
@@ -108,7 +108,7 @@ def strategy(
     return HostedAppStrategy(spec, built, FedAvg(**common), seed)
 
 
-def _taken(thing: type, common: dict[str, Any]) -> dict[str, Any]:
+def _taken(thing: type, common: dict[str, object]) -> dict[str, object]:
     """Return the options that a Flower strategy takes; one that the user set and it does not take is an error later."""
     takes = inspect.signature(thing).parameters
     usual = inspect.signature(strategy).parameters
@@ -116,7 +116,7 @@ def _taken(thing: type, common: dict[str, Any]) -> dict[str, Any]:
 
 
 class HostedAppStrategy(AppStrategy):
-    """Runs a defence, with any steps before it, in anybody's app; nodes are drawn, and evaluate, as in Flower's FedAvg.
+    """Runs a defence, with any steps before it, in any app; nodes are drawn, and evaluate, as in Flower's FedAvg.
 
     Parameters
     ----------
@@ -155,7 +155,7 @@ class HostedAppStrategy(AppStrategy):
             result = super().start(
                 grid, initial_arrays, num_rounds, timeout, train_config, evaluate_config, evaluate_fn
             )
-            # Nobody knows here who is malicious.
+            # It is not known here which nodes are malicious.
             for message in self._monitor.messages(malicious=0) if self._aggregated else ():
                 log(WARNING, "fedrobust: %s", message)
         finally:
@@ -210,7 +210,7 @@ class HostedAppStrategy(AppStrategy):
         self._aggregated = True
         metrics = self._metrics(usable)
         self._log_verdict()
-        # Plain arrays: whoever is handed views of one vector may write to it.
+        # Plain arrays: the app may write to them, and views would share one vector.
         return ArrayRecord(dict(to_arrays(parameters, buffers, self._base))), metrics
 
     def _updates(self, usable: Sequence[NumberedReply], server_round: int) -> list[Update]:
