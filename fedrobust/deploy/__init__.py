@@ -1,1 +1,1 @@
-"""A federation of real processes on this machine: a SuperLink, a SuperNode for each hospital, TLS and keys."""
+"""A federation of real processes on this machine: a SuperLink, a SuperNode for each hospital, TLS, keys."""

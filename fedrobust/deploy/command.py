@@ -72,8 +72,8 @@ def deploy(
     observer : Observer
         Notified of the start and of each round.
     own : dict of int to str, optional
-        Data sources of hospitals that bring their own. Such a run is kept apart, in a folder ``own-data-<hash>`` under
-        `settings.out`, as other settings would be needed to make it again.
+        Data sources of hospitals that bring their own. Such a run is kept apart, in a folder
+        ``own-data-<hash>`` under `settings.out`, as other settings would be needed to make it again.
     say : callable, optional
         Called with a sentence when the deployment starts and when a SuperNode ends early.
 
@@ -92,16 +92,16 @@ def deploy(
             f"--engine {settings.engine}: deploy-local carries the messages itself; leave --engine out"
         )
     settings = settings.model_copy(update=_absolute(settings, own))
-    # Mistakes in the settings, and attacks that no real hospital can carry out, are found before any process starts.
+    # Mistakes in the settings, and attacks that no real hospital can carry out, are found before any process
+    # starts.
     scenario = Scenario.of(settings)
     Server(scenario)
     with_collusion(DataSpecGrid(LocalGrid(make_client_app(scenario), 0), scenario.data), scenario)
     follower = _Follower(scenario, observer)
     try:
         with LocalDeployment(settings.clients) as deployment:
-            say(
-                f"a SuperLink with TLS listens on {deployment.address}; starting {settings.clients} SuperNodes"
-            )
+            say(f"a SuperLink with TLS listens on {deployment.address}")
+            say(f"starting {settings.clients} SuperNodes")
             for number in range(settings.clients):
                 deployment.add_hospital(number, own.get(number))
             deployment.wait_for_hospitals()

@@ -46,7 +46,7 @@ class NodeKey:
 
 
 def make_credentials(folder: Path) -> Credentials:
-    """Write an authority of its own and a server certificate for this machine; the authority's key is not kept.
+    """Write a new authority and a server certificate for this machine; the authority's key is not kept.
 
     Parameters
     ----------
@@ -66,7 +66,7 @@ def make_credentials(folder: Path) -> Credentials:
 
 
 def make_node_key(folder: Path, name: str) -> NodeKey:
-    """Write a SuperNode's key pair on the curve P-384, as `flower-supernode` and `flwr supernode register` read them.
+    """Write a SuperNode's key pair on the curve P-384, as `flower-supernode` reads it.
 
     Parameters
     ----------

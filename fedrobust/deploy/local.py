@@ -1,4 +1,4 @@
-"""A deployment on this machine: a SuperLink with TLS, SuperNodes with registered keys, and one run of the app."""
+"""A deployment on this machine: a SuperLink with TLS, SuperNodes with registered keys, and one run."""
 
 from __future__ import annotations
 
@@ -29,10 +29,10 @@ _HOME = "home-flwr"
 
 
 class LocalDeployment:
-    """A SuperLink and SuperNodes as processes of their own, on 127.0.0.1 alone; gone when the `with` block ends.
+    """A SuperLink and SuperNodes as processes on 127.0.0.1, ended with the `with` block.
 
-    Everything lies in a temporary folder that only its owner can enter: certificates, keys, logs, Flower's homes. Ctrl-C,
-    SIGTERM and any error end the block, hence every process, before the folder is removed.
+    Everything lies in a temporary folder that only its owner can enter: certificates, keys, logs, Flower's
+    homes. Ctrl-C, SIGTERM and any error end the block, hence every process, before the folder is removed.
 
     Parameters
     ----------
@@ -146,7 +146,7 @@ class LocalDeployment:
             )
 
     def _wait(self, needed: Sequence[Running], ready: Callable[[], bool], what: str) -> None:
-        """Wait until this is ready; `UserError` if one of the processes that it needs ends, or time runs out."""
+        """Wait until this is ready; `UserError` if a process that it needs ends, or time runs out."""
         deadline = time.monotonic() + _START_S + 3 * self._hospitals
         while not ready():
             for running in needed:
@@ -162,10 +162,11 @@ class LocalDeployment:
         return list(json.loads(listing)["nodes"])
 
     def start_run(self, settings: Settings) -> Running:
-        """Hand the app to the SuperLink; the process returned shows the ServerApp's log and ends with the run.
+        """Start the run; the process that is returned shows the ServerApp's log and ends with the run.
 
-        Flower takes the settings from the app's own table: its flag `--run-config` cannot hold a value with both kinds of
-        quotes. The app is this table and two names, so every process runs the installed fedrobust.
+        Flower takes the settings from the app's own table: its flag `--run-config` cannot hold a value with
+        both kinds of quotes. The app is this table and two names, so every process runs the installed
+        fedrobust.
         """
         app = self.folder / "app"
         app.mkdir()
@@ -186,7 +187,13 @@ class LocalDeployment:
         return self.processes.start("flwr", ["flwr", "run", str(app), _CONNECTION, "--stream"])
 
     def ended_nodes(self) -> list[str]:
-        """Return a sentence for each SuperNode that has ended since the last call; `UserError` if the SuperLink has."""
+        """Return a sentence for each SuperNode that has ended since the last call.
+
+        Raises
+        ------
+        UserError
+            If the SuperLink has ended.
+        """
         if self._link.ended():
             raise UserError(f"the SuperLink has ended during the run: {self._link.last_error()}")
         gone = [node for node in self._nodes if node.ended() and node.name not in self._noted]

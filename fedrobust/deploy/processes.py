@@ -54,8 +54,9 @@ class Running:
 class Processes:
     """Starts Flower's programs, each with a home of its own, and stops them with their children.
 
-    Flower's programs start further ones, some in sessions of their own, where signals to a process group do not reach
-    them. All inherit an environment variable that holds the deployment's folder, and are found by it.
+    Flower's programs start further ones, some in sessions of their own, where signals to a process group do
+    not reach them. All inherit an environment variable that holds the deployment's folder, and are found by
+    it.
 
     Parameters
     ----------
@@ -69,7 +70,7 @@ class Processes:
         self._started: list[Running] = []
 
     def environment(self, name: str) -> dict[str, str]:
-        """Return the variables of a program: Flower silent, a home of its own, plug-ins in the working folder importable."""
+        """Return a program's variables: Flower silent, a home of its own, and the plug-ins of this folder."""
         paths = [str(Path.cwd()), os.environ.get("PYTHONPATH", "")]
         hosts = [os.environ.get("NO_PROXY", os.environ.get("no_proxy", "")), "127.0.0.1", "localhost"]
         direct = ",".join(host for host in hosts if host)
@@ -106,7 +107,7 @@ class Processes:
         return running
 
     def call(self, name: str, arguments: Sequence[str]) -> str:
-        """Run a program of Flower's to its end; return what it prints, or raise `UserError` with its last error."""
+        """Run a program of Flower's; return its output, or raise `UserError` with its last error."""
         try:
             done = subprocess.run(
                 [_program(arguments[0]), *arguments[1:]],

@@ -1,4 +1,4 @@
-"""Collusion: a Grid around any simulation's Grid, in which attacks see several hospitals' updates before the server."""
+"""Collusion: a Grid in which attacks see several hospitals' updates before the server does."""
 
 from __future__ import annotations
 
@@ -40,7 +40,8 @@ def with_collusion(grid: Grid, scenario: Scenario) -> Grid:
     Raises
     ------
     UserError
-        If there is such an attack and the grid is that of a real SuperLink: its hospitals do not see each other.
+        If there is such an attack and the grid is that of a real SuperLink: its hospitals do not see each
+        other.
     """
     groups = [_Group(scenario, threat, place) for place, threat in enumerate(scenario.threats)]
     groups = [group for group in groups if group.colluders]
@@ -49,8 +50,8 @@ def with_collusion(grid: Grid, scenario: Scenario) -> Grid:
     if _is_real(grid):
         name = name_of(next(iter(groups[0].colluders.values())))
         raise UserError(
-            f"attack '{name}' needs to see several hospitals' updates, which no hospital of a real federation does; "
-            f"simulate it with --engine local or flower, or choose another attack"
+            f"attack '{name}' needs to see several hospitals' updates, which no hospital of a real "
+            f"federation does; simulate it with --engine local or flower, or choose another attack"
         )
     return CollusionGrid(grid, groups, frozenset(scenario.malicious))
 
@@ -76,7 +77,7 @@ class _Group:
         }
 
     def colluding(self, round: int) -> Iterator[Attack]:
-        """Yield the attacks that act in a round, each with its generator; none while the chain is inactive."""
+        """Yield the attacks that act in a round, each with its generator."""
         if not all(is_active(behaviour, round) for behaviour in self._chain):
             return
         for place, attack in self.colluders.items():
@@ -87,10 +88,10 @@ class _Group:
 class CollusionGrid(WrappedGrid):
     """Passes the colluders' replies of a round to their attacks and returns the replies with the results.
 
-    Of a chain ``a + b`` the hospitals' own parts (records, update, report) of both run first, in order, inside each
-    hospital; then, here, the colluding parts in order, each given what the one before made. So a report that a later
-    attack forged is the report of the update that a colluding one replaced. Each threat colludes by itself; the
-    hospitals of another are neither its colluders nor honest.
+    Of a chain ``a + b`` the hospitals' own parts (records, update, report) of both run first, in order,
+    inside each hospital; then, here, the colluding parts in order, each given what the one before made. So a
+    report that a later attack forged is the report of the update that a colluding one replaced. Each threat
+    colludes by itself; the hospitals of another are neither its colluders nor honest.
 
     Parameters
     ----------
@@ -152,7 +153,7 @@ class _Exchange:
         self.round = TrainConfig.round_of(question) or 0
 
     def update(self, message: Message) -> Update | None:
-        """Return a reply as an update of read-only views; None if it cannot be used, which the client grid reports."""
+        """Return a reply as an update of read-only views, or None; the client grid reports the fault."""
         reply = check_reply(message, self._expected)
         if isinstance(reply, ReplyFault) or reply.hospital.number is None:
             return None
@@ -163,7 +164,7 @@ class _Exchange:
 def _colluded(
     group: _Group, updates: Sequence[Update], honest: Sequence[Update], round: int
 ) -> tuple[Sequence[Update], list[set[str]]]:
-    """Return the group's updates after all its colluding attacks, and which of those had an effect, by hospital.
+    """Return the group's updates after its colluding attacks, and by hospital which attacks had an effect.
 
     Any fault in them is raised.
     """

@@ -41,8 +41,9 @@ def run_on_flower(client_app: ClientApp, execution: Execution, main: Callable[[G
     client_app : ClientApp
         Travels to Ray's workers.
     execution : Execution
-        `ray_address` names a running Ray cluster to join; it stays up afterwards. Without it Ray is started on this
-        machine, with `workers` CPUs, and stopped. One hospital trains on each CPU, at most `workers` at once.
+        `ray_address` names a running Ray cluster to join; it stays up afterwards. Without it Ray is started
+        on this machine, with `workers` CPUs, and stopped. One hospital trains on each CPU, at most `workers`
+        at once.
     main : callable
         Gets the grid; what it raises comes out of this function.
 
@@ -124,14 +125,15 @@ def join_cluster(address: str) -> int:
         _init(address=found)
     except Exception as error:
         raise UserError(
-            f"--ray-address {address}: the Ray cluster does not take this process ({_first_line(error)}); run on "
-            f"one of its machines, with the Python and Ray versions that it was started with"
+            f"--ray-address {address}: the Ray cluster does not take this process ({_first_line(error)}); "
+            f"run on one of its machines, with the Python and Ray versions that it was started with"
         ) from error
     try:
         return pool_size(_HOSPITAL)
     except ValueError:
         raise UserError(
-            f"--ray-address {address}: no node of the cluster has a CPU to train on; start nodes with --num-cpus"
+            f"--ray-address {address}: no node of the cluster has a CPU to train on; start nodes with "
+            f"--num-cpus"
         ) from None
 
 
@@ -168,7 +170,8 @@ def _join(execution: Execution, address: str) -> int:
 def _answering(address: str) -> str:
     """Return host:port of the cluster that an address names, once it has answered.
 
-    `ray.init` itself tries for minutes. Ray's control service answers gRPC's standard health check, within a bound.
+    `ray.init` itself tries for minutes. Ray's control service answers gRPC's standard health check, within a
+    bound.
     """
     import grpc
     from ray._private.services import canonicalize_bootstrap_address
@@ -193,14 +196,14 @@ def _answering(address: str) -> str:
             ask(b"", timeout=_ANSWER_S)
         except grpc.RpcError as error:
             raise UserError(
-                f"--ray-address {address}: no Ray cluster answers there ({error.code().name.lower()}); start one with "
-                f"'ray start --head', or give the address of one that runs"
+                f"--ray-address {address}: no Ray cluster answers there ({error.code().name.lower()}); start "
+                f"one with 'ray start --head', or give the address of one that runs"
             ) from None
     return str(found)
 
 
 def _init(**arguments: Any) -> None:
-    """Initialise Ray before Flower does, which then takes it as it is; workers import what this process can."""
+    """Initialise Ray before Flower does; workers can import what this process can."""
     import ray
 
     here = os.getcwd()

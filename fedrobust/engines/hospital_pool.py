@@ -29,8 +29,8 @@ def pool_of_hospitals(
 ) -> PoolGrid:
     """Return a pool whose workers map the hospitals' records instead of loading them.
 
-    The training images are written to a shared file once, one hospital after another, so that a hospital's records are a
-    view of the file in every worker.
+    The training images are written to a shared file once, one hospital after another, so that a hospital's
+    records are a view of the file in every worker.
     """
     ordered = data.records.take(np.concatenate(data.hospitals))
     folder = SharedFolder(ordered.images.nbytes)

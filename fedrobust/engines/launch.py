@@ -1,4 +1,4 @@
-"""How many worker processes train, and their early start; light to import, so that they can be the first thing to start."""
+"""How many worker processes train, and their early start; light to import, so that they start first."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def _cores() -> int:
 
 
 def warm_up(execution: Execution) -> None:
-    """Start the fork server, if the run will need it: it imports what workers need while this process continues."""
+    """Start the fork server, if the run needs it: it imports what workers need meanwhile."""
     if execution.engine != "local" or worker_count(execution) == 1:
         return
     import multiprocessing
@@ -46,8 +46,8 @@ def warm_up(execution: Execution) -> None:
 def without_main_module() -> Iterator[None]:
     """Keep processes that start meanwhile from importing the main module again.
 
-    They need nothing of it, and a script that calls `fedrobust.run` without an ``if __name__ == "__main__"`` would
-    otherwise start a federation in every worker.
+    They need nothing of it, and a script that calls `fedrobust.run` without an ``if __name__ == "__main__"``
+    would otherwise start a federation in every worker.
     """
     main = sys.modules["__main__"]
     sys.modules["__main__"] = ModuleType("__main__")
@@ -60,8 +60,9 @@ def without_main_module() -> Iterator[None]:
 def keep_freed_memory() -> bool:
     """Let this process keep freed memory for its next batch; return whether the C library can.
 
-    glibc gives the memory of nearly every batch back to the system, and training then gets it again page by page: a tenth
-    of the time with small networks, more beside another worker. Half a gigabyte may stay. Results do not depend on it.
+    glibc gives the memory of nearly every batch back to the system, and training then gets it again page by
+    page: a tenth of the time with small networks, more beside another worker. Half a gigabyte may stay.
+    Results do not depend on it.
     """
     try:
         mallopt = ctypes.CDLL(None).mallopt

@@ -42,7 +42,8 @@ class LocalGrid(Grid):
     Attributes
     ----------
     busy_s : float
-        Seconds that the hospitals' own work took in the last exchange, of the busiest worker if there are several.
+        Seconds that the hospitals' own work took in the last exchange, of the busiest worker if there are
+        several.
     """
 
     def __init__(

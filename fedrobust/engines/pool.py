@@ -1,8 +1,8 @@
 """The local engine's pool: a Grid whose hospitals train in worker processes of this machine.
 
-Each worker has one hospital at a time, and the grid knows which. If a worker dies or hangs, only that hospital fails in
-the round, and a new worker replaces it. The next hospital's message already waits in the worker's pipe, so that a worker
-never waits while the grid reads a reply.
+Each worker has one hospital at a time, and the grid knows which. If a worker dies or hangs, only that
+hospital fails in the round, and a new worker replaces it. The next hospital's message already waits in the
+worker's pipe, so that a worker never waits while the grid reads a reply.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ _PIPE_HOLDS = 1 << 13
 
 @dataclass
 class _Worker:
-    """A process, the pipe to it, and the messages it has: the first under way, the others waiting in the pipe."""
+    """A process, the pipe to it, and its messages: the first under way, the others waiting in the pipe."""
 
     number: int
     process: Any
@@ -99,7 +99,7 @@ class PoolGrid(LocalGrid):
     def send_and_receive(
         self, messages: Iterable[Message], *, timeout: float | None = None
     ) -> Iterable[Message]:
-        """Return the replies in the order of completion; if a worker dies, its hospital's reply is an error."""
+        """Return the replies in the order of completion; an error where a worker died."""
         asked = list(messages)
         if not any(message.metadata.message_type.startswith(("train", "evaluate")) for message in asked):
             return super().send_and_receive(asked, timeout=timeout)
@@ -178,7 +178,7 @@ class PoolGrid(LocalGrid):
         return places
 
     def _has_reply(self, place: int, waiting: deque[Message]) -> bool:
-        """Tell whether a worker has sent a reply; otherwise it is ready now, or has died between two hospitals."""
+        """Tell whether a worker has sent a reply; otherwise it has started, or died between two hospitals."""
         worker = self._workers[place]
         if worker.tasks and worker.up:
             return True
@@ -221,12 +221,12 @@ class PoolGrid(LocalGrid):
         return Message(loads(done.content, self._slots.view), reply_to=message)
 
     def _ready(self) -> set[int]:
-        """Sleep until a worker answers or dies, or a time limit may be over; return the numbers of the workers that have sent something."""
+        """Wait for a worker to answer or die, or for a time limit; return the workers that sent something."""
         first = min((self._deadline(w) for w in self._workers if w.tasks), default=0.0)
         return {key.data for key, _ in self._selector.select(max(0.0, first - time.monotonic()))}
 
     def _deadline(self, worker: _Worker) -> float:
-        """Return until when a worker may be at its first message; its own start is not the hospital's time."""
+        """Return when a worker's first message is overdue; the worker's start does not count."""
         return worker.since + self._limit_s + (0.0 if worker.up else _START_S)
 
     def _start(self) -> _Worker:
@@ -243,7 +243,7 @@ class PoolGrid(LocalGrid):
         return _Worker(self._started, process, ours)
 
     def _replace(self, place: int, waiting: deque[Message], lost: int = 1) -> _Worker:
-        """End a worker and start a new one; the messages after the first `lost` ones go to any free worker."""
+        """End a worker and start a new one; its messages but the first `lost` ones wait for any worker."""
         worker = self._workers[place]
         self._stop(worker)
         for number, (message, places) in enumerate(worker.tasks):

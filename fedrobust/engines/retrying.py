@@ -19,8 +19,8 @@ _NOT_REACHED = "The actor is restarting"
 class RestartingGrid(WrappedGrid):
     """Sends a message again as long as the process that should answer it is still being restarted.
 
-    A hospital that kills its process fails in that round. Without this wrapper, so would every hospital that Flower
-    assigns to the same process before Ray has restarted it, which takes seconds.
+    A hospital that kills its process fails in that round. Without this wrapper, so would every hospital that
+    Flower assigns to the same process before Ray has restarted it, which takes seconds.
 
     Parameters
     ----------

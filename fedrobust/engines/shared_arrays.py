@@ -1,7 +1,8 @@
 """Flower records whose arrays stay in shared memory while the rest of them is pickled.
 
-A message with plain arrays is serialised, sent and parsed again for each hospital. A `SharedArray` is an `Array` over a slot;
-pickling it sends the slot's place. So a round's parameters are written once for all workers, and read where they lie.
+A message with plain arrays is serialised, sent and parsed again for each hospital. A `SharedArray` is an
+`Array` over a slot; pickling it sends the slot's place. So a round's parameters are written once for all
+workers, and read where they lie.
 """
 
 from __future__ import annotations
@@ -137,7 +138,7 @@ def outgoing(content: RecordDict, places: Sequence[Place]) -> tuple[RecordDict, 
 
 
 class WorkerMemory:
-    """A worker's view of the slots: read-only, and aware of arrays that are still in use after a message is done."""
+    """A worker's view of the slots: read-only, with a record of the arrays that are still in use."""
 
     def __init__(self) -> None:
         """Map nothing yet."""

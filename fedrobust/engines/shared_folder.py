@@ -17,8 +17,8 @@ _LOCK = "lock"
 class SharedFolder:
     """A new folder in shared memory, or on disk where memory has no room for twice the bytes needed.
 
-    A process that is killed leaves its folder behind, and with it the memory. So the folder is locked as long as its
-    process lives, and each new folder removes those that are not locked.
+    A process that is killed leaves its folder behind, and with it the memory. So the folder is locked as long
+    as its process lives, and each new folder removes those that are not locked.
 
     Parameters
     ----------

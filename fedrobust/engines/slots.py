@@ -1,8 +1,9 @@
 """Shared memory in slots: arrays that one process writes and another reads in place.
 
-A slot is a section of a file in memory. The server's process owns all slots: it allocates one for each array of a round
-and frees it when no array refers to it any more, so the same pages are used in every round and memory does not grow. A
-slot is filled with ``pwrite``, which fails with an error instead of a bus error where there is no room left.
+A slot is a section of a file in memory. The server's process owns all slots: it allocates one for each array
+of a round and frees it when no array refers to it any more, so the same pages are used in every round and
+memory does not grow. A slot is filled with ``pwrite``, which fails with an error instead of a bus error where
+there is no room left.
 """
 
 from __future__ import annotations
@@ -155,7 +156,7 @@ class Slots:
                 self.used_bytes -= place.size
 
     def hold(self, reader: int, places: set[Place]) -> None:
-        """Note which slots another process still refers to; they are not allocated again until it releases them."""
+        """Note which slots another process still uses; they stay in use until it releases them."""
         if places or reader in self._held:
             self._held[reader] = places
             returned, self._returned = self._returned, []

@@ -1,4 +1,4 @@
-"""A folder for sockets with a path short enough: the system allows about a hundred bytes for a socket's name."""
+"""A folder for sockets with a short path: systems allow about a hundred bytes for a socket's name."""
 
 from __future__ import annotations
 

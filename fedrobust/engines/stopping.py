@@ -15,14 +15,14 @@ __all__ = ["StoppableGrid", "Stopped"]
 
 
 class Stopped(BaseException):
-    """The run has been interrupted. Not an `Exception`, so that code which catches those does not continue."""
+    """The run has been interrupted. Not an `Exception`, so that no code catches it and continues."""
 
 
 class StoppableGrid(WrappedGrid):
     """Exchanges messages as Flower's grid does, but stops waiting for replies once an event is set.
 
-    Flower's simulation runs the ServerApp in a thread, which no signal reaches: after Ctrl-C it would wait for hospitals
-    that have ended until their time is over.
+    Flower's simulation runs the ServerApp in a thread, which no signal reaches: after Ctrl-C it would wait
+    for hospitals that have ended until their time is over.
 
     Parameters
     ----------

@@ -34,8 +34,9 @@ def time_limit(seconds: float) -> Iterator[None]:
     """Raise `Overdue` where the block is, once it has taken so long.
 
     The system's alarm does it, so only in the main thread, where the system has one and it is not in use;
-    anywhere else there is no limit. Python sees the alarm between two of its own instructions: it ends a sleep, a wait or a
-    loop, but no computation within a library. Such a one ends the process, after `may_end_this_process`.
+    anywhere else there is no limit. Python sees the alarm between two of its own instructions: it ends a
+    sleep, a wait or a loop, but no computation within a library. Such a one ends the process, after
+    `may_end_this_process`.
     """
     if seconds == math.inf:
         yield

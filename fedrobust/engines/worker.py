@@ -22,7 +22,8 @@ from fedrobust.flower.compat import identify_process
 
 __all__ = ["COLLECT_BYTES", "Done", "Job", "serve"]
 
-#: Bytes of shared memory that may wait for Python's collector; reference cycles of Flower's records hold them.
+#: Bytes of shared memory that may wait for Python's collector; reference cycles of Flower's records hold
+#: them.
 COLLECT_BYTES = 1 << 26
 
 

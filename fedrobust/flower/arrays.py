@@ -23,7 +23,7 @@ def _name(dtype: np.dtype[Any]) -> str:
 
 
 class LazyArray(Array):
-    """An Array around an ndarray: the numbers are not copied, and ``np.save`` runs when the bytes are asked for.
+    """An Array around an ndarray that is not copied; ``np.save`` runs when the bytes are needed.
 
     Parameters
     ----------
@@ -71,7 +71,7 @@ def record_of(arrays: Mapping[str, Array]) -> ArrayRecord:
 def records_in(content: RecordDict, kind: type[RecordT]) -> dict[str, RecordT]:
     """Return the content's records of one kind by name.
 
-    `RecordDict.array_records` and its kin do the same, but tie the arrays into a reference cycle: they would stay in memory until
-    Python's collector happens to run, and a round's updates are large.
+    `RecordDict.array_records` and its kin do the same, but tie the arrays into a reference cycle: they would
+    stay in memory until Python's collector happens to run, and a round's updates are large.
     """
     return {name: record for name, record in content.items() if isinstance(record, kind)}

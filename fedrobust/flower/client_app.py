@@ -127,7 +127,7 @@ def _own(federation: DataSpec, message: Message, context: Context) -> DataSpec |
 
 
 def _number(message: Message, context: Context) -> int:
-    """Return the hospital that answers: the node's own, or the one that a shared node is asked to answer for."""
+    """Return the hospital that answers: the node's own, or the one that a shared node is asked for."""
     config = records_in(message.content, ConfigRecord) if message.has_content() else {}
     assignment = config.get(CLIENT_ASSIGNMENT)
     number = context.node_config.get(PARTITION_ID) if assignment is None else assignment[PARTITION_ID]

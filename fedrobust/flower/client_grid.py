@@ -1,9 +1,9 @@
 """A thin Grid around any Grid: hospitals in a fixed order, faulty replies taken out and named.
 
-Flower's node ids are random and replies come in the order of arrival. Sums of floats depend on their order, so every
-strategy, built-in or not, sees the replies sorted by hospital here. The same place checks that a reply can be
-aggregated at all: if a hospital crashes or sends NaN, a wrong shape or absurd numbers, its update is discarded and
-the run continues.
+Flower's node ids are random and replies come in the order of arrival. Sums of floats depend on their order,
+so every strategy, built-in or not, sees the replies sorted by hospital here. The same place checks that a
+reply can be aggregated at all: if a hospital crashes or sends NaN, a wrong shape or absurd numbers, its
+update is discarded and the run continues.
 """
 
 from __future__ import annotations
@@ -49,8 +49,9 @@ _ERROR_FAULTY_REPLY = 1000
 class ClientGrid(WrappedGrid):
     """Orders another Grid's nodes and replies by hospital, and turns faulty replies into errors.
 
-    Strategies see hospital h as node h + 1, whatever id the wrapped grid has for its node. In Flower's simulation, where
-    nodes are alike, hospitals share the nodes if there are fewer of them; a real node is one hospital.
+    Strategies see hospital h as node h + 1, whatever id the wrapped grid has for its node. In Flower's
+    simulation, where nodes are alike, hospitals share the nodes if there are fewer of them; a real node is
+    one hospital.
 
     Parameters
     ----------
@@ -111,8 +112,8 @@ class ClientGrid(WrappedGrid):
                 return
             if time.monotonic() > deadline:
                 raise UserError(
-                    f"{len(numbers)} of {self._hospitals} hospitals are connected, hospital {missing[0]} is not; "
-                    f"start more nodes or run with --clients {max(1, len(numbers))}"
+                    f"{len(numbers)} of {self._hospitals} hospitals are connected, hospital {missing[0]} is "
+                    f"not; start more nodes or run with --clients {max(1, len(numbers))}"
                 )
             time.sleep(0.2)
 
@@ -167,7 +168,7 @@ class ClientGrid(WrappedGrid):
         sent = {message.metadata.dst_node_id - 1: self._addressed(message) for message in asked}
         if len(sent) < len(asked):
             raise UserError(
-                "the strategy sends a hospital several messages at once; send one to each, as the others get no answer"
+                "the strategy sends a hospital several messages at once; send one, as only one is answered"
             )
         replies = list(self.inner.send_and_receive(list(sent.values()), timeout=timeout))
         sender = senders(sent)
@@ -187,8 +188,8 @@ class ClientGrid(WrappedGrid):
         for key in sorted(frozenset().union(*map(TrainConfig.unread, training)) - self._unread):
             self._unread.add(key)
             warnings.warn(
-                f"the strategy sends '{key}' to the hospitals, but no hospital reads it; the run is as if it were "
-                f"not there",
+                f"the strategy sends '{key}' to the hospitals, but no hospital reads it; the run is as if it "
+                f"were not there",
                 UserWarning,
                 stacklevel=2,
             )

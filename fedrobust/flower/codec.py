@@ -1,8 +1,8 @@
 """The wire format: what the messages of a run hold. It is declared here and nowhere else.
 
-==============  =====================  ==========================================================================
+==============  =====================  ==============================================================
 message         record                 content
-==============  =====================  ==========================================================================
+==============  =====================  ==============================================================
 answer (query)  ``hospital``           `HospitalRecord`
 train           ``arrays``             the global model, see `pack`
 train           ``config``             `TrainConfig`: the round, the learning rate, what the strategy adds
@@ -11,7 +11,7 @@ any             ``data-spec``          `DataSpecRecord`: classes and image shape
 train reply     ``arrays``             the trained model, see `pack`
 train reply     ``metrics``            num-examples, and what the hospital reports, see `write_metrics`
 train reply     ``hospital``           `HospitalRecord`
-==============  =====================  ==========================================================================
+==============  =====================  ==============================================================
 """
 
 from __future__ import annotations
@@ -169,7 +169,7 @@ class TrainConfig:
 
     @staticmethod
     def round_of(message: Message) -> int | None:
-        """Return the round of any app's training message, where Flower's FedAvg and its kin put it; else None."""
+        """Return the round of any app's training message, where Flower's FedAvg puts it; else None."""
         for config in records_in(message.content, ConfigRecord).values():
             if SERVER_ROUND in config:
                 return int(cast(int, config[SERVER_ROUND]))
@@ -201,7 +201,7 @@ def write_metrics(metrics: ClientMetrics) -> MetricRecord:
 
 
 def pack(state: State) -> ArrayRecord:
-    """Return a state as Flower arrays: one flat vector of parameters, one of running statistics where there are any."""
+    """Return a state as Flower arrays: flat parameters, and flat running statistics where there are any."""
     arrays = {"parameters": LazyArray(state.parameters)}
     if len(state.buffers):
         arrays["buffers"] = LazyArray(state.buffers)

@@ -1,4 +1,4 @@
-"""All that touches Flower's private names, in one place: an upgrade of Flower is checked against this module."""
+"""All that touches Flower's private names: an upgrade of Flower is checked against this module."""
 
 from __future__ import annotations
 
@@ -93,8 +93,8 @@ def pool_size(resources: dict[str, float]) -> int:
 def actors_limited_to(at_once: int) -> Iterator[None]:
     """Let Flower's simulation have so many actors, and as many threads that send them messages.
 
-    By itself it starts an actor on every CPU of a cluster, needed or not, and distributes messages from as many threads
-    as suit *this* machine's cores, which leaves a large cluster waiting.
+    By itself it starts an actor on every CPU of a cluster, needed or not, and distributes messages from as
+    many threads as suit *this* machine's cores, which leaves a large cluster waiting.
     """
     from flwr.server.superlink.fleet.vce import vce_api
     from flwr.simulation.ray_transport import ray_actor

@@ -1,4 +1,4 @@
-"""A thin Grid around a deployment's Grid: it adds the classes and the image shape of the federation to messages."""
+"""A Grid for deployments that adds the federation's classes and image shape to messages."""
 
 from __future__ import annotations
 

@@ -36,7 +36,7 @@ class WrappedGrid(Grid):
 
     @property
     def busy_s(self) -> float:
-        """Return the seconds of the hospitals' own work in the last exchange, where the inner grid tells; else 0."""
+        """Return the seconds of the hospitals' work in the last exchange; 0 where the inner grid has none."""
         return float(getattr(self.inner, "busy_s", 0.0))
 
     def get_node_ids(self) -> Iterable[int]:

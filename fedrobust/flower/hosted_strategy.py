@@ -52,8 +52,8 @@ def build_strategy(
     Raises
     ------
     UserError
-        If a step is unknown, takes no such option, or is in the wrong place, or if a plain Flower strategy waits
-        for more hospitals than there are.
+        If a step is unknown, takes no such option, or is in the wrong place, or if a plain Flower strategy
+        waits for more hospitals than there are.
     """
     written = PipelineSpec.parse(spec)
     chosen = written if false_flag_rate is None else with_false_flag_rate(written, false_flag_rate)
@@ -84,7 +84,7 @@ def read_strategy(
         return build_pipeline(spec)
     if len(spec.parts) > 1:
         raise UserError(
-            f"strategy '{spec.text}': '{last.name}' is a plain Flower strategy, which takes no steps before it"
+            f"strategy '{spec.text}': '{last.name}' is a plain Flower strategy, which takes no steps"
         )
     return cast(Strategy, instantiate(thing, flower_options(thing, dict(last.options)), last.name))
 
@@ -100,15 +100,16 @@ def _flower_defaults(thing: type, options: dict[str, object], hospitals: int) ->
 
 
 def _check_flower(strategy: Strategy, spec: str, hospitals: int) -> None:
-    """Raise `UserError` if a plain Flower strategy cannot run here: most would wait for ever or do something else."""
+    """Raise `UserError` if a plain Flower strategy cannot run here: it would wait for ever, for instance."""
     if isinstance(strategy, FedXgbBagging | FedXgbCyclic):
         raise UserError(
             f"strategy '{spec}' joins trees, which no learner here trains; choose another strategy"
         )
     if type(strategy).start is not Strategy.start:
         raise UserError(
-            f"strategy '{spec}' has a start() of its own, which a run here would not call, as it runs the rounds itself; "
-            f"move it into configure_train and aggregate_train, or use the strategy in a ServerApp of your own"
+            f"strategy '{spec}' has a start() of its own, which a run here would not call, as it runs the "
+            f"rounds itself; move it into configure_train and aggregate_train, or use the strategy in a "
+            f"ServerApp of your own"
         )
     evaluates = getattr(strategy, "fraction_evaluate", 0.0) > 0
     for option in ("min_available_nodes", "min_train_nodes", *(["min_evaluate_nodes"] if evaluates else [])):
@@ -123,8 +124,9 @@ def _check_flower(strategy: Strategy, spec: str, hospitals: int) -> None:
 class HostedStrategy(Strategy):
     """Runs a defence, with any pre-aggregation before it, as a Flower strategy.
 
-    Every reply becomes an `Update`: trainable arrays as one flat float32 vector, running statistics apart from it,
-    integer counters left as the server has them. The verdict is kept and also sent into the aggregated metrics.
+    Every reply becomes an `Update`: trainable arrays as one flat float32 vector, running statistics apart
+    from it, integer counters left as the server has them. The verdict is kept and also sent into the
+    aggregated metrics.
 
     Parameters
     ----------
@@ -206,8 +208,8 @@ class HostedStrategy(Strategy):
 def verdict_metrics(verdict: Verdict, nodes: Sequence[int]) -> MetricRecord:
     """Return a verdict as a Flower record of numbers; its words (`why`) have no place there.
 
-    The lists are all in the order of ``hospitals``: ``weights`` sum to 1, ``scores`` are NaN where the rule gives none,
-    ``flagged`` is 0 or 1.
+    The lists are all in the order of ``hospitals``: ``weights`` sum to 1, ``scores`` are NaN where the rule
+    gives none, ``flagged`` is 0 or 1.
     """
     weight = np.asarray(verdict.weight, np.float64)
     return MetricRecord(

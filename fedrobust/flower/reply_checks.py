@@ -111,7 +111,8 @@ class Reply:
 def check_reply(message: Message, expected: Expected) -> Reply | ReplyFault:
     """Return a reply with its update as vectors, or why it cannot be used.
 
-    Integer and float arrays of any width are converted to float32 here, and only here, before their length is taken.
+    Integer and float arrays of any width are converted to float32 here, and only here, before their length is
+    taken.
     """
     if message.has_error():
         return ReplyFault(last_line(message.error.reason or f"error code {message.error.code}"))
@@ -234,7 +235,7 @@ def brief(shapes: Mapping[str, tuple[int, ...]]) -> str:
 
 
 def last_line(text: str) -> str:
-    """Return the last line with anything in it, such as the error that a traceback ends with; of a `UserError` its sentence."""
+    """Return the last line that is not blank: the error that ends a traceback; a `UserError` bare."""
     lines = [line.strip() for line in text.strip().splitlines() if line.strip()]
     last = lines[-1] if lines else "unknown error"
     return last.removeprefix(f"{UserError.__module__}.{UserError.__name__}: ")

@@ -15,7 +15,7 @@ __all__ = ["SentModel", "fixed", "flat", "is_buffer", "is_float", "shapes_of", "
 
 
 def is_float(dtype: str) -> bool:
-    """Tell whether an array's type, as Flower writes it, is a floating one: ``float32`` as well as ``>f4``."""
+    """Tell whether an array's type, as Flower writes it, is floating: ``float32`` as well as ``>f4``."""
     try:
         return np.dtype(dtype).kind == "f"
     except TypeError:
@@ -33,7 +33,7 @@ def is_buffer(name: str, dtype: str) -> bool:
 
 
 def flat(arrays: Mapping[str, Array], *, buffers: bool, like: Mapping[str, Array] | None = None) -> Vector:
-    """Return the floating arrays of one kind as one vector of float32; a single array is viewed, several are joined.
+    """Return the floating arrays of one kind as one vector of float32; a single array is not copied.
 
     Parameters
     ----------

@@ -36,16 +36,20 @@ def attack(
     hospitals: int | None = None,
     weighted_by_key: str = NUM_EXAMPLES,
 ) -> AttackMod:
-    """Return a Flower client modifier that attacks what a client sends: ``ClientApp(mods=[fedrobust.attack("boost")])``.
+    """Return a Flower client modifier that attacks what a client sends.
+
+    Use it as ``ClientApp(mods=[fedrobust.attack("boost")])``.
 
     Parameters
     ----------
     spec : str
-        Attacks on updates and reports, joined with ``+``: from this project or from the user's own ``clients/`` folder.
+        Attacks on updates and reports, joined with ``+``: from this project or from the user's own
+        ``clients/`` folder.
     seed : int
         For attacks that draw.
     nodes : iterable of int, optional
-        The partition ids (of the node config) that attack; the others stay honest. Not given: all that run the app.
+        The partition ids (of the node config) that attack; the others stay honest. Not given: all that run
+        the app.
     hospitals : int, optional
         How many nodes the federation has, for attacks that use it.
     weighted_by_key : str
@@ -75,7 +79,7 @@ def attack(
 
 
 def _numbers(nodes: object) -> tuple[int, ...]:
-    """Return partition ids, sorted; any integers will do, NumPy's too, but neither truth values nor one number alone."""
+    """Return partition ids, sorted; integers of any type, but neither truth values nor a single number."""
     wrong = UserError(f"attack: nodes is {nodes!r}, but must be a list of partition ids, such as [0, 3]")
     given: list[Any] = list(nodes) if isinstance(nodes, Iterable) else [nodes]
     if not isinstance(nodes, Iterable) or any(isinstance(node, bool | np.bool_) for node in given):
@@ -142,7 +146,7 @@ class AttackMod:
         hospitals: int | None,
         key: str = NUM_EXAMPLES,
     ) -> None:
-        """Keep what the attacks are made of; they are made again for each message, as they keep nothing between rounds."""
+        """Keep the specification; the attacks are made again for each message, as they have no state."""
         self.spec, self.seed, self.nodes, self.hospitals, self.key = spec, seed, nodes, hospitals, key
 
     def chain(self, number: int) -> list[Behaviour]:
@@ -166,8 +170,8 @@ class AttackMod:
             return reply
         if number is None and self.nodes is not None:
             raise UserError(
-                f"attack '{self.spec}' is for the nodes {list(self.nodes)}, and this one does not say which it is; "
-                f'start it with --node-config "partition-id=0"'
+                f"attack '{self.spec}' is for the nodes {list(self.nodes)}, and this one does not say which "
+                f'it is; start it with --node-config "partition-id=0"'
             )
         if self.nodes is not None and number not in self.nodes:
             return reply
@@ -182,7 +186,7 @@ class AttackMod:
         model = SentModel(received)
         if model.shapes != shapes_of(trained):
             raise UserError(
-                f"attack '{self.spec}': the client's arrays have other names or shapes than the model it was sent"
+                f"attack '{self.spec}': the client's arrays have other names or shapes than the model it got"
             )
         reported = read_aliased(metrics, self.key)
         update = model.update(number, *model.vectors(trained), reported, _round(message, self.spec))
@@ -198,8 +202,8 @@ class AttackMod:
         same = same_update(moved, update)
         if self.key not in metrics and report.num_examples != update.report.num_examples:
             raise UserError(
-                f"attack '{self.spec}' forges the number of images, and the client's metrics have no '{self.key}'; say "
-                f"under which key it is with fedrobust.attack(..., weighted_by_key=...)"
+                f"attack '{self.spec}' forges the number of images, and the client's metrics have no "
+                f"'{self.key}'; say under which key it is with fedrobust.attack(..., weighted_by_key=...)"
             )
         sent = write_aliased(report, metrics, self.key)
         if not same:
@@ -215,7 +219,7 @@ class AttackMod:
         found = list(records_in(message.content, kind).items())
         if len(found) != 1:
             raise UserError(
-                f"attack '{self.spec}' works on messages with one {kind.__name__}, and this one has {len(found)}"
+                f"attack '{self.spec}' works on messages with one {kind.__name__}, not {len(found)}"
             )
         return found[0]
 

@@ -1,4 +1,4 @@
-"""A strategy around a strategy: only replies that can be used reach the inner one, always in the same order."""
+"""A strategy around a strategy: usable replies reach the inner one, always in the same order."""
 
 from __future__ import annotations
 
@@ -35,11 +35,11 @@ class AppStrategy(Strategy):
     ----------
     inner : Strategy
     verdict : Verdict or None
-        Of the last round, in the order of `nodes`; None of a plain Flower strategy. Its `why` is here only, as
-        Flower's records of metrics hold numbers.
+        Of the last round, in the order of `nodes`; None of a plain Flower strategy. Its `why` is here only,
+        as Flower's records of metrics hold numbers.
     nodes : tuple of int
-        The numbers of the nodes whose updates the last round used: partition ids where the replies report them, else
-        Flower's node ids.
+        The numbers of the nodes whose updates the last round used: partition ids where the replies report
+        them, else Flower's node ids.
     failures : list of ClientFailure
         The nodes that failed in the last round; their updates are discarded.
     """
@@ -106,7 +106,7 @@ class AppStrategy(Strategy):
 
 
 def _wait_for(nodes: int, grid: Grid) -> None:
-    """Wait until so many nodes are there: FedAvg waits too, but takes its fraction of those that were there before."""
+    """Wait for so many nodes: FedAvg waits too, but takes its fraction of those that were there before."""
     logged = False
     while (there := len(list(grid.get_node_ids()))) < nodes:
         if not logged:

@@ -1,4 +1,4 @@
-"""A client's metrics under the names that defences and attacks know, and back under the client's own names."""
+"""A client's metrics under the names that defences and attacks know, and back."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def _alias(metrics: MetricRecord) -> str | None:
 
 
 def read_aliased(metrics: MetricRecord, key: str = NUM_EXAMPLES) -> ClientMetrics:
-    """Return a client's metrics; ``train_loss`` counts as ``loss``, and ``loss`` as ``last-loss`` where there is none."""
+    """Return a client's metrics; ``train_loss`` counts as ``loss``, ``loss`` as a missing ``last-loss``."""
     read = read_metrics(metrics, key)
     values = {("loss" if name == _alias(metrics) else name): value for name, value in read.values.items()}
     values.pop(PARTITION_ID, None)
@@ -32,7 +32,7 @@ def read_aliased(metrics: MetricRecord, key: str = NUM_EXAMPLES) -> ClientMetric
 
 
 def average_metrics(contents: list[RecordDict], key: str) -> MetricRecord:
-    """Return the weighted averages of the nodes' metrics as Flower's FedAvg does, but leave out what is NaN or infinite.
+    """Return the weighted averages of the nodes' metrics as in Flower's FedAvg, but of finite values only.
 
     Parameters
     ----------

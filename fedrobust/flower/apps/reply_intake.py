@@ -1,4 +1,4 @@
-"""The intake of an app's replies: each node gets a number that stays, faulty replies are named and taken out."""
+"""The intake of an app's replies: each node keeps one number, faulty replies are named and removed."""
 
 from __future__ import annotations
 
@@ -41,10 +41,11 @@ class NumberedReply:
 
 
 class NodeRegistry:
-    """A number for each node, the same in every round: the partition id that it reports, else its id in Flower.
+    """A number for each node, the same in every round: its reported partition id, else its id in Flower.
 
-    Flower's ids are random, partition ids are not; but a partition id is not verified. So a number belongs to the node
-    that had it first, and if several nodes report the same new one at the same time, none of them gets it.
+    Flower's ids are random, partition ids are not; but a partition id is not verified. So a number belongs to
+    the node that had it first, and if several nodes report the same new one at the same time, none of them
+    gets it.
     """
 
     def __init__(self) -> None:
@@ -111,7 +112,7 @@ class ReplyCollector:
         return list(self._asked)
 
     def take(self, replies: Iterable[Message], what: str, *, arrays: bool = True) -> list[NumberedReply]:
-        """Return the replies that can be used, by number, one of each node at most; log a warning for each other.
+        """Return the usable replies by number, at most one of each node; log a warning for each other.
 
         Parameters
         ----------

@@ -55,8 +55,9 @@ def strategy(
     Parameters
     ----------
     spec : str
-        ``"nnm | krum(f=2)"``: a defence, steps before it joined with ``|``; from this project or from the user's own
-        ``strategies/`` folder. ``package.module:Class`` of a defence or of any plain Flower strategy.
+        ``"nnm | krum(f=2)"``: a defence, steps before it joined with ``|``; from this project or from the
+        user's own ``strategies/`` folder. ``package.module:Class`` of a defence or of any plain Flower
+        strategy.
     seed : int
         For rules that draw, and for drawing the nodes of a round.
     server : ServerData, optional
@@ -69,13 +70,14 @@ def strategy(
     Returns
     -------
     AppStrategy
-        Its metrics of each round say, beside what the nodes report, `hospitals`, `weights`, `scores` and `flagged`.
+        Its metrics of each round say, beside what the nodes report, `hospitals`, `weights`, `scores` and
+        `flagged`.
 
     Raises
     ------
     UserError
-        If a step is unknown, takes no such option, is in the wrong place, or needs images of the server's that
-        are not given. In the first round: if the options do not fit the number of nodes.
+        If a step is unknown, takes no such option, is in the wrong place, or needs images of the server's
+        that are not given. In the first round: if the options do not fit the number of nodes.
     """
     add_working_folder()
     common: dict[str, Any] = {
@@ -109,14 +111,14 @@ def strategy(
 
 
 def _taken(thing: type, common: dict[str, object]) -> dict[str, object]:
-    """Return the options that a Flower strategy takes; one that the user set and it does not take is an error later."""
+    """Return the options that a Flower strategy takes, and those that the user set: an error later."""
     takes = inspect.signature(thing).parameters
     usual = inspect.signature(strategy).parameters
     return {name: value for name, value in common.items() if name in takes or value != usual[name].default}
 
 
 class HostedAppStrategy(AppStrategy):
-    """Runs a defence, with any steps before it, in any app; nodes are drawn, and evaluate, as in Flower's FedAvg.
+    """Runs a defence, with any steps before it, in any app; nodes are drawn and evaluate as in FedAvg.
 
     Parameters
     ----------
@@ -148,7 +150,7 @@ class HostedAppStrategy(AppStrategy):
         evaluate_config: ConfigRecord | None = None,
         evaluate_fn: Callable[[int, ArrayRecord], MetricRecord | None] | None = None,
     ) -> Result:
-        """Run all rounds as any Flower strategy does; log at the end which steps, or the defence, had no effect."""
+        """Run all rounds as any Flower strategy does; log at the end which steps had no effect."""
         self._monitor = NoEffectMonitor(self._pipeline.names, self._pipeline.defence)
         self._aggregated = False
         try:
@@ -168,8 +170,8 @@ class HostedAppStrategy(AppStrategy):
         """Draw the nodes; in the first round, check that the options fit so many."""
         if not any(is_float(array.dtype) for array in arrays.values()):
             raise UserError(
-                "the arrays of the model hold no floating-point numbers, so there is nothing to aggregate; give "
-                "initial_arrays of floats, such as np.zeros(3) in place of np.array([0, 0, 0])"
+                "the arrays of the model hold no floating-point numbers, so there is nothing to aggregate; "
+                "give initial_arrays of floats, such as np.zeros(3) in place of np.array([0, 0, 0])"
             )
         messages = list(super().configure_train(server_round, arrays, config, grid))
         if messages and not self._checked:
@@ -189,8 +191,8 @@ class HostedAppStrategy(AppStrategy):
         if drawn < connected:
             fraction = self._fedavg.fraction_train
             return (
-                f"fraction_train={fraction:g} draws {drawn} of {connected} nodes for round {server_round}; raise it, "
-                f"or give min_train_nodes={connected}"
+                f"fraction_train={fraction:g} draws {drawn} of {connected} nodes for round {server_round}; "
+                f"raise it, or give min_train_nodes={connected}"
             )
         return (
             f"round {server_round} has {drawn} nodes; if more are to come, give the number to wait for with "
@@ -238,8 +240,8 @@ class HostedAppStrategy(AppStrategy):
                 self._not_aggregated.add(name)
                 log(
                     WARNING,
-                    "fedrobust: the model's array '%s' holds %s (%s), which no defence aggregates, so it is kept as it "
-                    "is; give initial_arrays of floats",
+                    "fedrobust: the model's array '%s' holds %s (%s), which no defence aggregates, so it is "
+                    "kept as it is; give initial_arrays of floats",
                     name,
                     "complex numbers" if is_complex else "integers",
                     array.dtype,
