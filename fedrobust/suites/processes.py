@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from multiprocessing.connection import Connection, wait
 from typing import cast
 
-from fedrobust.engines.launch import without_main_module, warm_up
+from fedrobust.engines.launch import warm_up, without_main_module
 from fedrobust.engines.timeouts import may_end_this_process
 from fedrobust.settings import Settings
 from fedrobust.settings.execution import Execution
