@@ -53,6 +53,7 @@ def test_a_plugin_may_be_a_table(tmp_path: Path) -> None:
         ({"client-timeout": "inf"}, ["--client-timeout", "a number in (0, 1e+06]"]),
         ({"client-timeout": "1e7"}, ["--client-timeout", "a number in (0, 1e+06]"]),
         ({"attack": "sign-flip"}, ["'sign-flip' is carried out by nobody", "--malicious 2"]),
+        ({"attack": "label-flip:2"}, ["write --threat 'label-flip:2'"]),
         ({"threat": "label-flip"}, ["threat 'label-flip'", "its number of hospitals"]),
         ({"false_flag_rate": "0"}, ["--false-flag-rate", "a number in (0, 0.5]"]),
         ({"false_flag_rate": "0.6"}, ["--false-flag-rate", "a number in (0, 0.5]"]),

@@ -199,6 +199,8 @@ class Settings(BaseModel):
         """Refuse an attack without a word on how many hospitals carry it out."""
         given = self.model_fields_set
         if "attack" in given and "malicious" not in given:
+            # Its own fault comes first, such as a number of hospitals in it.
+            AttackChain.parse(self.attack)
             raise ValueError(
                 f"attack '{self.attack}' is carried out by nobody; say by how many hospitals with "
                 f"malicious, such as --malicious 2, or leave attack out"
