@@ -1,8 +1,9 @@
 """What running a suite's cells side by side saves, and how busy it keeps the cores.
 
-The peer runs the same cells one after another, each with ``fedrobust simulate --engine flower``: Flower's stock simulation
-runtime on Ray with the same ClientApp, server and evaluation. Both times are of whole commands, start-up included. Busy is the
-processor time of the command and all its processes over its wall time, of a suite of 20 cells, on the cores it may use.
+The peer runs the same cells one after another, each with ``fedrobust simulate --engine flower``: Flower's
+stock simulation runtime on Ray with the same ClientApp, server and evaluation. Both times are of whole
+commands, start-up included. Busy is the processor time of the command and all its processes over its wall
+time, of a suite of 20 cells, on the cores it may use.
 
     python benchmarks/suite.py --data-root DATA --json
 
@@ -33,7 +34,8 @@ BASE = {"clients": 10, "networks": 1, "local-epochs": 1, "rounds": 10}
 THREATS = {"none": "none", "label-flip": "label-flip:2", "sign-flip": "sign-flip(scale=4):2"}
 FOUR = {**THREATS, "gaussian": "gaussian:2"}
 DEFENCES = ["fedavg", "median", "multi-krum", "isolation-forest"]
-#: From Linux's prctl.h: orphans become children of this process, so that their processor time is counted here.
+#: From Linux's prctl.h: orphans become children of this process, so that their processor time is counted
+#: here.
 _PR_SET_CHILD_SUBREAPER = 36
 
 

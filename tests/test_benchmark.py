@@ -91,7 +91,7 @@ def unbroken(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.mark.slow
-def test_a_suite_gives_a_table_and_a_page(unbroken: Path) -> None:
+def test_suite_gives_a_table_a_page_and_its_definition(unbroken: Path) -> None:
     made = unbroken / "runs" / "suites" / "small"
     assert {file.name for file in made.iterdir()} == {
         *("suite.json", "costs.json", "small.toml", "table.csv", "report.html")
@@ -110,6 +110,9 @@ def test_a_suite_gives_a_table_and_a_page(unbroken: Path) -> None:
         for cell in line["cells"]:
             run = made / cell["run"]
             assert (run / "report.html").is_file() and (run / "summary.json").is_file()
+    # What repeats it: the definition, beside which the command runs.
+    assert content["command"] == "python -m fedrobust.benchmark small.toml"
+    assert (made / "small.toml").read_text() == content["definition"] == SUITE
     stdout = (unbroken / "stdout").read_text()
     assert "fedavg" in stdout and "median" in stdout and "report.html" in stdout
     assert max(len(line) for line in stdout.splitlines() if "runs/suites" not in line) <= 80
@@ -126,19 +129,17 @@ def test_finished_runs_are_kept(unbroken: Path) -> None:
         (made / "small" / "suite.json").read_text()
     )
     assert {file: file.stat().st_mtime_ns for file in made.glob("cells/*/summary.json")} == before
-    # Nothing is left to do but one cell that is asked for anew.
-    anew = bench(
+    # Nothing is left to do but one cell that is asked for again.
+    fresh = bench(
         unbroken, "small", "--fresh", "--only", "threat=flip", "--only", "defence=median", "--only", "seed=1"
     )
-    assert anew.returncode == 0 and "1 of 2 done" in anew.stderr
+    assert fresh.returncode == 0 and "1 of 2 done" in fresh.stderr
     after = {file: file.stat().st_mtime_ns for file in made.glob("cells/*/summary.json")}
     assert sum(after[file] != before[file] for file in before) == 2
 
 
 @pytest.mark.slow
-def test_killed_at_any_moment_the_same_command_ends_with_the_same_bytes(
-    unbroken: Path, tmp_path: Path
-) -> None:
+def test_command_killed_at_any_moment_ends_with_the_same_bytes(unbroken: Path, tmp_path: Path) -> None:
     (tmp_path / "experiments").mkdir()
     (tmp_path / "experiments" / "small.toml").write_text(SUITE)
     draw = random.Random(5)
@@ -161,7 +162,7 @@ def test_killed_at_any_moment_the_same_command_ends_with_the_same_bytes(
 
 
 @pytest.mark.slow
-def test_a_failed_cell_is_named_and_tried_again(tmp_path: Path) -> None:
+def test_failed_cell_is_named_and_tried_again(tmp_path: Path) -> None:
     (tmp_path / "strategies").mkdir()
     (tmp_path / "strategies" / "moody.py").write_text(MOODY)
     text = SUITE.replace('median = "median"', 'moody = "moody"').replace("[0, 1, 2]", "[0]")
@@ -180,7 +181,7 @@ def test_a_failed_cell_is_named_and_tried_again(tmp_path: Path) -> None:
     assert json.loads((made / "suite.json").read_text())["missing"] == []
 
 
-def test_a_dry_run_leaves_nothing(tmp_path: Path) -> None:
+def test_dry_run_writes_nothing(tmp_path: Path) -> None:
     (tmp_path / "mine.toml").write_text(SUITE)
     done = bench(
         tmp_path, "mine.toml", "--dry-run", "--only", "threat=flip", "--set", "rounds=2", "--seeds", "0,4"
@@ -211,7 +212,7 @@ def test_a_dry_run_leaves_nothing(tmp_path: Path) -> None:
         (["mine.toml", "--resum"], ["--resum", "--resume"]),
     ],
 )
-def test_mistakes(
+def test_mistake_on_the_command_line_is_one_sentence(
     tmp_path: Path,
     arguments: list[str],
     words: list[str],
@@ -231,7 +232,7 @@ def test_mistakes(
         assert word in stderr
 
 
-def test_suites_are_listed(tmp_path: Path) -> None:
+def test_command_without_a_suite_lists_suites_only(tmp_path: Path) -> None:
     done = bench(tmp_path)
     assert done.returncode == 0
     assert [line.split()[0] for line in done.stdout.splitlines()] == [

@@ -67,7 +67,7 @@ def mended(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return file
 
 
-def test_cells_are_what_run_gives_and_are_not_run_twice(
+def test_cells_equal_single_runs_and_are_not_run_twice(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     # One with scikit-learn in it; the others are quick.
@@ -99,7 +99,7 @@ def test_cells_are_what_run_gives_and_are_not_run_twice(
     assert "3 of 3 cells are finished already" in capsys.readouterr().err
 
 
-def test_a_failed_cell_is_kept_and_tried_afresh(tmp_path: Path, mended: Path) -> None:
+def test_failed_cell_is_noted_and_tried_again(tmp_path: Path, mended: Path) -> None:
     cells = {
         "raises": cell(tmp_path, strategy="moody(mood=raises)"),
         "dies": cell(tmp_path, strategy="moody(mood=dies)"),
@@ -122,7 +122,7 @@ def test_a_failed_cell_is_kept_and_tried_afresh(tmp_path: Path, mended: Path) ->
     again = run_cells(cells, jobs=1, out=tmp_path / "cells", watcher=Silent())
     for name in ("raises", "dies"):
         assert again[name].error == "" and not notes[name].exists()
-        # No round of the old code is left.
+        # No round of the earlier code is left.
         assert [line.weights for line in again[name].run.verdicts] == [(0.25,) * 4] * 2
     assert again["odd"].error
 
@@ -131,21 +131,23 @@ def test_a_failed_cell_is_kept_and_tried_afresh(tmp_path: Path, mended: Path) ->
     ("deed", "reason"),
     [
         ("time.sleep(600)", "no answer within 2 s"),
-        # Within the C library, no Python in this process going on meanwhile: a mutex that is locked twice.
+        # Within the C library, while no Python in this process runs: a mutex that is locked twice.
         (
-            "m, c = ctypes.create_string_buffer(64), ctypes.PyDLL(None)\n        c.pthread_mutex_lock(m), c.pthread_mutex_lock(m)",
+            "m, c = ctypes.create_string_buffer(64), ctypes.PyDLL(None); "
+            + "c.pthread_mutex_lock(m), c.pthread_mutex_lock(m)",
             "no answer within 2 s",
         ),
         ("os._exit(3)", "its worker process died"),
     ],
 )
-def test_a_hospital_that_hangs_or_dies_costs_its_round_and_not_its_cell(
+def test_hospital_that_hangs_or_dies_fails_in_its_round_only(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, deed: str, reason: str
 ) -> None:
     monkeypatch.syspath_prepend(str(tmp_path))
     (tmp_path / "clients").mkdir()
     (tmp_path / "clients" / "faulty_in_class.py").write_text(
-        "import ctypes\nimport os\nimport time\nfrom fedrobust.federation import Attack\n\nclass Faulty(Attack):\n"
+        "import ctypes\nimport os\nimport time\nfrom fedrobust.federation import Attack\n\n"
+        "class Faulty(Attack):\n"
         f"    def poison_update(self, update):\n        {deed}\n"
     )
     faulty = cell(tmp_path / "out", malicious=1, attack="faulty-in-class", client_timeout=2.0)
@@ -157,11 +159,13 @@ def test_a_hospital_that_hangs_or_dies_costs_its_round_and_not_its_cell(
         ]
 
 
-def test_a_script_needs_no_main_guard(tmp_path: Path) -> None:
+def test_script_without_main_guard_runs_cells(tmp_path: Path) -> None:
     script = tmp_path / "script.py"
+    values = cell(tmp_path).model_dump(exclude={"malicious", "attack"})
     script.write_text(
-        "from pathlib import Path\nfrom fedrobust import Settings\nfrom fedrobust.suites.cells import run_cells\n\n"
-        f"print('begun')\ncells = {{0: Settings(**{cell(tmp_path).model_dump(exclude={'malicious', 'attack'})!r})}}\n"
+        "from pathlib import Path\nfrom fedrobust import Settings\n"
+        "from fedrobust.suites.cells import run_cells\n\n"
+        f"print('begun')\ncells = {{0: Settings(**{values!r})}}\n"
         f"print('error', repr(run_cells(cells, 1, Path({str(tmp_path)!r}))[0].error))\n"
     )
     done = subprocess.run([sys.executable, str(script)], capture_output=True, text=True, check=True)
@@ -173,7 +177,7 @@ def start(cells: dict[int, Settings], out: Path) -> None:
     run_cells(cells, 1, out, watcher=Silent())
 
 
-def test_a_killed_start_loses_nothing_that_was_finished(
+def test_killed_start_keeps_finished_cells_and_resumes(
     tmp_path: Path, mended: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     out = tmp_path / "cells"
@@ -221,7 +225,7 @@ def free(partial: Path) -> bool:
     return True
 
 
-def test_no_jobs(tmp_path: Path) -> None:
+def test_jobs_of_zero_are_refused(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="jobs is 0"):
         run_cells({"a": cell(tmp_path)}, jobs=0, out=tmp_path)
     assert run_cells({}, jobs=2, out=tmp_path) == {}

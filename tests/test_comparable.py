@@ -1,4 +1,4 @@
-"""One rule decides which rows are ranked: terminal, page, CSV and LaTeX name the same rows as comparable and best."""
+"""One rule decides which rows are ranked: terminal, page, CSV and LaTeX agree on comparable and best."""
 
 from __future__ import annotations
 

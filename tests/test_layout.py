@@ -79,7 +79,8 @@ def test_a_grid_is_turned_round_where_that_makes_it_fit() -> None:
 
 
 def test_a_grid_too_wide_either_way_is_split_the_shorter_way() -> None:
-    # Two columns a table either way: of 9 rows and 2 columns, or of 2 rows and 9 columns; and the other way about.
+    # Two columns a table either way: of 9 rows and 2 columns, or of 2 rows and 9 columns; and the other way
+    # about.
     for columns, corners in (("123456789", ["across"] * 2), ("12345", ["down"] * 3)):
         lines = grid(["a", "b"], list(columns), 12)
         assert [line.split()[0] for line in lines if line.startswith(("across", "down"))] == corners

@@ -1,4 +1,4 @@
-"""A suite's results follow from its runs: means over seeds, pairs, ranks and caveats, against plain definitions."""
+"""A suite's results against plain definitions: means over seeds, pairs, ranks and caveats."""
 
 from __future__ import annotations
 
@@ -21,6 +21,7 @@ from fedrobust.results.suite_records import (
 )
 from fedrobust.scenario import RunIdentity, Scenario
 from fedrobust.settings import Settings
+from fedrobust.suites.caveats import seeds_text
 from fedrobust.suites.cells import Cell
 from fedrobust.suites.compare import attack_budget_of, ranking
 from fedrobust.suites.metrics import metric_values
@@ -51,7 +52,7 @@ IMAGES = [40, 40, 80, 40]
 
 
 def made_up(settings: Settings, accuracy: float, **changes: Any) -> Cell:
-    """Write a finished run's folder with given figures."""
+    """Write a finished run's folder with given metrics."""
 
     folder = RunIdentity.of(settings).folder
     folder.mkdir(parents=True)
@@ -165,7 +166,7 @@ def texts(row: SuiteRow) -> list[str]:
     return [caveat.text for caveat in row.caveats]
 
 
-def test_means_and_the_baseline(tmp_path: Path) -> None:
+def test_rows_hold_means_and_the_loss_to_the_baseline(tmp_path: Path) -> None:
     content = found(tmp_path)
     assert [axis.name for axis in content.axes] == ["threat", "defence"]
     assert content.method_axis == "defence" and content.reference == "fedavg"
@@ -213,14 +214,14 @@ def test_ranks_leave_the_oracle_out(tmp_path: Path) -> None:
     assert lines["oracle"].rank_by_mean is None and lines["oracle"].caveats
 
 
-def test_the_same_runs_give_the_same_bytes(tmp_path: Path) -> None:
+def test_same_runs_give_the_same_bytes(tmp_path: Path) -> None:
     first, second = (found(made) for made in (tmp_path / "a", tmp_path / "b") if not made.mkdir())
     assert first.model_dump_json() == second.model_dump_json()
     assert str(tmp_path) not in first.model_dump_json() and "/somewhere" not in first.model_dump_json()
     assert str(row(first, "flip", "median").cells[0].run).startswith("../cells/phantom")
 
 
-def test_hospitals_that_lost_their_weight(tmp_path: Path) -> None:
+def test_honest_hospitals_that_lost_weight_are_counted(tmp_path: Path) -> None:
     _, cells = a_suite(tmp_path)
     (attacked,) = [cell for cell in cells if cell.key == ("flip", "median") and cell.seed == 0]
     assert attacked.baseline is not None
@@ -237,15 +238,15 @@ def test_hospitals_that_lost_their_weight(tmp_path: Path) -> None:
     assert made["attacker_weight"] == pytest.approx(sum(weights[str(number)] for number in bad))
 
 
-def test_a_small_weight_is_no_loss_to_who_trains_on_few(tmp_path: Path) -> None:
-    """Of what is dealt to it an honest but odd hospital may take a part; an attacker's word changes nothing."""
+def test_small_weight_of_a_hospital_with_few_images_is_no_loss(tmp_path: Path) -> None:
+    """An atypical hospital may train on a part of its images; an attacker's report changes nothing."""
     _, cells = a_suite(tmp_path)
     (attacked,) = [cell for cell in cells if cell.key == ("flip", "median") and cell.seed == 0]
     cell = made_up(attacked.settings, 0.6, weights=dict.fromkeys("0123", 0.05))
     (bad,) = cell.run.malicious
 
     def lost(images: int) -> float | None:
-        """Return how many honest ones lost their weight, of whom each says that it trains on so many images."""
+        """Return how many honest hospitals lost their weight if each reports so many images."""
         told = [images if n != bad else 10**6 for n in range(4)]
         write(
             cell.folder / "client_metrics.jsonl",
@@ -262,7 +263,7 @@ def test_a_small_weight_is_no_loss_to_who_trains_on_few(tmp_path: Path) -> None:
     assert lost(40) == 3.0
 
 
-def test_a_missing_clean_baseline_is_named(tmp_path: Path) -> None:
+def test_missing_clean_baseline_is_named(tmp_path: Path) -> None:
     suite, cells = a_suite(tmp_path, SUITE.replace('none = "none"\n', ""))
     runs: dict[str, Cell | None] = {c.settings.digest(): made_up(c.settings, 0.5) for c in cells}
     baseline = next(cell.baseline for cell in cells if cell.key == ("flip", "median") and cell.seed == 1)
@@ -280,7 +281,7 @@ def test_a_missing_clean_baseline_is_named(tmp_path: Path) -> None:
     assert any("1 cell without a clean baseline" in note for note in content.notes)
 
 
-def test_where_nobody_attacks_detectors_are_not_ranked(tmp_path: Path) -> None:
+def test_ranking_by_detection_leaves_out_unattacked_conditions(tmp_path: Path) -> None:
     suite, cells = a_suite(tmp_path, 'metric = "detection_auroc"\n' + SUITE)
     runs: dict[str, Cell | None] = {c.settings.digest(): made_up(c.settings, 0.5) for c in cells}
     lines = {line.label: line for line in results(suite, cells, runs, {}, "", tmp_path).ranking}
@@ -295,7 +296,7 @@ def test_where_nobody_attacks_detectors_are_not_ranked(tmp_path: Path) -> None:
     assert lines["fedavg"].caveats == ("some conditions are missing",)
 
 
-def test_what_does_not_compare_is_marked(tmp_path: Path) -> None:
+def test_rows_that_differ_in_data_versions_or_updates_have_caveats(tmp_path: Path) -> None:
     suite, cells = a_suite(tmp_path)
     runs: dict[str, Cell | None] = {}
     for cell in cells:
@@ -339,7 +340,7 @@ def test_what_does_not_compare_is_marked(tmp_path: Path) -> None:
     assert median.seeds == 2 and median.p is None and median.low is None
 
 
-def test_few_seeds(tmp_path: Path) -> None:
+def test_two_seeds_give_no_interval_and_no_test(tmp_path: Path) -> None:
     suite, cells = a_suite(tmp_path, SUITE.replace("[0, 1, 2]", "[0, 1]"))
     runs: dict[str, Cell | None] = {c.settings.digest(): made_up(c.settings, 0.5) for c in cells}
     content = results(suite, cells, runs, {}, "", tmp_path)
@@ -347,7 +348,7 @@ def test_few_seeds(tmp_path: Path) -> None:
     assert all(line.p is None for line in content.comparisons)
 
 
-def test_the_smallest_budget(tmp_path: Path) -> None:
+def test_smallest_budget_that_costs_the_drop_is_found(tmp_path: Path) -> None:
     text = """
     seeds = [0]
     budget-axis = "hospitals"
@@ -385,7 +386,7 @@ def test_the_smallest_budget(tmp_path: Path) -> None:
     assert table[0].aggregation_s == pytest.approx(0.3)
 
 
-def test_a_budget_below_which_runs_are_missing_is_no_smallest_one() -> None:
+def test_budget_with_missing_smaller_ones_names_them() -> None:
     losses_of: dict[str, list[float | None]] = {
         # Equal to the drop but for rounding.
         "reached": [100 * (0.8 - 0.7 - 0.1) + 4.999999999999997, 9.0, 9.0],
@@ -445,3 +446,33 @@ def test_ranking_leaves_out_a_method_with_an_excluding_caveat_and_says_why() -> 
     assert lines["krum"].rank_by_worst is None and lines["krum"].caveats == (lost.text,)
     assert lines["krum"].worst == 0.9
     assert lines["median"].rank_by_worst == 1 and lines["median"].ranked
+
+
+@pytest.mark.parametrize(
+    ("seeds", "text"),
+    [
+        ([3], "seed 3"),
+        ([2, 0, 1], "seeds 0 to 2"),
+        ([0, 2], "seeds 0 and 2"),
+        ([0, 2, 5], "seeds 0, 2 and 5"),
+    ],
+)
+def test_seeds_in_a_caveat_are_one_text(seeds: list[int], text: str) -> None:
+    assert seeds_text(seeds) == text
+
+
+def test_caveat_of_several_seeds_is_one(tmp_path: Path) -> None:
+    suite, cells = a_suite(tmp_path)
+    runs: dict[str, Cell | None] = {
+        cell.settings.digest(): made_up(cell.settings, 0.5, no_effect_attacks=["label-flip"])
+        for cell in cells
+    }
+    content = results(suite, cells, runs, {}, "", tmp_path)
+    assert texts(row(content, "flip", "median")) == ["label-flip had no effect (seeds 0 to 2)"]
+
+
+def test_settings_of_every_cell_leave_out_what_an_axis_decides(tmp_path: Path) -> None:
+    content = found(tmp_path)
+    assert content.settings["clients"] == 4
+    assert not {"attack", "malicious", "threat", "data_root", "seed", "strategy"} & set(content.settings)
+    assert content.definition.startswith("\nseeds = [0, 1, 2]") and "data-root" not in content.definition

@@ -1,4 +1,4 @@
-"""The scheduler of cells: order, time limit, the second try of what was lost, and failures, over an executor of lists."""
+"""The scheduler of cells over an executor of lists: order, time limit, the second try, failures."""
 
 from __future__ import annotations
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import pytest
@@ -9,7 +10,7 @@ import pytest
 from fedrobust.errors import UserError
 from fedrobust.scenario import Scenario
 from fedrobust.suites.plan import chosen, distinct, plan
-from fedrobust.suites.suite_files import load_suite, suite_names
+from fedrobust.suites.suite_files import is_built_in, load_suite, suite_names, suite_titles
 
 SMALL = """
 seeds = [3, 1]
@@ -44,7 +45,7 @@ def refused(folder: Path, text: str) -> str:
     return sentence
 
 
-def test_every_combination_once_per_seed(tmp_path: Path) -> None:
+def test_plan_has_every_combination_once_for_each_seed(tmp_path: Path) -> None:
     suite = load_suite(written(tmp_path, SMALL))
     assert list(suite.every_axis()) == ["threat", "rounds", "defence"]
     cells = plan(suite, {"out": str(tmp_path)})
@@ -58,7 +59,7 @@ def test_every_combination_once_per_seed(tmp_path: Path) -> None:
     assert all(cell.settings.out == str(tmp_path) for cell in cells)
 
 
-def test_clean_baselines_are_shared(tmp_path: Path) -> None:
+def test_clean_baselines_are_shared_between_threats(tmp_path: Path) -> None:
     cells = plan(load_suite(written(tmp_path, SMALL)), {})
     by_threat = {
         threat: [c for c in cells if c.labels["threat"] == threat] for threat in ("none", "flip", "both")
@@ -67,13 +68,13 @@ def test_clean_baselines_are_shared(tmp_path: Path) -> None:
     # The baseline of a poisoned federation is the cell without a threat, which is run anyway.
     for cell, clean in zip(by_threat["flip"], by_threat["none"], strict=True):
         assert cell.baseline is not None and cell.baseline.digest() == clean.settings.digest()
-    # An odd hospital is no attacker: it stays.
+    # An atypical hospital is not malicious: it stays.
     for cell in by_threat["both"]:
         assert cell.baseline is not None and cell.baseline.threat == ("other-scanner:1",)
     assert len(distinct(cells)) == len(cells) + len(by_threat["both"])
 
 
-def test_the_odd_hospital_is_the_same_one_in_the_clean_baseline(tmp_path: Path) -> None:
+def test_atypical_hospital_is_the_same_in_the_clean_baseline(tmp_path: Path) -> None:
     for seed in range(3):
         text = f"""
 seeds = [{seed}]
@@ -92,7 +93,7 @@ fedavg = "fedavg"
         assert len(Scenario.of(cell.settings).malicious) == 2 and Scenario.of(cell.baseline).malicious == ()
 
 
-def test_a_variable_stands_for_its_value(tmp_path: Path) -> None:
+def test_variable_in_a_text_is_replaced_by_its_value(tmp_path: Path) -> None:
     text = """
     budget-axis = "share"
     [base]
@@ -113,7 +114,7 @@ def test_a_variable_stands_for_its_value(tmp_path: Path) -> None:
     assert len({cell.baseline.digest() for cell in cells if cell.baseline}) == 1
 
 
-def test_named_configurations(tmp_path: Path) -> None:
+def test_axis_of_named_configurations_sets_their_settings(tmp_path: Path) -> None:
     text = """
     [axes.model]
     plain = {head = "linear", networks = 1}
@@ -125,8 +126,9 @@ def test_named_configurations(tmp_path: Path) -> None:
     assert made == {"plain": ("linear", 1), "pair": ("etf-rect", 2)}
 
 
-def test_the_oracle_is_told(tmp_path: Path) -> None:
-    text = '[base]\nclients = 4\n[threats]\nnone = "none"\nflip = "label-flip:1"\n[defences]\noracle = "oracle"\n'
+def test_oracle_is_given_the_malicious_hospitals(tmp_path: Path) -> None:
+    text = '[base]\nclients = 4\n[threats]\nnone = "none"\nflip = "label-flip:1"\n'
+    text += '[defences]\noracle = "oracle"\n'
     clean, attacked = plan(load_suite(written(tmp_path, text)), {})
     assert clean.settings.strategy == "oracle(malicious=[])"
     assert (
@@ -166,7 +168,7 @@ def test_the_oracle_is_told(tmp_path: Path) -> None:
         (("[threats]", "[axes]\nthreats = 3\n[threats]"), ["'threats'"]),
     ],
 )
-def test_mistakes_are_said_before_anything_runs(
+def test_mistake_in_a_suite_is_one_sentence_before_anything_runs(
     tmp_path: Path, change: tuple[str, str], words: list[str]
 ) -> None:
     assert change[0] in SMALL
@@ -176,11 +178,11 @@ def test_mistakes_are_said_before_anything_runs(
     assert "mine" in sentence
 
 
-def test_settings_of_one_run_are_no_suite(tmp_path: Path) -> None:
+def test_settings_of_one_run_are_refused_as_a_suite(tmp_path: Path) -> None:
     assert "simulate --config" in refused(tmp_path, "clients = 4\nrounds = 2\n")
 
 
-def test_overrides(tmp_path: Path) -> None:
+def test_overrides_replace_settings_or_are_refused(tmp_path: Path) -> None:
     suite = load_suite(written(tmp_path, SMALL), {"rounds": 5, "lr": 0.01}, (7,))
     cells = plan(suite, {})
     assert {cell.settings.rounds for cell in cells} == {5} and {cell.settings.lr for cell in cells} == {0.01}
@@ -195,7 +197,7 @@ def test_overrides(tmp_path: Path) -> None:
         load_suite(written(tmp_path, SMALL), {"seed": 5})
 
 
-def test_only_some_cells(tmp_path: Path) -> None:
+def test_only_chooses_cells_by_label_value_or_plugin(tmp_path: Path) -> None:
     cells = plan(load_suite(written(tmp_path, SMALL)), {})
 
     def some(*only: str) -> set[tuple[str, ...]]:
@@ -222,12 +224,35 @@ def test_only_some_cells(tmp_path: Path) -> None:
         chosen(cells, ["threat=none", "strategy=bulyan"])
 
 
-def test_a_folder_of_one_s_own_joins(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_only_with_an_exact_label_leaves_out_labels_that_hold_it() -> None:
+    cells = plan(load_suite("defences"), {"data_root": "somewhere"})
+    assert {cell.labels["threat"] for cell in chosen(cells, ["threat=label-flip"])} == {"label-flip"}
+    # Where no label is meant, a plug-in's name stands for all that use it.
+    assert {cell.labels["threat"] for cell in chosen(cells, ["threat=boost"])} == {"boosted"}
+    assert {cell.labels["defence"] for cell in chosen(cells, ["strategy=trimmed-mean"])} == {"trimmed-mean"}
+
+
+@pytest.mark.parametrize("name", sorted(suite_names()))
+def test_only_example_of_the_documentation_fits_every_built_in_suite(name: str) -> None:
+    page = (Path(__file__).resolve().parents[1] / "docs" / "benchmark.md").read_text()
+    example = re.search(r"some cells only: `((?:--only \S+ ?)+)`", page)
+    assert example is not None
+    only = example[1].split()[1::2]
+    assert chosen(plan(load_suite(name), {"data_root": "somewhere"}), only)
+
+
+def test_own_experiments_folder_adds_its_suites(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "experiments").mkdir()
     written(tmp_path / "experiments", SMALL)
     monkeypatch.syspath_prepend(str(tmp_path))
     assert {"mine", "quick", "defences"} <= set(suite_names())
+    # Settings of one run lie in the same folder.
+    assert "paper" not in suite_names() and suite_titles()["quick"].startswith("A first look")
     assert load_suite("mine").seeds == (3, 1)
+    assert is_built_in("quick") and not is_built_in("mine") and not is_built_in("experiments/quick.toml")
+    with pytest.raises(UserError, match="no suite 'nosuch'") as caught:
+        load_suite("nosuch")
+    assert "paper" not in str(caught.value)
     with pytest.raises(UserError, match="no suite 'quik'.*'quick'"):
         load_suite("quik")
     with pytest.raises(UserError, match="cannot be read"):

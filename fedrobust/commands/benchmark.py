@@ -26,9 +26,11 @@ def benchmark(
         list[str] | None,
         typer.Option("--only", help="AXIS=LABEL: run these cells only; repeatable", metavar="TEXT"),
     ] = None,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="say what would run and about how long")] = False,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="show what would run and for about how long")
+    ] = False,
     resume: Annotated[
-        bool, typer.Option("--resume/--fresh", help="keep finished runs, or make all anew")
+        bool, typer.Option("--resume/--fresh", help="keep finished runs, or run all again")
     ] = True,
     jobs: Annotated[
         int | None, typer.Option("--jobs", help="runs side by side; default: one for each core", min=1)
@@ -61,9 +63,9 @@ def benchmark(
     as_json: Annotated[bool, typer.Option("--json", help="print suite.json alone")] = False,
     quiet: Annotated[bool, typer.Option("--quiet", help="show no progress")] = False,
 ) -> None:
-    """Compare defence configurations: run a declared suite, and show what can be said of it over its seeds.
+    """Compare defence configurations: run a suite and compare its methods over its seeds.
 
-    Finished runs are kept: the same command goes on where it was stopped.
+    Finished runs are kept: the same command continues where it was stopped.
 
     Example: fedrobust benchmark quick
     """
@@ -108,7 +110,7 @@ def _carried_out(request: Request, metric: str, targets: dict[str, Path | None],
             warm_up(Execution(2, workers=2))
         outcome = command.benchmark(request)
     except KeyboardInterrupt:
-        print("fedrobust: interrupted; the same command goes on where it stopped", file=sys.stderr)
+        print("fedrobust: interrupted; the same command continues where it stopped", file=sys.stderr)
         return 130
     for kind, path in targets.items():
         if path is not None:

@@ -191,7 +191,7 @@ class SuiteResults(_Record):
     settings : dict
         The settings that all cells share, without those that an axis decides.
     method_axis : str
-        The axis whose labels are compared; empty where nothing is.
+        The axis of the labels that are compared; empty where none is.
     metric : str
         Key of the metric that methods are ranked by.
     """

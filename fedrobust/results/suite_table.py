@@ -48,7 +48,7 @@ class SuiteTable:
     rows : dict
         By condition and method, in the suite's order.
     metrics : dict
-        What is said of each metric, by its key.
+        Name, direction, unit and meaning of each metric, by its key.
     """
 
     def __init__(self, results: SuiteResults) -> None:

@@ -1,4 +1,4 @@
-"""What a reader must know of a suite's rows before comparing them, and which of it makes a comparison unfair."""
+"""The caveats of a suite's rows, and which of them exclude a row from ranking."""
 
 from __future__ import annotations
 
@@ -64,7 +64,8 @@ def caveats_of(
             by_seed[Caveat(text="no clean baseline")].append(cell.seed)
     for role, counts in discarded.items():
         if counts:
-            # Fewer honest updates than other rows had; an attacker's that the server refused is part of the attack.
+            # Fewer honest updates than other rows had; an attacker's that the server refused is part of the
+            # attack.
             text = f"{sum(counts.values())} updates of {role} hospitals discarded"
             by_seed[Caveat(text=text, excludes=role == "honest")] = list(counts)
     found = [*fixed, *(_over(caveat, seeds) for caveat, seeds in by_seed.items())]

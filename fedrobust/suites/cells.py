@@ -1,9 +1,10 @@
-"""Many federations side by side: one whole run to a process, no waiting for each other, and nothing done twice.
+"""Many runs side by side: one run to a process, no waiting for each other, and nothing computed twice.
 
-A cell is the settings of one run. Its hospitals train one after another in the cell's process, on one thread, so
-as many cells as cores keep the machine busy without a barrier between rounds or cells. A cell whose finished run
-folder still fits is not run again (see `CellStore`); one that was cut off resumes after its last complete round; one
-that failed is noted in ``<run folder>.failed.txt``, holds up no other, and is tried afresh at the next start.
+A cell is the settings of one run. Its hospitals train one after another in the cell's process, on one
+thread, so as many cells as cores keep the machine busy without a barrier between rounds or cells. A cell
+whose finished run folder still fits is not run again (see `CellStore`); one that was cut off resumes after
+its last complete round; one that failed is noted in ``<run folder>.failed.txt``, holds up no other, and is
+tried afresh at the next start.
 
     found = run_cells({"clean": Settings(data="phantom")}, 2, Path("runs/mine"))
     found["clean"].run.summary.clean.accuracy
@@ -73,8 +74,8 @@ def run_cells(
     Parameters
     ----------
     cells : mapping of name to Settings
-        Run in this order; of cells with the same settings one is run. Put cells of the same data and seed next
-        to each other: a process keeps the last data that it prepared.
+        Run in this order; of cells with the same settings one is run. Put cells of the same data and seed
+        next to each other: a process keeps the last data that it prepared.
     jobs : int or None
         Cells at once; None gives one for each core, or for each CPU of the cluster.
     out : Path

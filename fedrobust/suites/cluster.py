@@ -1,6 +1,7 @@
-"""Cells as tasks on a Ray cluster: each runs whole on one CPU of some node, and its folder comes back as bytes.
+"""Cells as tasks on a Ray cluster: each runs on one CPU of a node, and its folder comes back as bytes.
 
-Nothing is read from Ray but names and bytes of files. A cell that is cut off begins again: what a node had of it is lost.
+Nothing is read from Ray but names and bytes of files. A cell that is cut off begins again: what a node had
+of it is lost.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from fedrobust.scenario import RunIdentity
 from fedrobust.settings import Settings
 from fedrobust.suites.one_cell import run_one
 from fedrobust.suites.scheduler import Outcome
+from fedrobust.suites.suite import Table
 
 __all__ = ["RayExecutor"]
 
@@ -24,8 +26,8 @@ __all__ = ["RayExecutor"]
 class RayExecutor:
     """Runs cells on a running Ray cluster.
 
-    Every node needs fedrobust, the data under the same `data_root`, and plug-ins of your own in a folder of the same path
-    as the one where this process runs.
+    Every node needs fedrobust, the data under the same `data_root`, and plug-ins of your own in a folder of
+    the same path as the one where this process runs.
 
     Parameters
     ----------
@@ -80,7 +82,7 @@ class RayExecutor:
         leave_cluster()
 
 
-def _whole_run(values: dict[str, Any], report: bool) -> tuple[str, dict[str, bytes]]:
+def _whole_run(values: Table, report: bool) -> tuple[str, dict[str, bytes]]:
     """Run one cell on a node; return its error, or its files by name."""
     import warnings
 
@@ -100,12 +102,12 @@ def _whole_run(values: dict[str, Any], report: bool) -> tuple[str, dict[str, byt
 
 
 def _kept(settings: Settings, reference: Any) -> tuple[str, bool]:
-    """Put a cell's files in their place; return what went wrong, or nothing, and whether the process or node was lost."""
+    """Put a cell's files in their place; return its error, if any, and whether its node was lost."""
     import ray
 
     try:
         error, files = ray.get(reference)
-    except Exception as lost:  # noqa: BLE001 - whatever the cluster does costs nobody but this cell
+    except Exception as lost:  # noqa: BLE001 - whatever the cluster does fails this cell only
         return f"the cell was lost on the cluster: {str(lost).strip().splitlines()[0]}", True
     if error:
         return str(error), False

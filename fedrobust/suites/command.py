@@ -8,7 +8,6 @@ import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from fedrobust.errors import UserError, nearest
 from fedrobust.evaluation.metrics import METRICS
@@ -19,7 +18,7 @@ from fedrobust.suites.cells import Cell, default_jobs, run_cells
 from fedrobust.suites.plan import Planned, chosen, distinct, plan
 from fedrobust.suites.progress import Bar, Lines, Silent, Watcher, span
 from fedrobust.suites.store import CellStore, failure, forget
-from fedrobust.suites.suite import Suite
+from fedrobust.suites.suite import Suite, Table
 from fedrobust.suites.suite_files import is_built_in, load_suite
 from fedrobust.suites.text import several
 
@@ -59,8 +58,8 @@ class Request:
 
     name: str
     out: Path
-    execution_settings: Mapping[str, Any]
-    overrides: Mapping[str, Any]
+    execution_settings: Table
+    overrides: Table
     seeds: tuple[int, ...] | None = None
     only: tuple[str, ...] = ()
     jobs: int | None = None
@@ -100,7 +99,7 @@ def benchmark(request: Request) -> Outcome:
     Raises
     ------
     UserError
-        If the suite does not say what a suite says, or the data cannot be read; nothing has been run then.
+        If the suite file is wrong, or the data cannot be read; nothing has been run then.
     """
     suite, cells = _planned(request)
     asked, store = chosen(cells, request.only), CellStore()
@@ -121,7 +120,7 @@ def describe(request: Request) -> DryRun:
     Raises
     ------
     UserError
-        If the suite does not say what a suite says, or the data cannot be read.
+        If the suite file is wrong, or the data cannot be read.
     """
     from fedrobust.suites.estimate import estimate
 
@@ -140,7 +139,7 @@ def _write(
     folder: Path,
     store: CellStore,
 ) -> Outcome:
-    """Write results, costs, table and page of all finished runs of a suite, whether this command ran them or not."""
+    """Write results, costs, table and page of a suite's finished runs, those of earlier commands included."""
     from fedrobust.suites.export import write_csv
     from fedrobust.suites.results import cost_table, results
 
@@ -168,7 +167,7 @@ def _write(
 
 
 def _command(request: Request, suite: Suite, cells: Sequence[Planned]) -> str:
-    """Return the command that makes the same results, run beside the suite's definition; it names no folder of this machine."""
+    """Return the command that reproduces the results beside the suite's definition, without folder names."""
     words = ["python", "-m", "fedrobust.benchmark"]
     words.append(suite.name if is_built_in(request.name) else f"{suite.name}.toml")
     kept = {key: v for key, v in request.overrides.items() if key.replace("-", "_") not in EXECUTION_SETTINGS}

@@ -1,4 +1,4 @@
-"""Methods of a suite side by side: paired differences, ranks, and the smallest attack budget that does stated damage."""
+"""Methods of a suite compared: paired differences, ranks, and the smallest harmful attack budget."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ def comparisons(
     rows: Sequence[SuiteRow],
     keys: Sequence[str],
 ) -> list[Comparison]:
-    """Return the differences to the reference, paired by seed; that of a row that does not compete is not tested."""
+    """Return the differences to the reference, paired by seed; only comparable rows are tested."""
     if reference is None:
         return []
     by_labels = {tuple(row.labels.values()): row for row in rows}
@@ -114,8 +114,8 @@ class _Candidate:
 def ranking(suite: Suite, rows: Sequence[SuiteRow]) -> list[RankingEntry]:
     """Return each method's place by its worst condition and by the mean over them.
 
-    A method is ranked if each of its rows is comparable and has a value; others are listed with the reason. Values within
-    `TIE` of each other share their rank.
+    A method is ranked if each of its rows is comparable and has a value; others are listed with the reason.
+    Values within `TIE` of each other share their rank.
     """
     axis = suite.compared_axis
     if not axis:
@@ -143,7 +143,7 @@ def _candidate(
 def _places(
     candidates: Sequence[_Candidate], conditions: Sequence[Condition], higher: bool
 ) -> dict[str, tuple[float | None, float | None, float | None]]:
-    """Return the ranks by mean and by worst case, and the mean rank over the conditions, of the methods that compete."""
+    """Return the ranks by mean and by worst case, and the mean rank over the conditions."""
     worst: Callable[..., float] = min if higher else max
 
     def ranked(values: Sequence[float]) -> list[float | None]:
@@ -186,9 +186,9 @@ def _worst(values: Mapping[Condition, float], higher: bool) -> Condition:
 
 
 def _ranked_in(suite: Suite, rows: Sequence[SuiteRow]) -> list[Condition]:
-    """Return the conditions in which the metric has a meaning: all but those whose finished runs all lack it.
+    """Return the conditions in which the metric is defined: all but those in which no finished run has it.
 
-    Nobody can find attackers where nobody attacks.
+    No attacker can be detected where there is none.
     """
     meant: dict[Condition, bool] = {}
     for row in rows:
@@ -199,7 +199,7 @@ def _ranked_in(suite: Suite, rows: Sequence[SuiteRow]) -> list[Condition]:
 
 
 def attack_budget_of(suite: Suite, rows: Sequence[SuiteRow]) -> AttackBudget | None:
-    """Return the smallest attack budget at which a configuration has lost the stated points against its clean baseline.
+    """Return the smallest attack budget that costs a configuration the stated points.
 
     Smaller budgets of which nothing is known, as a run or its baseline is missing, are named beside it.
     """

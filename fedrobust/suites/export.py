@@ -50,9 +50,10 @@ def table(results: SuiteResults) -> tuple[list[str], list[list[Value]]]:
     Returns
     -------
     columns : list of str
-        The axes; ``seeds``, their number; for each metric ``accuracy``, ``accuracy_low``, ``accuracy_high``; for each metric
-        that is compared ``accuracy_vs_reference``, ``_low`` and ``_high`` of it, ``accuracy_p``, ``accuracy_p_holm``; ``caveats``;
-        ``comparable``, whether the row may be ranked.
+        The axes; ``seeds``, their number; for each metric ``accuracy``, ``accuracy_low``,
+        ``accuracy_high``; for each metric that is compared ``accuracy_vs_reference``, ``_low`` and
+        ``_high`` of it, ``accuracy_p``, ``accuracy_p_holm``; ``caveats``; ``comparable``, whether the row
+        may be ranked.
     rows : list of list
         One for each combination of labels, in the suite's order; None where a value is undefined.
     """
@@ -89,7 +90,7 @@ def _yes(value: bool) -> str:
 
 
 def write_csv(results: SuiteResults, path: Path) -> None:
-    r"""Write the table as CSV: UTF-8, lines end in \\n, floats with all their digits, undefined figures empty.
+    r"""Write the table as CSV: UTF-8, lines end in \\n, floats with all their digits, undefined values empty.
 
     Raises
     ------
@@ -108,7 +109,7 @@ def write_csv(results: SuiteResults, path: Path) -> None:
 
 
 def write_parquet(results: SuiteResults, path: Path) -> None:
-    """Write the table as Parquet: labels and caveats are strings, ``seeds`` int64, all else float64, undefined figures null.
+    """Write the table as Parquet: texts as strings, ``seeds`` as int64, all else as float64 or null.
 
     Raises
     ------
@@ -128,19 +129,19 @@ def write_parquet(results: SuiteResults, path: Path) -> None:
 
 
 def write_latex(results: SuiteResults, path: Path, metrics: Sequence[str] | None = None) -> None:
-    """Write chosen metrics as a LaTeX tabular, to be read by ``\\input``.
+    r"""Write chosen metrics as a LaTeX tabular, to be read by ``\input``.
 
-    A block for each condition, a line for each method: the mean, its interval in small print where there is one. The best
-    mean of each condition is bold; a row that may not be ranked, such as an oracle's, never is. Caveats are numbered and
-    explained below the table.
+    A block for each condition, a line for each method: the mean, its interval in small print where there is
+    one. The best mean of each condition is bold; a row that may not be ranked, such as an oracle's, never
+    is. Caveats are numbered and explained below the table.
 
     Parameters
     ----------
     results : SuiteResults
     path : Path
     metrics : sequence of str, optional
-        Keys of the metrics shown; else what was lost to the attack, accuracy and the combined drop, of those that the
-        suite has.
+        Keys of the metrics shown; else what was lost to the attack, accuracy and the combined drop, of
+        those that the suite has.
 
     Raises
     ------

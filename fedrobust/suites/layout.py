@@ -14,7 +14,7 @@ from rich.text import Text
 
 __all__ = ["Column", "print_grid", "print_lines", "tables"]
 
-_WIDEST = 36  # of a name; what is longer goes on in a second line
+_WIDEST = 36  # of a name; what is longer continues on a second line
 _GAP = 2
 _NONE = Text("–")
 
@@ -76,7 +76,7 @@ def print_grid(
 
 
 def print_lines(console: Console, header: Sequence[str], lines: Sequence[Sequence[str]]) -> None:
-    """Print lines of figures; all but the first column may break between words."""
+    """Print lines of numbers; all but the first column may break between words."""
     first, *others = (
         Column(title, [Text(line[place]) for line in lines], breaks=place > 0)
         for place, title in enumerate(header)
@@ -85,7 +85,7 @@ def print_lines(console: Console, header: Sequence[str], lines: Sequence[Sequenc
 
 
 def tables(first: Column, others: Sequence[Column], width: int) -> list[Table]:
-    """Return tables that repeat the first column and share the others among them, in order, each as wide as `width` at most."""
+    """Return tables of at most `width`, which repeat the first column and share the others in order."""
     cap = _WIDEST
     while cap > 1 and any(_needed([first, column], cap) > width for column in others):
         cap -= 1

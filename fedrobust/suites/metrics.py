@@ -1,4 +1,4 @@
-"""The metrics of one cell: what its run folder says, and how that compares with its clean baseline."""
+"""The metrics of one cell, from its run folder and that of its clean baseline."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def metric_values(run: FinishedRun, baseline: FinishedRun | None) -> MetricValue
     ----------
     run : FinishedRun
     baseline : FinishedRun or None
-        The clean baseline; None where nobody attacks, or it is missing.
+        The clean baseline; None without attackers, or where it is missing.
     """
     last = run.rounds[-LAST:]
     clean = {key: mean_known(line.clean.value(key) for line in last) for key in _CLEAN}
@@ -55,7 +55,7 @@ def metric_values(run: FinishedRun, baseline: FinishedRun | None) -> MetricValue
 
 @dataclass(frozen=True)
 class CellCosts:
-    """Seconds of the whole run, of a later round's aggregation (median), and the most extra MiB that it took."""
+    """Seconds of the run and of a later round's aggregation (median), and its largest extra memory."""
 
     seconds: float | None
     aggregation_s: float | None
@@ -78,7 +78,7 @@ def costs(run: FinishedRun) -> CellCosts:
 
 
 def metric_info(key: str) -> MetricInfo:
-    """Return what a suite's results say of a metric."""
+    """Return a metric's name, direction and meaning for a suite's results."""
     metric = metric_of(key)
     return MetricInfo(key=key, name=metric.name, better=metric.better, unit=metric.unit, about=metric.about)
 
@@ -104,7 +104,7 @@ def _detection(run: FinishedRun, baseline: FinishedRun | None) -> dict[str, floa
 def _against_baseline(
     run: FinishedRun, baseline: FinishedRun | None, accuracy: float | None
 ) -> dict[str, float | None]:
-    """Return the attackers' weight and what the attack cost: in all, and at honest hospitals that lost their weight."""
+    """Return the attackers' weight and the cost of the attack, in all and at honest hospitals."""
     weights = {
         number: weight for number, weight in run.summary.detection.weights.items() if weight is not None
     }
@@ -122,11 +122,12 @@ def _against_baseline(
 
 
 def _lost(run: FinishedRun, weights: Mapping[int, float]) -> list[int]:
-    """Return the honest hospitals with less than half of the uniform weight, or of their share of the images."""
+    """Return the honest hospitals below half of the uniform weight, or of their share of the images."""
     images: dict[int, float] = {
         number: sum(counts or ()) for number, counts in run.manifest.data.hospitals.items()
     }
-    # An atypical hospital may train on fewer than it was dealt, and reports so; attackers' reports are not believed.
+    # An atypical hospital may train on fewer than it was dealt, and reports so; attackers' reports are not
+    # believed.
     images |= {number: count for number, count in run.reported_images.items() if number not in run.malicious}
     total, uniform = sum(images.values()), 1 / len(images)
     return [

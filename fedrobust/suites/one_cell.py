@@ -1,4 +1,4 @@
-"""One cell in this process: whatever goes wrong in it is its error, and nothing of it is left for the next."""
+"""One cell in this process: whatever goes wrong is its error, and it leaves nothing to the next."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ def run_one(settings: Settings, *, report: bool = False) -> str:
 
     try:
         with warnings.catch_warnings():
-            # That an attack had no effect stands in the summary; it need not be said between lines of progress.
+            # That an attack had no effect stands in the summary; it need not stand between lines of progress.
             warnings.simplefilter("ignore", UserWarning)
-            # What failed may have been mended since, at any round: then no round of it is kept.
+            # A failed run may have been mended since, at any round: then none of its rounds is kept.
             run(settings, resume=not failure_file(settings).exists(), report=report)
     except UserError as error:
         return str(error)
-    except (Exception, SystemExit):  # noqa: BLE001 - whatever a cell does costs nobody but itself
+    except (Exception, SystemExit):  # noqa: BLE001 - whatever goes wrong fails this cell only
         return traceback.format_exc()
     finally:
         forget_hospitals()

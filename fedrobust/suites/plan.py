@@ -1,15 +1,14 @@
-"""The cells of a suite: each combination of its axes with each seed, and the clean baselines of those that are attacked."""
+"""The cells of a suite: each combination of its axes with each seed, and their clean baselines."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
 
 from fedrobust.errors import UserError, nearest
 from fedrobust.plugins import AttackChain, PipelineSpec, PluginSpec
 from fedrobust.settings import Settings, load_settings
-from fedrobust.suites.suite import DEFENCE, THREAT, Suite
+from fedrobust.suites.suite import DEFENCE, THREAT, Suite, Table
 
 __all__ = ["Planned", "atypical_first", "chosen", "clean_baseline", "distinct", "plan"]
 
@@ -27,7 +26,7 @@ class Planned:
     seed : int
     settings : Settings
     baseline : Settings or None
-        The same federation without its attackers; None where nobody attacks.
+        The same federation without its attackers; None without attackers.
     """
 
     labels: Mapping[str, str]
@@ -45,14 +44,14 @@ class Planned:
         return ", ".join([*(f"{axis} {label}" for axis, label in self.labels.items()), f"seed {self.seed}"])
 
 
-def plan(suite: Suite, execution_settings: Mapping[str, Any]) -> list[Planned]:
-    """Return all cells of a suite; those of one seed stand together, as a process keeps the last data it made.
+def plan(suite: Suite, execution_settings: Table) -> list[Planned]:
+    """Return all cells of a suite, seed by seed, as a process keeps the last data that it prepared.
 
     Parameters
     ----------
     suite : Suite
     execution_settings : mapping
-        Settings that say where and how to run, such as `data_root` and `out`.
+        Where and how to run, such as `data_root` and `out`.
 
     Raises
     ------
@@ -86,9 +85,9 @@ def chosen(cells: Sequence[Planned], only: Sequence[str]) -> list[Planned]:
     ----------
     cells : sequence of Planned
     only : sequence of str
-        The left side is an axis or a setting, or ``seed``. The right side is a label; else, where no cell has that
-        label, a value; else the name of a plug-in whatever its options. Texts with the same left side add up, others
-        narrow down.
+        The left side is an axis or a setting, or ``seed``. The right side is a label; else, where no cell
+        has that label, a value; else the name of a plug-in whatever its options. Texts with the same left
+        side add up, others narrow down.
 
     Raises
     ------
@@ -120,7 +119,7 @@ _Answers = tuple[frozenset[str], frozenset[str], frozenset[str]]
 
 
 def _matches(answers: Sequence[_Answers], label: str) -> set[int]:
-    """Return the places of the cells that a label means: an exact label precedes a value, and that a plug-in's name."""
+    """Return the places of the cells that a label means: a label precedes a value, then a plug-in's name."""
     for tier in range(3):
         found = {place for place, tiers in enumerate(answers) if label in tiers[tier]}
         if found:
@@ -162,20 +161,20 @@ def _parts(key: str, text: str) -> tuple[PluginSpec, ...]:
     return PipelineSpec.parse(text).parts if key == "strategy" else (PluginSpec.parse(text),)
 
 
-def _planned(suite: Suite, labels: dict[str, str], values: dict[str, Any], seed: int) -> Planned:
+def _planned(suite: Suite, labels: dict[str, str], values: Table, seed: int) -> Planned:
     given = {**values, "seed": seed}
     if given.get("threat") in _NO_THREAT:
         given["threat"] = ()
     try:
         settings = atypical_first(load_settings(given, where="settings"))
-        return Planned(labels, seed, _told(settings), clean_baseline(settings))
+        return Planned(labels, seed, _with_oracle_informed(settings), clean_baseline(settings))
     except UserError as error:
         where = ", ".join(f"{axis} '{label}'" for axis, label in labels.items())
         raise UserError(f"suite {suite.name}{', ' + where if where else ''}: {error}") from None
 
 
 def atypical_first(settings: Settings) -> Settings:
-    """Name atypical hospitals before malicious ones: they are drawn in that order, so a clean baseline has the same ones."""
+    """Name atypical hospitals first: they are drawn in that order, so a clean baseline has the same ones."""
     from fedrobust.scenario import Scenario
 
     if len(settings.threat) < 2:
@@ -185,19 +184,19 @@ def atypical_first(settings: Settings) -> Settings:
     return settings.model_copy(update={"threat": tuple(settings.threat[place] for place in order)})
 
 
-def _told(settings: Settings) -> Settings:
-    """Tell an oracle who is malicious; it alone may know."""
+def _with_oracle_informed(settings: Settings) -> Settings:
+    """Give an oracle the malicious hospitals, which no other strategy may know."""
     from fedrobust.scenario import Scenario
 
     *steps, rule = PipelineSpec.parse(settings.strategy).names
     if rule != "oracle":
         return settings
-    told = " | ".join([*steps, f"oracle(malicious={list(Scenario.of(settings).malicious)})"])
-    return settings.model_copy(update={"strategy": told})
+    informed = " | ".join([*steps, f"oracle(malicious={list(Scenario.of(settings).malicious)})"])
+    return settings.model_copy(update={"strategy": informed})
 
 
 def clean_baseline(settings: Settings) -> Settings | None:
-    """Return the settings without malicious hospitals, atypical ones kept; None if no hospital is malicious."""
+    """Return the settings without malicious hospitals; atypical ones stay. None without an attack."""
     from fedrobust.scenario import Scenario
 
     threats = Scenario.of(settings).threats
@@ -205,7 +204,7 @@ def clean_baseline(settings: Settings) -> Settings | None:
         return None
     kept = tuple(f"{t.attacks.text}:{len(t.hospitals)}" for t in threats if not t.malicious)
     values = settings.model_dump(exclude={"threat", "malicious", "attack"})
-    return _told(Settings(**values, threat=kept))
+    return _with_oracle_informed(Settings(**values, threat=kept))
 
 
 def _refuse_duplicates(suite: Suite, cells: Sequence[Planned]) -> None:
@@ -214,18 +213,18 @@ def _refuse_duplicates(suite: Suite, cells: Sequence[Planned]) -> None:
         other = seen.setdefault(cell.settings.digest(), cell)
         if other is not cell:
             raise UserError(
-                f"suite {suite.name}: '{_told_apart(other, cell)}' and '{_told_apart(cell, other)}' are the same runs; "
-                f"take one of them out"
+                f"suite {suite.name}: '{_differing_labels(other, cell)}' and "
+                f"'{_differing_labels(cell, other)}' are the same runs; take one of them out"
             )
 
 
-def _told_apart(cell: Planned, other: Planned) -> str:
+def _differing_labels(cell: Planned, other: Planned) -> str:
     differing = [label for axis, label in cell.labels.items() if label != other.labels[axis]]
     return ", ".join(differing) or str(cell)
 
 
 def _try_parts(suite: Suite, cells: Sequence[Planned]) -> None:
-    """Build every strategy and attack once, so that a misspelt name does not wait for its turn."""
+    """Build every strategy and attack once, so that a misspelt name is found before any run."""
     from fedrobust.flower.hosted_strategy import build_strategy
     from fedrobust.scenario import Scenario
 

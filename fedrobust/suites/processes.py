@@ -1,4 +1,4 @@
-"""Cells in processes of this machine: each worker process runs one whole cell after another."""
+"""Cells in processes of this machine: each worker process runs one cell after another."""
 
 from __future__ import annotations
 
@@ -102,14 +102,15 @@ class _Worker:
 
 
 def _serve(pipe: Connection, path: list[str], report: bool) -> None:
-    """Run cells until the pipe closes: a worker's whole life."""
-    # Ctrl-C reaches the whole process group; the starting process ends the workers itself.
+    """Run cells until the pipe closes: what a worker does."""
+    # Ctrl-C reaches the whole process group; the parent ends the workers itself.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     sys.path[:] = path
     # For what is loaded later, scikit-learn above all: its threads would wait for those of the other cells.
     os.environ.setdefault("OMP_NUM_THREADS", "1")
     threading.Thread(target=_end_with_parent, daemon=True).start()
-    # A hospital that hangs where no alarm reaches it: the cell is tried again, its hospitals in processes of their own.
+    # A hospital that hangs where no alarm reaches it: the cell is tried again, its hospitals in processes
+    # of their own.
     may_end_this_process()
     while True:
         try:

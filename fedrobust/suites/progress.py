@@ -26,7 +26,7 @@ class Watcher(Protocol):
         ...
 
     def ended(self, settings: Settings, error: str | None, seconds: float) -> None:
-        """Receive a cell that has ended: the error is empty for a complete run, None if it is tried once more."""
+        """Receive a cell that has ended; its error is empty for a complete run, None if it is tried again."""
         ...
 
     def closed(self) -> None:

@@ -1,4 +1,4 @@
-"""A suite's results from its finished cells: ``suite.json``, the same bytes for the same runs, and ``costs.json``."""
+"""A suite's results from its finished cells: ``suite.json``, whose bytes follow from the runs, and costs."""
 
 from __future__ import annotations
 
@@ -201,7 +201,7 @@ def _notes(found: SuiteResults, common: Usual) -> Iterator[str]:
         )
     excluded = dict.fromkeys(caveat.text for row in found.rows for caveat in row.caveats if caveat.excludes)
     if ORACLE in excluded:
-        yield "The oracle is told who is malicious: an upper bound, not a defence; it has no rank and no test."
+        yield "The oracle is told who is malicious: an upper bound, not a defence, without rank or test."
     if OTHER_DATA in excluded:
         yield "Some rows were run on other data and cannot be compared; they have a caveat and no rank."
 
@@ -209,12 +209,14 @@ def _notes(found: SuiteResults, common: Usual) -> Iterator[str]:
 def _what_tests_show(seeds: int) -> str:
     """Return what a paired test over so many seeds can show at most."""
     least = 2.0 ** (1 - seeds)
-    said = (
+    sentence = (
         f"{seeds} seeds: a paired test over them cannot give a p below {least:.3g}, before Holm's correction"
     )
     if least <= LEVEL:
-        return f"{said}."
-    return f"{said}, so none can be significant at {LEVEL}: read the intervals, or take six seeds or more."
+        return f"{sentence}."
+    return (
+        f"{sentence}, so none can be significant at {LEVEL}: read the intervals, or take six seeds or more."
+    )
 
 
 def _shared_settings(cells: Sequence[Planned]) -> dict[str, JsonValue]:

@@ -1,4 +1,4 @@
-"""One scheduler of cells over any executor: order, time limit, the second try and failures are decided here."""
+"""The scheduler of cells over any executor: order, time limit, the second try and failures."""
 
 from __future__ import annotations
 
@@ -60,8 +60,8 @@ def work_off(
 ) -> dict[str, str]:
     """Run the waiting cells.
 
-    A cell whose process or node is lost is tried once more, with two workers: another process may have had the memory,
-    or a hospital's code ended it, which then loses its own update alone. The bits are the same.
+    A cell whose process or node is lost is tried once more, with two workers: another process may have had
+    the memory, or a hospital's code ended it, which then loses its own update alone. The bits are the same.
 
     Parameters
     ----------

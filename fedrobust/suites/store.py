@@ -1,7 +1,7 @@
-"""Where the cells of suites stand: finished runs, those that no longer fit their settings, and notes of failures.
+"""The cells on disk: finished runs, those that no longer fit their settings, and notes of failures.
 
-A finished run fits as long as the plug-ins' sources and the data are those that its manifest names. One that does not
-is run again, as its numbers are those of another rule or of other images.
+A finished run fits as long as the plug-ins' sources and the data are those that its manifest names. One
+that does not is run again, as its numbers are those of another rule or of other images.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ class CellStore:
         return (_folder(settings) / "summary.json").is_file() and not self.change(settings)
 
     def change(self, settings: Settings) -> str:
-        """Return what has changed since the run in the cell's folder; empty if nothing has, or there is no run."""
+        """Return what has changed since the finished run; empty if nothing has, or there is none."""
         return self._change(settings, _folder(settings))
 
     def check_data(self, settings: Settings) -> None:

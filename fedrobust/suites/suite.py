@@ -12,7 +12,7 @@ none = []
 
 [defences]
 fedavg = "fedavg"
-"krum, told f" = "krum(f=2)"
+"krum, given f" = "krum(f=2)"
 
 [axes.model]                                     # an axis of named configurations
 one = {networks = 1}
@@ -30,18 +30,21 @@ from pydantic import BaseModel, ConfigDict, Field, field_validator, model_valida
 from fedrobust.errors import nearest
 from fedrobust.settings import Settings
 
-__all__ = ["DEFENCE", "THREAT", "Axis", "Suite"]
+__all__ = ["DEFENCE", "THREAT", "Axis", "Suite", "Table"]
 
 #: What the axes of the tables [threats] and [defences] are called.
 THREAT, DEFENCE = "threat", "defence"
 _VARIABLE = re.compile(r"\{([A-Za-z][\w-]*)\}")
 
+#: A TOML table, or settings by name: values of all types that TOML has.
+Table = dict[str, Any]
+
 #: An axis: its labels, each with the settings that it stands for.
-Axis = dict[str, dict[str, Any]]
+Axis = dict[str, Table]
 
 
 class Suite(BaseModel):
-    """What a suite file says; an unknown key is an error.
+    """The content of a suite file; an unknown key is an error.
 
     Attributes
     ----------
@@ -61,7 +64,7 @@ class Suite(BaseModel):
     threats, defences : mapping
         Labels to threats (a text, several, or a table of settings) and strategies; a list is its own labels.
     method_axis : str
-        The axis whose labels are compared with each other.
+        The axis of the labels that are compared with each other.
     reference : str
         The label of it that the others are compared with.
     metric : str
@@ -69,9 +72,9 @@ class Suite(BaseModel):
     budget_axis : str
         The axis that is the attack budget, with numbers as values.
     drop : float
-        Points of `metric` whose loss makes a budget count as enough.
+        Loss of accuracy in points at which an attack budget counts as enough.
     budget_minutes : float
-        No run begins after so many minutes; the same command goes on.
+        No run begins after so many minutes; the same command continues.
     """
 
     model_config = ConfigDict(
@@ -86,10 +89,10 @@ class Suite(BaseModel):
     title: str = ""
     about: str = ""
     seeds: tuple[int, ...] = Field((0,), min_length=1)
-    base: dict[str, Any] = Field(default_factory=dict)
-    axes: dict[str, list[Any] | dict[str, dict[str, Any]]] = Field(default_factory=dict)
-    threats: dict[str, str | list[str] | dict[str, Any]] | list[str] | None = None
-    defences: dict[str, str | dict[str, Any]] | list[str] | None = None
+    base: Table = Field(default_factory=dict)
+    axes: dict[str, list[Any] | dict[str, Table]] = Field(default_factory=dict)
+    threats: dict[str, str | list[str] | Table] | list[str] | None = None
+    defences: dict[str, str | Table] | list[str] | None = None
     method_axis: str = ""
     reference: str = ""
     metric: str = "accuracy"
@@ -120,7 +123,8 @@ class Suite(BaseModel):
         compared = axes.get(self.compared_axis, {})
         if self.reference and self.reference not in compared:
             raise ValueError(
-                f"reference = '{self.reference}' is no label of '{self.compared_axis}'; {nearest(self.reference, compared)}"
+                f"reference = '{self.reference}' is no label of '{self.compared_axis}'; "
+                f"{nearest(self.reference, compared)}"
             )
         if self.budget_axis:
             for label in axes[self.budget_axis]:
@@ -145,7 +149,7 @@ class Suite(BaseModel):
             found[DEFENCE] = _labelled("defences", self.defences, "strategy")
         return found
 
-    def fixed(self) -> dict[str, Any]:
+    def fixed(self) -> Table:
         """Return the settings that are the same in every run, keys with underscores."""
         return {
             key.replace("-", "_"): value
@@ -153,14 +157,14 @@ class Suite(BaseModel):
             if not isinstance(value, list) and key not in self.axes
         }
 
-    def choices(self) -> Iterator[tuple[dict[str, str], dict[str, Any]]]:
+    def choices(self) -> Iterator[tuple[dict[str, str], Table]]:
         """Yield each cell's labels by axis and its settings, the last axis running fastest."""
         axes = self.every_axis()
         variables = {name for name in axes if name.replace("-", "_") not in Settings.model_fields}
 
         def deal(
-            names: list[str], labels: dict[str, str], settings: dict[str, Any]
-        ) -> Iterator[tuple[dict[str, str], dict[str, Any]]]:
+            names: list[str], labels: dict[str, str], settings: Table
+        ) -> Iterator[tuple[dict[str, str], Table]]:
             if not names:
                 values = {name: label for name, label in labels.items() if name in variables}
                 yield labels, {key: _filled(value, values) for key, value in settings.items()}
@@ -196,7 +200,7 @@ def _label(value: Any) -> str:
     return str(value.get("name", value)) if isinstance(value, dict) else str(value)
 
 
-def _underscored(table: Mapping[str, Any]) -> dict[str, Any]:
+def _underscored(table: Table) -> Table:
     return {key.replace("-", "_"): value for key, value in table.items()}
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import importlib
 import re
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +11,7 @@ from pydantic import ValidationError
 
 from fedrobust.errors import UserError, nearest
 from fedrobust.settings import Settings, read_toml
-from fedrobust.suites.suite import DEFENCE, THREAT, Suite
+from fedrobust.suites.suite import DEFENCE, THREAT, Suite, Table
 
 __all__ = ["is_built_in", "load_suite", "suite_names", "suite_titles"]
 
@@ -27,9 +26,7 @@ _FLAGS = {"seed": "--seeds", "out": "--out", "workers": "--jobs", "engine": "'si
 _DATA_ROOT = re.compile(r"^\s*\"?data[-_]root\"?\s*=.*\n?", re.MULTILINE)
 
 
-def load_suite(
-    name: str, overrides: Mapping[str, Any] | None = None, seeds: tuple[int, ...] | None = None
-) -> Suite:
+def load_suite(name: str, overrides: Table | None = None, seeds: tuple[int, ...] | None = None) -> Suite:
     """Read a suite by its name, or from its file.
 
     Parameters
@@ -44,7 +41,7 @@ def load_suite(
     Raises
     ------
     UserError
-        If there is no such suite, or it does not say what a suite says.
+        If there is no such suite, or it is wrong.
     """
     file = Path(name) if name.endswith(".toml") else _named(name)
     values = {key.replace("_", "-"): value for key, value in read_toml(file).items()}
@@ -66,7 +63,7 @@ def load_suite(
 
 
 def _definition(file: Path) -> str:
-    """Return the file's text without the folder of the data, which is this machine's and no part of the results."""
+    """Return the file's text without the folder of the data, which is private to the machine."""
     return _DATA_ROOT.sub("", file.read_text(encoding="utf-8"))
 
 
@@ -105,7 +102,7 @@ def _is_suite(file: Path) -> bool:
         return True
 
 
-def _of_one_run(values: Mapping[str, Any]) -> bool:
+def _of_one_run(values: Table) -> bool:
     """Tell whether a file's values are settings of one run."""
     settings = {name.replace("_", "-") for name in Settings.model_fields} - {"seed"}
     keys = {key.replace("_", "-") for key in values}
@@ -119,7 +116,7 @@ def _named(name: str) -> Path:
     return known[name]
 
 
-def _check_keys(file: Path, values: Mapping[str, Any]) -> None:
+def _check_keys(file: Path, values: Table) -> None:
     """Refuse what the file may not hold, by name."""
     known = [name.replace("_", "-") for name in Suite.model_fields if name not in ("name", "definition")]
     if _of_one_run(values):
@@ -139,7 +136,7 @@ def _check_keys(file: Path, values: Mapping[str, Any]) -> None:
             _check_setting(file, place, key.replace("_", "-"), value, settings, text)
 
 
-def _check_types(file: Path, values: Mapping[str, Any]) -> None:
+def _check_types(file: Path, values: Table) -> None:
     """Refuse a key of the wrong type, and an axis that is given twice."""
     for key in ("threats", "defences"):
         if not isinstance(values.get(key, []), dict | list):
@@ -156,11 +153,11 @@ def _check_types(file: Path, values: Mapping[str, Any]) -> None:
         ]
         if key in values and also and (also[0] == "axes" or isinstance(values["base"][axis], list)):
             raise UserError(
-                f"{file}: [{also[0]}] gives '{axis}' several values and [{key}] does, too; keep one of the two"
+                f"{file}: [{also[0]}] gives '{axis}' several values and [{key}] does, too; keep one"
             )
 
 
-def _tables(values: Mapping[str, Any]) -> dict[str, Any]:
+def _tables(values: Table) -> Table:
     """Return the tables of a file that hold settings, by where they stand."""
     tables = {f"[{key}]": values.get(key, {}) for key in ("base", "axes")}
     for axis, labelled in (values.get("axes") or {}).items():
@@ -174,7 +171,7 @@ def _tables(values: Mapping[str, Any]) -> dict[str, Any]:
     return tables
 
 
-def _check_overrides(given: Mapping[str, Any], axes: Mapping[str, Any]) -> None:
+def _check_overrides(given: Table, axes: Table) -> None:
     settings = [name.replace("_", "-") for name in Settings.model_fields if name not in _NOT_HERE]
     for key in given:
         if key.replace("-", "_") in _NOT_HERE:
@@ -183,14 +180,14 @@ def _check_overrides(given: Mapping[str, Any], axes: Mapping[str, Any]) -> None:
             raise UserError(f"--set {key}: there is no such setting; {nearest(key, [*settings, *axes])}")
 
 
-def _refuse_lost(suite: Suite, overrides: Mapping[str, Any]) -> None:
-    """Refuse an override that an axis of named configurations would override in turn."""
+def _refuse_lost(suite: Suite, overrides: Table) -> None:
+    """Refuse an override that an axis of named configurations would override again."""
     for key in (name.replace("-", "_") for name in overrides):
         for axis, labels in suite.every_axis().items():
             if axis.replace("-", "_") != key and any(key in settings for settings in labels.values()):
                 raise UserError(
-                    f"--set {key.replace('_', '-')}: the axis '{axis}' of suite {suite.name} decides it; use --only to choose, "
-                    f"or a suite file of your own"
+                    f"--set {key.replace('_', '-')}: the axis '{axis}' of suite {suite.name} decides it; "
+                    f"use --only to choose, or a suite file of your own"
                 )
 
 

@@ -1,4 +1,4 @@
-"""A suite's results in a terminal, made for 80 columns: nothing is cut off, what is too wide becomes several tables."""
+"""A suite's results in a terminal of 80 columns: what is too wide becomes several tables."""
 
 from __future__ import annotations
 
@@ -51,9 +51,9 @@ def print_suite(
 ) -> None:
     """Print what came out of a suite.
 
-    In this order: what a reader must know first, what each method lost to each attack, the chosen metric of each method
-    under each condition, ranks, differences to the reference, the drop on noisy images, detection, attack budgets, costs,
-    what is missing. What the suite does not have is left out.
+    In this order: what a reader must know first, what each method lost to each attack, the chosen metric of
+    each method under each condition, ranks, differences to the reference, the drop on noisy images,
+    detection, attack budgets, costs, what is missing. What the suite does not have is left out.
 
     Parameters
     ----------
@@ -62,7 +62,8 @@ def print_suite(
     console : rich.console.Console, optional
         Else standard output.
     metric : str
-        Key of the metric that is shown. If the suite lacks it, its first one is shown. Ranks are by the suite's own.
+        Key of the metric that is shown. If the suite lacks it, its first one is shown. Ranks are by the
+        suite's own.
     """
     console = console or Console()
     table = SuiteTable(results)
@@ -131,11 +132,11 @@ def _ranking(console: Console, table: SuiteTable) -> None:
     else:
         _heading(console, "Ranks")
         print_lines(console, [table.axis, _name(table, key), "rank"], [line[:3] for line in lines])
-    _say_unranked(console, table, entries)
+    _print_unranked(console, table, entries)
 
 
-def _say_unranked(console: Console, table: SuiteTable, entries: Sequence[RankingEntry]) -> None:
-    """Say why methods have no rank, where no sign at their name says it."""
+def _print_unranked(console: Console, table: SuiteTable, entries: Sequence[RankingEntry]) -> None:
+    """Print why methods have no rank, where no sign at their name shows it."""
     for text in dict.fromkeys(text for entry in entries for text in entry.caveats):
         names = [
             entry.label

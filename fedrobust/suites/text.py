@@ -10,7 +10,7 @@ __all__ = ["digits", "listed", "several"]
 
 
 def digits(value: float | None, unit: Unit, *, signed: bool = False, lacking: str = "–") -> str:
-    """Return .613 of a share, as journals print what cannot exceed 1; 4.2 of a percentage, a number of points or a count."""
+    """Return .613 for a share, as journals print it, and 4.2 for percentages, points and counts."""
     if value is None:
         return lacking
     text = f"{value:{'+' if signed else ''}.{3 if unit == 'share' else 1}f}"
