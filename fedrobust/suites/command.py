@@ -227,7 +227,7 @@ def _watcher(quiet: bool) -> Watcher:
 def _pages(folder: Path, cells: Sequence[Cell]) -> None:
     """Write the suite's page, and those of runs that have none yet; what goes wrong here costs no metric."""
     try:
-        from fedrobust.report import write_report
+        from fedrobust.reports.writing import write_report
 
         for cell in cells:
             if not (cell.folder / "report.html").is_file():
