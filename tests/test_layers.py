@@ -12,9 +12,12 @@ import pytest
 
 TOP = Path(__file__).resolve().parents[1]
 PACKAGE = TOP / "fedrobust"
-FILES = sorted(path for folder in ("fedrobust", "clients", "strategies") for path in (TOP / folder).rglob("*.py"))
+FILES = sorted(
+    path for folder in ("fedrobust", "clients", "strategies") for path in (TOP / folder).rglob("*.py")
+)
 
-#: Modules and packages that may read `Settings`: where a user's values enter, and the scenario that is made of them.
+#: Modules and packages that may read `Settings`: where a user's values enter, and the scenario that is made
+#: of them.
 READS_SETTINGS = {
     *("fedrobust", "fedrobust.app", "fedrobust.settings", "fedrobust.scenario", "fedrobust.commands"),
     *("fedrobust.suites", "fedrobust.deploy", "fedrobust.runtime.runner", "fedrobust.runtime.result"),
@@ -94,7 +97,9 @@ def test_untyped_mappings_stand_at_borders_only() -> None:
 
 def test_settings_are_read_by_the_border_and_the_scenario_only(graph: grimp.ImportGraph) -> None:
     readers = graph.find_modules_that_directly_import("fedrobust.settings")
-    assert [module for module in sorted(readers) if not any(_within(module, name) for name in READS_SETTINGS)] == []
+    assert [
+        module for module in sorted(readers) if not any(_within(module, name) for name in READS_SETTINGS)
+    ] == []
 
 
 @pytest.mark.parametrize("setting", ["dr_weight", "local_epochs", "noise_std", "client_timeout"])
