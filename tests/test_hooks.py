@@ -228,3 +228,19 @@ def test_behaviour_that_is_benign_is_called_so() -> None:
         UserError, match="^behaviour 'Benign': transform_records must return Records, not None"
     ):
         hooks.transform_records(Benign(), RECORDS)
+
+
+def test_bind_keeps_what_is_not_given_but_the_honest_update() -> None:
+    attack = Attack()
+    for name in ("rng", "honest"):
+        with pytest.raises(AttributeError, match=f"Attack.{name} is there in"):
+            getattr(attack, name)
+    rng, honest = np.random.default_rng(0), make_updates(1)[0]
+    attack.bind(role=Role("mine", 3), rng=rng)
+    attack.bind(honest=honest)
+    assert (attack.role, attack.rng, attack.honest) == (Role("mine", 3), rng, honest)
+    attack.bind()
+    assert attack.rng is rng and not hasattr(attack, "honest")
+    with pytest.raises(AttributeError):
+        attack.rng = rng  # type: ignore[misc]
+    assert Attack().role == Role()

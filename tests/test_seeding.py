@@ -9,7 +9,16 @@ import numpy as np
 import pytest
 import torch
 
-from fedrobust.seeding import derive, generator, globally_seeded, torch_generator, torch_seeded
+from fedrobust.seeding import (
+    attack_rng,
+    collusion_rng,
+    derive,
+    generator,
+    globally_seeded,
+    torch_generator,
+    torch_seeded,
+    trigger_rng,
+)
 
 
 def test_derive_is_sha256_of_seed_and_purpose() -> None:
@@ -110,3 +119,13 @@ def test_globally_seeded_binds_both_generators_and_gives_them_back() -> None:
         assert draw() == first
     with globally_seeded(1, "sampling", 3):
         assert draw() != first
+
+
+def test_attack_rngs_have_the_documented_purposes() -> None:
+    for made, wanted in (
+        (attack_rng(7, 1, 3, 5), generator(7, "attack", 1, 3, 5)),
+        (collusion_rng(7, 0, 1, 3), generator(7, "collude", 1, 3)),
+        (collusion_rng(7, 2, 1, 3), generator(7, "collude", 2, 1, 3)),
+        (trigger_rng(7), generator(7, "trigger")),
+    ):
+        assert made.random() == wanted.random()
