@@ -7,7 +7,7 @@ time, of a suite of 20 cells, on the cores it may use.
 
     python benchmarks/suite.py --data-root DATA --json
 
-About six minutes on 2 cores. With other work beside it the figures mean nothing.
+About six minutes on 2 cores. With other load beside it the measurements mean nothing.
 """
 
 from __future__ import annotations
@@ -82,7 +82,7 @@ def one_after_another(suite: str, folder: Path) -> float:
 
 
 def measure(data: dict[str, str]) -> dict[str, float]:
-    """Return both figures."""
+    """Return both measurements."""
     ctypes.CDLL(None).prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
@@ -113,7 +113,7 @@ def main() -> None:
     parser.add_argument(
         "--data-root", help="folder with pneumoniamnist.npz; without it synthetic images serve"
     )
-    parser.add_argument("--json", action="store_true", help="print the figures as JSON on the last line")
+    parser.add_argument("--json", action="store_true", help="print the measurements as JSON on the last line")
     given = parser.parse_args()
     root = given.data_root and str(Path(given.data_root).absolute())
     found = measure({"data": "medmnist:pneumoniamnist", "data-root": root} if root else {"data": "phantom"})

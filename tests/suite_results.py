@@ -155,7 +155,7 @@ def results(
 
 
 def costs(given: dict[str, Any] | None = None) -> dict[str, Any]:
-    """Return what the cells of `results` cost, as `costs.json` holds it; one row has no memory figure."""
+    """Return what the cells of `results` cost, as `costs.json` holds it; one row has no memory value."""
     rows = []
     for place, row in enumerate((given or results())["rows"]):
         slow = 1 + len(row["labels"]["defence"]) % 7
@@ -195,7 +195,7 @@ def _cell(named: dict[str, str], place: list[int], seed: int, gone: dict[Any, An
 def _value(
     key: str, better: str, unit: str, named: dict[str, str], place: list[int], seed: int
 ) -> float | None:
-    """Return a figure that grows worse with the threat's place and better with the defence's."""
+    """Return a value that grows worse with the threat's place and better with the defence's."""
     if key == "attack_success_rate" and "backdoor" not in named["threat"]:
         return None
     unattacked = named["threat"] == "none" or named.get("malicious") == "0"
@@ -209,8 +209,8 @@ def _value(
     if unit == "count":
         return float(round(4 * harm + abs(noise) * 20))
     good = float(np.clip(0.86 - harm + noise, 0, 1))
-    figure = good if better == "higher" else 1 - good
-    return 100 * (figure - 0.1) if unit == "percent" else figure
+    value = good if better == "higher" else 1 - good
+    return 100 * (value - 0.1) if unit == "percent" else value
 
 
 def _spread(values: Sequence[float | None]) -> dict[str, Any]:

@@ -20,21 +20,21 @@ SUITES = sorted(set(FOLDER.glob("*.toml")) - set(SETTINGS))
 
 
 @pytest.mark.parametrize("file", SETTINGS, ids=lambda file: file.name)
-def test_a_settings_file(file: Path) -> None:
+def test_settings_file_names_existing_parts(file: Path) -> None:
     settings = load_settings({}, file)
     build_strategy(settings.strategy, settings.clients)
     Scenario.of(settings).all_attacks()
     assert settings.backbone in backbone_names()
 
 
-def test_the_paper_s_protocol() -> None:
+def test_paper_settings_follow_the_protocol() -> None:
     settings = load_settings({}, SETTINGS[0])
     assert (settings.backbone, settings.lr, settings.weight_decay) == ("resnet50", 1e-4, 1e-3)
     assert (settings.patience, settings.noise_std, settings.clients) == (20, 0.01, 1)
 
 
 @pytest.mark.parametrize("file", SUITES, ids=lambda file: file.stem)
-def test_a_suite(file: Path) -> None:
+def test_suite_file_plans_distinct_cells(file: Path) -> None:
     # Every plug-in is built, every configuration is one of its own.
     suite = load_suite(file.stem)
     cells = plan(suite, {"data_root": "somewhere"})
@@ -44,7 +44,7 @@ def test_a_suite(file: Path) -> None:
     assert f"| `{file.stem}` |" in (FOLDER.parent / "docs" / "benchmark.md").read_text()
 
 
-def test_the_ablation_has_the_paper_s_four_rows() -> None:
+def test_ablation_has_the_four_rows_of_the_paper() -> None:
     models = load_suite("ablation").every_axis()["model"]
     assert [(row["head"], row["networks"]) for row in models.values()] == [
         ("linear", 1),

@@ -28,7 +28,7 @@ def labelled(suite: Suite) -> list[dict[str, Any]]:
     return [dict(zip(columns, row, strict=True)) for row in rows]
 
 
-def test_the_columns_stand_in_order(suite: Suite) -> None:
+def test_columns_are_in_order(suite: Suite) -> None:
     columns, rows = table(record(suite))
     assert columns[:7] == [
         *("threat", "partition", "defence", "seeds"),
@@ -46,7 +46,7 @@ def test_the_columns_stand_in_order(suite: Suite) -> None:
     assert len(rows) == len(suite["rows"])
 
 
-def test_each_figure_is_that_of_its_row(suite: Suite) -> None:
+def test_rows_hold_the_values_of_their_labels(suite: Suite) -> None:
     for row, given in zip(labelled(suite), suite["rows"], strict=True):
         assert {axis: row[axis] for axis in given["labels"]} == given["labels"]
         assert row["seeds"] == len(given["seeds"])
@@ -66,12 +66,12 @@ def test_each_figure_is_that_of_its_row(suite: Suite) -> None:
             assert row["accuracy_vs_reference"] is None
 
 
-def test_caveats_are_joined(suite: Suite) -> None:
+def test_caveats_of_a_row_are_joined(suite: Suite) -> None:
     suite["rows"][0]["caveats"] = [{"text": "oracle: is told", "excludes": True}, {"text": "2 of 3 seeds"}]
     assert [row["caveats"] for row in labelled(suite)][:2] == ["oracle: is told; 2 of 3 seeds", ""]
 
 
-def test_a_suite_without_a_reference_has_no_columns_of_differences() -> None:
+def test_suite_without_reference_has_no_columns_of_differences() -> None:
     columns, _ = table(record(results(reference=None)))
     assert not [column for column in columns if "reference" in column or column.endswith("_p")]
 
@@ -118,7 +118,7 @@ def body(path: Path) -> list[list[str]]:
     return [re.split(r"(?<!\\)&", line.removesuffix(r" \\")) for line in lines]
 
 
-def test_latex_is_a_whole_tabular(suite: Suite, tmp_path: Path) -> None:
+def test_latex_is_a_complete_tabular(suite: Suite, tmp_path: Path) -> None:
     path = tmp_path / "table.tex"
     write_latex(record(suite), path, ["accuracy", "ece", "lost_to_attack"])
     text = path.read_text(encoding="utf-8")
@@ -155,7 +155,7 @@ def test_latex_sets_the_best_of_each_condition_in_bold(tmp_path: Path) -> None:
         ["krum", r"$\mathbf{.900}$ {\scriptsize $[.050, 1.000]$}", "$.200$"],
         # An oracle does not compete.
         ["oracle$^{1}$", r"$.990$ {\scriptsize $[.050, 1.000]$}", "$.010$"],
-        # Where one figure is left, there is nothing to be better than.
+        # Where one value is left, there is nothing to be better than.
         ["fedavg", r"$.500$ {\scriptsize $[.050, 1.000]$}", "$.300$"],
         ["krum", "--", r"$\mathbf{.200}$"],
         ["oracle$^{1}$", r"$.700$ {\scriptsize $[.050, 1.000]$}", "$.100$"],
@@ -186,7 +186,7 @@ def test_latex_without_metrics_shows_attack_loss_accuracy_and_drop(tmp_path: Pat
     assert not (tmp_path / "other.tex").exists()
 
 
-def test_a_suite_that_compares_nothing_is_exported_too(tmp_path: Path) -> None:
+def test_suite_without_methods_is_exported(tmp_path: Path) -> None:
     suite = results(reference=None)
     suite["method_axis"], suite["ranking"] = "", []
     write_latex(record(suite), tmp_path / "table.tex")
@@ -210,13 +210,13 @@ def test_results_without_any_finished_cell_are_written(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("write", [write_csv, write_parquet, write_latex])
-def test_a_place_that_cannot_be_written_is_one_sentence(write: Any, tmp_path: Path) -> None:
+def test_path_that_cannot_be_written_is_one_sentence(write: Any, tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     for path in (tmp_path / "none" / "table", tmp_path / "file" / "table", tmp_path):
         with pytest.raises(UserError, match="cannot write .*; name another place"):
             write(record(results()), path)
 
 
-def test_figures_are_finite_numbers() -> None:
+def test_values_are_finite_numbers() -> None:
     _, rows = table(record(results()))
     assert all(math.isfinite(value) for row in rows for value in row if isinstance(value, float))

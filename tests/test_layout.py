@@ -21,12 +21,12 @@ def show(pieces: list[object], width: int) -> list[str]:
     return [line.rstrip() for line in console.file.getvalue().splitlines()]
 
 
-def test_what_fits_is_one_table() -> None:
+def test_columns_that_fit_are_one_table() -> None:
     pieces = tables(column("rule", "a", "bb"), [column("one", "1", "2"), column("two", "3", "4")], 14)
     assert show(list(pieces), 14) == ["rule  one  two", "──────────────", "a       1    3", "bb      2    4"]
 
 
-def test_what_does_not_fit_goes_on_in_a_second_table_that_names_the_rows_again() -> None:
+def test_columns_that_do_not_fit_continue_in_a_second_table() -> None:
     first = column("rule", "a", "bb")
     pieces = tables(first, [column("one", "1", "2"), column("two", "3", "4")], 13)
     assert show(list(pieces), 13) == [
@@ -35,7 +35,7 @@ def test_what_does_not_fit_goes_on_in_a_second_table_that_names_the_rows_again()
     ]
 
 
-def test_headings_break_between_words_and_only_as_far_as_they_must() -> None:
+def test_headings_break_between_words_only() -> None:
     first, heading = column("x", "a"), "mean rank"
     assert show(list(tables(first, [column(heading, "1", breaks=True)], 12)), 12)[0] == "x  mean rank"
     assert show(list(tables(first, [column(heading, "1", breaks=True)], 11)), 11)[:2] == [
@@ -49,7 +49,7 @@ def test_headings_break_between_words_and_only_as_far_as_they_must() -> None:
 
 
 @pytest.mark.parametrize("width", [40, 60, 80])
-def test_a_name_longer_than_any_column_is_folded_not_cut(width: int) -> None:
+def test_name_longer_than_any_column_is_folded(width: int) -> None:
     name = "".join(chr(ord("a") + place % 26) for place in range(70))
     lines = show(list(tables(column("rule", name), [column("one", "1")], width)), width)
     assert max(len(line) for line in lines) <= width
@@ -70,7 +70,7 @@ def grid(rows: list[str], columns: list[str], width: int) -> list[str]:
     return [line.rstrip() for line in console.file.getvalue().splitlines()]
 
 
-def test_a_grid_is_turned_round_where_that_makes_it_fit() -> None:
+def test_grid_that_fits_transposed_is_transposed() -> None:
     assert grid(["a", "b"], ["1", "2", "3"], 80)[0].split() == ["down", "1", "2", "3"]
     assert grid(["a", "b"], ["1", "2", "3"], 15) == [
         *("across   a   b", "──────────────"),
@@ -78,7 +78,7 @@ def test_a_grid_is_turned_round_where_that_makes_it_fit() -> None:
     ]
 
 
-def test_a_grid_too_wide_either_way_is_split_the_shorter_way() -> None:
+def test_grid_too_wide_either_way_is_split_the_shorter_way() -> None:
     # Two columns a table either way: of 9 rows and 2 columns, or of 2 rows and 9 columns; and the other way
     # about.
     for columns, corners in (("123456789", ["across"] * 2), ("12345", ["down"] * 3)):
@@ -88,14 +88,14 @@ def test_a_grid_too_wide_either_way_is_split_the_shorter_way() -> None:
         assert sorted(cells) == sorted(row + name for row in "ab" for name in columns)
 
 
-def test_what_a_grid_lacks_has_a_dash() -> None:
+def test_grid_without_a_cell_shows_a_dash() -> None:
     console = Console(width=40, file=StringIO())
     print_grid(console, ("", ""), {"a": "a"}, {"1": "1", "2": "2"}, {("a", "2"): Text("x")})
     assert isinstance(console.file, StringIO)
     assert console.file.getvalue().splitlines()[-1].split() == ["a", "–", "x"]
 
 
-def test_lines_keep_markup_as_it_is() -> None:
+def test_lines_with_markup_stay_text() -> None:
     console = Console(width=40, file=StringIO())
     print_lines(console, ["rule", "[bold]x"], [["[red]a[/red]", "[/]"]])
     assert isinstance(console.file, StringIO)

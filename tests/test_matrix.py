@@ -43,7 +43,7 @@ def row(text: str, heading: str, attack: str) -> dict[str, str]:
     return dict(zip(*split, strict=True))
 
 
-def test_the_page_holds_every_figure_where_it_belongs() -> None:
+def test_page_puts_every_value_in_its_place() -> None:
     text = page(made_up(), {}, "About.", "")
     accuracy = row(text, "Accuracy on clean images", "sign-flip(scale=4)")
     assert len(accuracy) == len(DEFENCES)
@@ -73,7 +73,7 @@ def test_the_page_holds_every_figure_where_it_belongs() -> None:
         (("alie(z=1.5)", "multi-krum"), {"accuracy": 0.8}, "alie/multi-krum"),
     ],
 )
-def test_an_ordering_that_does_not_appear_asks_for_an_explanation(
+def test_ordering_that_does_not_appear_asks_for_an_explanation(
     pair: tuple[str, str], change: dict[str, float], key: str
 ) -> None:
     found = made_up()
@@ -88,7 +88,7 @@ def test_an_ordering_that_does_not_appear_asks_for_an_explanation(
     assert "unexplained" not in explained
 
 
-def test_what_failed_or_is_missing_is_said() -> None:
+def test_failed_or_missing_cells_are_named() -> None:
     found = made_up()
     del found["min-max", "median"]
     found["fang", "dnc"] = replace(CLEAN, idle=("fang",), faults=3)
@@ -137,7 +137,7 @@ def test_measure_reads_a_run_folder(tmp_path: Path) -> None:
     assert figures.faults == 1
 
 
-def test_the_mean_over_seeds() -> None:
+def test_seeds_are_averaged() -> None:
     both = matrix.over_seeds([replace(CLEAN, success=0.2), Figures(0.6, 0.4, 0.1, 3, ("fang",), 1)])
     assert both == Figures(pytest.approx(0.7), pytest.approx(0.3), 0.05, 1.5, ("fang",), 1)  # type: ignore[arg-type]
 

@@ -21,17 +21,17 @@ from fedrobust.suites.text import digits, listed, several
         *((-0.04, "percent", "0.0"), (0.5, "percent", "0.5"), (2.0, "count", "2.0"), (None, "share", "–")),
     ],
 )
-def test_figures_are_written_for_table(value: float | None, unit: str, text: str) -> None:
+def test_digits_write_a_value_by_its_unit(value: float | None, unit: str, text: str) -> None:
     assert digits(value, unit) == text
 
 
-def test_differences_have_a_sign() -> None:
+def test_digits_of_a_difference_have_a_sign() -> None:
     shown = [digits(value, "share", signed=True) for value in (0.05, -0.05, 0.0, -1.5)]
     assert shown == ["+.050", "-.050", ".000", "-1.500"]
     assert digits(3.0, "percent", signed=True) == "+3.0"
 
 
-def test_conditions_are_all_axes_but_the_methods() -> None:
+def test_conditions_combine_all_axes_but_the_methods() -> None:
     table = SuiteTable(record(results(("none", "ipm"), ("fedavg", "krum"), splits=("iid", "sites"))))
     assert table.condition_axes == ("threat", "partition")
     assert table.conditions == [("none", "iid"), ("none", "sites"), ("ipm", "iid"), ("ipm", "sites")]
@@ -43,7 +43,7 @@ def test_conditions_are_all_axes_but_the_methods() -> None:
     assert table.spread(("ipm", "iid"), "median", "accuracy") == Spread()
 
 
-def test_without_methods_there_is_one_without_a_name() -> None:
+def test_suite_without_methods_has_one_without_a_name() -> None:
     suite = results(("none", "ipm"), ("fedavg", "krum"))
     suite["method_axis"] = ""
     table = SuiteTable(record(suite))
@@ -97,7 +97,7 @@ def test_ties_are_merged_in_runs_from_the_smallest() -> None:
     assert merge_ties([]) == []
 
 
-def test_words_of_sentences() -> None:
+def test_numbers_and_lists_are_written_as_words() -> None:
     assert [several(number, "cell") for number in (0, 1, 2)] == ["0 cells", "1 cell", "2 cells"]
     assert [listed(words) for words in ([], ["a"], ["a", "b"], ["a", "b", "c"])] == [
         "",

@@ -55,7 +55,7 @@ MADE_UP = {
 
 @pytest.mark.parametrize("name", MADE_UP)
 @pytest.mark.parametrize("width", [80, 120])
-def test_nothing_is_cut_off(name: str, width: int) -> None:
+def test_suite_at_any_width_prints_every_value(name: str, width: int) -> None:
     suite = MADE_UP[name]
     text = show(suite, width=width)
     assert max(len(line) for line in text.splitlines()) <= width
@@ -74,7 +74,7 @@ def test_nothing_is_cut_off(name: str, width: int) -> None:
         assert digits(line["difference"], "share", signed=True) in text or line["metric"] != "accuracy"
 
 
-def test_names_longer_than_a_line_are_folded() -> None:
+def test_name_longer_than_a_line_is_folded() -> None:
     long = "backdoor(size=0.05) + boost(factor=10) + forge-loss + forge-size(factor=3) + another one of these"
     text = show(
         results(
@@ -87,7 +87,7 @@ def test_names_longer_than_a_line_are_folded() -> None:
     assert "trimmed-mean(share=0.2)" in text
 
 
-def test_methods_are_columns_where_they_fit_and_rows_where_not() -> None:
+def test_methods_that_fit_are_columns_else_rows() -> None:
     few = section(show(results(("none", "ipm"), DEFENCES[:3])), "Accuracy").splitlines()
     assert re.split(r"\s{2,}", few[1].strip()) == ["threat", "fedavg", "krum", "nnm | trimmed-mean"]
     many = section(show(results(("none", "ipm"), TWELVE)), "Accuracy").splitlines()
@@ -95,7 +95,7 @@ def test_methods_are_columns_where_they_fit_and_rows_where_not() -> None:
     assert len([line for line in many[1:] if "±" in line]) == 12
 
 
-def test_each_figure_stands_in_its_row_and_column() -> None:
+def test_grid_puts_each_value_in_its_row_and_column() -> None:
     suite = results(("none", "ipm"), ("fedavg", "krum"))
     lines = section(show(suite), "Accuracy").splitlines()
     by_condition = {line.split()[0]: re.findall(r"\.\d{3}(?= ±)", line) for line in lines[3:5]}
@@ -103,7 +103,7 @@ def test_each_figure_stands_in_its_row_and_column() -> None:
     assert by_condition == {"none": means[:2], "ipm": means[2:]}
 
 
-def test_the_first_metric_can_be_chosen() -> None:
+def test_metric_that_is_asked_for_is_shown() -> None:
     suite = results(THREATS[:2], DEFENCES[:3])
     text = show(suite, metric="drop")
     assert "Combined drop (%), mean over 3 seeds" in text
@@ -114,7 +114,7 @@ def test_the_first_metric_can_be_chosen() -> None:
     assert "Accuracy, mean over" in show(suite, metric="unheard-of")
 
 
-def test_undefined_figures_are_dashes() -> None:
+def test_undefined_values_are_dashes() -> None:
     suite = results(THREATS[:3], ("fedavg", "krum"))
     text = show(suite, metric="attack_success_rate")
     line = next(line for line in text.splitlines() if line.startswith("none"))
@@ -122,14 +122,14 @@ def test_undefined_figures_are_dashes() -> None:
     assert "nan" not in text.lower() and "None" not in text
 
 
-def test_one_seed_has_no_interval_and_no_p() -> None:
+def test_one_seed_gives_no_interval_and_no_p() -> None:
     text = show(MADE_UP["one seed"])
     assert "Accuracy, one seed\n" in text
     assert not re.search(r"±|95 %|\bp\b", text)
     assert "Difference to fedavg, accuracy (paired by seed)\n" in text
 
 
-def test_p_stands_beside_the_differences_where_it_tells_them_apart() -> None:
+def test_p_values_that_differ_stand_beside_the_differences() -> None:
     suite = results(("none", "ipm"), ("fedavg", "krum", "median"))
     assert "sign-flip p after Holm: 1 throughout" in " ".join(show(suite).split())
     accuracies = [line for line in suite["comparisons"] if line["metric"] == "accuracy"]
@@ -142,7 +142,7 @@ def test_p_stands_beside_the_differences_where_it_tells_them_apart() -> None:
     assert len(re.findall(r"\] p ", section(show(suite), "Difference"))) == 3
 
 
-def test_ranks_come_in_order_and_the_unranked_last() -> None:
+def test_ranking_puts_unranked_methods_last() -> None:
     suite = results(THREATS[:2], ("fedavg", "krum", "oracle"))
     for entry in suite["ranking"]:
         if entry["label"] == "oracle":
@@ -158,23 +158,23 @@ def test_ranks_come_in_order_and_the_unranked_last() -> None:
     assert "krum: not ranked, some conditions are missing." in text
 
 
-def test_a_single_condition_is_ranked_without_talk_of_a_worst_case() -> None:
+def test_ranking_of_one_condition_has_no_worst_case() -> None:
     text = section(show(results(("ipm",), DEFENCES[:3])), "Ranks")
     assert "worst" not in text
     assert text.splitlines()[1].split() == ["defence", "accuracy", "rank"]
 
 
-def test_caveats_are_signs_with_their_meaning_below() -> None:
+def test_caveats_are_signs_explained_below() -> None:
     suite = results(THREATS[:2], ("fedavg", "krum", "oracle"))
     suite["rows"][1]["caveats"] = [{"text": "2 of 3 seeds"}]
     text = section(show(suite), "Accuracy")
-    assert "oracle‡" in text  # the name, as all of its rows are marked
-    assert len(re.findall(r"\d†", text)) == 1  # the figure alone
+    assert "oracle‡" in text  # the name, as all of its rows have the caveat
+    assert len(re.findall(r"\d†", text)) == 1  # the value alone
     assert "† 2 of 3 seeds\n" in text
     assert "‡ oracle upper bound: told who is malicious; not ranked" in text
 
 
-def test_detection_is_averaged_over_the_conditions_that_have_it() -> None:
+def test_detection_is_averaged_over_conditions_that_define_it() -> None:
     suite = results(THREATS[:3], ("fedavg", "krum"))
     recalls = [
         row["metrics"]["detection_recall"]["mean"]
@@ -189,7 +189,7 @@ def test_detection_is_averaged_over_the_conditions_that_have_it() -> None:
     assert "Detection" not in show(suite)
 
 
-def test_budgets_are_shown_and_where_there_is_none() -> None:
+def test_budgets_without_damage_are_dashes() -> None:
     text = section(show(MADE_UP["budgets"]), "Smallest")
     assert "Smallest 'malicious' that costs 5 points (accuracy; – where none does)" in text
     assert text.splitlines()[1].split()[0] == "threat"
@@ -200,7 +200,7 @@ def test_budgets_are_shown_and_where_there_is_none() -> None:
     assert "Smallest" not in show(MADE_UP["three"])
 
 
-def test_costs_are_means_and_the_most_memory() -> None:
+def test_costs_are_means_and_largest_memory() -> None:
     suite = results(("none", "ipm"), ("fedavg", "krum"))
     rows = costs(suite)["rows"]
     rows[0] |= {"seconds": 10.0, "aggregation_s": 0.002, "defence_mib": 3.0}
@@ -217,7 +217,7 @@ def test_costs_are_means_and_the_most_memory() -> None:
     assert "Costs" not in show(suite, {})
 
 
-def test_missing_cells_are_sentences() -> None:
+def test_missing_cells_are_named_in_sentences() -> None:
     suite = results(
         THREATS[:2],
         DEFENCES[:3],
@@ -230,7 +230,7 @@ def test_missing_cells_are_sentences() -> None:
     assert "label-flip · fedavg, seed 1: not run yet." in text
 
 
-def test_of_many_missing_cells_some_are_named_and_the_rest_counted() -> None:
+def test_many_missing_cells_are_partly_counted() -> None:
     everything = [(threat, defence, seed) for threat in THREATS for defence in DEFENCES for seed in range(3)]
     suite = results(unrun=everything)
     text = show(suite)
@@ -238,7 +238,7 @@ def test_of_many_missing_cells_some_are_named_and_the_rest_counted() -> None:
     assert max(len(line) for line in text.splitlines()) <= 80
 
 
-def test_a_suite_of_which_nothing_has_finished_or_nothing_is_compared() -> None:
+def test_suite_without_finished_or_compared_cells_is_printed() -> None:
     suite = results(
         THREATS[:2], DEFENCES[:2], unrun=[(t, d, s) for t in THREATS for d in DEFENCES for s in range(3)]
     )
@@ -253,23 +253,23 @@ def test_a_suite_of_which_nothing_has_finished_or_nothing_is_compared() -> None:
     assert "Difference" not in text and "Ranks" not in text
 
 
-def test_notes_come_first() -> None:
+def test_notes_are_printed_first() -> None:
     lines = show(MADE_UP["one seed"]).splitlines()
     assert lines[1].startswith("Note: The images are synthetic")
 
 
-def test_labels_are_text_not_markup() -> None:
+def test_labels_with_markup_stay_text() -> None:
     text = show(results(("[red]none[/red]", "[/]"), ("fedavg", "[bold]krum")))
     assert "[red]none[/red]" in text
     assert "[bold]krum" in text
 
 
-def test_a_suite_of_a_dozen_rows_stays_short() -> None:
+def test_suite_of_a_dozen_rows_stays_short() -> None:
     suite = results(("none", "label-flip", "ipm"), ("fedavg", "krum", "nnm | krum", "isolation-forest"), (0,))
     assert len(show(suite).splitlines()) <= 65
 
 
-def test_the_drop_stands_beside_its_components() -> None:
+def test_drop_is_printed_beside_its_components() -> None:
     suite = results(("none", "ipm"), DEFENCES[:2])
     lines = section(show(suite), "Drop from clean").splitlines()
     row = suite["rows"][0]
