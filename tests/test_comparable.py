@@ -13,7 +13,7 @@ import pytest
 from rich.console import Console
 from suite_results import record, results
 
-from fedrobust.reports.suite.rows import rows
+from fedrobust.reports.suite.rows import differences, rows
 from fedrobust.reports.suite.tables import ranking_table
 from fedrobust.reports.suite.view import SuiteView
 from fedrobust.reports.suite.wording import headline
@@ -92,3 +92,11 @@ def test_latex_sets_the_best_comparable_rows_bold(suite: SuiteResults, tmp_path:
     bold = [line for line in text.splitlines() if r"\mathbf" in line]
     assert [re.split(r"\s*&\s*", line)[1] for line in bold] == ["median$^{2}$", "flame"]
     assert f"{DISCARDED}; not ranked." in text
+
+
+def test_page_shows_no_difference_within_the_tolerance_as_worse() -> None:
+    content = results(("flip",), ("fedavg", "krum"))
+    for line in content["comparisons"]:
+        line |= {"difference": -1e-17, "low": -2e-17, "high": 1e-17}
+    values = differences(SuiteView(record(content)))["metrics"]["accuracy"]["values"]
+    assert [value and value[:3] for value in values] == [[0.0, 0.0, 0.0]]

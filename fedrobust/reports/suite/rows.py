@@ -8,7 +8,7 @@ from typing import TypedDict
 from fedrobust.evaluation.metrics import decimals
 from fedrobust.reports.suite.reading import sense, side
 from fedrobust.reports.suite.view import NARROWEST, SuiteView, run_link, shade
-from fedrobust.results.suite_table import Condition
+from fedrobust.results.suite_table import TIE, Condition
 
 __all__ = ["Differences", "Row", "differences", "rows", "script_data", "shown"]
 
@@ -143,7 +143,9 @@ def differences(view: SuiteView) -> Differences:
         place = view.place(found.labels)
         signs = view.row_signs(view.rows.get(place))
         pairs.setdefault(place, {"condition": " · ".join(place[0]), "method": place[1], "signs": signs})
-        numbers = (found.difference, found.low, found.high, found.p, found.p_holm, found.seeds)
+        # A difference within the tolerance is none: neither better nor worse, and no end of its interval either.
+        ends = (_zero_if_tied(number) for number in (found.difference, found.low, found.high))
+        numbers = (*ends, found.p, found.p_holm, found.seeds)
         values.setdefault(found.metric, {})[place] = [_short(number) for number in numbers]
     metrics: dict[str, DifferenceAxis] = {}
     for key, metric in view.metrics.items():
@@ -196,6 +198,10 @@ def _start(view: SuiteView, pairs: int) -> str:
     """Return the condition shown at first: the reference's worst if all are too many, else all ("")."""
     entry = next((e for e in view.results.ranking if e.label == view.results.reference), None)
     return entry.worst_under or "" if entry and pairs > _AT_ONCE else ""
+
+
+def _zero_if_tied(value: float | None) -> float | None:
+    return 0.0 if value is not None and abs(value) <= TIE else value
 
 
 def _short(value: float | None) -> float | None:
