@@ -1,1 +1,1 @@
-"""How a model, a robustness claim and a detector are measured."""
+"""How models, robustness and detection are measured."""

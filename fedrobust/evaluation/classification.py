@@ -50,10 +50,11 @@ _BINS = 15
 def classification_metrics(
     probabilities: NDArray[np.float64], labels: NDArray[np.int64]
 ) -> ClassificationMetrics:
-    """Return what a model's probabilities are worth, in one number each, and the sensitivity class by class.
+    """Return the metrics of a model's probabilities, and the sensitivity of each class.
 
-    Macro means run over the classes that the labels contain; a precision without any prediction counts as 0. AUROC
-    is one class against the rest, averaged alike (Provost and Domingos' one-vs-rest form without class weights).
+    Macro means run over the classes that the labels contain; a precision without any prediction counts as
+    0. AUROC is one class against the rest, averaged alike (Provost and Domingos' one-vs-rest form without
+    class weights).
 
     Parameters
     ----------
@@ -64,12 +65,12 @@ def classification_metrics(
     Returns
     -------
     dict
-        ``accuracy``, ``macro_f1``, ``macro_precision``, ``macro_recall``; ``auroc``, None where the labels hold a
-        single class or a probability is not finite; ``balanced_accuracy``, the mean sensitivity of the classes that
-        the labels contain, which is macro recall under its other name; ``ece``, the expected calibration error of
-        Guo et al., "On Calibration of Modern Neural Networks", ICML 2017, eq. 3, with 15 equal bins, None where a
-        probability is not finite; ``sensitivity``, a list of K, None for a class without images; ``worst_class``,
-        the smallest of them.
+        ``accuracy``, ``macro_f1``, ``macro_precision``, ``macro_recall``; ``auroc``, None where the labels
+        hold a single class or a probability is not finite; ``balanced_accuracy``, the mean sensitivity of
+        the classes that the labels contain, which is macro recall under its other name; ``ece``, the
+        expected calibration error of Guo et al., "On Calibration of Modern Neural Networks", ICML 2017, eq.
+        3, with 15 equal bins, None where a probability is not finite; ``sensitivity``, a list of K, None
+        for a class without images; ``worst_class``, the smallest of them.
     """
     from sklearn.metrics import precision_recall_fscore_support, roc_auc_score
 
@@ -98,7 +99,7 @@ def classification_metrics(
 
 
 def confusion_matrix(probabilities: NDArray[np.float64], labels: NDArray[np.int64]) -> NDArray[np.int64]:
-    """Return how many images of each class (row) were taken for each class (column), shape (K, K)."""
+    """Return how many images of each class (row) were predicted as each class (column), shape (K, K)."""
     from sklearn.metrics import confusion_matrix as counted
 
     matrix = counted(labels, probabilities.argmax(axis=1), labels=np.arange(probabilities.shape[1]))
@@ -106,26 +107,26 @@ def confusion_matrix(probabilities: NDArray[np.float64], labels: NDArray[np.int6
 
 
 def sensitivity(confusion: NDArray[np.int64]) -> NDArray[np.float64]:
-    """Return the share of each class's images that were found, shape (K,); NaN for a class without images."""
+    """Return each class's sensitivity, shape (K,); NaN for a class without images."""
     return _ratio(confusion.diagonal(), confusion.sum(axis=1))
 
 
 def specificity(confusion: NDArray[np.int64]) -> NDArray[np.float64]:
-    """Return the share of all other images not taken for the class, shape (K,); NaN where there are no others."""
+    """Return each class's specificity, shape (K,); NaN where there are no images of other classes."""
     others = confusion.sum() - confusion.sum(axis=1)
     false_alarms = confusion.sum(axis=0) - confusion.diagonal()
     return _ratio(others - false_alarms, others)
 
 
 def precision(confusion: NDArray[np.int64]) -> NDArray[np.float64]:
-    """Return the share of right ones among the images taken for each class, shape (K,); NaN for a class never named."""
+    """Return each class's precision, shape (K,); NaN for a class that is never predicted."""
     return _ratio(confusion.diagonal(), confusion.sum(axis=0))
 
 
 def calibration_bins(
     probabilities: NDArray[np.float64], labels: NDArray[np.int64], bins: int = _BINS
 ) -> list[CalibrationBin]:
-    """Return how sure and how right a model is, by its top probability.
+    """Return a model's confidence and accuracy, by bins of its top probability.
 
     Parameters
     ----------
@@ -137,8 +138,8 @@ def calibration_bins(
     Returns
     -------
     list of dict
-        Each bin's ``low``, ``high``, ``count``, and the mean top probability and the accuracy of its images as
-        ``confidence`` and ``accuracy``, None in an empty bin. No bins where a probability is not finite.
+        Each bin's ``low``, ``high``, ``count``, and the mean top probability and the accuracy of its images
+        as ``confidence`` and ``accuracy``, None in an empty bin. No bins where a probability is not finite.
     """
     if not np.isfinite(probabilities).all():
         return []
@@ -164,7 +165,7 @@ def _calibration_error(probabilities: NDArray[np.float64], labels: NDArray[np.in
 def _binned(
     probabilities: NDArray[np.float64], labels: NDArray[np.int64], bins: int
 ) -> tuple[NDArray[np.int64], NDArray[np.float64], NDArray[np.float64]]:
-    """Return each bin's number of images, the sum of their top probabilities, and how many of them are right."""
+    """Return each bin's number of images, the sum of their top probabilities, and how many are correct."""
     top = probabilities.max(axis=1)
     # As quotients, each edge is the float nearest to it: what `linspace` gives may lie one bit below.
     place = np.digitize(top, np.arange(1, bins) / bins, right=True)
@@ -176,7 +177,7 @@ def _binned(
     )
 
 
-def _ratio(part: NDArray[np.int64], whole: NDArray[np.int64]) -> NDArray[np.float64]:
-    ratio = np.full(len(whole), np.nan)
-    np.divide(part, whole, out=ratio, where=whole > 0)
+def _ratio(part: NDArray[np.int64], total: NDArray[np.int64]) -> NDArray[np.float64]:
+    ratio = np.full(len(total), np.nan)
+    np.divide(part, total, out=ratio, where=total > 0)
     return ratio

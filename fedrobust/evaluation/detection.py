@@ -1,4 +1,4 @@
-"""How well a defence told malicious hospitals from honest ones."""
+"""How well a defence distinguished malicious hospitals from honest ones."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ __all__ = ["DetectionMetrics", "RoundVerdict", "detection_summary"]
 
 
 class RoundVerdict(Protocol):
-    """One round's verdict on the hospitals that sent a usable update; none of a strategy that gives no verdict."""
+    """One round's verdict on the hospitals that sent a usable update; empty where there is no verdict."""
 
     @property
     def hospitals(self) -> Sequence[int]:
@@ -65,12 +65,12 @@ def detection_summary(
     Returns
     -------
     dict
-        ``flagged`` and ``weights`` are those of the last round with a verdict; ``precision`` and ``recall`` compare
-        ``flagged`` with the truth; ``auroc`` ranks hospitals by their mean score; ``false_flag_rate`` is the share
-        of the verdicts on honest hospitals, over all rounds, that flagged. ``malicious_weight`` is the share of the
-        last round's weight that malicious hospitals have, and ``malicious_share`` their share of all hospitals, to
-        compare it with. ``failed`` lists the hospitals without an update in that round. A metric that is undefined
-        is None.
+        ``flagged`` and ``weights`` are those of the last round with a verdict; ``precision`` and ``recall``
+        compare ``flagged`` with the truth; ``auroc`` ranks hospitals by their mean score;
+        ``false_flag_rate`` is the share of the verdicts on honest hospitals, over all rounds, that flagged.
+        ``malicious_weight`` is the share of the last round's weight that malicious hospitals have, and
+        ``malicious_share`` their share of all hospitals, to compare it with. ``failed`` lists the hospitals
+        without an update in that round. A metric that is undefined is None.
     """
     bad = set(malicious)
     share = len(bad) / clients if bad else None

@@ -1,4 +1,4 @@
-"""Examples of poisoned images, beside what they were: the very images that malicious hospitals train on."""
+"""Examples of poisoned images beside their originals: the very images that malicious hospitals train on."""
 
 from __future__ import annotations
 
@@ -20,13 +20,23 @@ __all__ = ["Example", "poisoned_examples"]
 
 #: How many images of each threat are shown.
 _SHOWN = 4
-#: The fact by which a poisoned image is found again among the hospital's own, whatever was left out or put in.
+#: The fact that relates a poisoned image to the original, even if the attack removes or adds images.
 _PLACE = "place among the hospital's images"
 
 
 @dataclass(frozen=True)
 class Example:
-    """One image before and after: pictures of shape (C, H, W), uint8, and the names of the classes it was given."""
+    """One image before and after poisoning, and its class each time.
+
+    Attributes
+    ----------
+    hospital : int
+    attack : str
+        As the settings write it.
+    original, poisoned : ndarray of uint8, shape (C, H, W)
+    before, after : str
+        The classes' names.
+    """
 
     hospital: int
     attack: str
@@ -37,7 +47,7 @@ class Example:
 
     @property
     def about(self) -> dict[str, int | str]:
-        """Return all but the pictures."""
+        """Return everything except the images."""
         return {
             "hospital": self.hospital,
             "attack": self.attack,
@@ -49,17 +59,18 @@ class Example:
 def poisoned_examples(
     scenario: Scenario, data: FederationData, avoided: Collection[int] = ()
 ) -> list[Example]:
-    """Return up to four images of each threat that changes pictures or labels, of one of its malicious hospitals.
+    """Return up to four images of each threat that changes images or labels, from one malicious hospital.
 
-    The hospital is made anew as its ClientApp makes it, so its attacks draw what they drew there. They are an
-    illustration: where a plug-in fails at it, a warning says so.
+    The hospital is built as its ClientApp builds it, so its attacks draw the same random numbers. The
+    examples are an illustration only: if a plug-in fails here, the run continues with a warning.
 
     Parameters
     ----------
     scenario : Scenario
     data : FederationData
     avoided : collection of int
-        Hospitals not to be made: with data of their own, which the server does not know, or such as never answered.
+        Hospitals to leave out: those with data of their own, which the server does not know, and those that
+        failed in every round.
     """
     malicious = set(scenario.malicious) - set(avoided)
     found: list[Example] = []
@@ -69,7 +80,7 @@ def poisoned_examples(
             found += next((some for some in examples if some), [])
         except (Exception, SystemExit) as error:  # noqa: BLE001 - a plug-in may fail in any way
             warnings.warn(
-                f"no examples of the images that '{threat.attacks.text}' poisons: {type(error).__name__}: {error}",
+                f"no examples of images poisoned by '{threat.attacks.text}': {type(error).__name__}: {error}",
                 UserWarning,
                 stacklevel=2,
             )
@@ -103,7 +114,7 @@ def _of_hospital(scenario: Scenario, data: FederationData, number: int) -> list[
 
 
 def _changed(records: Records, trained: Records) -> list[tuple[int, int]]:
-    """Return the places of each changed image among the hospital's own and among those that it trains on."""
+    """Return each changed image's positions in the hospital's own records and in those that it trains on."""
     if _PLACE in trained.facts:
         places = trained.facts[_PLACE].astype(np.int64)
     elif len(trained) == len(records):
@@ -119,11 +130,11 @@ def _changed(records: Records, trained: Records) -> list[tuple[int, int]]:
 
 
 def _spread(pairs: list[tuple[int, int]], labels: NDArray[np.int64]) -> Iterator[tuple[int, int]]:
-    """Give the pairs in such an order that the first ones are of as many classes as there are."""
-    turns: dict[int, int] = {}
+    """Order the pairs so that the first ones cover as many classes as possible."""
+    counted: dict[int, int] = {}
     order = []
     for pair in pairs:
         label = int(labels[pair[0]])
-        turns[label] = turns.get(label, 0) + 1
-        order.append((turns[label], label, pair))
+        counted[label] = counted.get(label, 0) + 1
+        order.append((counted[label], label, pair))
     return (pair for _, _, pair in sorted(order))

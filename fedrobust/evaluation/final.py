@@ -1,4 +1,4 @@
-"""What is known of a run at its end: the last model class by class, and whom and what it was trained on."""
+"""The final evaluation of a run: the last model class by class, the hospitals, and the parts of the data."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from fedrobust.scenario import Scenario
 
 __all__ = ["final_evaluation"]
 
-#: The facts whose gaps are counted: those that subgroup figures would need.
+#: Facts whose missing values are counted: those that subgroup metrics would need.
 _FACTS = ("sex", "view")
 
 
@@ -83,14 +83,14 @@ def _who(scenario: Scenario, number: int) -> dict[str, object]:
 
 
 def _held(part: NDArray[np.int64] | None, records: Records) -> dict[str, object]:
-    """Return what a hospital holds; nothing but None where the server does not know."""
+    """Return a hospital's images by class; all None where the server does not know them."""
     if part is None:
         return {"images": None, "counts": None, "missing": None}
     return {"images": len(part), **_known(part, records)}
 
 
 def _known(part: NDArray[np.int64], records: Records) -> dict[str, object]:
-    """Return the images of each class, and for which share of the images a fact is missing."""
+    """Return the number of images of each class, and the share of images that lack each fact."""
     return {
         "counts": np.bincount(records.labels[part], minlength=len(records.classes)),
         "missing": {

@@ -1,4 +1,4 @@
-"""The server's own images, as a defence sees them: a named share of the validation part."""
+"""The server's own images that a defence may use: a share of the validation part."""
 
 from __future__ import annotations
 
@@ -18,17 +18,17 @@ from fedrobust.seeding import generator
 
 __all__ = ["ServerShare"]
 
-#: The number under which the server trains, where it does: no hospital has it.
+#: The number under which the server trains; no hospital has it.
 _SERVER = -1
 
 #: Other scanners: exponent of the brightness curve, and blur as a share of the image's shorter side.
 SCANNERS = ((0.4, 0.0), (0.6, 0.0), (1.7, 0.0), (2.5, 0.0), (1.0, 0.04))
-#: Images that are shown so, of all classes together: enough to tell one scanner from another.
+#: Images in a view, all classes together: enough to tell one scanner from another.
 VIEWED = 128
 
 
 class ServerShare:
-    """A share of the validation images, drawn class by class, with the learner that looks at them.
+    """A share of the validation images, drawn class by class, with the learner to evaluate models on them.
 
     Parameters
     ----------
@@ -39,7 +39,7 @@ class ServerShare:
         In (0, 1]; of each class at least one image is taken.
     seed : int
     lr : float
-        The learning rate of `trained`; whoever runs the rounds keeps it up to date.
+        The learning rate of `trained`; the rounds keep it up to date.
 
     Attributes
     ----------
@@ -65,12 +65,12 @@ class ServerShare:
     def losses(
         self, parameters: Vector, buffers: Vector, images: NDArray[np.int64] | None = None
     ) -> NDArray[np.float64]:
-        """Return each image's supervised loss under a model, shape (m,); of some only, if their places are given."""
+        """Return the supervised loss of each image, shape (m,), or of those at some positions."""
         seen = self._records if images is None else self._records.take(images)
         return self._learner.predict(State(parameters, buffers), seen.images, seen.labels).losses
 
     def views(self) -> tuple[ServerShare, ...]:
-        """Return some of the images, as they are and as scanners of other makes would give them, made once."""
+        """Return some of the images, as they are and as other scanners would show them; built once."""
         if not self._views:
             classes, counts = np.unique(self.labels, return_counts=True)
             most = max(1, VIEWED // len(classes))
@@ -92,7 +92,7 @@ class ServerShare:
         return made
 
     def trained(self, parameters: Vector, buffers: Vector, round: int) -> Update:
-        """Return the update of a hospital that holds just these images and trains as all do."""
+        """Return the update of a hospital with exactly these images, trained as every hospital is."""
         start = State(parameters, buffers)
         fitted = self._learner.fit(start, self._records, round=round, client=_SERVER, lr=self.lr)
         return Update(
@@ -101,5 +101,5 @@ class ServerShare:
 
 
 def _part(count: int, share: float) -> int:
-    """Return a share of a number, rounded up; of the share as it is written, as 0.07 in binary is a little more."""
+    """Return a share of a number, rounded up; the decimal share, since 0.07 in binary is slightly more."""
     return math.ceil(count * Fraction(str(share)))

@@ -1,4 +1,4 @@
-"""What the server measures after each round: the global model on validation, clean, noisy and stamped images."""
+"""What the server measures after each round: the model on validation, clean, noisy and stamped images."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ __all__ = ["ServerEvaluation"]
 
 
 class ServerEvaluation:
-    """The server's images and what is asked of a model on them.
+    """The server's images, and a model's metrics on them.
 
     Parameters
     ----------
@@ -36,9 +36,9 @@ class ServerEvaluation:
     Attributes
     ----------
     hospitals : HospitalAccuracy
-        What the model is worth to each of them.
+        The model's accuracy at each of them.
     probabilities : dict of str to ndarray, shape (n, K)
-        Those that the model examined last gives the test images, ``"clean"`` and ``"noisy"``.
+        The last evaluated model's on the test images, ``"clean"`` and ``"noisy"``.
 
     Raises
     ------
@@ -71,7 +71,7 @@ class ServerEvaluation:
         return self._test.labels
 
     def of(self, state: State) -> dict[str, object]:
-        """Return a global model's losses and metrics, its accuracy at each hospital, and the backdoors' success."""
+        """Return a model's losses and metrics, its accuracy at each hospital, and the backdoors' success."""
         parts = {
             "val": self._measured("val", state, self._val, self._val.images),
             "clean": self._measured("clean", state, self._test, self._test.images),
@@ -101,7 +101,7 @@ class ServerEvaluation:
         return self._learner.predict(state, images, self._test.labels).probabilities
 
     def _success(self, state: State, trigger: Trigger) -> float:
-        """Return the share of stamped test images, the target class left out, that are taken for the target."""
+        """Return the share of stamped test images of other classes that are predicted as the target."""
         stamped = trigger.records
         predicted = self._learner.predict(state, stamped.images, stamped.labels).probabilities.argmax(1)
         return float((predicted == trigger.target).mean())

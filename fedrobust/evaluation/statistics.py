@@ -1,4 +1,4 @@
-"""What can be said of a figure that was measured over a few seeds."""
+"""Statistics of metrics that were measured over a few seeds."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ from numpy.typing import NDArray
 
 __all__ = ["bootstrap_interval", "holm", "paired", "ranks", "sign_flip_test"]
 
-_FEWEST = 3  # seeds below which nothing is said of the spread
-_EXACT_RESAMPLES = 6  # values up to which all n^n resamples are gone through: 46,656 of them at 6
+_FEWEST = 3  # seeds below which no interval is given
+_EXACT_RESAMPLES = 6  # values up to which all n^n resamples are used: 46,656 of them at 6
 _RESAMPLES = 10_000
-_EXACT_SIGNS = 16  # differences up to which all 2^n signs are gone through
+_EXACT_SIGNS = 16  # differences up to which all 2^n signs are used
 _SIGN_DRAWS = 20_000
 _TIE = 1e-12  # of the largest sum there can be: sums closer than that differ by rounding alone
 
@@ -24,16 +24,18 @@ _Floats = NDArray[np.float64]
 def bootstrap_interval(values: Sequence[float], level: float = 0.95) -> tuple[float, float] | None:
     """Return the percentile bootstrap interval of the mean (Efron & Tibshirani 1993, ch. 13).
 
-    Up to 6 values, the ends are quantiles of the means of all n^n resamples. Above, they are those of 10,000 resamples
-    whose draws depend on n alone: the same values give the same bits, and two series of one length are resampled alike.
+    Up to 6 values, the ends are quantiles of the means of all n^n resamples. Above, they are quantiles over
+    10,000 resamples, drawn with a seed that depends on n alone: the same values give the same bits, and two
+    series of one length are resampled alike.
 
     Parameters
     ----------
     values : sequence of float
-        One a seed. Undefined ones are for the caller to leave out, who knows whether the mean still has a meaning.
+        One a seed. Undefined ones are for the caller to leave out, who knows whether the mean still has a
+        meaning.
     level : float
-        Wanted coverage. With few seeds the true one is lower: over three, the interval of 95 % ends at the smallest
-        and the largest value, and holds the mean of a symmetric distribution three times in four.
+        Wanted coverage. With few seeds the true one is lower: over three, the interval of 95 % ends at the
+        smallest and the largest value, and holds the mean of a symmetric distribution three times in four.
 
     Returns
     -------
@@ -61,8 +63,9 @@ def bootstrap_interval(values: Sequence[float], level: float = 0.95) -> tuple[fl
 def sign_flip_test(differences: Sequence[float]) -> float | None:
     """Return the two-sided p-value of a mean difference of 0, by flipping the signs of paired differences.
 
-    Exact over the 2^n signs up to 16 differences, so never below 2^(1 - n): 0.25 for three seeds, 0.031 for six.
-    Above, 20,000 draws that depend on n alone, the observed signs counted among them (Phipson & Smyth 2010).
+    Exact over the 2^n signs up to 16 differences, so never below 2^(1 - n): 0.25 for three seeds, 0.031 for
+    six. Above, 20,000 draws that depend on n alone, the observed signs counted among them (Phipson & Smyth
+    2010).
 
     Parameters
     ----------
@@ -107,7 +110,8 @@ def holm(p_values: Sequence[float | None]) -> list[float | None]:
 def ranks(values: Sequence[float | None], higher_is_better: bool) -> list[float | None]:
     """Return ranks from 1 (best); equal values share the mean of their ranks.
 
-    An undefined value (None) has no rank (None), neither the last nor a middle one; the others are ranked among themselves.
+    An undefined value (None) has no rank (None), neither the last nor a middle one; the others are ranked
+    among themselves.
     """
     known = [place for place, value in enumerate(values) if value is not None]
     series = _finite([values[place] for place in known])

@@ -60,13 +60,13 @@ def _bound(
 
 
 def spec_of(thing: object) -> PluginSpec:
-    """Return the specification that an object stands for: its class, and the options that differ from the defaults.
+    """Return the specification that an object stands for: its class, and its options unless default.
 
     Parameters
     ----------
     thing : object
-        A defence, a step, an attack or a plain Flower strategy. What has been changed in it since it was built does
-        not count.
+        A defence, a step, an attack or a plain Flower strategy. What has been changed in it since it was
+        built does not count.
 
     Raises
     ------
@@ -79,8 +79,8 @@ def spec_of(thing: object) -> PluginSpec:
     for option, value in given.items():
         if not _is_literal(value):
             raise UserError(
-                f"{kind.__name__}: the option {option}={value!r} cannot be written down in settings; options are "
-                f"numbers, texts, truth values, and lists, tuples and dictionaries of them"
+                f"{kind.__name__}: the option {option}={value!r} cannot be written down in settings; options "
+                f"are numbers, texts, truth values, and lists, tuples and dictionaries of them"
             )
     if not given:
         return PluginSpec(name, name)
@@ -104,7 +104,8 @@ def _options(thing: object, kind: type) -> dict[str, object]:
         kept: Mapping[str, object] = vars(thing).get("_options", {})
         defaults = {name: one.default for name, one in parameters.items()}
     else:
-        # Flower's strategies keep their options under their own names; a missing one becomes some default of theirs.
+        # Flower's strategies keep their options under their own names; a missing one becomes some default
+        # of theirs.
         kept = {name: getattr(thing, name) for name in parameters if hasattr(thing, name)}
         required = {name: kept.get(name) for name, one in parameters.items() if one.default is one.empty}
         default = kind(**{name: value for name, value in required.items() if name in kept})

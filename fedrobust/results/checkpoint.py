@@ -52,7 +52,8 @@ def save_checkpoint(folder: RunFolder, number: int, arrays: ArrayRecord, strateg
     """Write the state after a round in one file, so that it never mixes two rounds."""
     tensors = {_MODEL + name: array.numpy() for name, array in arrays.items()}
     if isinstance(strategy, HostedStrategy):
-        # Not beside the round's number: the file's head is bounded, and a rule may keep a vector as long as the model.
+        # Not beside the round's number: the file's head is bounded, and a rule may keep a vector as long as
+        # the model.
         parts: tuple[Part, ...] = (*strategy.steps, strategy.defence)
         for place, part in enumerate(parts):
             with reraise_as_user_error(f"{type(part).__name__}: state() fails"):

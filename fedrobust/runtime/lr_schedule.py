@@ -10,9 +10,9 @@ _FACTOR, _PATIENCE, _THRESHOLD, _SMALLEST_STEP = 0.1, 10, 1e-4, 1e-8
 class Plateau:
     """Learning rate and patience after the validation loss, both in rounds.
 
-    The learning rate falls to a tenth after more than 10 rounds without a loss that is lower by one part in 10,000: the rule and
-    the defaults of torch's ReduceLROnPlateau, without its optimiser, whose import takes a second. `patience`
-    rounds without any better loss end the training.
+    The learning rate falls to a tenth after more than 10 rounds without a loss that is lower by one part in
+    10,000: the rule and the defaults of torch's ReduceLROnPlateau, without its optimiser, whose import
+    takes a second. `patience` rounds without any better loss end the training.
 
     Parameters
     ----------
@@ -34,7 +34,7 @@ class Plateau:
         self._bad = self._waited = 0
 
     def exhausted(self, loss: float | None) -> bool:
-        """Take in a round's validation loss, None if it is not finite; tell whether the patience is at its end."""
+        """Record a round's validation loss, None if it is not finite; return whether patience has run out."""
         loss = float("inf") if loss is None else loss
         if loss < self._clearly_best * (1 - _THRESHOLD):
             self._clearly_best, self._bad = loss, 0

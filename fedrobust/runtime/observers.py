@@ -75,9 +75,9 @@ class RoundOutcome:
 class Observer:
     """Follows a run; a subclass overrides the events that it needs.
 
-    The events come in this order: `started` once, then for each round `replied` for each hospital and `round_done`,
-    and `finished` once the run folder is complete. The run's own files are written before an observer is told, so an
-    error that an observer raises ends the run but loses no completed round.
+    The events come in this order: `started` once, then for each round `replied` for each hospital and
+    `round_done`, and `finished` once the run folder is complete. The run's own files are written before an
+    observer is told, so an error that an observer raises ends the run but loses no completed round.
     """
 
     def started(self, start: RunStart) -> None:

@@ -1,7 +1,7 @@
 """Where a run's time goes: seconds by phase, until round 1 is done and in each later round.
 
-The phases do not overlap and add up to the wall time. In an exchange of messages the busiest worker's own work counts as
-training, and all the rest as transport: copying, checking, waiting for a free worker.
+The phases do not overlap and add up to the wall time. In an exchange of messages the busiest worker's own
+work counts as training, and all the rest as transport: copying, checking, waiting for a free worker.
 """
 
 from __future__ import annotations
@@ -19,11 +19,11 @@ PHASES = {
     "imports": "Python's modules, from the start of the command",
     "data": "reading or drawing the images, splitting them and dealing them out",
     "set-up": "workers, initial weights, the run folder, asking the hospitals who they are",
-    "training": "the hospitals' own work, as the busiest worker has it",
+    "training": "the hospitals' own work, in the busiest worker",
     "transport": "messages to the hospitals and back, and the check of their replies",
     "aggregation": "the strategy's work",
-    "evaluation": "the server's look at validation, clean, noisy and stamped images",
-    "records": "writing what the round found, and the state to resume from",
+    "evaluation": "the server's evaluation on validation, clean, noisy and stamped images",
+    "records": "writing the round's lines, and the checkpoint to resume from",
 }
 
 
@@ -81,7 +81,7 @@ class Profile:
         return self._laps[-2]
 
     def table(self) -> list[tuple[str, float, float | None]]:
-        """Return a row for each phase: seconds until round 1 is done, and in a later round (median; None if none)."""
+        """Return each phase's seconds until round 1 is done, and in a later round (median; None if none)."""
         laps = [lap for lap in self._laps if lap]
         first, later = laps[:2], laps[2:]
         rows = [(name, _sum(first, name), _median(later, name)) for name in PHASES]

@@ -110,8 +110,8 @@ class Progress(Observer):
             self._print(f"round {self._round}/{self._rounds}: {state}{self._left()}")
         for fault in () if self._quiet else line.faults:
             self._print(
-                f"[yellow]round {self._round}: hospital {fault.hospital} failed, its update is discarded:[/yellow] "
-                f"{escape(fault.reason)}"
+                f"[yellow]round {self._round}: hospital {fault.hospital} failed, its update is discarded:"
+                f"[/yellow] {escape(fault.reason)}"
             )
 
     def finished(self, result: object) -> None:

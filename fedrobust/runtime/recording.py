@@ -13,7 +13,7 @@ __all__ = ["CheckpointFile", "RoundFiles", "TimingsFile", "recorders"]
 
 
 def recorders(folder: RunFolder, strategy: Strategy, profile: Profile) -> list[Observer]:
-    """Return the observers that keep a run's rounds in its folder, in the order in which they must be told."""
+    """Return the observers that write a run's rounds into its folder, in the order that they need."""
     return [
         RoundFiles(folder, profile),
         CheckpointFile(folder, strategy, profile),
@@ -55,7 +55,7 @@ class CheckpointFile(Observer):
 
 
 class TimingsFile(Observer):
-    """Writes where the time went, apart from the results: results are the same bits on every engine, times never are."""
+    """Writes where the time went, apart from the results, which do not depend on the engine."""
 
     def __init__(self, folder: RunFolder, profile: Profile) -> None:
         """Write the laps of this profile into this folder."""

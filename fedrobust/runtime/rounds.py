@@ -111,7 +111,7 @@ class Rounds:
         return sorted(every.difference(*effective))
 
     def _timeout_s(self) -> float:
-        """Return how long a round may take: each node may have to train several hospitals one after another."""
+        """Return how long a round may take: a node may have to train several hospitals one by one."""
         return self._setup.scenario.execution.client_timeout * self._setup.scenario.hospitals
 
     @staticmethod
@@ -130,7 +130,7 @@ class Rounds:
 
 @contextmanager
 def _strategy_at_work(scenario: Scenario, number: int) -> Iterator[None]:
-    """Seed the global generators that Flower's own strategies sample with, and name the strategy if it fails."""
+    """Seed the global generators that Flower's strategies sample with; name the strategy if it fails."""
     seeded = globally_seeded(scenario.seed, number, kinds=("sampling", "numpy-sampling"))
     with reraise_as_user_error(f"strategy '{scenario.strategy.text}' fails in round {number}"), seeded:
         yield

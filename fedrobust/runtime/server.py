@@ -138,7 +138,7 @@ class Server:
         return result
 
     def _history(self, folder: RunFolder) -> _History:
-        """Return the rounds of the run to resume, once it is clear that the data are still the same; else none."""
+        """Return the rounds of the run to resume, if its data are unchanged; none of a new run."""
         if self._resume:
             self._check_resumable(folder.partial)
             kept = load_checkpoint(folder, self._setup.strategy)

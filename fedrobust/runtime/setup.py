@@ -112,7 +112,7 @@ def _note_replaced_plugins(scenario: Scenario) -> None:
     for origin in map(origin_of, dict.fromkeys(plugin_classes(scenario))):
         if origin.replaces_built_in:
             warnings.warn(
-                f"{origin.file} replaces the built-in plug-in of this name; rename it to use the built-in one",
+                f"{origin.file} replaces the built-in plug-in of this name; rename it to use that",
                 UserWarning,
                 stacklevel=2,
             )

@@ -1,4 +1,4 @@
-"""What a federation trains for: each task's learner, evaluation, metrics, files and report sections, in one module."""
+"""Tasks: each has its learner, evaluation, metrics, files and report sections in one module."""
 
 from __future__ import annotations
 

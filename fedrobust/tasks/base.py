@@ -35,7 +35,7 @@ class Task(Protocol):
         ...
 
     def validation_loss(self, line: RoundLine) -> float | None:
-        """Return the loss of a round's line that decides on learning rate and patience; None if it is not finite."""
+        """Return the loss that decides on learning rate and patience; None if it is not finite."""
         ...
 
     def server_data(self, share: float) -> ServerShare:
