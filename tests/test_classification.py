@@ -34,7 +34,7 @@ def guesses(n: int, classes: int, seed: int, skill: float = 1.0) -> tuple[np.nda
 
 
 @pytest.mark.parametrize(("classes", "seed"), [(2, 0), (3, 1), (5, 2), (11, 3)])
-def test_metrics_are_scikit_learns(classes: int, seed: int) -> None:
+def test_metrics_equal_scikit_learn(classes: int, seed: int) -> None:
     probabilities, labels = guesses(300, classes, seed)
     predicted = probabilities.argmax(1)
     wanted = {
@@ -54,7 +54,7 @@ def test_metrics_are_scikit_learns(classes: int, seed: int) -> None:
     assert set(metrics) == {*wanted, "sensitivity", "ece"}
 
 
-def test_metrics_by_hand() -> None:
+def test_metrics_equal_a_hand_computation() -> None:
     # Predicted 0 0 1 1 1 2 where the truth is 0 0 0 1 1 2.
     probabilities = np.eye(3)[[0, 0, 1, 1, 1, 2]] * 0.8 + 0.05
     metrics = classification_metrics(probabilities, np.array([0, 0, 0, 1, 1, 2]))
@@ -71,7 +71,7 @@ def test_metrics_by_hand() -> None:
     assert metrics["ece"] == pytest.approx(0.85 - 5 / 6)
 
 
-def test_macro_is_not_weighted_by_class_size() -> None:
+def test_macro_metrics_ignore_class_size() -> None:
     labels = np.array([0] * 98 + [1] * 2)
     probabilities = np.tile([0.9, 0.1], (100, 1))
     metrics = classification_metrics(probabilities, labels)
@@ -81,7 +81,7 @@ def test_macro_is_not_weighted_by_class_size() -> None:
     assert metrics["auroc"] == pytest.approx(0.5)
 
 
-def test_a_class_without_a_prediction_counts_as_zero_and_without_a_warning() -> None:
+def test_precision_of_a_never_predicted_class_is_zero_without_a_warning() -> None:
     probabilities = np.eye(3)[[0, 0, 1, 1]]
     with warnings.catch_warnings():
         warnings.simplefilter("error")
@@ -90,7 +90,7 @@ def test_a_class_without_a_prediction_counts_as_zero_and_without_a_warning() -> 
     assert metrics["macro_f1"] == pytest.approx((1 + 2 / 3 + 0) / 3)
 
 
-def test_a_class_that_the_labels_do_not_contain_is_left_out() -> None:
+def test_metrics_leave_out_classes_without_labels() -> None:
     probabilities, labels = guesses(200, 4, 5)
     labels[labels == 2] = 1
     predicted, present = probabilities.argmax(1), [0, 1, 3]
@@ -108,7 +108,7 @@ def test_a_class_that_the_labels_do_not_contain_is_left_out() -> None:
     assert metrics["worst_class"] == min(found)
 
 
-def test_a_single_class_has_no_auroc() -> None:
+def test_auroc_of_a_single_class_is_undefined() -> None:
     probabilities, _ = guesses(20, 3, 0)
     labels = np.ones(20, np.int64)
     metrics = classification_metrics(probabilities, labels)
@@ -118,7 +118,7 @@ def test_a_single_class_has_no_auroc() -> None:
     assert metrics["macro_precision"] == pytest.approx(1.0)
 
 
-def test_perfect_and_hopeless() -> None:
+def test_metrics_of_perfect_and_always_wrong_models() -> None:
     labels = np.arange(12) % 3
     best = classification_metrics(np.eye(3)[labels], labels)
     worst = classification_metrics(np.eye(3)[(labels + 1) % 3], labels)
@@ -128,13 +128,13 @@ def test_perfect_and_hopeless() -> None:
     assert set(worst.values()) == {0.0}
 
 
-def test_figures_are_plain_numbers() -> None:
+def test_metrics_are_plain_python_numbers() -> None:
     metrics = classification_metrics(*guesses(50, 3, 0))
     numbers = [*metrics.pop("sensitivity"), *metrics.values()]
     assert all(type(value) is float for value in numbers)
 
 
-def test_a_model_that_blew_up_is_measured_and_does_not_end_the_run() -> None:
+def test_metrics_of_a_diverged_model_are_defined_or_none() -> None:
     # An attack may well drive finite weights so far that the network's outputs overflow.
     probabilities, labels = guesses(30, 3, 0)
     probabilities[4:] = np.nan
@@ -144,7 +144,7 @@ def test_a_model_that_blew_up_is_measured_and_does_not_end_the_run() -> None:
     assert metrics["accuracy"] is not None and 0 <= metrics["accuracy"] <= 1
 
 
-def test_calibration_by_hand() -> None:
+def test_calibration_equals_a_hand_computation() -> None:
     # Tops 0.6, 0.6, 0.8, 1.0 in bins 9, 9, 12 and 15 of 15; right, wrong, right, wrong.
     probabilities = np.array([[0.6, 0.4], [0.6, 0.4], [0.2, 0.8], [1.0, 0.0]])
     labels = np.array([0, 1, 1, 1])
@@ -160,7 +160,7 @@ def test_calibration_by_hand() -> None:
 
 
 @pytest.mark.parametrize("seed", range(3))
-def test_the_calibration_error_is_the_paper_s_equation(seed: int) -> None:
+def test_calibration_error_equals_equation_3_of_the_paper(seed: int) -> None:
     probabilities, labels = guesses(400, 4, seed)
     top, right = probabilities.max(1), probabilities.argmax(1) == labels
     wanted = 0.0
@@ -175,14 +175,14 @@ def test_the_calibration_error_is_the_paper_s_equation(seed: int) -> None:
     assert again == pytest.approx(wanted)
 
 
-def test_bins_hold_their_upper_edge() -> None:
+def test_calibration_bins_include_their_upper_edge() -> None:
     tops = np.arange(8, 16) / 15
     probabilities = np.stack([tops, 1 - tops], axis=1)
     bins = calibration_bins(probabilities, np.zeros(8, np.int64))
     assert [b["count"] for b in bins] == [0] * 7 + [1] * 8
 
 
-def test_confusion_and_what_follows_from_it() -> None:
+def test_confusion_matrix_gives_sensitivity_specificity_and_precision() -> None:
     probabilities, labels = guesses(200, 4, 7)
     confusion = confusion_matrix(probabilities, labels)
     predicted = probabilities.argmax(1)
@@ -193,7 +193,7 @@ def test_confusion_and_what_follows_from_it() -> None:
     np.testing.assert_allclose(precision(confusion), precision_score(labels, predicted, average=None))
 
 
-def test_what_a_matrix_cannot_say_is_nan() -> None:
+def test_confusion_metrics_without_images_are_nan() -> None:
     # Class 1 is never named, class 2 has no images; all images are of class 0 or 1.
     confusion = confusion_matrix(np.eye(3)[[0, 0, 2]], np.array([0, 1, 0]))
     np.testing.assert_array_equal(confusion, [[1, 0, 1], [1, 0, 0], [0, 0, 0]])

@@ -30,7 +30,7 @@ def verdict(
     return VerdictLine.of(round=1, hospitals=chosen, weights=weights or equal, scores=scores, flagged=flagged)
 
 
-def test_a_run_of_two_rounds_by_hand() -> None:
+def test_detection_of_two_rounds_equals_a_hand_computation() -> None:
     first = verdict([0.1, 0.9, 0.5, 0.2], flagged=[1, 2])
     second = verdict([0.3, 0.7, 0.1, 0.5], flagged=[3, 1, 0], weights=[0.1, 0.2, 0.3, 0.4])
     summary = detection_summary([first, second], malicious=[1, 3], clients=4)
@@ -44,7 +44,7 @@ def test_a_run_of_two_rounds_by_hand() -> None:
     json.dumps(summary)
 
 
-def test_auroc_ranks_mean_scores() -> None:
+def test_detection_auroc_ranks_mean_scores() -> None:
     # Means: 1.0, 2.0, 3.0 and for the attacker 2.0: above one, tied with one, below one.
     rounds = [verdict([0.0, 2.0, 4.0, 3.0]), verdict([2.0, 2.0, 2.0, 1.0])]
     assert detection_summary(rounds, malicious=[3])["auroc"] == pytest.approx(0.5)
@@ -52,52 +52,52 @@ def test_auroc_ranks_mean_scores() -> None:
     assert detection_summary(rounds, malicious=[0])["auroc"] == pytest.approx(0.0)
 
 
-def test_scores_that_a_rule_did_not_give_are_left_out() -> None:
+def test_detection_auroc_leaves_out_missing_scores() -> None:
     rounds = [verdict([None, 5.0, 1.0]), verdict([None, None, 2.0]), verdict([0.5, None, None])]
     assert detection_summary(rounds, malicious=[1])["auroc"] == pytest.approx(1.0)
     assert detection_summary(rounds, malicious=[0])["auroc"] == pytest.approx(0.0)
 
 
-def test_a_rule_without_scores_has_no_auroc() -> None:
+def test_detection_auroc_without_scores_is_undefined() -> None:
     assert detection_summary([verdict([None] * 4, flagged=[1])], [1])["auroc"] is None
     # One attacker's scores alone rank nobody.
     assert detection_summary([verdict([None, 3.0, None])], [1])["auroc"] is None
 
 
-def test_without_malicious_hospitals() -> None:
+def test_detection_without_malicious_hospitals_has_false_flags_only() -> None:
     summary = detection_summary([verdict([0.1, 0.2], flagged=[1]), verdict([0.1, 0.2])], [])
     assert summary["recall"] is None and summary["auroc"] is None
     assert summary["precision"] is None and summary["flagged"] == []
     assert summary["false_flag_rate"] == pytest.approx(1 / 4)
 
 
-def test_flagging_honest_hospitals_alone() -> None:
+def test_detection_of_honest_hospitals_only_has_no_precision() -> None:
     summary = detection_summary([verdict([0.9, 0.1, 0.1], flagged=[0])], [2])
     assert (summary["precision"], summary["recall"]) == (0.0, 0.0)
     assert summary["false_flag_rate"] == pytest.approx(1 / 2)
 
 
-def test_all_malicious_leaves_nobody_to_flag_falsely() -> None:
+def test_detection_with_all_malicious_has_no_false_flag_rate() -> None:
     summary = detection_summary([verdict([0.1, 0.2], flagged=[0])], [0, 1])
     assert summary["false_flag_rate"] is None and summary["auroc"] is None
     assert (summary["precision"], summary["recall"]) == (1.0, 0.5)
 
 
-def test_rounds_without_a_verdict_do_not_count() -> None:
+def test_detection_ignores_rounds_without_a_verdict() -> None:
     silent = verdict([])
-    told = verdict([0.1, 0.9], flagged=[1])
-    assert detection_summary([silent, told, silent], [1]) == detection_summary([told], [1])
+    judged = verdict([0.1, 0.9], flagged=[1])
+    assert detection_summary([silent, judged, silent], [1]) == detection_summary([judged], [1])
 
 
 @pytest.mark.parametrize("rounds", [[], [verdict([])]])
-def test_a_run_without_any_verdict(rounds: list[VerdictLine]) -> None:
+def test_detection_without_any_verdict_is_undefined(rounds: list[VerdictLine]) -> None:
     summary = detection_summary(rounds, malicious=[0])
     assert all(summary[name] is None for name in ("precision", "recall", "auroc", "false_flag_rate"))
     assert summary["weights"] == {} and summary["flagged"] == []
     assert set(summary) == set(detection_summary([verdict([0.1])], [0]))
 
 
-def test_hospitals_may_miss_rounds() -> None:
+def test_detection_with_hospitals_that_miss_rounds() -> None:
     rounds = [verdict([0.2, 0.9, 0.1], flagged=[1]), verdict([0.4, 0.3], flagged=[2], hospitals=[0, 2])]
     summary = detection_summary(rounds, malicious=[1])
     assert summary["auroc"] == pytest.approx(1.0)  # 0.9 against 0.3 and 0.2

@@ -28,13 +28,13 @@ def combined(clean: tuple[float, ...], noisy: tuple[float, ...]) -> float:
 
 
 @pytest.mark.parametrize(("clean", "noisy", "wanted"), PUBLISHED.values(), ids=PUBLISHED.keys())
-def test_published_tables_by_the_published_formula(
+def test_drop_equals_the_published_tables(
     clean: tuple[float, ...], noisy: tuple[float, ...], wanted: float
 ) -> None:
     assert round(combined(clean, noisy), 2) == wanted
 
 
-def test_the_last_row_is_exactly_29_2042() -> None:
+def test_drop_of_the_last_row_is_29_2042() -> None:
     clean, noisy, _ = PUBLISHED["+ ETF + Rect + DML"]
     drop = combined(clean, noisy)
     assert drop == pytest.approx(29.204167, abs=1e-6)
@@ -42,12 +42,12 @@ def test_the_last_row_is_exactly_29_2042() -> None:
     assert abs(drop - 29.20) < 0.01 and abs(drop - 29.21) < 0.01
 
 
-def test_by_the_formula_etf_alone_is_the_most_robust() -> None:
+def test_drop_of_etf_alone_is_the_smallest() -> None:
     drops = {model: combined(clean, noisy) for model, (clean, noisy, _) in PUBLISHED.items()}
     assert min(drops, key=lambda model: drops[model]) == "+ ETF"
 
 
-def test_the_published_combination_drop_mixes_percent_with_fractions() -> None:
+def test_drop_in_the_published_combination_mixes_percent_with_fractions() -> None:
     clean, noisy, drop = PUBLISHED["ResNet-50"]
     accuracy = performance_drop(clean[0], noisy[0])
     assert accuracy == pytest.approx(37.5)
@@ -66,14 +66,14 @@ def test_drop_of_one_metric(clean: float, noisy: float, wanted: float) -> None:
 
 
 @pytest.mark.parametrize("noisy", [0.0, 0.3])
-def test_nothing_to_lose_is_undefined_and_neither_zero_nor_infinite(noisy: float) -> None:
+def test_drop_from_zero_is_undefined(noisy: float) -> None:
     assert performance_drop(0.0, noisy) is None
     clean = {"accuracy": 0.5, "macro_f1": 0.4, "macro_precision": 0.0}
     drops = combined_drop(clean, {"accuracy": 0.25, "macro_f1": 0.4, "macro_precision": noisy})
     assert drops == {"accuracy": 50.0, "macro_f1": 0.0, "macro_precision": None, "combined": None}
 
 
-def test_a_gain_on_noise_counts_against_the_losses() -> None:
+def test_drop_counts_a_gain_on_noise_against_losses() -> None:
     clean = {"accuracy": 0.5, "macro_f1": 0.5, "macro_precision": 0.5}
     noisy = {"accuracy": 0.25, "macro_f1": 0.5, "macro_precision": 1.0}
     drops = combined_drop(clean, noisy)
@@ -81,7 +81,7 @@ def test_a_gain_on_noise_counts_against_the_losses() -> None:
     assert drops["combined"] == pytest.approx((50 + 0 - 100) / 3)
 
 
-def test_three_metrics_of_equal_weight_by_default() -> None:
+def test_drop_weighs_three_metrics_equally_by_default() -> None:
     assert DROP_METRICS == ("accuracy", "macro_f1", "macro_precision")
     clean = {"accuracy": 0.5, "macro_f1": 0.4, "macro_precision": 0.2, "auroc": 0.0, "macro_recall": 0.9}
     noisy = {"accuracy": 0.25, "macro_f1": 0.1, "macro_precision": 0.1, "auroc": 0.0, "macro_recall": 0.0}
@@ -90,7 +90,7 @@ def test_three_metrics_of_equal_weight_by_default() -> None:
     assert drops["combined"] == pytest.approx((50 + 75 + 50) / 3)
 
 
-def test_weights_choose_and_weigh_metrics() -> None:
+def test_drop_weights_select_and_weigh_metrics() -> None:
     clean = {"accuracy": 0.5, "macro_f1": 0.4, "macro_recall": 0.8}
     noisy = {"accuracy": 0.25, "macro_f1": 0.1, "macro_recall": 0.8}
     drops = combined_drop(clean, noisy, {"accuracy": 3, "macro_recall": 1})
@@ -99,19 +99,19 @@ def test_weights_choose_and_weigh_metrics() -> None:
     assert scaled["combined"] == pytest.approx(37.5)
 
 
-def test_an_undefined_drop_of_no_weight_does_not_spoil_the_rest() -> None:
+def test_drop_ignores_an_undefined_metric_of_zero_weight() -> None:
     clean, noisy = {"accuracy": 0.5, "macro_f1": 0.0}, {"accuracy": 0.4, "macro_f1": 0.0}
     drops = combined_drop(clean, noisy, {"accuracy": 1, "macro_f1": 0})
     assert drops["macro_f1"] is None and drops["combined"] == pytest.approx(20)
 
 
 @pytest.mark.parametrize("weights", [{}, {"accuracy": 0.0}, {"accuracy": 2.0, "macro_f1": -1.0}])
-def test_weights_that_make_no_mean_are_refused(weights: dict[str, float]) -> None:
+def test_drop_refuses_weights_without_a_mean(weights: dict[str, float]) -> None:
     metrics = {"accuracy": 0.5, "macro_f1": 0.5}
     with pytest.raises(ValueError, match="weights of a combined drop"):
         combined_drop(metrics, metrics, weights)
 
 
-def test_a_metric_that_was_not_measured_is_an_error() -> None:
+def test_drop_of_a_missing_metric_raises() -> None:
     with pytest.raises(KeyError, match="macro_f1"):
         combined_drop({"accuracy": 0.5}, {"accuracy": 0.5})

@@ -26,7 +26,7 @@ from fedrobust.scenario import Scenario
         "label-flip + backdoor(size=0.1)",
     ],
 )
-def test_they_are_the_images_that_the_hospital_trains_on(tmp_path: Path, attack: str) -> None:
+def test_examples_are_the_images_that_the_hospital_trains_on(tmp_path: Path, attack: str) -> None:
     settings = tiny(tmp_path, malicious=2, attack=attack)
     data = prepare(Scenario.of(settings).data)
     examples = poisoned_examples(Scenario.of(settings), data)
@@ -41,13 +41,13 @@ def test_they_are_the_images_that_the_hospital_trains_on(tmp_path: Path, attack:
     }
     for example in examples:
         assert (example.hospital, example.attack) == (number, attack)
-        told = example.original.tobytes(), example.poisoned.tobytes(), example.before, example.after
-        assert told in pairs
+        found = example.original.tobytes(), example.poisoned.tobytes(), example.before, example.after
+        assert found in pairs
         assert not np.array_equal(example.original, example.poisoned) or example.before != example.after
     assert len({example.before for example in examples}) > 1
 
 
-def test_each_threat_has_its_own_and_the_odd_have_none(tmp_path: Path) -> None:
+def test_examples_are_given_per_threat_and_not_for_atypical_hospitals(tmp_path: Path) -> None:
     threat = ("label-flip:1", "sign-flip:1", "other-scanner:1", "sleeper + single-class + label-flip:1")
     settings = tiny(tmp_path, clients=5, threat=threat)
     examples = poisoned_examples(Scenario.of(settings), prepare(Scenario.of(settings).data))
@@ -61,7 +61,7 @@ def test_each_threat_has_its_own_and_the_odd_have_none(tmp_path: Path) -> None:
     assert all(np.array_equal(e.original, e.poisoned) and e.before != e.after for e in kept)
 
 
-def test_a_hospital_with_nothing_to_change_is_passed_over(tmp_path: Path) -> None:
+def test_examples_skip_a_hospital_without_changes(tmp_path: Path) -> None:
     settings = tiny(tmp_path, clients=4, malicious=3, attack="label-flip(mode=pairwise, source=5, target=0)")
     data = prepare(Scenario.of(settings).data)
     ((_, hospitals),) = threats_of(settings)
@@ -72,20 +72,20 @@ def test_a_hospital_with_nothing_to_change_is_passed_over(tmp_path: Path) -> Non
     assert poisoned_examples(Scenario.of(settings), data, avoided=hospitals) == []
 
 
-def test_they_stand_in_the_run_folder(tmp_path: Path) -> None:
+def test_examples_are_written_into_the_run_folder(tmp_path: Path) -> None:
     result = run(tiny(tmp_path, malicious=1))
     with safe_open(result.folder / "examples.safetensors", framework="numpy") as file:
-        told = json.loads(file.metadata()["fedrobust"])
-        assert len(told) == 4
+        about = json.loads(file.metadata()["fedrobust"])
+        assert len(about) == 4
         assert set(file.keys()) == {f"{kind}/{n}" for kind in ("original", "poisoned") for n in range(4)}
         picture = file.get_tensor("original/3")
     assert picture.shape == (1, 16, 16) and picture.dtype == np.uint8
-    assert set(told[0]) == {"hospital", "attack", "before", "after"}
-    assert told[0]["hospital"] == result.malicious[0] and told[0]["attack"] == "label-flip"
+    assert set(about[0]) == {"hospital", "attack", "before", "after"}
+    assert about[0]["hospital"] == result.malicious[0] and about[0]["attack"] == "label-flip"
 
 
 @pytest.mark.parametrize("attack", ["sign-flip", "label-flip"])
-def test_where_nothing_is_poisoned_there_is_no_file(tmp_path: Path, attack: str) -> None:
+def test_examples_file_is_absent_without_poisoned_images(tmp_path: Path, attack: str) -> None:
     result = run(tiny(tmp_path, attack=attack, malicious=int(attack == "sign-flip")))
     assert not (result.folder / "examples.safetensors").exists()
 
@@ -105,20 +105,20 @@ class {name}(Attack):
 
 
 @pytest.mark.parametrize("does", ["raise ValueError('not twice')", "raise SystemExit(3)"])
-def test_a_plugin_that_fails_is_left_out_with_a_warning(
+def test_examples_of_a_failing_plugin_are_left_out_with_a_warning(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, does: str
 ) -> None:
     name = f"once_{len(does)}"
     (tmp_path / "clients").mkdir()
     (tmp_path / "clients" / f"{name}.py").write_text(FAILS.format(name=f"Once{len(does)}", does=does))
     monkeypatch.syspath_prepend(str(tmp_path))
-    with pytest.warns(UserWarning, match="no examples of the images that 'once-"):
+    with pytest.warns(UserWarning, match="no examples of images poisoned by 'once-"):
         result = run(tiny(tmp_path, malicious=1, attack=name.replace("_", "-")))
     assert (result.folder / "evaluation.json").exists()
     assert not (result.folder / "examples.safetensors").exists()
 
 
-def test_a_hospital_that_kills_its_worker_does_not_kill_the_server(
+def test_examples_of_a_hospital_that_kills_its_worker_are_not_built(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (tmp_path / "clients").mkdir()

@@ -19,57 +19,55 @@ from fedrobust.flower.codec import HospitalRecord
 from fedrobust.scenario import Scenario
 
 
-def test_a_run_s_evaluation_agrees_with_its_last_round(tmp_path: Path) -> None:
+def test_final_evaluation_agrees_with_the_last_round(tmp_path: Path) -> None:
     threat = ("label-flip:1", "other-scanner:1")
     settings = tiny(tmp_path, clients=5, threat=threat)
     result = run(settings)
-    said = json.loads((result.folder / "evaluation.json").read_text())
+    final = json.loads((result.folder / "evaluation.json").read_text())
     last = result.rounds[-1]
     data = prepare(Scenario.of(settings).data)
-    assert said["classes"] == list(data.records.classes)
+    assert final["classes"] == list(data.records.classes)
     for part in ("clean", "noisy"):
-        confusion = np.array(said[part]["confusion"])
+        confusion = np.array(final[part]["confusion"])
         np.testing.assert_array_equal(confusion.sum(1), data.part("test").counts())
         assert confusion.trace() / confusion.sum() == last[part]["accuracy"]
-        assert said[part]["sensitivity"] == last[part]["sensitivity"]
-        bins = said[part]["calibration"]
+        assert final[part]["sensitivity"] == last[part]["sensitivity"]
+        bins = final[part]["calibration"]
         gaps = [b["count"] * abs(b["accuracy"] - b["confidence"]) for b in bins if b["count"]]
         assert np.isclose(sum(gaps) / confusion.sum(), last[part]["ece"])
-    roles = {hospital["number"]: (hospital["role"], hospital["attack"]) for hospital in said["hospitals"]}
+    roles = {hospital["number"]: (hospital["role"], hospital["attack"]) for hospital in final["hospitals"]}
     assert list(roles) == list(range(5))
     chains = {number: chain for chain, hospitals in threats_of(settings) for number in hospitals}
     words = {"label-flip": "malicious", "other-scanner": "atypical", None: "honest"}
     assert roles == {n: (words[chains.get(n)], chains.get(n)) for n in range(5)}
     for hospital, part, accuracy in zip(
-        said["hospitals"], data.hospitals, last["hospital_accuracy"], strict=True
+        final["hospitals"], data.hospitals, last["hospital_accuracy"], strict=True
     ):
         assert hospital["images"] == sum(hospital["counts"]) == len(part)
         assert hospital["accuracy"] == accuracy
 
 
-def test_missing_facts_are_counted(tmp_path: Path) -> None:
+def test_final_evaluation_counts_missing_facts(tmp_path: Path) -> None:
     settings = tiny(tmp_path)
     data = prepare(Scenario.of(settings).data)
     labels = data.part("test").labels
     every = {"clean": np.eye(6)[labels], "noisy": np.eye(6)[labels]}
-    said = final_evaluation(Scenario.of(settings), data, labels, every, [1.0] * 4, unknown={2})
+    final = final_evaluation(Scenario.of(settings), data, labels, every, [1.0] * 4, unknown={2})
     for name in ("train", "val", "test"):
         facts = data.records.take(getattr(data.split, name)).facts
-        assert said["splits"][name]["missing"] == {
+        assert final["splits"][name]["missing"] == {
             fact: (facts[fact] == "").mean() for fact in ("sex", "view")
         }
-        assert sum(said["splits"][name]["counts"]) == len(getattr(data.split, name))
-    assert 0 < said["splits"]["train"]["missing"]["sex"] < 1
-    assert said["hospitals"][2]["images"] is said["hospitals"][2]["counts"] is None
-    assert said["hospitals"][1]["images"] == len(data.hospitals[1])
+        assert sum(final["splits"][name]["counts"]) == len(getattr(data.split, name))
+    assert 0 < final["splits"]["train"]["missing"]["sex"] < 1
+    assert final["hospitals"][2]["images"] is final["hospitals"][2]["counts"] is None
+    assert final["hospitals"][1]["images"] == len(data.hospitals[1])
     known = replace(data.records, facts={"view": data.records.facts["view"]})
-    said = final_evaluation(Scenario.of(settings), replace(data, records=known), labels, every, [1.0] * 4)
-    assert set(said["splits"]["val"]["missing"]) == {"view"}
+    final = final_evaluation(Scenario.of(settings), replace(data, records=known), labels, every, [1.0] * 4)
+    assert set(final["splits"]["val"]["missing"]) == {"view"}
 
 
-def test_the_server_makes_no_guess_at_data_that_it_does_not_know(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_final_evaluation_of_unknown_data_is_null(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     identity = client_app._identity
 
     def owning(message: Message, context: Context) -> HospitalRecord:

@@ -17,7 +17,7 @@ from fedrobust.evaluation.hospitals import HospitalAccuracy, mixed_accuracy
 from fedrobust.scenario import Scenario
 
 
-def test_a_mixture_by_hand() -> None:
+def test_mixed_accuracy_equals_a_hand_computation() -> None:
     # Sensitivities 1, 1/2 and 0; the hospital has 3 : 1 : 0 images of the classes.
     labels = np.array([0, 0, 1, 1, 2])
     right = np.array([True, True, True, False, False])
@@ -27,7 +27,7 @@ def test_a_mixture_by_hand() -> None:
     assert mixed_accuracy(right, labels, np.array([4, 4, 2])) == pytest.approx(right.mean())
 
 
-def test_classes_without_test_images_are_left_out() -> None:
+def test_mixed_accuracy_leaves_out_classes_without_test_images() -> None:
     labels, right = np.array([0, 0]), np.array([True, False])
     assert mixed_accuracy(right, labels, np.array([1, 7])) == 0.5
     assert mixed_accuracy(right, labels, np.array([0, 7])) is None
@@ -54,7 +54,7 @@ def by_site(test_sites: list[str], right: list[bool], **changes: object) -> list
     )
 
 
-def test_with_sites_only_those_of_the_hospital_count() -> None:
+def test_hospital_accuracy_by_site_counts_only_the_own_sites() -> None:
     sites = ["site 0"] * 4 + ["site 1"] * 4
     right = [True, True, True, False] + [False] * 4
     # No test image of site 2: there all count. Classes 0 to 3: 1/2, 1/2, 1/2, 0.
@@ -62,7 +62,7 @@ def test_with_sites_only_those_of_the_hospital_count() -> None:
     assert by_site(sites, right, partition="iid") == [pytest.approx(3 / 8)] * 3
 
 
-def test_an_odd_hospital_sees_by_its_own_scanner(tmp_path: Path) -> None:
+def test_atypical_hospital_is_evaluated_with_its_own_scanner(tmp_path: Path) -> None:
     settings = tiny(tmp_path, clients=5, threat=("other-scanner:2", "other-scanner(gamma=3) + label-flip:1"))
     data = prepare(Scenario.of(settings).data)
     test = data.part("test")
@@ -77,16 +77,16 @@ def test_an_odd_hospital_sees_by_its_own_scanner(tmp_path: Path) -> None:
         return np.eye(6)[(test.labels + 1) % 6]
 
     accuracies = hospitals.of(np.eye(6)[test.labels], predict)
-    # Both have the same scanner, and it is looked through once; a malicious one's is none of an honest hospital's.
+    # Both have the same scanner, so the model is evaluated once; that of a malicious hospital does not count.
     (only,) = seen
     np.testing.assert_array_equal(only, scanned)
-    odd = set(Scenario.of(settings).atypical)
-    assert len(odd) == 2
-    assert accuracies == [pytest.approx(0.0 if number in odd else 1.0) for number in range(5)]
+    atypical = set(Scenario.of(settings).atypical)
+    assert len(atypical) == 2
+    assert accuracies == [pytest.approx(0.0 if number in atypical else 1.0) for number in range(5)]
     assert hospitals.worst(accuracies) == 0.0
 
 
-def test_an_odd_hospital_of_one_class_is_worth_that_class(tmp_path: Path) -> None:
+def test_atypical_hospital_of_one_class_has_the_sensitivity_of_that_class(tmp_path: Path) -> None:
     settings = tiny(tmp_path, threat=("single-class(only=1):1",))
     data = prepare(Scenario.of(settings).data)
     test = data.part("test")
@@ -94,25 +94,25 @@ def test_an_odd_hospital_of_one_class_is_worth_that_class(tmp_path: Path) -> Non
     accuracies = HospitalAccuracy(Scenario.of(settings), data, test).of(
         np.eye(6)[guessed], lambda images: 1 / 0
     )
-    (odd,) = Scenario.of(settings).atypical
-    assert accuracies[odd] == 0
-    assert all(value is not None and value > 0.5 for n, value in enumerate(accuracies) if n != odd)
+    (atypical,) = Scenario.of(settings).atypical
+    assert accuracies[atypical] == 0
+    assert all(value is not None and value > 0.5 for n, value in enumerate(accuracies) if n != atypical)
 
 
-def test_an_odd_plugin_that_fails_on_test_images_does_not_end_the_run(
+def test_behaviour_that_fails_on_test_images_does_not_end_the_run(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (tmp_path / "clients").mkdir()
     (tmp_path / "clients" / "moody.py").write_text(
-        "from fedrobust.federation import Attack\n\nclass Moody(Attack):\n    odd = True\n"
-        "    def poison_records(self, records):\n        assert len(records) > 30\n        return records\n"
+        "from fedrobust.federation import Behaviour\n\nclass Moody(Behaviour):\n"
+        "    def transform_records(self, records):\n        assert len(records) > 30\n        return records\n"
     )
     monkeypatch.syspath_prepend(str(tmp_path))
     result = run(tiny(tmp_path, malicious=1, attack="moody"))
     assert all(value is not None for value in result.rounds[-1]["hospital_accuracy"])
 
 
-def test_the_malicious_and_the_unknown_do_not_count(tmp_path: Path) -> None:
+def test_worst_hospital_excludes_malicious_and_unknown_ones(tmp_path: Path) -> None:
     settings = tiny(tmp_path, malicious=1)
     data = prepare(Scenario.of(settings).data)
     test = data.part("test")
@@ -127,7 +127,7 @@ def test_the_malicious_and_the_unknown_do_not_count(tmp_path: Path) -> None:
     assert hospitals.of(np.eye(6)[test.labels], lambda images: images)[honest] is None
 
 
-def test_each_round_has_them(tmp_path: Path) -> None:
+def test_rounds_have_hospital_accuracies(tmp_path: Path) -> None:
     result = run(tiny(tmp_path, malicious=1, partition="dirichlet(alpha=0.5)"))
     for line in result.rounds:
         accuracies = line["hospital_accuracy"]

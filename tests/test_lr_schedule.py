@@ -10,7 +10,7 @@ from fedrobust.runtime.lr_schedule import Plateau
 
 
 @pytest.mark.parametrize("seed", range(6))
-def test_the_rate_is_that_of_torchs_reduce_on_plateau(seed: int) -> None:
+def test_learning_rate_equals_torch_reduce_on_plateau(seed: int) -> None:
     draw = np.random.default_rng(seed)
     # Steps about as small as the threshold, long flats, and now and then a loss that is no number.
     losses = 2 + np.cumsum(draw.choice([0.0, -1e-4, -3e-4, 2e-4], 300, p=[0.7, 0.1, 0.1, 0.1]))
@@ -33,7 +33,7 @@ def test_patience_counts_rounds_without_a_better_loss() -> None:
     assert ended == [False, False, False, False, False, False, True]
 
 
-def test_the_learning_rate_falls_after_ten_rounds_without_a_better_loss_and_patience_ends_it() -> None:
+def test_learning_rate_falls_after_ten_rounds_without_a_better_loss() -> None:
     plateau = Plateau(0.1, 14)
     assert not plateau.exhausted(1.0)
     for _ in range(10):

@@ -1,4 +1,4 @@
-"""Observers: what follows a run is told of it in a fixed order, and the loop knows none of them."""
+"""Observers: they get the events of a run in a fixed order, and the loop knows none of them."""
 
 from __future__ import annotations
 

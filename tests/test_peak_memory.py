@@ -17,7 +17,7 @@ _WORKS = peak_memory._set_back() is not None
 
 @pytest.mark.skipif(not _WORKS, reason="this system does not set its high-water mark back")
 @pytest.mark.parametrize("mib", [16, 64])
-def test_what_comes_and_goes_inside_the_block_counts(mib: int) -> None:
+def test_peak_memory_counts_what_the_block_frees_again(mib: int) -> None:
     with extra_memory() as taken:
         # From the system itself: of what the process holds free nothing would show.
         held = np.frombuffer(mmap.mmap(-1, mib << 20), np.uint8)
@@ -27,7 +27,7 @@ def test_what_comes_and_goes_inside_the_block_counts(mib: int) -> None:
 
 
 @pytest.mark.skipif(not _WORKS, reason="this system does not set its high-water mark back")
-def test_what_went_before_does_not() -> None:
+def test_peak_memory_excludes_earlier_peaks() -> None:
     held = np.ones(64 << 17)
     del held
     with extra_memory() as taken:
@@ -36,7 +36,7 @@ def test_what_went_before_does_not() -> None:
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="of Linux")
-def test_linux_sets_it_back_where_proc_is_whole() -> None:
+def test_peak_memory_is_known_where_proc_is_complete() -> None:
     if not Path("/proc/self/clear_refs").exists():
         pytest.skip("this kernel has no clear_refs")
     with extra_memory() as taken:
@@ -45,16 +45,16 @@ def test_linux_sets_it_back_where_proc_is_whole() -> None:
 
 
 @pytest.mark.parametrize("name", ["_CLEAR", "_STATUS"])
-def test_where_the_system_does_not_tell_there_is_no_figure(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
-) -> None:
+def test_peak_memory_without_proc_is_none(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str) -> None:
     monkeypatch.setattr(peak_memory, name, tmp_path / "no" / "such")
     with extra_memory() as taken:
         pass
     assert taken.mib is None
 
 
-def test_a_mark_that_stays_up_is_no_figure(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_peak_memory_with_a_mark_that_cannot_be_reset_is_none(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     # Some sandboxes take the write and do nothing.
     (tmp_path / "status").write_text("Name:\tpython\nVmHWM:\t  900000 kB\nVmRSS:\t  100000 kB\n")
     monkeypatch.setattr(peak_memory, "_CLEAR", tmp_path / "clear_refs")
@@ -68,6 +68,6 @@ def test_a_mark_that_stays_up_is_no_figure(tmp_path: Path, monkeypatch: pytest.M
     assert taken.mib == 2.0
 
 
-def test_an_error_in_the_block_comes_out() -> None:
+def test_peak_memory_passes_errors_of_the_block_on() -> None:
     with pytest.raises(ValueError, match="mine"), extra_memory():
         raise ValueError("mine")

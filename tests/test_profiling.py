@@ -28,7 +28,7 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
     return clock
 
 
-def test_a_phase_inside_another_counts_once(clock: Clock) -> None:
+def test_profile_phase_inside_another_counts_once(clock: Clock) -> None:
     profile = Profile()
     with profile.phase("set-up"):
         clock.now += 1
@@ -43,7 +43,7 @@ def test_a_phase_inside_another_counts_once(clock: Clock) -> None:
     assert profile.lap() == {"set-up": 2, "data": 25, "imports": 100}
 
 
-def test_what_a_failing_block_took_counts(clock: Clock) -> None:
+def test_profile_phase_that_fails_counts(clock: Clock) -> None:
     profile = Profile()
     with pytest.raises(KeyError), profile.phase("set-up"), profile.phase("data"):
         clock.now += 3
@@ -51,7 +51,7 @@ def test_what_a_failing_block_took_counts(clock: Clock) -> None:
     assert profile.lap() == {"data": 3, "set-up": 0}
 
 
-def test_the_table_splits_start_and_rounds(clock: Clock) -> None:
+def test_profile_table_splits_start_and_rounds(clock: Clock) -> None:
     profile = Profile()
     profile.add("imports", 4)
     for training in (1, 2, 30, 3):
@@ -65,26 +65,26 @@ def test_the_table_splits_start_and_rounds(clock: Clock) -> None:
     assert rows["total"] == (5, 3)
 
 
-def test_one_round_has_no_later_round() -> None:
+def test_profile_of_one_round_has_no_later_round() -> None:
     profile = Profile()
     profile.lap()
     profile.add("training", 1)
     assert profile.table()[-1] == ("total", 1, None)
 
 
-def test_no_more_moves_than_there_is() -> None:
+def test_profile_moves_at_most_what_a_phase_has() -> None:
     profile = Profile()
     profile.add("transport", 2)
     profile.move("transport", "training", 5)
     assert profile.lap() == {"transport": 0, "training": 2}
 
 
-def test_the_process_began_before_now() -> None:
+def test_process_began_before_now() -> None:
     assert time.time() - 3600 < process_began() <= time.time() + 0.02
     assert Profile(time.time() - 5).lap()["imports"] == pytest.approx(5, abs=1)
 
 
-def test_a_run_accounts_for_its_time(tmp_path: Path) -> None:
+def test_run_accounts_for_its_time(tmp_path: Path) -> None:
     profile = Profile()
     began = time.perf_counter()
     result = run(tiny(tmp_path, rounds=3), profile=profile)

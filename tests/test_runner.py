@@ -28,7 +28,7 @@ def files(result: Any, *names: str) -> list[bytes]:
     return [(result.folder / name).read_bytes() for name in names]
 
 
-def test_a_run_gives_summary_history_and_a_whole_folder(tmp_path: Path) -> None:
+def test_run_returns_summary_history_and_a_complete_folder(tmp_path: Path) -> None:
     result = run(tiny(tmp_path, malicious=1, networks=2))
     summary = result.summary
     assert set(summary["clean"]) == set(summary["noisy"]) == METRICS
@@ -58,7 +58,7 @@ def test_a_run_gives_summary_history_and_a_whole_folder(tmp_path: Path) -> None:
     assert not list(tmp_path.glob("*.partial"))
 
 
-def test_the_manifest_tells_where_the_numbers_come_from(tmp_path: Path) -> None:
+def test_manifest_names_data_versions_seeds_and_trusts(tmp_path: Path) -> None:
     result = run(tiny(tmp_path, malicious=2))
     manifest = json.loads((result.folder / "manifest.json").read_text())
     assert manifest["malicious"] == list(Scenario.of(result.settings).malicious) == list(result.malicious)
@@ -68,12 +68,12 @@ def test_the_manifest_tells_where_the_numbers_come_from(tmp_path: Path) -> None:
     assert manifest["seeds"] == {"run": 0}
     assert manifest["defence_trusts"] == ["loss", "num_examples"]
     assert manifest["oracle"] is False
-    told = run(tiny(tmp_path, strategy="oracle(malicious=[1])"))
-    assert json.loads((told.folder / "manifest.json").read_text())["oracle"] is True
+    oracle = run(tiny(tmp_path, strategy="oracle(malicious=[1])"))
+    assert json.loads((oracle.folder / "manifest.json").read_text())["oracle"] is True
     assert sum(map(sum, manifest["data"]["hospitals"].values())) == manifest["data"]["split"]["train"]
 
 
-def test_settings_toml_makes_the_same_run_again(tmp_path: Path) -> None:
+def test_run_from_settings_toml_is_bit_identical(tmp_path: Path) -> None:
     first = run(tiny(tmp_path / "a", malicious=1, attack="backdoor(size=0.1)"))
     again = load_settings({"out": str(tmp_path / "b")}, first.folder / "settings.toml")
     second = run(again)
@@ -81,13 +81,13 @@ def test_settings_toml_makes_the_same_run_again(tmp_path: Path) -> None:
     assert files(first, *names) == files(second, *names)
 
 
-def test_two_seeds_differ(tmp_path: Path) -> None:
+def test_runs_with_two_seeds_differ(tmp_path: Path) -> None:
     first, second = (run(tiny(tmp_path, seed=seed)) for seed in (0, 1))
     assert files(first, "model.safetensors") != files(second, "model.safetensors")
     assert first.folder != second.folder
 
 
-def test_the_model_file_holds_both_networks_and_the_frame(tmp_path: Path) -> None:
+def test_model_file_holds_both_networks_and_the_frame(tmp_path: Path) -> None:
     tensors = load_file(run(tiny(tmp_path, networks=2)).folder / "model.safetensors")
     assert {name.split(".")[1] for name in tensors if name.startswith("networks.")} == {"0", "1"}
     frame = tensors["frame"]
@@ -96,13 +96,13 @@ def test_the_model_file_holds_both_networks_and_the_frame(tmp_path: Path) -> Non
     assert not np.array_equal(tensors["networks.0.project.weight"], tensors["networks.1.project.weight"])
 
 
-def test_patience_ends_a_run_early(tmp_path: Path) -> None:
+def test_run_without_a_better_loss_ends_when_patience_runs_out(tmp_path: Path) -> None:
     # A learning rate that moves nothing cannot lower the loss again and again.
     result = run(tiny(tmp_path, rounds=30, patience=2, lr=1e-12, data="phantom(images=120, size=16)"))
     assert result.summary["rounds"] < 30
 
 
-def test_one_hospital_is_centralised_training(tmp_path: Path) -> None:
+def test_run_with_one_hospital_is_centralised_training(tmp_path: Path) -> None:
     result = run(tiny(tmp_path, clients=1))
     assert result.summary["detection"]["weights"] == {"0": 1.0}
     plain = run(tiny(tmp_path, clients=1, strategy="flwr.serverapp.strategy:FedAvg"))
@@ -112,14 +112,14 @@ def test_one_hospital_is_centralised_training(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     "name", ["FedMedian", "FedAvg", "FedTrimmedAvg", "Krum", "MultiKrum", "Bulyan", "FedAdam"]
 )
-def test_plain_flower_strategies_run_unchanged(tmp_path: Path, name: str) -> None:
+def test_plain_flower_strategy_runs_unchanged(tmp_path: Path, name: str) -> None:
     result = run(tiny(tmp_path, clients=8, strategy=f"flwr.serverapp.strategy:{name}"))
     assert result.summary["detection"]["weights"] == {}
     assert result.summary["detection"]["precision"] is None
     assert 0 <= result.summary["clean"]["accuracy"] <= 1
 
 
-def test_backdoor_runs_report_their_success(tmp_path: Path) -> None:
+def test_run_with_a_backdoor_has_a_success_rate(tmp_path: Path) -> None:
     result = run(tiny(tmp_path, malicious=1, attack="backdoor(target=2, size=0.2)"))
     assert 0 <= result.summary["attack_success_rate"] <= 1
     assert run(tiny(tmp_path)).summary["attack_success_rate"] is None
@@ -161,7 +161,7 @@ ATTACKS = {
 
 @pytest.mark.parametrize("name", ATTACKS)
 @pytest.mark.parametrize("strategy", ["isolation-forest", "flwr.serverapp.strategy:FedAvg"])
-def test_a_faulty_hospital_loses_its_rounds_and_is_named(
+def test_faulty_hospital_fails_its_rounds_and_is_named(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, strategy: str
 ) -> None:
     folder = tmp_path / "clients"
@@ -178,7 +178,7 @@ def test_a_faulty_hospital_loses_its_rounds_and_is_named(
     assert result.summary["detection"]["weights"].get(str(bad)) is None
 
 
-def test_a_strategy_that_fails_is_named_and_what_was_done_stays(
+def test_strategy_that_fails_is_named_and_completed_rounds_stay(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (tmp_path / "strategies").mkdir()
@@ -200,22 +200,22 @@ def test_a_strategy_that_fails_is_named_and_what_was_done_stays(
 
 
 @pytest.mark.parametrize("body", ["return None", "return updates.global_parameters[:-1], Verdict([1.0] * 4)"])
-def test_a_strategy_that_returns_no_model_is_named(
+def test_strategy_that_returns_no_model_is_named(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, body: str
 ) -> None:
     (tmp_path / "strategies").mkdir()
-    (tmp_path / "strategies" / "odd_return.py").write_text(
-        "from fedrobust.federation import Defence, Verdict\n\nclass OddReturn(Defence):\n"
+    (tmp_path / "strategies" / "wrong_return.py").write_text(
+        "from fedrobust.federation import Defence, Verdict\n\nclass WrongReturn(Defence):\n"
         f"    def combine(self, updates):\n        {body}\n"
     )
     monkeypatch.syspath_prepend(str(tmp_path))
-    for name in [n for n in sys.modules if n == "strategies.odd_return"]:
+    for name in [n for n in sys.modules if n == "strategies.wrong_return"]:
         monkeypatch.delitem(sys.modules, name)
     with pytest.raises(
         UserError,
-        match="OddReturn: combine (must return the new parameters and a Verdict|returned parameters of shape)",
+        match="WrongReturn: combine (must return the new parameters and a Verdict|returned parameters of shape)",
     ):
-        run(tiny(tmp_path, strategy="odd-return"))
+        run(tiny(tmp_path, strategy="wrong-return"))
 
 
 @pytest.mark.parametrize(
@@ -238,7 +238,9 @@ def test_a_strategy_that_returns_no_model_is_named(
         ({"data": "medmnist:nothing_here"}, "nothing_here"),
     ],
 )
-def test_mistakes_are_told_before_anything_runs(tmp_path: Path, changes: dict[str, Any], words: str) -> None:
+def test_mistake_in_settings_is_refused_before_anything_runs(
+    tmp_path: Path, changes: dict[str, Any], words: str
+) -> None:
     with pytest.raises(UserError) as caught:
         run(tiny(tmp_path / "out", **changes))
     assert words in str(caught.value)
@@ -246,13 +248,13 @@ def test_mistakes_are_told_before_anything_runs(tmp_path: Path, changes: dict[st
     assert not (tmp_path / "out").exists()
 
 
-def test_a_file_where_the_folder_should_be(tmp_path: Path) -> None:
+def test_run_into_a_file_is_refused(tmp_path: Path) -> None:
     (tmp_path / "taken").write_text("")
     with pytest.raises(UserError, match="--out"):
         run(tiny(tmp_path / "taken"))
 
 
-def test_python_interface_is_the_documented_one() -> None:
+def test_python_interface_has_run_and_settings() -> None:
     import fedrobust
 
     assert callable(fedrobust.run)

@@ -12,15 +12,16 @@ from federations import tiny
 
 from fedrobust import UserError, run
 from fedrobust.runtime.rounds import _strategy_at_work
+from fedrobust.scenario import Scenario
 from fedrobust.seeding import derive
 
 
-def test_a_strategy_s_draws_repeat_and_leave_no_trace(tmp_path: Path) -> None:
+def test_strategy_draws_repeat_and_restore_the_global_generators(tmp_path: Path) -> None:
     settings = tiny(tmp_path)
     before = random.getstate(), np.random.get_state()[1].tolist()  # type: ignore[union-attr]
     drawn = []
     for number in (1, 1, 2):
-        with _strategy_at_work(settings, number):
+        with _strategy_at_work(Scenario.of(settings), number):
             drawn.append((random.random(), np.random.random()))
     assert drawn[0] == drawn[1] != drawn[2]
     # Other words would give every recorded run of a strategy that draws other bits.
@@ -30,17 +31,15 @@ def test_a_strategy_s_draws_repeat_and_leave_no_trace(tmp_path: Path) -> None:
     assert (random.getstate(), np.random.get_state()[1].tolist()) == before  # type: ignore[union-attr]
 
 
-def test_what_a_strategy_raises_is_told_with_its_place(tmp_path: Path) -> None:
+def test_strategy_that_raises_is_reported_with_file_and_line(tmp_path: Path) -> None:
     with (
         pytest.raises(UserError, match=r"fails in round 3: ZeroDivisionError.*test_server.py, line \d+"),
-        _strategy_at_work(tiny(tmp_path), 3),
+        _strategy_at_work(Scenario.of(tiny(tmp_path)), 3),
     ):
         1 / 0  # noqa: B018
 
 
-def test_a_defence_s_imports_are_not_counted_as_its_memory(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_defence_memory_excludes_its_imports(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "strategies").mkdir()
     (tmp_path / "strategies" / "loads_much.py").write_text(
         "import mmap\nimport numpy as np\nfrom fedrobust.federation import Defence\n\n"

@@ -11,7 +11,7 @@ from fedrobust.evaluation.statistics import bootstrap_interval, holm, paired, ra
 
 @pytest.mark.parametrize("level", [0.5, 0.8, 0.95])
 @pytest.mark.parametrize("n", [3, 4, 5, 6])
-def test_few_values_are_resampled_in_every_way(n: int, level: float) -> None:
+def test_interval_of_few_values_uses_all_resamples(n: int, level: float) -> None:
     values = np.random.default_rng(n).normal(0.6, 0.1, n)
     means = np.sort([np.mean(resample) for resample in product(values, repeat=n)])
     reached = np.arange(1, len(means) + 1) / len(means)
@@ -19,7 +19,7 @@ def test_few_values_are_resampled_in_every_way(n: int, level: float) -> None:
     assert bootstrap_interval(list(values), level) == pytest.approx((low, high), abs=1e-12)
 
 
-def test_an_interval_over_three_seeds_by_hand() -> None:
+def test_interval_of_three_seeds_equals_a_hand_computation() -> None:
     # Of 27 resamples 0 0 0 is one (3.7 %) and 0 0 3 are three more (14.8 %), and so on from the other end.
     values = [3.0, 0.0, 6.0]
     assert bootstrap_interval(values, 0.95) == (0.0, 6.0)
@@ -48,7 +48,7 @@ def test_exact_and_drawn_resamples_agree(monkeypatch: pytest.MonkeyPatch) -> Non
 
 
 @pytest.mark.parametrize("n", [3, 6, 7, 20])
-def test_an_interval_moves_with_its_values(n: int) -> None:
+def test_interval_moves_with_its_values(n: int) -> None:
     values = np.random.default_rng(n).normal(0.6, 0.1, n)
     interval = np.array(bootstrap_interval(list(values)))
     assert bootstrap_interval(list(values)) == tuple(interval)
@@ -65,18 +65,18 @@ def test_paired_series_are_resampled_alike() -> None:
 
 
 @pytest.mark.parametrize("n", [3, 7])
-def test_equal_values_have_an_interval_of_no_width(n: int) -> None:
+def test_interval_of_equal_values_has_no_width(n: int) -> None:
     assert bootstrap_interval([0.61] * n) == (0.61, 0.61)
 
 
-def test_nothing_is_said_below_three_seeds() -> None:
+def test_statistics_below_three_seeds_are_none() -> None:
     for few in ([], [0.5], [0.5, 0.7]):
         assert bootstrap_interval(few) is None
         assert sign_flip_test(few) is None
 
 
 @pytest.mark.parametrize("bad", [None, float("nan"), float("inf")])
-def test_undefined_values_are_refused(bad: float) -> None:
+def test_statistics_refuse_undefined_values(bad: float) -> None:
     with pytest.raises(ValueError, match="undefined values"):
         bootstrap_interval([0.5, bad, 0.7])
     with pytest.raises(ValueError, match="undefined values"):
@@ -103,18 +103,18 @@ def test_sign_flips_by_hand() -> None:
 
 
 @pytest.mark.parametrize("n", [3, 5, 8, 16])
-def test_the_smallest_p_there_can_be(n: int) -> None:
+def test_sign_flip_test_has_the_smallest_possible_p(n: int) -> None:
     assert sign_flip_test([0.1] * n) == 2.0 ** (1 - n)
 
 
-def test_ties_by_rounding_are_ties() -> None:
+def test_sign_flip_test_counts_ties_by_rounding_as_ties() -> None:
     # 0.3 - 0.1 - 0.2 is 0 but for rounding, as is its mirror image summed in another order.
     assert sign_flip_test([0.3, -0.1, -0.2]) == 1.0
     assert sign_flip_test([0.1, 0.2, -0.3]) == 1.0
     assert sign_flip_test([0.0] * 5) == sign_flip_test([0.0] * 20) == 1.0
 
 
-def test_many_differences_are_drawn_and_never_have_p_0() -> None:
+def test_sign_flip_test_of_many_differences_never_has_p_0() -> None:
     assert sign_flip_test([1.0] * 30) == 1 / 20_001
     differences = list(np.random.default_rng(5).normal(0.03, 0.1, 20))
     p = sign_flip_test(differences)
@@ -172,14 +172,14 @@ def test_ranks_agree_with_scipy(higher: bool) -> None:
     assert ranks(holes, higher) == expected
 
 
-def test_the_best_has_rank_1() -> None:
+def test_ranks_of_the_best_value_are_1() -> None:
     assert ranks([0.2, 0.9, 0.4], higher_is_better=True) == [3, 1, 2]
     assert ranks([0.2, 0.9, 0.4], higher_is_better=False) == [1, 3, 2]
     assert ranks([None], higher_is_better=True) == [None]
     assert ranks([], higher_is_better=True) == []
 
 
-def test_pairs_are_those_of_the_seeds_both_have() -> None:
+def test_paired_differences_use_common_seeds() -> None:
     a = {7: 0.75, 2: 0.5, 10: None, 4: 0.25, 1: 0.5}
     b = {1: 0.25, 4: None, 2: 0.75, 7: 0.25, 10: 0.5, 99: 0.5}
     assert paired(a, b) == [0.25, -0.25, 0.5]  # seeds 1, 2, 7

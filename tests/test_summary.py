@@ -57,12 +57,12 @@ def test_summary_names_what_the_run_was_made_with(tmp_path: Path) -> None:
     assert summary["baseline"] is summary["lost_to_attack"] is None
 
 
-def test_summary_of_an_attack_that_never_ran_says_so(tmp_path: Path, broken: str) -> None:
+def test_summary_of_an_attack_that_never_ran_is_named(tmp_path: Path, broken: str) -> None:
     settings = tiny(tmp_path / "out", **SMALL, malicious=1, attack=broken, strategy="median")
-    result, said = quiet(settings)
+    result, warned = quiet(settings)
     assert result.summary["failed_attacks"] == [broken] and not result.summary["failed"]
     assert result.summary["no_effect_attacks"] == []
-    (sentence,) = (one for one in said if "never ran" in one)
+    (sentence,) = (one for one in warned if "never ran" in one)
     assert f"attack '{broken}' never ran" in sentence and "out of order" in sentence
     detection = result.summary["detection"]
     assert detection["failed"] == list(result.malicious)
@@ -72,11 +72,11 @@ def test_summary_of_an_attack_that_never_ran_says_so(tmp_path: Path, broken: str
 @pytest.mark.parametrize("strategy", ["median", "flwr.serverapp.strategy:FedAvg"])
 def test_run_in_which_all_hospitals_fail_is_a_failed_run(tmp_path: Path, broken: str, strategy: str) -> None:
     settings = tiny(tmp_path / "out", **SMALL, malicious=3, attack=broken, strategy=strategy)
-    result, said = quiet(settings)
+    result, warned = quiet(settings)
     assert result.failed and result.summary["failed"] and result.summary["no_effect_steps"] == []
-    assert said == [result.summary["failure"]]
-    assert said[0].startswith("all hospitals failed in every round, so the model is untrained; hospital ")
-    assert "out of order" in said[0]
+    assert warned == [result.summary["failure"]]
+    assert warned[0].startswith("all hospitals failed in every round, so the model is untrained; hospital ")
+    assert "out of order" in warned[0]
 
 
 def test_resumed_run_remembers_who_replied_before(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -111,7 +111,7 @@ def test_summary_compares_the_model_with_the_commonest_class(tmp_path: Path) -> 
     assert result.summary["diverged"] is False
 
 
-def test_diverged_run_ends_and_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_diverged_run_ends_and_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     from fedrobust.evaluation.server_evaluation import ServerEvaluation
 
     measured = ServerEvaluation.of
@@ -121,7 +121,7 @@ def test_diverged_run_ends_and_says_so(tmp_path: Path, monkeypatch: pytest.Monke
         return {**line, "val": {**line["val"], "loss": float("nan")}}
 
     monkeypatch.setattr(ServerEvaluation, "of", diverged)
-    result, said = quiet(tiny(tmp_path, **{**SMALL, "rounds": 5}, patience=2))
-    assert result.summary["diverged"] and any("training diverged" in one for one in said)
+    result, warned = quiet(tiny(tmp_path, **{**SMALL, "rounds": 5}, patience=2))
+    assert result.summary["diverged"] and any("training diverged" in one for one in warned)
     # A loss that is no number is no better one: the patience runs out.
     assert result.summary["rounds"] == 2
