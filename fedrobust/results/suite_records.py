@@ -185,7 +185,7 @@ class SuiteResults(_Record):
     command : str
         The command that makes the same results, run beside `definition`.
     definition : str
-        The suite's TOML text, also kept as ``suite.toml``.
+        The text of the suite file, also kept as ``NAME.toml``.
     versions : dict of str
         Of the packages that most runs were made with.
     settings : dict
