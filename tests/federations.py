@@ -93,7 +93,7 @@ def fake_app(behaviour: Behaviour, says: Callable[[int], dict[str, Any]] | None 
 
 
 class Unordered(LocalGrid):
-    """A grid with odd node ids that answers in another order, as networks do."""
+    """A grid with reversed nodes that answers in another order, as networks do."""
 
     def get_node_ids(self) -> Iterable[int]:
         """Return the nodes backwards."""

@@ -31,7 +31,7 @@ def context(run_config: dict[str, object] | None = None, number: int = 1) -> Con
     )
 
 
-def test_flwr_s_table_of_settings_equals_the_defaults() -> None:
+def test_flwr_table_of_settings_equals_the_defaults() -> None:
     table = tomllib.loads((TOP / "pyproject.toml").read_text())["tool"]["flwr"]["app"]
     given = table["config"]
     assert {key.replace("-", "_") for key in given} == set(Settings.model_fields)

@@ -104,7 +104,7 @@ def numbers(arrays: ArrayRecord) -> dict[str, np.ndarray]:
     return {name: array.numpy() for name, array in arrays.items()}
 
 
-def test_fedavg_is_flower_s_fedavg_but_for_counters() -> None:
+def test_fedavg_equals_flower_fedavg_but_for_counters() -> None:
     ours, flowers = run(fedrobust.strategy("fedavg"), rounds=3), run(FedAvg(), rounds=3)
     before, mine, theirs = numbers(start()), numbers(ours.arrays), numbers(flowers.arrays)
     assert list(mine) == list(theirs) == list(before)
@@ -165,21 +165,21 @@ def test_a_list_of_arrays_has_numbers_for_names() -> None:
     np.testing.assert_allclose(result.arrays["1"].numpy(), expected, rtol=1e-6)
 
 
-def test_whole_numbers_cannot_be_aggregated_and_the_app_is_told() -> None:
+def test_model_of_integers_is_refused() -> None:
     arrays = ArrayRecord([np.array([[0, 0, 0]]), np.array([0])])
     with pytest.raises(UserError, match="no floating-point numbers, so there is nothing to aggregate"):
         run(fedrobust.strategy("fedavg"), arrays=arrays)
 
 
-def test_an_array_that_stays_because_it_holds_whole_numbers_is_named_once(
+def test_array_of_integers_that_nodes_train_is_named_once(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     arrays = ArrayRecord([np.zeros((1, 3)), np.array([0])])
     client = app(lambda content, _: _changed(content, "1", np.array([0.5])))
     with caplog.at_level(logging.WARNING):
         result = run(fedrobust.strategy("fedavg"), client, arrays=arrays, rounds=2)
-    told = [line for line in caplog.messages if "'1' holds integers" in line]
-    assert len(told) == 1 and "give initial_arrays of floats" in told[0]
+    logged = [line for line in caplog.messages if "'1' holds integers" in line]
+    assert len(logged) == 1 and "give initial_arrays of floats" in logged[0]
     assert result.arrays["1"].numpy() == [0] and result.arrays["0"].numpy().all()
 
 
@@ -265,7 +265,7 @@ def test_a_fault_costs_its_node_the_round(fault: str, spec: str, caplog: pytest.
     assert not np.array_equal(result.arrays["2.bias"].numpy(), start()["2.bias"].numpy())
 
 
-def test_when_nobody_s_reply_can_be_used_the_model_stays() -> None:
+def test_round_without_usable_replies_keeps_the_model() -> None:
     strategy = fedrobust.strategy("median")
     kept = start()
     messages = strategy.configure_train(
@@ -398,7 +398,7 @@ def test_history_is_kept_by_partition_id() -> None:
     assert strategy.verdict is not None and "robust z-score" in list(strategy.verdict.why or ())[3]
 
 
-def test_a_rule_on_losses_says_when_nobody_reports_any(caplog: pytest.LogCaptureFixture) -> None:
+def test_rule_on_losses_warns_when_no_node_reports_any(caplog: pytest.LogCaptureFixture) -> None:
     def twist(content: RecordDict, number: int) -> RecordDict:
         return _without(content, "metrics", "train_loss")
 
@@ -452,7 +452,7 @@ def test_options_are_held_against_the_number_of_nodes(spec: str, words: str) -> 
         ("zeno", r"needs labelled images .* server="),
     ],
 )
-def test_mistakes_are_said_at_once(spec: str, words: str) -> None:
+def test_mistake_in_a_strategy_is_refused_at_once(spec: str, words: str) -> None:
     with pytest.raises(UserError, match=words):
         fedrobust.strategy(spec)
 
@@ -491,13 +491,13 @@ class Images:
 
 
 @pytest.mark.parametrize("spec", ["fltrust", "zeno(b=1)"])
-def test_a_rule_sees_the_server_s_images(spec: str) -> None:
+def test_rule_that_needs_server_images_gets_them(spec: str) -> None:
     client = app(mods=[fedrobust.attack("sign-flip", nodes=[4])])
     said = run(fedrobust.strategy(spec, server=Images()), client).train_metrics_clientapp[1]
     assert said["flagged"] == [0, 0, 0, 0, 1, 0]
 
 
-def idle_notes(caplog: pytest.LogCaptureFixture, strategy: Any, **options: Any) -> list[str]:
+def no_effect_notes(caplog: pytest.LogCaptureFixture, strategy: Any, **options: Any) -> list[str]:
     """Return what is said of parts that had no effect in a run."""
     caplog.clear()
     with caplog.at_level(logging.WARNING, "flwr"):
@@ -509,24 +509,26 @@ def test_parts_that_changed_nothing_are_named_once_at_the_end(caplog: pytest.Log
     plain = fedrobust.strategy("norm-clipping(limit=1e9)")
     said = "fedrobust: strategy 'norm-clipping(limit=1e9)' had no effect in this run"
     for _ in range(2):
-        (note,) = idle_notes(caplog, plain, rounds=3)
+        (note,) = no_effect_notes(caplog, plain, rounds=3)
         assert note.startswith(said) and caplog.records[-1].getMessage() == note
-    (note,) = idle_notes(caplog, fedrobust.strategy("clipping(c=1e9) | fedavg"))
+    (note,) = no_effect_notes(caplog, fedrobust.strategy("clipping(c=1e9) | fedavg"))
     assert note.startswith("fedrobust: step 'clipping(c=1e9)' had no effect in this run")
-    assert idle_notes(caplog, fedrobust.strategy("nnm | multi-krum(f=1)")) == []
-    assert idle_notes(caplog, fedrobust.strategy("fedavg")) == []
-    assert idle_notes(caplog, fedrobust.strategy("flwr.serverapp.strategy:FedAvg")) == []
+    assert no_effect_notes(caplog, fedrobust.strategy("nnm | multi-krum(f=1)")) == []
+    assert no_effect_notes(caplog, fedrobust.strategy("fedavg")) == []
+    assert no_effect_notes(caplog, fedrobust.strategy("flwr.serverapp.strategy:FedAvg")) == []
 
 
-def test_what_changed_something_in_one_round_or_never_was_at_work_is_not_named(
+def test_part_with_an_effect_in_one_round_or_none_to_act_in_is_not_named(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     late = app(mods=[fedrobust.attack("sleeper(rounds=1) + boost(factor=9)", nodes=[0])])
     clips = fedrobust.strategy("norm-clipping(limit=20)")
-    assert len(idle_notes(caplog, clips, client=late, rounds=1)) == 1
-    assert idle_notes(caplog, clips, client=late, rounds=2) == []
+    assert len(no_effect_notes(caplog, clips, client=late, rounds=1)) == 1
+    assert no_effect_notes(caplog, clips, client=late, rounds=2) == []
     assert (
-        idle_notes(caplog, fedrobust.strategy("norm-clipping(limit=1e9)"), client=app(lambda c, _: _crash(c)))
+        no_effect_notes(
+            caplog, fedrobust.strategy("norm-clipping(limit=1e9)"), client=app(lambda c, _: _crash(c))
+        )
         == []
     )
 
@@ -535,7 +537,7 @@ def test_what_changed_something_in_one_round_or_never_was_at_work_is_not_named(
 
 
 class Bends(Attack):
-    """Turns the gradient round and sends what that gives."""
+    """Sends what a training with negated gradients gives."""
 
     def gradient_hook(self, received: np.ndarray) -> GradientHook:
         return lambda parameters, gradient: -gradient
@@ -579,9 +581,9 @@ def test_boost_forge_size_and_free_rider() -> None:
         difference(received, attacked, "2.bias"), 3 * difference(received, honest, "2.bias"), rtol=1e-4
     )
     assert attacked["metrics"] == MetricRecord({"train_loss": 1.0, "num-examples": 30, "partition-id": 0})
-    received, idle = sent(fedrobust.attack("free-rider"))
-    np.testing.assert_allclose(difference(received, idle, "1.running_mean"), 0)
-    np.testing.assert_allclose(difference(received, idle, "2.weight"), 0, atol=1e-7)
+    received, free = sent(fedrobust.attack("free-rider"))
+    np.testing.assert_allclose(difference(received, free, "1.running_mean"), 0)
+    np.testing.assert_allclose(difference(received, free, "2.weight"), 0, atol=1e-7)
 
 
 class WorksInPlace(Attack):
@@ -611,7 +613,7 @@ def test_forge_size_needs_the_key_that_the_app_weighs_by() -> None:
         return result.train_metrics_clientapp[1]["weights"]  # type: ignore[return-value]
 
     assert len(weights(weighted_by_key="n")) == 6 and weights(weighted_by_key="n")[0] > 0.8
-    # Without it the node loses its round, and is told why.
+    # Without it the update is discarded, and the log says why.
     assert len(weights()) == 5
 
 
@@ -646,7 +648,7 @@ def test_draws_differ_by_node_and_round_and_repeat() -> None:
     assert len(set(seen)) == 4 and drawn(0, 0, 1) == seen[0]
 
 
-def test_an_attack_of_the_user_s_own_forges_the_loss(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_attack_in_the_users_folder_forges_the_loss(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "clients").mkdir()
     (tmp_path / "clients" / "flatters.py").write_text(
         "from dataclasses import replace\n\nfrom fedrobust.federation import Attack\n\n\nclass Flatters(Attack):\n"
@@ -683,7 +685,7 @@ def test_an_attack_of_the_user_s_own_forges_the_loss(tmp_path: Path, monkeypatch
         ("sign-flip(scale=0)", "scale is 0"),
     ],
 )
-def test_an_attack_that_cannot_work_says_so_at_once(spec: str, words: str) -> None:
+def test_attack_that_cannot_work_is_refused_at_once(spec: str, words: str) -> None:
     with pytest.raises(UserError, match=words):
         fedrobust.attack(spec)
 
@@ -697,14 +699,14 @@ def test_nodes_and_hospitals_are_checked() -> None:
         fedrobust.attack("sign-flip", nodes=[3], hospitals=3)
 
 
-def test_what_an_attack_cannot_read_costs_its_node_the_round() -> None:
+def test_message_that_an_attack_cannot_read_fails_in_its_node_only() -> None:
     grid = LocalGrid(app(mods=[fedrobust.attack("sign-flip")]), 2)
     content = RecordDict({"arrays": start(), "config": ConfigRecord({"lr": 0.1})})
     (reply,) = grid.send_and_receive([Message(content, dst_node_id=1, message_type="train")])
     assert "no 'server-round'" in (reply.error.reason or "")
 
 
-def test_an_attack_that_changes_nothing_says_so(caplog: pytest.LogCaptureFixture) -> None:
+def test_attack_without_effect_is_logged(caplog: pytest.LogCaptureFixture) -> None:
     # The claim is rounded: ten images stay ten.
     with caplog.at_level(logging.WARNING, "flwr"):
         sent(fedrobust.attack("forge-size(factor=1.01)"))

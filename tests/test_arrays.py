@@ -38,7 +38,7 @@ def test_a_lazy_array_is_an_array(values: np.ndarray) -> None:
 @pytest.mark.parametrize(
     "name", ["FedAvg", "FedAdam", "FedYogi", "FedAvgM", "FedAdagrad", "FedMedian", "Krum"]
 )
-def test_flower_s_strategies_give_the_same_bits_with_plain_arrays(
+def test_flower_strategies_give_the_same_bits_with_plain_arrays(
     name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Flower's arrays are copies; a strategy that wrote into a lazy one would change what others see."""
@@ -52,7 +52,7 @@ def test_flower_s_strategies_give_the_same_bits_with_plain_arrays(
         assert (lazy.folder / file).read_bytes() == (plain.folder / file).read_bytes()
 
 
-def test_it_is_pickled_as_a_plain_one() -> None:
+def test_lazy_array_is_pickled_as_a_plain_one() -> None:
     back = pickle.loads(pickle.dumps(record_of({"a": LazyArray(np.ones(3))})))
     assert isinstance(back, ArrayRecord)
     assert type(back["a"]) is Array

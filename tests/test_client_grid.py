@@ -18,7 +18,7 @@ START = {"parameters": np.ones(4, np.float32), "buffers": np.zeros(2, np.float32
 
 
 def exchange(client_grid: ClientGrid) -> list[Message]:
-    """Enrol and send one training message to everybody."""
+    """Discover the hospitals and send each a training message."""
     arrays = ArrayRecord({name: Array(value) for name, value in START.items()})
     client_grid.discover()
     client_grid.set_expected_shapes(arrays)
@@ -40,7 +40,7 @@ def test_replies_come_in_the_order_of_hospitals_whatever_the_grid_does() -> None
     assert client_grid.faults == []
 
 
-def test_nodes_beyond_the_hospitals_stay_idle() -> None:
+def test_nodes_beyond_the_hospitals_get_no_messages() -> None:
     app = fake_app(lambda arrays, number: (arrays, {}))
     client_grid = ClientGrid(LocalGrid(app, 6), 4)
     assert len(exchange(client_grid)) == 4
@@ -97,7 +97,7 @@ def test_a_faulty_reply_becomes_a_named_error(arrays: Any, metrics: dict[str, An
     assert words in client_grid.faults[0].reason
 
 
-def test_a_crash_is_told_by_its_last_line() -> None:
+def test_crash_is_reported_by_its_last_line() -> None:
     def behaviour(arrays: Any, number: int) -> Any:
         if number == 1:
             raise RuntimeError("the scanner is on fire")
@@ -121,7 +121,7 @@ def test_a_hospital_that_does_not_answer_is_named() -> None:
     assert (client_grid.faults[0].client, client_grid.faults[0].reason) == (0, "no reply in time")
 
 
-def test_another_s_name_is_refused() -> None:
+def test_number_of_another_hospital_is_refused() -> None:
     asked: list[int] = []
 
     def says(number: int) -> dict[str, Any]:
@@ -156,7 +156,7 @@ def test_two_messages_to_one_hospital_are_refused() -> None:
 
 
 @pytest.mark.parametrize("said", [{}, {"partition-id": "one"}])
-def test_a_node_that_does_not_say_its_number_is_named(said: dict[str, Any]) -> None:
+def test_node_without_a_number_is_named(said: dict[str, Any]) -> None:
     app = fake_app(lambda a, number: (a, {}), says=lambda number: said)
     with pytest.raises(UserError, match="node 1 does not say which hospital it is"):
         ClientGrid(LocalGrid(app, 2), 2).discover()

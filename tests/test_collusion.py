@@ -113,7 +113,9 @@ def parameters(reply: Message) -> np.ndarray:
 
 @pytest.mark.parametrize("kind", [LocalGrid, Unordered])
 @pytest.mark.parametrize("knowledge", ["colluders", "all"])
-def test_an_attack_sees_what_it_may_in_the_hospitals_order(kind: type[LocalGrid], knowledge: str) -> None:
+def test_attack_sees_the_updates_of_its_knowledge_in_hospital_order(
+    kind: type[LocalGrid], knowledge: str
+) -> None:
     chosen = settings(f"test_collusion:Spy(knowledge={knowledge})")
     replies = exchange(wrapped(chosen, kind=kind), round=3)
     bad = Scenario.of(chosen).malicious
@@ -162,7 +164,7 @@ def test_an_attack_that_fails_costs_its_hospitals_the_round(attack: str, reason:
             assert reason in reply.error.reason
 
 
-def test_unusable_replies_are_shown_to_nobody() -> None:
+def test_unusable_replies_are_hidden_from_attacks() -> None:
     chosen = settings("test_collusion:Spy(knowledge=all)", clients=7, malicious=3)
     bad = Scenario.of(chosen).malicious
     lost, shapeless = bad[:2]
@@ -229,7 +231,7 @@ def test_hospitals_may_share_the_nodes_of_flowers_simulation() -> None:
     from flwr.superlink.grid import InMemoryGrid
 
     class Few(LocalGrid, InMemoryGrid):
-        """Two nodes, each of which plays the hospital that the seat names."""
+        """Two nodes, each of which answers for the hospital of the client assignment."""
 
     chosen = settings(clients=4)
     with_totals = fake_app(trained, lambda number: {"partition-id": number, "num-partitions": 2})

@@ -60,15 +60,15 @@ def test_a_node_that_is_gone_costs_its_hospital_the_round_only(tmp_path: Path) -
         assert line["faults"] == [{"hospital": 2, "reason": "node is gone"}]
 
 
-def test_messages_to_train_say_what_the_data_look_like(tmp_path: Path) -> None:
+def test_train_messages_hold_the_data_spec(tmp_path: Path) -> None:
     settings = tiny(tmp_path)
     grid = OneNodeGone(make_client_app(Scenario.of(settings)), settings.clients)
-    briefing = DataSpecGrid(grid, Scenario.of(settings).data)
+    specified = DataSpecGrid(grid, Scenario.of(settings).data)
     content = RecordDict({"config": ConfigRecord({"lr": 0.1})})
-    briefing.send_and_receive([Message(content, 3, MessageType.TRAIN)])
+    specified.send_and_receive([Message(content, 3, MessageType.TRAIN)])
     assert list(grid.seen[0][DATA_SPEC]["shape"]) == [1, 16, 16]
     assert grid.seen[0][DATA_SPEC]["classes"][0] == "no finding"
     assert grid.seen[0]["config"] == content["config"] and set(content) == {"config"}
-    briefing.send_and_receive([Message(RecordDict(), 3, MessageType.QUERY)])
+    specified.send_and_receive([Message(RecordDict(), 3, MessageType.QUERY)])
     assert DATA_SPEC not in grid.seen[0]
-    assert briefing.get_node_ids() == grid.get_node_ids()
+    assert specified.get_node_ids() == grid.get_node_ids()

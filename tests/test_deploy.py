@@ -85,7 +85,7 @@ def deployed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Any
 
 
 @pytest.mark.slow
-def test_a_deployment_gives_the_local_engine_s_bits(
+def test_deployment_gives_the_bits_of_the_local_engine(
     deployed: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     done = deployed["done"]
@@ -141,7 +141,7 @@ def test_an_end_by_sigterm_leaves_nothing(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-def test_a_superlink_that_does_not_start_says_why(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_superlink_that_does_not_start_gives_the_reason(monkeypatch: pytest.MonkeyPatch) -> None:
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
         taken.listen()
@@ -153,7 +153,7 @@ def test_a_superlink_that_does_not_start_says_why(monkeypatch: pytest.MonkeyPatc
             pass
 
 
-def test_a_process_s_children_are_stopped_wherever_they_went(tmp_path: Path) -> None:
+def test_children_in_other_sessions_are_stopped(tmp_path: Path) -> None:
     processes = Processes(tmp_path)
     child = "import subprocess, sys, time; time.sleep(60)"
     code = (
@@ -166,7 +166,7 @@ def test_a_process_s_children_are_stopped_wherever_they_went(tmp_path: Path) -> 
     assert processes_of(tmp_path) == []
 
 
-def test_private_keys_are_the_owner_s_alone(tmp_path: Path) -> None:
+def test_private_keys_are_readable_by_their_owner_only(tmp_path: Path) -> None:
     folder = tmp_path / "keys"
     made, key = make_credentials(folder), make_node_key(folder, "hospital-0")
     assert stat.S_IMODE(folder.stat().st_mode) == 0o700

@@ -29,7 +29,7 @@ def test_the_simulation_runtime_gives_the_same_bits(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-def test_a_mistake_inside_flower_s_server_thread_comes_out(tmp_path: Path) -> None:
+def test_mistake_inside_the_server_thread_is_raised(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="did you mean"):
         run(tiny(tmp_path, engine="flower", strategy="fedavvg"))
 

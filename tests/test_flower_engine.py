@@ -28,7 +28,7 @@ SMALL = (
     '--clients 4 --malicious 4 --rounds 2 --local-epochs 1 --networks 1 --data "phantom(images=240, size=16)"'
 )
 
-#: Says where it runs, in the folder that the command was started in, and changes nothing else.
+#: Says where it runs, in the folder that the command was started in, and leaves the training as it is.
 TELL = """
 from pathlib import Path
 
@@ -195,20 +195,20 @@ def test_a_cluster_of_two_nodes_gives_the_same_bits_and_stays_up(cluster: str, f
     assert far.name == near.name
     for name in ("rounds.jsonl", "model.safetensors"):
         assert (far / name).read_bytes() == (near / name).read_bytes()
-    told = {path.name: path.read_text() for path in (folder / "nodes").iterdir()}
-    assert set(told) == {f"{hospital}-{round}" for hospital in range(4) for round in (1, 2)}
-    assert set(told.values()) == before == living_nodes(cluster)
+    named = {path.name: path.read_text() for path in (folder / "nodes").iterdir()}
+    assert set(named) == {f"{hospital}-{round}" for hospital in range(4) for round in (1, 2)}
+    assert set(named.values()) == before == living_nodes(cluster)
 
 
 @pytest.mark.slow
-def test_a_suite_s_cells_are_tasks_of_the_cluster(cluster: str, folder: Path) -> None:
+def test_cells_of_a_suite_are_tasks_of_the_cluster(cluster: str, folder: Path) -> None:
     (folder / "mine.toml").write_text(SUITE)
     before = living_nodes(cluster)
     far = command(folder, "benchmark", "mine.toml", "--ray-address", cluster, "--out", "far")
     assert far.returncode == 0, far.stderr
     assert "9 of 9 done, 0 failed" in far.stderr
     assert living_nodes(cluster) == before
-    # Whole cells: each told of one node, which the others overwrote.
+    # Complete cells: each names one node, which the others overwrote.
     assert {path.read_text() for path in (folder / "nodes").iterdir()} <= before
     near = command(folder, "benchmark", "mine.toml", "--jobs", "1", "--out", "near")
     assert near.returncode == 0, near.stderr
@@ -231,7 +231,7 @@ def test_a_dead_process_costs_its_hospital_that_round(cluster: str, folder: Path
     assert len(living_nodes(cluster)) == 2
 
 
-def test_where_no_cluster_answers_one_sentence_says_so(folder: Path) -> None:
+def test_address_without_a_cluster_is_refused_in_one_sentence(folder: Path) -> None:
     done = simulate(folder, "--engine", "flower", "--ray-address", f"127.0.0.1:{free_port()}")
     assert done.returncode == 2
     assert done.stderr.count("\n") == 1 and "no Ray cluster answers there" in done.stderr
@@ -248,7 +248,7 @@ def test_something_else_that_listens_is_no_cluster(monkeypatch: pytest.MonkeyPat
 
 
 @pytest.mark.parametrize("address", ["somewhere", "local", "ray://127.0.0.1:10001"])
-def test_what_is_no_address(address: str) -> None:
+def test_malformed_cluster_address_is_refused(address: str) -> None:
     with pytest.raises(UserError, match=f"--ray-address {address}: is not the host:port"):
         flower._answering(address)
 

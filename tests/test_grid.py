@@ -10,7 +10,7 @@ from fedrobust.engines.local import LocalGrid
 from fedrobust.flower.grid import WrappedGrid
 
 
-def test_it_does_all_that_the_inner_grid_does() -> None:
+def test_wrapped_grid_does_all_that_the_inner_grid_does() -> None:
     inner = LocalGrid(fake_app(lambda arrays, number: (arrays, {})), 3)
     outer = WrappedGrid(WrappedGrid(inner))
     assert outer.innermost is inner and outer.run is None

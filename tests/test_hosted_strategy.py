@@ -59,7 +59,7 @@ def one_round(
     return {name: array.numpy() for name, array in fresh.items()}
 
 
-def test_fedavg_agrees_with_flower_s_and_counters_stay() -> None:
+def test_fedavg_agrees_with_flower_fedavg_and_keeps_counters() -> None:
     ours, flowers = (
         one_round(HostedStrategy(Pipeline(FedAvg()))),
         one_round(FlowerFedAvg(fraction_evaluate=0.0)),
@@ -107,7 +107,7 @@ def at_minus_1000(arrays: dict[str, np.ndarray], number: int) -> Any:
 
 
 @pytest.mark.parametrize("spec", ["median", "trimmed-mean(f=1)", "nnm(f=1) | median"])
-def test_one_hospital_s_running_statistics_do_not_carry_a_rule_that_takes_each_number_by_itself(
+def test_coordinate_rule_resists_the_running_statistics_of_one_hospital(
     spec: str,
 ) -> None:
     honest = one_round(build_strategy(spec, 5))["norm.running_mean"]
@@ -269,7 +269,7 @@ def test_a_false_flag_rate_reaches_the_last_step(
 
 
 @pytest.mark.parametrize("spec", ["krum", "clipping | median", "flwr.serverapp.strategy:FedMedian"])
-def test_a_false_flag_rate_that_nobody_takes_is_refused(spec: str) -> None:
+def test_false_flag_rate_that_no_step_takes_is_refused(spec: str) -> None:
     build_strategy(spec, 5)
     with pytest.raises(
         UserError, match="--false-flag-rate 0.2: strategy '.*' has no option false_flag_rate"
@@ -287,7 +287,7 @@ def test_the_default_strategy_takes_a_false_flag_rate() -> None:
 @pytest.mark.parametrize(
     "spec", ["test_hosted_strategy:WritesHere", "test_hosted_strategy:ShrinksHere | median"]
 )
-def test_a_rule_cannot_write_to_what_the_hospitals_sent(spec: str) -> None:
+def test_rule_cannot_write_to_the_received_updates(spec: str) -> None:
     with pytest.raises(ValueError, match="read-only"):
         one_round(build_strategy(spec, 5))
 
@@ -362,7 +362,7 @@ class Looks(PreAggregation):
         ),
     ],
 )
-def test_what_a_part_returns_is_held_against_what_it_may(spec: str, words: str) -> None:
+def test_invalid_return_value_of_a_part_is_refused(spec: str, words: str) -> None:
     with pytest.raises(UserError, match=words):
         one_round(build_strategy(f"test_hosted_strategy:{spec}", 5))
 
@@ -374,7 +374,7 @@ def test_a_list_of_numbers_will_do() -> None:
 
 
 @pytest.mark.parametrize("rest", ["krum", "nnm | multi-krum", "median"])
-def test_a_step_whose_check_only_looks_leaves_the_number_of_hospitals(rest: str) -> None:
+def test_step_whose_check_returns_nothing_keeps_the_number_of_hospitals(rest: str) -> None:
     one_round(build_strategy(f"test_hosted_strategy:Looks | {rest}", 5))
     with pytest.raises(
         UserError, match=r"Looks: check fails: AssertionError: too few .*test_hosted_strategy.py, line \d+"
@@ -429,7 +429,7 @@ def test_a_flower_strategy_that_cannot_run_here_is_refused(spec: str, words: str
         build_strategy(spec, 5)
 
 
-def test_an_update_of_a_node_that_says_no_number_belongs_to_its_sender() -> None:
+def test_update_of_a_node_without_a_number_belongs_to_its_sender() -> None:
     identify_process()
     strategy = build_strategy("fedavg", 3)
     assert isinstance(strategy, HostedStrategy)

@@ -81,7 +81,7 @@ def alive(group: int) -> list[str]:
     return [row[2] for row in rows if row[0] == str(group) and not row[1].startswith("Z")]
 
 
-def test_an_interrupt_leaves_no_process_and_keeps_what_was_done(tmp_path: Path) -> None:
+def test_interrupt_leaves_no_process_and_keeps_completed_rounds(tmp_path: Path) -> None:
     script = (
         f"from fedrobust import Settings, run\nrun(Settings(rounds=500, workers=2, out={str(tmp_path)!r}))"
     )
@@ -184,7 +184,7 @@ def test_reference_cycles_do_not_fill_the_memory(pool: Callable[..., PoolGrid]) 
     assert grid._slots.used_bytes < 40 * (1 << 22)
 
 
-def test_what_a_hospital_keeps_is_not_written_over(pool: Callable[..., PoolGrid]) -> None:
+def test_arrays_that_a_hospital_keeps_are_not_overwritten(pool: Callable[..., PoolGrid]) -> None:
     grid = pool(pool_apps.hoards, workers=1)
     for value in (1.0, 2.0, 3.0):
         replies = exchange(grid, np.full(2000, value, np.float32))
@@ -192,7 +192,7 @@ def test_what_a_hospital_keeps_is_not_written_over(pool: Callable[..., PoolGrid]
         assert all((numbers(reply) == value + 1).all() for reply in replies.values())
 
 
-def test_a_nodes_state_goes_with_it_to_any_worker(pool: Callable[..., PoolGrid]) -> None:
+def test_state_of_a_node_follows_it_to_any_worker(pool: Callable[..., PoolGrid]) -> None:
     grid = pool(pool_apps.counts_its_rounds)
     for number in (1, 2, 3):
         replies = exchange(grid, np.zeros(2, np.float32))
@@ -218,7 +218,7 @@ def test_large_messages_pass_without_shared_memory(
         np.testing.assert_array_equal(numbers(reply), values + number)
 
 
-def test_trouble_costs_only_who_makes_it(pool: Callable[..., PoolGrid]) -> None:
+def test_failing_hospital_fails_alone(pool: Callable[..., PoolGrid]) -> None:
     grid = pool(pool_apps.troubled, hospitals=8, limit_s=2.0)
     for _ in range(2):
         replies = exchange(grid, np.ones(10, np.float32), hospitals=8)

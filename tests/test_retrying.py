@@ -47,7 +47,7 @@ def ask(grid: Flaky, nodes: list[int], **options: float) -> tuple[list[Message],
     return messages, list(replies)
 
 
-def test_who_was_not_reached_is_asked_until_it_is() -> None:
+def test_message_that_reached_no_process_is_sent_again() -> None:
     grid = Flaky({2: [STARTING, STARTING], 3: [DEAD]})
     messages, replies = ask(grid, [1, 2, 3])
     assert grid.asked == [1, 2, 3, 2, 2]

@@ -19,7 +19,7 @@ def content() -> RecordDict:
     return RecordDict({"arrays": ArrayRecord(arrays), "config": ConfigRecord({"lr": 0.5})})
 
 
-def test_it_travels_as_a_place(content: RecordDict, tmp_path: Path) -> None:
+def test_shared_array_is_pickled_as_its_place(content: RecordDict, tmp_path: Path) -> None:
     light = broadcast(content, Slots(tmp_path), {})
     sent = dumps(light)
     assert len(sent) < 3000
@@ -41,13 +41,13 @@ def test_a_record_is_written_once(content: RecordDict, tmp_path: Path) -> None:
     assert slots.used_bytes < 2 * 50_000 * 4
 
 
-def test_a_worker_cannot_change_what_all_read(content: RecordDict, tmp_path: Path) -> None:
+def test_worker_cannot_change_shared_arrays(content: RecordDict, tmp_path: Path) -> None:
     received = loads(dumps(broadcast(content, Slots(tmp_path), {})), WorkerMemory().view)
     with pytest.raises(ValueError, match="read-only"):
         received["arrays"]["a"].numpy()[0] = 9
 
 
-def test_a_worker_knows_what_it_still_looks_at(content: RecordDict, tmp_path: Path) -> None:
+def test_worker_lists_the_slots_in_use(content: RecordDict, tmp_path: Path) -> None:
     memory = WorkerMemory()
     received = loads(dumps(broadcast(content, Slots(tmp_path), {})), memory.view)
     kept = received["arrays"]["a"].numpy()[:5]
@@ -87,7 +87,7 @@ def test_without_room_the_numbers_travel_in_the_message(content: RecordDict, tmp
     np.testing.assert_array_equal(back["arrays"]["a"].numpy(), content["arrays"]["a"].numpy())
 
 
-def test_what_was_received_never_goes_back_as_its_own_place(content: RecordDict, tmp_path: Path) -> None:
+def test_received_array_is_not_returned_under_its_place(content: RecordDict, tmp_path: Path) -> None:
     slots = Slots(tmp_path)
     received = loads(dumps(broadcast(content, slots, {})), WorkerMemory().view)
     light, used = outgoing(received, [])

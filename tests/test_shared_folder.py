@@ -20,7 +20,7 @@ def test_a_folder_is_made_and_removed(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_folder_in_use_stays_and_that_of_a_killed_process_goes(tmp_path: Path) -> None:
+def test_folder_in_use_stays_and_that_of_a_killed_process_is_removed(tmp_path: Path) -> None:
     code = (
         "import sys; from pathlib import Path; from fedrobust.engines.shared_folder import SharedFolder\n"
         "folder = SharedFolder(10, inside=Path(sys.argv[1])); print(folder.path, flush=True); sys.stdin.read()"
@@ -41,7 +41,7 @@ def test_a_folder_in_use_stays_and_that_of_a_killed_process_goes(tmp_path: Path)
     assert not theirs.exists() and first.path.is_dir() and second.path.is_dir()
 
 
-def test_a_stranger_s_folder_stays(tmp_path: Path) -> None:
+def test_folder_of_another_program_stays(tmp_path: Path) -> None:
     stranger = tmp_path / "fedrobust-notes"
     stranger.mkdir()
     (stranger / "diary").write_text("mine")
@@ -49,7 +49,7 @@ def test_a_stranger_s_folder_stays(tmp_path: Path) -> None:
     assert (stranger / "diary").exists()
 
 
-def test_more_than_memory_holds_goes_to_disk() -> None:
+def test_content_larger_than_memory_is_on_disk() -> None:
     folder = SharedFolder(1 << 60)
     try:
         assert not folder.path.is_relative_to("/dev/shm")

@@ -12,7 +12,7 @@ import pytest
 from fedrobust.engines.slots import Place, Slots, fill
 
 
-def test_what_is_written_is_seen(tmp_path: Path) -> None:
+def test_written_array_is_read_back(tmp_path: Path) -> None:
     slots = Slots(tmp_path)
     values = np.random.default_rng(0).standard_normal((3, 5000)).astype(np.float32)
     place = slots.take(values.nbytes)

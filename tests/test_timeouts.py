@@ -12,7 +12,7 @@ import pytest
 from fedrobust.engines.timeouts import Overdue, time_limit
 
 
-def test_it_ends_a_sleep_a_wait_and_a_loop() -> None:
+def test_time_limit_ends_a_sleep_a_wait_and_a_loop() -> None:
     def loop() -> None:
         while True:
             pass
@@ -24,7 +24,7 @@ def test_it_ends_a_sleep_a_wait_and_a_loop() -> None:
         assert 0.05 < time.monotonic() - began < 10
 
 
-def test_what_is_in_time_is_left_alone_and_the_alarm_is_free_again() -> None:
+def test_work_in_time_is_not_interrupted_and_the_alarm_is_free_again() -> None:
     with time_limit(5):
         assert signal.getitimer(signal.ITIMER_REAL)[0] > 0
     assert signal.getitimer(signal.ITIMER_REAL)[0] == 0

@@ -24,7 +24,7 @@ def record(arrays: dict[str, np.ndarray]) -> ArrayRecord:
     return ArrayRecord({name: Array(value) for name, value in arrays.items()})
 
 
-def test_vectors_hold_the_floats_of_each_kind_in_the_model_s_order() -> None:
+def test_vectors_hold_the_floats_of_each_kind_in_model_order() -> None:
     parameters, buffers = (flat(record(MODEL), buffers=kind) for kind in (False, True))
     assert parameters.dtype == buffers.dtype == np.float32
     expected = np.concatenate([MODEL[name].reshape(-1) for name in ("b.weight", "a.scale", "a.half")])
@@ -43,7 +43,7 @@ def test_there_and_back_keeps_names_order_shapes_types_and_counters() -> None:
         np.testing.assert_allclose(there.astype(float), value.astype(float), rtol=1e-7)
 
 
-def test_another_s_order_and_types_decide_where_they_are_given() -> None:
+def test_order_and_types_of_another_model_decide_where_given() -> None:
     turned = record({name: MODEL[name].astype(np.float64) for name in reversed(MODEL)})
     for kind in (False, True):
         mine = flat(turned, buffers=kind, like=record(MODEL))
