@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import json
 import os
 import re
 import shlex
@@ -51,8 +52,22 @@ def commands(page: Path) -> list[str]:
 
 def python(arguments: list[str], folder: Path) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
-        [sys.executable, *arguments], cwd=folder, capture_output=True, text=True, timeout=200, check=False
+        [sys.executable, *arguments], cwd=folder, capture_output=True, text=True, timeout=400, check=False
     )
+
+
+#: Runs the commands of a page in one process, so that torch is imported once.
+IN_ONE_PROCESS = """
+import json, sys
+from fedrobust.commands.program import main
+
+for arguments in json.load(open("calls.json")):
+    try:
+        main(arguments)
+    except SystemExit as left:
+        if left.code:
+            sys.exit(f"{arguments} exits with {left.code}")
+"""
 
 
 @pytest.mark.slow
@@ -64,6 +79,7 @@ def test_commands_of_a_page_run_as_printed(page: Path, tmp_path: Path) -> None:
             (tmp_path / name[1]).parent.mkdir(exist_ok=True)
             (tmp_path / name[1]).write_text(block)
     root = os.environ.get("FEDROBUST_DATA_ROOT")
+    calls: list[list[str]] = []
     for command in commands(page):
         words = shlex.split(command)
         if words[:1] == ["make"]:
@@ -75,12 +91,17 @@ def test_commands_of_a_page_run_as_printed(page: Path, tmp_path: Path) -> None:
                 continue
             words[words.index("--data-root") + 1] = root
         small = [] if "fedrobust list" in command else [*SMALL, "--out", "out"]
+        if small and "--data" not in words:
+            small += ["--data", "phantom(images=480, size=16)"]
         if "benchmark" in words:
             # Suites are run by tests of their own; here the command and its file must be right.
             small = ["--dry-run"]
-        program = {"fedrobust": ["-m", "fedrobust"], "python": []}[words[0]]
-        done = python([*program, *words[1:], *small], tmp_path)
-        assert done.returncode == 0, f"{command}\n{done.stderr}"
+        arguments = words[1:] if words[0] == "fedrobust" else words[2:]
+        arguments[0] = arguments[0].removeprefix("fedrobust.")
+        calls.append([*arguments, *small])
+    (tmp_path / "calls.json").write_text(json.dumps(calls))
+    done = python(["-c", IN_ONE_PROCESS], tmp_path)
+    assert done.returncode == 0, done.stderr
 
 
 #: Calls the page's ServerApp over its ClientApp in one process.
