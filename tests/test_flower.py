@@ -6,6 +6,7 @@ import os
 import shutil
 import subprocess
 import sys
+import time
 import tomllib
 from pathlib import Path
 
@@ -32,6 +33,37 @@ def test_the_simulation_runtime_gives_the_same_bits(tmp_path: Path) -> None:
 def test_mistake_inside_the_server_thread_is_raised(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="did you mean"):
         run(tiny(tmp_path, engine="flower", strategy="fedavvg"))
+
+
+@pytest.mark.slow
+def test_sigterm_ends_a_run_of_the_flower_engine_as_ctrl_c_does(tmp_path: Path) -> None:
+    options = {
+        "--engine": "flower",
+        "--workers": "1",
+        "--clients": "2",
+        "--networks": "1",
+        "--out": str(tmp_path),
+    }
+    command = [
+        sys.executable,
+        "-m",
+        "fedrobust.simulate",
+        "--data",
+        "phantom(images=240, size=16)",
+        "--quiet",
+    ]
+    command += ["--local-epochs", "500", *(word for option in options.items() for word in option)]
+    running = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
+    deadline = time.monotonic() + 120
+    while not list(tmp_path.glob("*.partial/timings.jsonl")):
+        assert running.poll() is None and time.monotonic() < deadline
+        time.sleep(0.1)
+    running.terminate()
+    # 3 s on an idle machine.
+    running.communicate(timeout=30)
+    assert running.returncode == 130
+    (kept,) = tmp_path.glob("*.partial")
+    assert (kept / "settings.toml").is_file()
 
 
 def test_the_app_packs_settings_only_so_that_the_installed_package_runs() -> None:
