@@ -26,7 +26,7 @@ lint: $(STAMP)
 	$(BIN)/lint-imports
 
 test: lint
-	$(BIN)/python -m pytest -n 2
+	$(BIN)/python -m pytest -n 2 --dist worksteal
 
 # The figures of docs/detection.md, on real images: about 15 minutes on 2 cores.
 reproduce-detection: $(STAMP)

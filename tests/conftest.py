@@ -11,6 +11,12 @@ from browser import artefacts, chromium, visit
 __all__ = ["artefacts", "chromium", "data_root", "visit"]
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Put the files with slow tests first, so that no slow test is the last of a parallel run."""
+    slow = {item.path for item in items if item.get_closest_marker("slow")}
+    items.sort(key=lambda item: item.path not in slow)
+
+
 @pytest.fixture
 def data_root() -> Path:
     """Return the folder of real images that the environment names."""
