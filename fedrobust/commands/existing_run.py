@@ -1,4 +1,4 @@
-"""A run of the same settings that exists already: whether it still stands for them."""
+"""A finished run of the same settings: whether it is still valid for them."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ __all__ = ["note_unfinished_run", "valid_run"]
 
 
 def valid_run(settings: Settings) -> FinishedRun | None:
-    """Return the finished run of these settings; None if there is none, or it is out of date, which a note says.
+    """Return the finished run of these settings; None, with a note, if it is out of date.
 
     Raises
     ------
@@ -43,7 +43,7 @@ def valid_run(settings: Settings) -> FinishedRun | None:
 
 
 def note_unfinished_run(settings: Settings) -> None:
-    """Say that an unfinished run of these settings is about to be replaced."""
+    """Print a note if an unfinished run of these settings is about to be replaced."""
     folder = RunIdentity.of(settings).folder
     partial = folder.with_name(folder.name + ".partial")
     if (partial / "checkpoint.safetensors").is_file():

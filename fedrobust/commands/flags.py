@@ -65,7 +65,7 @@ def settings_flags(function: Callable[..., None]) -> Callable[..., None]:
 
 
 def _flag(name: str, field: FieldInfo) -> Any:
-    """Return the annotation of a setting's flag; values stay text, so that `Settings` says what is wrong with them."""
+    """Return the annotation of a setting's flag; values stay text, which `Settings` checks."""
     shown = "" if field.default in (None, ()) else f" [default: {field.default}]"
     text = (field.description or "") + shown.replace("[", r"\[")
     if field.annotation is bool:

@@ -88,7 +88,7 @@ def _strategy_bases() -> tuple[type, ...]:
 
 
 def _found(name: str, package: str, bases: tuple[type, ...]) -> type | None:
-    """Return a plug-in's class; None for one that does not load, of which its line says why."""
+    """Return the class of a plug-in; None if it does not load, in which case its line has the reason."""
     from fedrobust.plugins import find
 
     try:

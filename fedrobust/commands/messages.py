@@ -1,4 +1,4 @@
-"""What a command says on standard error: notes, and the one sentence of a refusal."""
+"""What a command prints on standard error: notes, and the one sentence of a refusal."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def show_warning(
 
 
 def note(sentence: str) -> None:
-    """Say one sentence on standard error."""
+    """Print a note, one sentence, on standard error."""
     print(f"fedrobust: note: {sentence}", file=sys.stderr)
 
 
@@ -42,6 +42,6 @@ def usage_sentence(error: click.UsageError) -> str:
 
 
 def refuse(sentence: str) -> None:
-    """Say what is wrong on standard error, and leave with exit code 2."""
+    """Print what is wrong on standard error, and exit with code 2."""
     print(f"fedrobust: {sentence}", file=sys.stderr)
     sys.exit(2)

@@ -147,7 +147,7 @@ def _places(run: FinishedRun) -> list[str]:
 
 
 def _short(path: Path) -> Path:
-    """Return a path relative to the working folder, where it lies below it."""
+    """Return a path relative to the working folder, if it is inside."""
     path = path.absolute()
     return path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path
 

@@ -74,7 +74,7 @@ def simulate(
                 folder, settings, lambda clean: _run(clean, Profile(), silent=silent, fresh=fresh)
             )
     except KeyboardInterrupt as stop:
-        _say_interrupted(stop, settings)
+        _print_interrupted(stop, settings)
         raise typer.Exit(130) from None
     run = read_run(folder)
     if show_profile:
@@ -109,8 +109,8 @@ def _run(
         return run(settings, [progress], resume=resume, profile=profile).folder
 
 
-def _say_interrupted(stop: KeyboardInterrupt, settings: Settings) -> None:
-    """Say on standard error what an interrupted command keeps, and how to continue."""
+def _print_interrupted(stop: KeyboardInterrupt, settings: Settings) -> None:
+    """Print what an interrupted command keeps, and how to continue."""
     from fedrobust.scenario import RunIdentity
 
     if isinstance(stop, RunInterrupted) and stop.rounds:
@@ -125,7 +125,7 @@ def _say_interrupted(stop: KeyboardInterrupt, settings: Settings) -> None:
 
 
 def _short(path: Path) -> Path:
-    """Return a path relative to the working folder, where it lies below it."""
+    """Return a path relative to the working folder, if it is inside."""
     return path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path
 
 
