@@ -1,10 +1,10 @@
-"""What a round's aggregation costs, beside ByzFL and beside the plain mean in place.
+"""Cost of one round's aggregation, compared with ByzFL and with the plain mean in place.
 
-Ten updates of 11 and of 47 million parameters. The floor ('mean') adds the updates in place, one thread,
-float32. ByzFL gets its input as one torch tensor, made before the clock starts, which is its fastest form;
-both may use the same cores. Each time is the best of the repeats, taken in turns; extra memory is the peak of
-what a rule allocates, its result among it, as a share of the updates. The figures in the last line, with
-``--json``, are the worse of the two sizes.
+Ten updates of 11 and of 47 million parameters. The lower bound ('mean') adds the updates in place, on one
+thread, in float32. ByzFL gets its input as one torch tensor, made before the clock starts, which is its
+fastest form; both may use the same cores. Each time is the best of the repeats, which alternate; extra memory
+is the peak of what a rule allocates, including its result, as a share of the updates. The metrics in the last
+line, with ``--json``, are the worse of the two sizes.
 
     python benchmarks/aggregation.py --json
 """
@@ -16,20 +16,50 @@ import json
 import sys
 import time
 import tracemalloc
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
-from fedrobust.federation import ClientMetrics, PreAggregation, Update, Updates
+from fedrobust.federation import ClientMetrics, Defence, PreAggregation, Update, Updates
 from fedrobust.learners.backbones import torchvision_models
 from fedrobust.pipeline.specs import find_part
 from fedrobust.plugins import PluginSpec, instantiate
 
 N = 10
-#: Rules whose memory is measured beside those that are timed.
-OTHERS = ("krum", "bulyan", "norm-clipping(noise=0.001)", "dnc", "signguard", "foolsgold", "flame", "rlr")
-OTHERS += ("fldetector", "dos", "bucketing", "clipping", "arc")
+#: Rules that ByzFL lacks or defines otherwise; measured without a peer.
+OTHERS = (
+    *("krum", "bulyan", "norm-clipping(noise=0.001)", "dnc", "signguard", "foolsgold", "flame", "rlr"),
+    *("fldetector", "dos", "bucketing", "clipping", "arc"),
+)
+
+
+@dataclass(frozen=True)
+class Times:
+    """Seconds of one rule, of ByzFL's and of the mean in place."""
+
+    ours: float
+    byzfl: float
+    mean: float
+
+    @property
+    def vs_byzfl(self) -> float:
+        """Return how many times as fast as ByzFL we are."""
+        return self.byzfl / self.ours
+
+    @property
+    def vs_mean(self) -> float:
+        """Return how many times as long as the mean in place we take."""
+        return self.ours / self.mean
+
+
+@dataclass(frozen=True)
+class Costs:
+    """What was measured for one size: times by name, and extra memory by specification."""
+
+    times: Mapping[str, Times]
+    memory: Mapping[str, float]
 
 
 def make(d: int) -> tuple[Updates, Any]:
@@ -48,14 +78,16 @@ def make(d: int) -> tuple[Updates, Any]:
     return Updates(updates), deltas
 
 
-def rule(spec: str) -> Any:
-    """Return a fresh rule of the catalogue."""
+def rule(spec: str) -> Defence | PreAggregation:
+    """Return a new instance of a built-in rule or step."""
     part = PluginSpec.parse(spec)
-    return instantiate(find_part(part), part.options, part.name)
+    made = instantiate(find_part(part), part.options, part.name)
+    assert isinstance(made, Defence | PreAggregation)
+    return made
 
 
 def apply(spec: str, updates: Updates) -> np.ndarray[Any, Any]:
-    """Aggregate by a rule; after a step, every mixed block is made and averaged."""
+    """Aggregate by a rule; after a step, compute and average every mixed block."""
     made = rule(spec)
     if isinstance(made, PreAggregation):
         return made.transform(updates).by_coordinate(lambda block: block.mean(axis=0))
@@ -63,7 +95,7 @@ def apply(spec: str, updates: Updates) -> np.ndarray[Any, Any]:
 
 
 def mean_in_place(updates: Updates, out: np.ndarray[Any, Any]) -> None:
-    """Average in place: the least that any rule must read."""
+    """Average in place: any rule must read as much."""
     np.copyto(out, updates[0].parameters)
     for update in updates[1:]:
         out += update.parameters
@@ -71,8 +103,8 @@ def mean_in_place(updates: Updates, out: np.ndarray[Any, Any]) -> None:
 
 
 def pairs(deltas: Any) -> dict[str, tuple[str, Callable[[], Any]]]:
-    """Return name -> our rule and ByzFL's."""
-    # ByzFL imports torchvision, which a CPU-only torch may need help with.
+    """Return our rule and ByzFL's by name."""
+    # ByzFL imports torchvision, which may fail beside a CPU-only torch unless it is imported this way first.
     torchvision_models()
     import byzfl
 
@@ -91,7 +123,7 @@ def pairs(deltas: Any) -> dict[str, tuple[str, Callable[[], Any]]]:
 
 
 def timed(work: Callable[[], Any]) -> float:
-    """Return the seconds of one call."""
+    """Return the seconds that one call takes."""
     began = time.perf_counter()
     work()
     return time.perf_counter() - began
@@ -107,30 +139,23 @@ def extra_memory(spec: str, deltas_of: Updates) -> float:
     return peak / (len(fresh) * fresh.dimension * 4)
 
 
-def measure(d: int, repeats: int) -> dict[str, Any]:
-    """Return the figures for one size."""
+def measure(d: int, repeats: int) -> Costs:
+    """Measure all rules for one size."""
     updates, deltas = make(d)
     out = np.empty(d, np.float32)
-    found: dict[str, Any] = {}
-    memory = {}
+    times, memory = {}, {}
     for name, (spec, theirs) in pairs(deltas).items():
-        ours, other, floor = [], [], []
+        ours, other, lowest = [], [], []
         for _ in range(repeats):
-            # A new `Updates` each time: inner products are kept within one.
+            # A new `Updates` each time, as it caches inner products.
             ours.append(timed(lambda spec=spec: apply(spec, Updates(list(updates)))))  # type: ignore[misc]
-            floor.append(timed(lambda: mean_in_place(updates, out)))
+            lowest.append(timed(lambda: mean_in_place(updates, out)))
             other.append(timed(theirs))
         memory[name] = extra_memory(spec, updates)
-        found[name] = {
-            "seconds": min(ours),
-            "byzfl": min(other),
-            "mean": min(floor),
-            "vs_byzfl": min(other) / min(ours),
-            "vs_mean": min(ours) / min(floor),
-        }
+        found = times[name] = Times(min(ours), min(other), min(lowest))
         print(
-            f"{d:>9,} {name:<18} {min(ours):6.2f} s   byzfl {min(other):6.2f} s ({found[name]['vs_byzfl']:5.1f} x)"
-            f"   mean {min(floor):5.3f} s ({found[name]['vs_mean']:4.1f} x)   memory {memory[name]:.2f}",
+            f"{d:>9,} {name:<18} {found.ours:6.2f} s   byzfl {found.byzfl:6.2f} s ({found.vs_byzfl:5.1f} x)"
+            f"   mean {found.mean:5.3f} s ({found.vs_mean:4.1f} x)   memory {memory[name]:.2f}",
             file=sys.stderr,
             flush=True,
         )
@@ -138,7 +163,7 @@ def measure(d: int, repeats: int) -> dict[str, Any]:
         memory[spec] = extra_memory(spec, updates)
         seconds = timed(lambda spec=spec: apply(spec, Updates(list(updates))))  # type: ignore[misc]
         print(f"{d:>9,} {spec:<27} {seconds:6.2f} s   memory {memory[spec]:.2f}", file=sys.stderr, flush=True)
-    return {**found, "memory": memory}
+    return Costs(times, memory)
 
 
 def main() -> None:
@@ -150,18 +175,17 @@ def main() -> None:
     parser.add_argument("--sizes", type=int, nargs="+", default=[11_000_000, 47_000_000])
     parser.add_argument("--repeats", type=int, default=3)
     arguments = parser.parse_args()
-    sizes = {d: measure(d, arguments.repeats) for d in arguments.sizes}
-    names = [name for name in next(iter(sizes.values())) if name != "memory"]
-    line: dict[str, Any] = {
+    sizes = [measure(d, arguments.repeats) for d in arguments.sizes]
+    line = {
         name: {
-            "vs_byzfl": round(min(found[name]["vs_byzfl"] for found in sizes.values()), 2),
-            "vs_mean": round(max(found[name]["vs_mean"] for found in sizes.values()), 2),
+            "vs_byzfl": round(min(costs.times[name].vs_byzfl for costs in sizes), 2),
+            "vs_mean": round(max(costs.times[name].vs_mean for costs in sizes), 2),
         }
-        for name in names
+        for name in sizes[0].times
     }
-    line["extra_memory"] = round(max(max(found["memory"].values()) for found in sizes.values()), 3)
+    extra = round(max(max(costs.memory.values()) for costs in sizes), 3)
     if arguments.json:
-        print(json.dumps(line))
+        print(json.dumps({**line, "extra_memory": extra}))
 
 
 if __name__ == "__main__":

@@ -1,26 +1,40 @@
-"""The page of `benchmarks/calibration.py`: means over seeds with intervals, ranks over the catalogue."""
+"""The page of `benchmarks/calibration.py`: means over seeds with intervals, and ranks of all rules."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import NamedTuple
 
 import numpy as np
+
+from benchmarks.pages import escaped, prose, row, table_head
 
 OURS = "isolation-forest"
 
 
+class Key(NamedTuple):
+    """Which table a run belongs to, and where in it."""
+
+    table: str
+    data: str
+    partition: str
+    attack: str
+    strategy: str
+    seed: int
+
+
 @dataclass(frozen=True)
-class Figures:
-    """What one run gave.
+class RunMetrics:
+    """The metrics of one run.
 
     Attributes
     ----------
     accuracy : float
     auroc, false_flags, lightest, success : float or None
-        None where the figure has no meaning; `lightest` is the lightest honest hospital's weight in fair shares.
+        None where undefined; `lightest` is the lowest weight of an honest hospital, in multiples of the
+        uniform weight; `success` is the attack success rate.
     """
 
     accuracy: float
@@ -30,8 +44,13 @@ class Figures:
     success: float | None
 
 
+Rows = Mapping[Key, RunMetrics]
+#: Data, attack and seed.
+Federation = tuple[str, str, int]
+
+
 def interval(values: Sequence[float]) -> tuple[float, float]:
-    """Return the mean and half the width of its 95 % interval by Student's t; NaN with fewer than 3 values."""
+    """Return the mean and half the width of its 95 % interval (Student's t); NaN with fewer than 3 values."""
     from scipy.stats import t
 
     mean = float(np.mean(values)) if len(values) else math.nan
@@ -47,31 +66,31 @@ def ranks(scores: Mapping[str, float]) -> dict[str, float]:
     return dict(zip(scores, rankdata([-score for score in scores.values()]).tolist(), strict=True))
 
 
-def page(found: Mapping[Any, Figures], about: str, notes: str) -> str:
+def page(found: Rows, about: str, notes: str) -> str:
     """Return the page in Markdown.
 
     Parameters
     ----------
-    found : mapping of Key to Figures
-        The runs that are finished.
+    found : mapping of Key to RunMetrics
+        The finished runs.
     about : str
         What was run, in a sentence.
     notes : str
         Written by hand; included word for word.
     """
-    lines = ["# Calibration of the default defence", "", about, ""]
-    lines += [
-        "Accuracy is the mean of the last three rounds; ± is half a 95 % interval over seeds (Student's t,",
-        "three seeds at least). AUROC ranks hospitals by their mean score over the run.",
-        "",
-    ]
+    lines = ["# Calibration of the default defence", "", *prose(about), ""]
+    lines += prose(
+        "Accuracy is the mean of the last three rounds; ± is half a 95 % interval over seeds (Student's t, "
+        "three seeds at least). AUROC ranks hospitals by their mean score over the run."
+    )
+    lines.append("")
     for title, table, write in (
         ("Attacked: two of ten", "attacked", _attacked),
         ("No malicious hospital", "benign", _benign),
         ("Strong label skew: all rules", "skewed", _skewed),
         ("Backdoors", "backdoors", _backdoors),
     ):
-        rows = {key: figures for key, figures in found.items() if key.table == table}
+        rows = {key: metrics for key, metrics in found.items() if key.table == table}
         lines += [f"## {title}", "", *(write(rows) if rows else ["Not run.", ""])]
     return "\n".join(lines).rstrip() + "\n" + (f"\n{notes.strip()}\n" if notes.strip() else "")
 
@@ -84,15 +103,11 @@ def _text(values: Iterable[float | None], digits: int = 3, scale: float = 1.0) -
     return f"{mean:.{digits}f}" if math.isnan(half) else f"{mean:.{digits}f} ± {half:.{digits}f}"
 
 
-def _places(rows: Mapping[Any, Figures], *names: str) -> list[tuple[str, ...]]:
-    return list(dict.fromkeys(tuple(getattr(key, name) for name in names) for key in rows))
-
-
-def _of(rows: Mapping[Any, Figures], **wanted: str) -> dict[int, Figures]:
-    """Return seed -> figures of the runs at a place."""
+def _of(rows: Rows, **wanted: str) -> dict[int, RunMetrics]:
+    """Return the metrics of the runs with these parts of a key, by seed."""
     return {
-        key.seed: figures
-        for key, figures in rows.items()
+        key.seed: metrics
+        for key, metrics in rows.items()
         if all(getattr(key, name) == value for name, value in wanted.items())
     }
 
@@ -101,124 +116,119 @@ def _short(data: str) -> str:
     return data.removeprefix("medmnist:")
 
 
-def _attacked(rows: Mapping[Any, Figures]) -> list[str]:
-    lines = [
-        "Points to the oracle: accuracy of the oracle (FedAvg over the honest) less ours, by seed, in points.",
-        "",
-    ]
-    lines += [
-        "| data | partition | attack | seeds | AUROC | accuracy | oracle | points to the oracle | false flags, % |",
-        "|---" * 9 + "|",
-    ]
-    for data, partition, attack in _places(rows, "data", "partition", "attack"):
+def _attacked(rows: Rows) -> list[str]:
+    columns = ("data", "partition", "attack", "seeds", "AUROC", "accuracy", "oracle", "points to the oracle")
+    lines = prose(
+        "Points to the oracle: accuracy of the oracle (FedAvg over honest hospitals) minus ours, by seed, in "
+        "percentage points."
+    )
+    lines += ["", *table_head([*columns, "false flags, %"])]
+    for data, partition, attack in dict.fromkeys((key.data, key.partition, key.attack) for key in rows):
         here = {"data": data, "partition": partition, "attack": attack}
         ours, oracle = _of(rows, **here, strategy=OURS), _of(rows, **here, strategy="oracle")
         gaps = [100 * (oracle[seed].accuracy - ours[seed].accuracy) for seed in ours if seed in oracle]
-        lines.append(
-            f"| {_short(data)} | {partition} | {attack} | {len(ours)} | {_text(f.auroc for f in ours.values())} "
-            f"| {_text(f.accuracy for f in ours.values())} | {_text(f.accuracy for f in oracle.values())} "
-            f"| {_text(gaps, 1)} | {_text((f.false_flags for f in ours.values()), 1, 100)} |"
-        )
+        cells = [
+            _text(one.auroc for one in ours.values()),
+            _text(one.accuracy for one in ours.values()),
+            _text(one.accuracy for one in oracle.values()),
+            _text(gaps, 1),
+            _text((one.false_flags for one in ours.values()), 1, 100),
+        ]
+        lines.append(row([_short(data), partition, attack, len(ours), *cells]))
     return [*lines, ""]
 
 
-def _benign(rows: Mapping[Any, Figures]) -> list[str]:
-    lines = [
-        "Weights in multiples of the uniform weight (a tenth) after the last round; lightest over all seeds.",
-        "",
-    ]
-    lines += [
-        "| data | federation | strategy | seeds | hospital-rounds flagged, % | lightest hospital | accuracy |",
-        "|---" * 7 + "|",
-    ]
-    for data, partition, strategy in _places(rows, "data", "partition", "strategy"):
+def _benign(rows: Rows) -> list[str]:
+    columns = ("data", "federation", "strategy", "seeds", "hospital-rounds flagged, %", "lightest hospital")
+    lines = prose(
+        "Weights are multiples of the uniform weight (1/10) after the last round. The lightest hospital is "
+        "the one with the lowest weight over all seeds."
+    )
+    lines += ["", *table_head([*columns, "accuracy"])]
+    for data, partition, strategy in dict.fromkeys((key.data, key.partition, key.strategy) for key in rows):
         here = _of(rows, data=data, partition=partition, strategy=strategy).values()
-        light = min((f.lightest for f in here if f.lightest is not None), default=math.nan)
+        lightest = min((one.lightest for one in here if one.lightest is not None), default=math.nan)
+        flagged = _text((one.false_flags for one in here), 2, 100)
+        accuracy = _text(one.accuracy for one in here)
         lines.append(
-            f"| {_short(data)} | {partition} | {strategy} | {len(here)} | {_text((f.false_flags for f in here), 2, 100)} "
-            f"| {light:.2f} | {_text(f.accuracy for f in here)} |"
+            row([_short(data), partition, strategy, len(here), flagged, f"{lightest:.2f}", accuracy])
         )
     return [*lines, ""]
 
 
-def _skewed(rows: Mapping[Any, Figures]) -> list[str]:
-    """Rank over attacks, data and seeds: in each such place every strategy that finished it everywhere competes."""
-    strategies = [name for (name,) in _places(rows, "strategy")]
-    places = _places(rows, "data", "attack", "seed")
-    whole = [
-        place for place in places if all(_at(rows, place, strategy) is not None for strategy in strategies)
-    ]
-    lines = [
-        f"dirichlet(0.3). {len(whole)} federations (data, attack, seed) in which all {len(strategies)} rules have",
-        "run; rank 1 is the best of them in a federation.",
-        "",
-    ]
-    if not whole:
-        return [*lines[:1], ""]
+def _skewed(rows: Rows) -> list[str]:
+    """Rank the strategies in each federation that all of them completed."""
+    strategies = list(dict.fromkeys(key.strategy for key in rows))
+    federations = dict.fromkeys((key.data, key.attack, key.seed) for key in rows)
+    complete = [one for one in federations if all(_at(rows, one, strategy) for strategy in strategies)]
+    lines = prose(
+        f"dirichlet(0.3). {len(complete)} federations (data, attack, seed) that all {len(strategies)} rules "
+        "completed; rank 1 is the best rule in a federation."
+    )
+    if not complete:
+        return [*lines, ""]
     accuracy: dict[str, list[float]] = {name: [] for name in strategies}
     auroc: dict[str, list[float]] = {}
-    for place in whole:
-        got = {name: _at(rows, place, name) for name in strategies}
-        for name, rank in ranks({name: figures.accuracy for name, figures in got.items() if figures}).items():
+    for federation in complete:
+        found = {name: one for name in strategies if (one := _at(rows, federation, name)) is not None}
+        for name, rank in ranks({name: one.accuracy for name, one in found.items()}).items():
             accuracy[name].append(rank)
-        told = {name: f.auroc for name, f in got.items() if f is not None and f.auroc is not None}
-        for name, rank in ranks({name: value for name, value in told.items() if value is not None}).items():
+        known = {name: one.auroc for name, one in found.items() if one.auroc is not None}
+        for name, rank in ranks(known).items():
             auroc.setdefault(name, []).append(rank)
-    lines += [
-        "| strategy | accuracy | mean rank in accuracy | AUROC | mean rank in AUROC | accuracy less FedAvg's, points |",
-        "|---" * 6 + "|",
-    ]
+    columns = ("strategy", "accuracy", "mean rank in accuracy", "AUROC", "mean rank in AUROC")
+    lines += ["", *table_head([*columns, "accuracy minus FedAvg's, points"])]
     for name in sorted(strategies, key=lambda name: float(np.mean(accuracy[name]))):
-        here = [figures for place in whole if (figures := _at(rows, place, name)) is not None]
-        plain = [figures for place in whole if (figures := _at(rows, place, "fedavg")) is not None]
+        here = [one for federation in complete if (one := _at(rows, federation, name)) is not None]
+        plain = [one for federation in complete if (one := _at(rows, federation, "fedavg")) is not None]
         gain = [100 * (one.accuracy - other.accuracy) for one, other in zip(here, plain, strict=False)]
-        mine = f"{np.mean(auroc[name]):.2f}" if name in auroc else "—"
-        lines.append(
-            f"| {name} | {_text(f.accuracy for f in here)} | {np.mean(accuracy[name]):.2f} "
-            f"| {_text(f.auroc for f in here)} | {mine} | {_text(gain, 1)} |"
-        )
-    return [*lines, "", *_by_attack(rows, whole)]
+        ranked = f"{np.mean(auroc[name]):.2f}" if name in auroc else "—"
+        cells = [_text(one.accuracy for one in here), f"{np.mean(accuracy[name]):.2f}"]
+        lines.append(row([name, *cells, _text(one.auroc for one in here), ranked, _text(gain, 1)]))
+    return [*lines, "", *_by_attack(rows, complete)]
 
 
-def _by_attack(rows: Mapping[Any, Figures], whole: Sequence[tuple[Any, ...]]) -> list[str]:
-    lines = [
-        "Ours beside FedAvg, attack by attack:",
-        "",
-        "| data | attack | seeds | ours | FedAvg | difference, points | AUROC |",
-        "|---" * 7 + "|",
-    ]
-    for data, attack in dict.fromkeys((place[0], place[1]) for place in whole):
+def _by_attack(rows: Rows, complete: Sequence[Federation]) -> list[str]:
+    columns = ("data", "attack", "seeds", "ours", "FedAvg", "difference, points", "AUROC")
+    lines = ["Our default defence compared with FedAvg, by attack:", "", *table_head(columns)]
+    for data, attack in dict.fromkeys((one[0], one[1]) for one in complete):
         pairs = [
             (ours, plain)
-            for place in whole
-            if place[:2] == (data, attack)
-            and (ours := _at(rows, place, OURS)) is not None
-            and (plain := _at(rows, place, "fedavg")) is not None
+            for one in complete
+            if one[:2] == (data, attack)
+            and (ours := _at(rows, one, OURS)) is not None
+            and (plain := _at(rows, one, "fedavg")) is not None
         ]
-        lines.append(
-            f"| {_short(data)} | {attack} | {len(pairs)} | {_text(a.accuracy for a, _ in pairs)} "
-            f"| {_text(b.accuracy for _, b in pairs)} | {_text((100 * (a.accuracy - b.accuracy) for a, b in pairs), 1)} "
-            f"| {_text(a.auroc for a, _ in pairs)} |"
-        )
+        cells = [
+            _text(ours.accuracy for ours, _ in pairs),
+            _text(plain.accuracy for _, plain in pairs),
+            _text((100 * (ours.accuracy - plain.accuracy) for ours, plain in pairs), 1),
+            _text(ours.auroc for ours, _ in pairs),
+        ]
+        lines.append(row([_short(data), attack, len(pairs), *cells]))
     return [*lines, ""]
 
 
-def _at(rows: Mapping[Any, Figures], place: tuple[Any, ...], strategy: str) -> Figures | None:
-    data, attack, seed = place
+def _at(rows: Rows, federation: Federation, strategy: str) -> RunMetrics | None:
+    data, attack, seed = federation
     return _of(rows, data=data, attack=attack, strategy=strategy).get(seed)
 
 
-def _backdoors(rows: Mapping[Any, Figures]) -> list[str]:
-    lines = [
-        "Two of ten stamp half of their images, iid. Success: stamped test images of other classes",
-        "that are classified as the target.",
+def _backdoors(rows: Rows) -> list[str]:
+    lines = prose(
+        "Two of ten hospitals stamp half of their images, iid. Attack success rate: stamped test images of "
+        "other classes that are classified as the target."
+    )
+    lines += [
         "",
+        *table_head(("data", "strategy", "seeds", "attack success rate", "accuracy", "AUROC")),
     ]
-    lines += ["| data | strategy | seeds | attack success rate | accuracy | AUROC |", "|---" * 6 + "|"]
-    for data, strategy in _places(rows, "data", "strategy"):
+    for data, strategy in dict.fromkeys((key.data, key.strategy) for key in rows):
         here = _of(rows, data=data, strategy=strategy).values()
-        lines.append(
-            f"| {_short(data)} | {strategy.replace('|', '&#124;')} | {len(here)} | {_text(f.success for f in here)} "
-            f"| {_text(f.accuracy for f in here)} | {_text(f.auroc for f in here)} |"
-        )
+        cells = [
+            _text(one.success for one in here),
+            _text(one.accuracy for one in here),
+            _text(one.auroc for one in here),
+        ]
+        lines.append(row([_short(data), escaped(strategy), len(here), *cells]))
     return [*lines, ""]

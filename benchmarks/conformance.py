@@ -1,7 +1,7 @@
-"""Where the papers, ByzFL and Flower agree, and where they do not, with the number that shows it.
+"""Where the papers, ByzFL and Flower agree, and where they differ, with a number for each.
 
-Each number comes from random inputs drawn here with fixed seeds. ``python benchmarks/conformance.py`` writes
-docs/conformance.md.
+Each number comes from random inputs that are drawn here with fixed seeds. ``python
+benchmarks/conformance.py`` writes docs/conformance.md.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from flwr.clientapp import ClientApp
 from flwr.serverapp.strategy import FedMedian, FedTrimmedAvg, Strategy, multikrum
 from flwr.serverapp.strategy import bulyan as flower_bulyan
 
+from benchmarks.pages import prose, row, table_head
 from fedrobust.engines.local import LocalGrid
 from fedrobust.federation import ClientMetrics, Update, Updates
 from fedrobust.learners.backbones import torchvision_models
@@ -33,26 +34,24 @@ from strategies.nnm import NNM
 from strategies.trimmed_mean import TrimmedMean
 
 Floats = np.ndarray[Any, Any]
-#: Flower's strategies without a federated evaluation.
-FEW: dict[str, Any] = {"fraction_evaluate": 0.0}
-#: A line of a table: what, and what was found.
+#: A row of a table.
 Row = tuple[str, ...]
 
 
 def draw(seed: int, n: int = 10, d: int = 200) -> Floats:
-    """Return n updates of different spread, shape (n, d), float32."""
+    """Return n updates of different scales, shape (n, d), float32."""
     rng = np.random.default_rng(seed)
     return (rng.standard_normal((n, d)) * rng.uniform(0.5, 1.5, (n, 1))).astype(np.float32)
 
 
 def updates(x: Floats, base: Floats | None = None) -> Updates:
-    """Return rows as differences from a global model, zero unless given."""
+    """Return updates with these rows as differences from a global model, zero unless given."""
     start = np.zeros(x.shape[1], np.float32) if base is None else base
     return Updates([Update(node, start + row, ClientMetrics(10), start) for node, row in enumerate(x)])
 
 
 def records(x: Floats, **more: Floats) -> list[RecordDict]:
-    """Return rows as replies of Flower clients, with further arrays of a number for each."""
+    """Return rows as replies of Flower clients; each further array has one number for each client."""
     return [
         RecordDict(
             {
@@ -66,7 +65,7 @@ def records(x: Floats, **more: Floats) -> list[RecordDict]:
 
 
 def flower_result(strategy: Strategy, x: Floats) -> Floats:
-    """Return what a whole round of a Flower strategy makes of clients that answer with these rows."""
+    """Return the result of one round of a Flower strategy with clients that reply with these rows."""
     app = ClientApp()
 
     @app.train()
@@ -86,7 +85,7 @@ def flower_result(strategy: Strategy, x: Floats) -> Floats:
 
 
 def flower_choice(x: Floats, f: int, m: int = 1, **more: Floats) -> set[int]:
-    """Return whom Flower's Krum or Multi-Krum keeps."""
+    """Return which clients Flower's Krum or Multi-Krum keeps."""
     contents = records(x, **more)
     kept = multikrum.select_multikrum(contents, f, m)
     return {place for place, one in enumerate(contents) if any(one is other for other in kept)}
@@ -107,7 +106,7 @@ def largest(pairs: Callable[[int], tuple[Floats, Floats]], seeds: int = 20) -> s
 
 
 def agreements() -> list[Row]:
-    """Return rules that agree with ByzFL or Flower, and the largest difference of any parameter."""
+    """Return the rules that agree with ByzFL or Flower, and the largest difference of any parameter."""
     b = byzfl_module()
 
     def ours(rule: Any, x: Floats) -> Floats:
@@ -121,7 +120,7 @@ def agreements() -> list[Row]:
         (
             "median",
             "Flower `FedMedian`",
-            lambda s: (ours(Median(), draw(s)), flower_result(FedMedian(**FEW), draw(s))),
+            lambda s: (ours(Median(), draw(s)), flower_result(FedMedian(fraction_evaluate=0.0), draw(s))),
         ),
         (
             "trimmed-mean(f=2)",
@@ -133,7 +132,7 @@ def agreements() -> list[Row]:
             "Flower `FedTrimmedAvg(beta=0.2)`",
             lambda s: (
                 ours(TrimmedMean(f=2), draw(s)),
-                flower_result(FedTrimmedAvg(beta=0.2, **FEW), draw(s)),
+                flower_result(FedTrimmedAvg(beta=0.2, fraction_evaluate=0.0), draw(s)),
             ),
         ),
         ("nnm(f=2)", "ByzFL `NNM(2)`", lambda s: (mixed(NNM(f=2), draw(s)), b.NNM(2)(draw(s)))),
@@ -161,17 +160,17 @@ def agreements() -> list[Row]:
 
 
 def share(differs: Callable[[Floats], bool], seeds: int = 200) -> str:
-    """Return in what share of random inputs two rules differ."""
+    """Return the share of random inputs for which two rules differ."""
     return f"{100 * np.mean([differs(draw(seed)) for seed in range(seeds)]):.0f} %"
 
 
 def chosen(rule: Any, x: Floats) -> set[int]:
-    """Return whom a rule of ours keeps."""
+    """Return which clients a rule of ours keeps."""
     return set(np.flatnonzero(np.asarray(rule.combine(updates(x))[1].weight)).tolist())
 
 
 def krum_rows() -> list[Row]:
-    """Return the disagreements around Krum."""
+    """Return the disagreements around Krum's choice."""
     b = byzfl_module()
 
     def byzfl_krum(x: Floats) -> set[int]:
@@ -181,6 +180,40 @@ def krum_rows() -> list[Row]:
     def byzfl_multi(x: Floats) -> bool:
         return not np.allclose(MultiKrum(f=2).combine(updates(x))[0], b.MultiKrum(2)(x), atol=1e-5)
 
+    byzfl_differs = share(lambda x: byzfl_krum(x) != chosen(Krum(f=2), x))
+    flower_differs = share(lambda x: flower_choice(x, 2) != chosen(Krum(f=2), x))
+    flower_multi_differs = share(lambda x: flower_choice(x, 2, 8) != chosen(MultiKrum(f=2), x))
+    x = draw(0)
+    weights = np.array([1, 1, 1, 1, 1, 1, 1, 93])
+    kept = x[sorted(chosen(MultiKrum(f=2), x))].astype(np.float64)
+    moved = np.linalg.norm(np.average(kept, axis=0, weights=weights) - kept.mean(axis=0))
+    return [
+        (
+            "Krum's neighbours",
+            "paper, Flower, fedrobust: n - f - 2; ByzFL: n - f - 1",
+            f"another update is chosen in {byzfl_differs} of 200 inputs (Flower: {flower_differs})",
+        ),
+        (
+            "Multi-Krum's neighbours",
+            "as Krum's; ByzFL and fedrobust keep n - f, Flower a number that the user gives",
+            (
+                f"another mean than ByzFL's in {share(byzfl_multi)} of 200 inputs "
+                f"(Flower with 8 to keep: {flower_multi_differs})"
+            ),
+        ),
+        (
+            "Multi-Krum's weights",
+            "fedrobust, ByzFL: equal; Flower: the number of images that each client reports",
+            (
+                f"one of the 8 kept reports 93 % of the images: the result moves by {moved:.1f}, "
+                f"{moved / np.linalg.norm(kept.mean(axis=0)):.1f} times the mean's length"
+            ),
+        ),
+    ]
+
+
+def distance_rows() -> list[Row]:
+    """Return the disagreements around the distances that Krum uses."""
     x = draw(0)
     counters = np.array([100] * 9 + [500])
     plain, counted = flower_choice(x, 2, 8), flower_choice(x, 2, 8, num_batches_tracked=counters)
@@ -189,67 +222,75 @@ def krum_rows() -> list[Row]:
     gram = multikrum.compute_distances([ArrayRecord({"w": Array(row)}) for row in far + small])
     true = ((small[:, None].astype(np.float64) - small[None]) ** 2).sum(-1)
     off = np.abs(gram - true)[np.triu_indices(10, 1)] / true[np.triu_indices(10, 1)]
-    weights = np.array([1, 1, 1, 1, 1, 1, 1, 93])
-    kept = x[sorted(chosen(MultiKrum(f=2), x))].astype(np.float64)
-    claimed = np.linalg.norm(np.average(kept, axis=0, weights=weights) - kept.mean(axis=0))
     return [
         (
-            "Krum's neighbours",
-            "paper, Flower, fedrobust: n - f - 2; ByzFL: n - f - 1",
+            "Arrays in a distance",
             (
-                f"another update is chosen in {share(lambda v: byzfl_krum(v) != chosen(Krum(f=2), v))} of 200 inputs "
-                f"(Flower: {share(lambda v: flower_choice(v, 2) != chosen(Krum(f=2), v))})"
+                "fedrobust: trainable parameters; Flower: every array of the reply, including "
+                "`num_batches_tracked`"
             ),
-        ),
-        (
-            "Multi-Krum's neighbours",
-            "as Krum's; ByzFL and fedrobust keep n - f, Flower a number that the user gives",
             (
-                f"another mean than ByzFL's in {share(byzfl_multi)} of 200 inputs "
-                f"(Flower with 8 to keep: {share(lambda v: flower_choice(v, 2, 8) != chosen(MultiKrum(f=2), v))})"
-            ),
-        ),
-        (
-            "Multi-Krum's weights",
-            "fedrobust, ByzFL: equal; Flower: the number of images that each client reports",
-            (
-                f"one of the 8 kept reports 93 % of the images: the result moves by {claimed:.1f}, "
-                f"{claimed / np.linalg.norm(kept.mean(axis=0)):.1f} times the mean's length"
-            ),
-        ),
-        (
-            "What a distance is of",
-            "fedrobust: trainable parameters; Flower: every array of the reply, `num_batches_tracked` included",
-            (
-                f"a client that trained 5 times as many batches: Flower keeps {len(plain - counted)} other(s) of 8 than "
-                f"without the counter, and {'drops' if 9 not in counted else 'keeps'} that client "
-                f"({'kept' if 9 in plain else 'dropped'} before)"
+                f"a client that trained 5 times as many batches: Flower keeps {len(plain - counted)} "
+                f"other(s) of 8 than without the counter, and {'drops' if 9 not in counted else 'keeps'} "
+                f"that client ({'kept' if 9 in plain else 'dropped'} before)"
             ),
         ),
         (
             "Precision of distances",
-            "fedrobust: differences from the global model, float64 sums; Flower: whole weights, in their own float32",
             (
-                f"weights of length {np.linalg.norm(far):.0f}, updates of length {np.linalg.norm(small[0]):.2f}: Flower's "
-                f"squared distances are off by up to {100 * off.max():.0f} % (another processor, another error)"
+                "fedrobust: differences from the global model, float64 sums; Flower: complete weights, in "
+                "their own float32"
+            ),
+            (
+                f"weights of length {np.linalg.norm(far):.0f}, updates of length "
+                f"{np.linalg.norm(small[0]):.2f}: Flower's squared distances are off by up to "
+                f"{100 * off.max():.0f} % (the error depends on the processor)"
             ),
         ),
     ]
 
 
-def other_rows() -> list[Row]:
-    """Return the other disagreements."""
-    b = byzfl_module()
+def bulyan_rows() -> list[Row]:
+    """Return the disagreements around Bulyan."""
     x = draw(0, n=11)
-    found = flower_bulyan.aggregate_n_closest_weights
+    closest = flower_bulyan.aggregate_n_closest_weights
     order = sorted(flower_choice(x, 2, 7))
-    one_shot = found([np.median(x[order], axis=0)], [[row] for row in x[order]], 3)[0]
+    one_shot = closest([np.median(x[order], axis=0)], [[row] for row in x[order]], 3)[0]
     ours = Bulyan(f=2).combine(updates(x))[0]
     even = draw(0)
     element, verdict = Bulyan(f=1).combine(updates(even))
-    kept_by_krum = even[np.asarray(verdict.weight) > 0]
-    between = found([np.median(kept_by_krum, axis=0)], [[row] for row in kept_by_krum], 6)[0]
-    same = share(lambda v: flower_choice(v, 1, 8) != chosen(Bulyan(f=1), v))
+    kept = even[np.asarray(verdict.weight) > 0]
+    between = closest([np.median(kept, axis=0)], [[row] for row in kept], 6)[0]
+    differs = share(lambda v: flower_choice(v, 1, 8) != chosen(Bulyan(f=1), v))
+    return [
+        (
+            "Bulyan's selection",
+            (
+                "paper, fedrobust: Krum n - 2f times on the remaining updates; Flower: the n - 2f best "
+                "scores at once"
+            ),
+            (
+                f"others are selected in {differs} of 200 inputs; n = 11, f = 2, seed 0: the results differ "
+                f"by {np.linalg.norm(ours - one_shot) / np.linalg.norm(ours):.2f} of their length"
+            ),
+        ),
+        (
+            "Bulyan's median",
+            (
+                "paper, fedrobust: one of the chosen values, the lower of the middle two for an even "
+                "number; Flower: their mean"
+            ),
+            (
+                f"n = 10, f = 1, seed 0: the results differ by "
+                f"{np.linalg.norm(element - between) / np.linalg.norm(element):.2f} of their length"
+            ),
+        ),
+    ]
+
+
+def averaging_rows() -> list[Row]:
+    """Return the disagreements around rules that average or clip."""
+    b = byzfl_module()
     small = (0.0005 * draw(3)).astype(np.float32)
     small[:3] += np.float32(0.003)
     honest = small[3:].mean(axis=0)
@@ -257,7 +298,7 @@ def other_rows() -> list[Row]:
     def off(point: Floats) -> float:
         return float(np.linalg.norm(point - honest) / np.linalg.norm(small[:3].mean(axis=0) - honest))
 
-    stood, default = off(GeometricMedian().combine(updates(small))[0]), off(b.GeometricMedian()(small))
+    ours, default = off(GeometricMedian().combine(updates(small))[0]), off(b.GeometricMedian()(small))
     try:
         b.CenteredClipping(m=np.zeros(3))
         start = "accepted"
@@ -267,42 +308,24 @@ def other_rows() -> list[Row]:
     kept = rows.copy()
     b.Clipping(1.0)(rows)
     cut = sum(int((29 / 100) * n) != 29 * n // 100 for n in range(1, 1001))
-    base = np.random.default_rng(5).standard_normal(5000).astype(np.float32)
-    steps = 0.01 * draw(6, d=5000)
-
-    def angles(v: Floats) -> float:
-        v = v.astype(np.float64)
-        lengths = np.linalg.norm(v, axis=1)
-        return float((1 - v @ v.T / np.outer(lengths, lengths)).max())
-
     return [
         (
-            "Bulyan's selection",
-            "paper, fedrobust: Krum n - 2f times on what is left; Flower: the n - 2f best scores at once",
-            (
-                f"others are selected in {same} of 200 inputs; n = 11, f = 2, seed 0: the results differ by "
-                f"{np.linalg.norm(ours - one_shot) / np.linalg.norm(ours):.2f} of their length"
-            ),
-        ),
-        (
-            "Bulyan's median",
-            "paper, fedrobust: one of the chosen values, the lower of the middle two for an even number; Flower: their mean",
-            (
-                f"n = 10, f = 1, seed 0: the results differ by "
-                f"{np.linalg.norm(element - between) / np.linalg.norm(element):.2f} of their length"
-            ),
-        ),
-        (
             "Geometric median",
-            "paper: 3 steps from the mean, smoothing 1e-6; fedrobust: until it converges; ByzFL's default: 3 steps from zero, smoothing 0.1",
             (
-                f"updates of length 0.007, 3 of 10 far off (0.04): the result lies {stood:.2f} of the way from the honest mean to the "
-                f"attackers', ByzFL's {default:.2f}; the plain mean 0.30"
+                "paper: 3 steps from the mean, smoothing 1e-6; fedrobust: until it converges; ByzFL's "
+                "default: 3 steps from zero, smoothing 0.1"
+            ),
+            (
+                f"updates of length 0.007, 3 of 10 far off (0.04): the result lies {ours:.2f} of the way "
+                f"from the honest mean to the attackers', ByzFL's {default:.2f}; the plain mean 0.30"
             ),
         ),
         (
             "Centered clipping's start",
-            "paper, fedrobust: the previous aggregate, which can be given; ByzFL's check of `m` refuses every array",
+            (
+                "paper, fedrobust: the previous aggregate, which can be given; ByzFL's check of `m` refuses "
+                "every array"
+            ),
             start,
         ),
         (
@@ -315,19 +338,37 @@ def other_rows() -> list[Row]:
             "fedrobust, ByzFL: f values on each side; Flower: int(beta n) in floating point",
             f"beta = 0.29: another count than floor(29 n / 100) for {cut} of n = 1 to 1000",
         ),
+    ]
+
+
+def other_rows() -> list[Row]:
+    """Return the disagreements around FLAME, DOS and bucketing."""
+    b = byzfl_module()
+    base = np.random.default_rng(5).standard_normal(5000).astype(np.float32)
+    steps = 0.01 * draw(6, d=5000)
+
+    def angles(v: Floats) -> float:
+        v = v.astype(np.float64)
+        lengths = np.linalg.norm(v, axis=1)
+        return float((1 - v @ v.T / np.outer(lengths, lengths)).max())
+
+    return [
         (
             "FLAME's angles",
-            "algorithm 1, line 6, compares whole models; fedrobust compares differences from the global model",
             (
-                f"updates a hundredth of the model: the largest cosine distance is {angles(base + steps):.1e} between models, "
-                f"{angles(steps):.2f} between differences"
+                "algorithm 1, line 6, compares complete models; fedrobust compares differences from the "
+                "global model"
+            ),
+            (
+                "updates a hundredth of the model: the largest cosine distance is "
+                f"{angles(base + steps):.1e} between models, {angles(steps):.2f} between differences"
             ),
         ),
         (
             "COPOD in DOS",
             (
-                "COPOD's paper takes the largest of three sums over dimensions; pyod, which DOS's authors ran, and fedrobust "
-                "sum the larger of two terms in each dimension"
+                "COPOD's paper takes the largest of three sums over dimensions; pyod, which DOS's authors "
+                "ran, and fedrobust sum the larger of two terms in each dimension"
             ),
             f"another hospital has the highest score in {share(_copod_differs)} of 200 inputs",
         ),
@@ -343,7 +384,7 @@ def other_rows() -> list[Row]:
 
 
 def _copod_differs(x: Floats) -> bool:
-    """Tell whether COPOD's paper finds another hospital the most outlying than pyod's formula."""
+    """Return whether COPOD's paper gives another hospital the highest score than pyod's formula."""
     points = np.linalg.norm(x[:, None] - x[None], axis=-1)
     left = -np.log((points[None] <= points[:, None]).mean(axis=1))
     right = -np.log((points[None] >= points[:, None]).mean(axis=1))
@@ -355,29 +396,30 @@ def _copod_differs(x: Floats) -> bool:
 def page() -> str:
     """Return docs/conformance.md."""
     np.random.seed(0)
+    about = (
+        "Written by `python benchmarks/conformance.py` with ByzFL 0.0.11 and Flower 1.41. Inputs are random "
+        "with fixed seeds: n = 10 updates of 200 parameters and of different scales, f = 2, unless stated. "
+        "Words: [glossary.md](glossary.md)."
+    )
     lines = [
-        "# Where papers, ByzFL and Flower agree, and where not",
+        "# Where papers, ByzFL and Flower agree, and where they differ",
         "",
-        "Written by `python benchmarks/conformance.py` with ByzFL 0.0.11 and Flower 1.41. Inputs are random with fixed",
-        "seeds: n = 10 updates of 200 parameters and of different spread, f = 2, unless stated.",
-        "Words: [glossary.md](glossary.md).",
+        *prose(about),
         "",
         "## Agreement",
         "",
         "The largest difference of any parameter over 20 inputs, in float32.",
         "",
-        "| fedrobust | other | largest difference |",
-        "|---|---|---|",
-        *("| " + " | ".join(row) + " |" for row in agreements()),
+        *table_head(["fedrobust", "other", "largest difference"]),
+        *map(row, agreements()),
         "",
         "## Disagreement",
         "",
-        "| what | who does what | the number that shows it |",
-        "|---|---|---|",
-        *("| " + " | ".join(row) + " |" for row in [*krum_rows(), *other_rows()]),
-        "",
+        *table_head(["what", "definitions", "the number that shows it"]),
     ]
-    return "\n".join(lines)
+    for rows in (krum_rows, distance_rows, bulyan_rows, averaging_rows, other_rows):
+        lines += map(row, rows())
+    return "\n".join([*lines, ""])
 
 
 def main() -> None:

@@ -1,19 +1,19 @@
-"""What a CUDA device gains: local training and whole federations on it and on the processor, in one run.
+"""What a CUDA device gains: local training and complete federations, on the device and on the processor.
 
     python benchmarks/device.py --data-root DATA
     python benchmarks/device.py --device cuda:1 --cores 4
 
-Training is one hospital's epoch on random images: on the processor on one thread, as a worker trains; on the device as
-it is, and with what keeps the bits the same left out (TF32 in convolutions, algorithms that race). The federations are
-commands of their own, ten hospitals and the default defence, timed by the phases that they write down: seconds of a
-round, the median without the first.
+Training is one hospital's epoch on random images: on one thread of the processor, as in a worker; on the
+device with its usual settings; and on the device with faster settings that are not deterministic (TF32 in
+convolutions, algorithms with atomic additions). The federations are commands of their own with ten hospitals
+and the default defence. Their times are read from ``timings.jsonl``: seconds of a round by phase, the median
+without the first.
 """
 
 from __future__ import annotations
 
 import argparse
 import contextlib
-import json
 import os
 import statistics
 import subprocess
@@ -31,6 +31,7 @@ from fedrobust.learners import mutual
 from fedrobust.learners.mutual import MutualLearner
 from fedrobust.learners.spec import LearnerSpec
 from fedrobust.plugins import PluginSpec
+from fedrobust.results.finished_run import read_run
 from fedrobust.runtime.profiling import PHASES
 
 #: Backbone, networks, side, images: the main job's hospital, a larger image, a common network.
@@ -47,8 +48,8 @@ FEDERATIONS = (
 
 
 @contextlib.contextmanager
-def loose() -> Iterator[None]:
-    """Train without what keeps the bits the same on a device."""
+def nondeterministic() -> Iterator[None]:
+    """Train with faster settings of a device that are not deterministic."""
     kept = mutual._repeatable
     mutual._repeatable = lambda device: contextlib.nullcontext()  # type: ignore[assignment,return-value]
     try:
@@ -59,7 +60,7 @@ def loose() -> Iterator[None]:
 
 
 def epoch(device: str, backbone: str, networks: int, side: int, n: int, repeat: int) -> float:
-    """Return the seconds of a hospital's epoch, the median."""
+    """Return the median of the seconds that a hospital's epoch takes."""
     spec = LearnerSpec(device=device, backbone=PluginSpec.parse(backbone), networks=networks, local_epochs=1)
     learner = MutualLearner(spec, 4, 1, (side, side))
     rng = np.random.default_rng(0)
@@ -67,7 +68,7 @@ def epoch(device: str, backbone: str, networks: int, side: int, n: int, repeat: 
         rng.integers(0, 256, (n, 1, side, side), dtype=np.uint8),
         np.arange(n) % 4,
         ("a", "b", "c", "d"),
-        source="made",
+        source="random",
     )
     laps = []
     for round_ in range(repeat + 1):
@@ -78,7 +79,7 @@ def epoch(device: str, backbone: str, networks: int, side: int, n: int, repeat: 
 
 
 def federation(data_root: str, data: str, options: list[str], device: str, workers: int) -> dict[str, float]:
-    """Return the seconds of a round by phase, the median without the first, and the whole command's."""
+    """Return the median seconds of a round by phase, without the first round, and those of the command."""
     with tempfile.TemporaryDirectory() as out:
         command = [
             sys.executable,
@@ -92,12 +93,12 @@ def federation(data_root: str, data: str, options: list[str], device: str, worke
         command += ["--data-root", data_root, "--out", out, "--device", device, "--workers", str(workers)]
         began = time.perf_counter()
         subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
-        whole = time.perf_counter() - began
+        command_s = time.perf_counter() - began
         (folder,) = Path(out).iterdir()
-        laps = [json.loads(line) for line in (folder / "timings.jsonl").read_text().splitlines()]
+        laps = [line.seconds for line in read_run(folder).timings]
     rounds = laps[2:]
     seen = {phase: statistics.median(lap.get(phase, 0.0) for lap in rounds) for phase in PHASES}
-    return {"whole": whole, **seen}
+    return {"command": command_s, **seen}
 
 
 def main() -> None:
@@ -123,11 +124,12 @@ def main() -> None:
         torch.set_num_threads(1)
         here = epoch("cpu", backbone, networks, side, n, 2)
         there = epoch(asked.device, backbone, networks, side, n, 5)
-        with loose():
+        with nondeterministic():
             quick = epoch(asked.device, backbone, networks, side, n, 5)
         print(
             f"{networks} x {backbone}, {side} x {side}: {1e3 * here / n:.2f} ms an image on one core, "
-            f"{1e3 * there / n:.3f} on the device ({here / there:.1f} x), {1e3 * quick / n:.3f} if its bits may differ",
+            f"{1e3 * there / n:.3f} on the device ({here / there:.1f} x), "
+            f"{1e3 * quick / n:.3f} without determinism",
             flush=True,
         )
     for name, data, options in FEDERATIONS if asked.data_root else ():

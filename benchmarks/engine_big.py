@@ -1,10 +1,12 @@
-"""Ten hospitals with 47 million parameters whose ClientApp only returns what it got: the cost of federation alone.
+"""Cost of the federation alone: ten hospitals return the 47 million parameters that they received.
 
-    python benchmarks/engine_big.py ours fedavg      seconds of a round on the local engine
-    python benchmarks/engine_big.py stock fedavg     the same ClientApp on Flower's simulation runtime, Flower's own rule
-    python benchmarks/engine_big.py memory fedavg    peak memory of the local engine's processes over the updates' size
+    python benchmarks/engine_big.py ours fedavg
+    python benchmarks/engine_big.py stock fedavg
+    python benchmarks/engine_big.py memory fedavg
 
-The last line is the figure. `engine.py` runs all of it.
+'ours' is the seconds of a round on the local engine, 'stock' those of the same ClientApp on Flower's
+simulation runtime with Flower's own rule, 'memory' the peak memory of the local engine's processes over the
+updates' size. The last line is the result. `engine.py` runs all three.
 """
 
 from __future__ import annotations
@@ -13,12 +15,10 @@ import argparse
 import logging
 import os
 import statistics
-import sys
 import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from flwr.app import ArrayRecord, ConfigRecord, Context, Message, MetricRecord, RecordDict
@@ -50,7 +50,7 @@ def only_returns() -> ClientApp:
 
     @app.train()
     def train(message: Message, context: Context) -> Message:
-        content = {
+        content: dict[str, ArrayRecord | MetricRecord | ConfigRecord] = {
             "arrays": next(r for r in message.content.values() if isinstance(r, ArrayRecord)),
             "metrics": MetricRecord({"num-examples": 100, "loss": 1.0}),
             "hospital": identity(context),
@@ -61,7 +61,7 @@ def only_returns() -> ClientApp:
 
 
 def identity(context: Context) -> ConfigRecord:
-    """Return which hospital a node is."""
+    """Return the record that says which hospital a node is."""
     return ConfigRecord({"partition-id": int(context.node_config["partition-id"])})
 
 
@@ -70,7 +70,7 @@ def rounds(grid: Grid, strategy: Strategy, count: int) -> list[float]:
     values = np.random.default_rng(0).standard_normal(PARAMETERS, np.float32)
     arrays = pack(State(values, np.zeros(0, np.float32)))
     if isinstance(grid, ClientGrid):
-        grid.expect(arrays)
+        grid.set_expected_shapes(arrays)
     seconds = []
     for number in range(1, count + 1):
         began = time.perf_counter()
@@ -87,7 +87,7 @@ def rounds(grid: Grid, strategy: Strategy, count: int) -> list[float]:
 def ours(rule: str, count: int) -> float:
     """Return the seconds of a later round on the local engine."""
     warm_up(Settings(clients=HOSPITALS, workers=WORKERS).execution())
-    import engine_big  # by its own name: workers do not import the main module
+    from benchmarks import engine_big  # by name, as workers do not import the main module
 
     app = engine_big.only_returns
     pool = PoolGrid(app(), app, HOSPITALS, WORKERS, SharedFolder(4 * PARAMETERS * (HOSPITALS + 1)))
@@ -107,11 +107,10 @@ def stock(rule: str, count: int) -> float:
     from flwr.simulation import run_simulation
 
     logging.getLogger("flwr").setLevel(logging.CRITICAL)
-    few: dict[str, Any] = {"fraction_evaluate": 0.0}
     rules: dict[str, Callable[[], Strategy]] = {
-        "fedavg": lambda: FedAvg(**few),
-        "median": lambda: FedMedian(**few),
-        "krum": lambda: Krum(num_malicious_nodes=2, **few),
+        "fedavg": lambda: FedAvg(fraction_evaluate=0.0),
+        "median": lambda: FedMedian(fraction_evaluate=0.0),
+        "krum": lambda: Krum(num_malicious_nodes=2, fraction_evaluate=0.0),
     }
     found: list[float] = []
     server = ServerApp()
@@ -138,26 +137,26 @@ def memory(rule: str, count: int) -> float:
     """Return the peak memory of all processes of the local engine over the size of a round's updates."""
     peak, done = 0, threading.Event()
 
-    def watch() -> None:
+    def sample() -> None:
         nonlocal peak
         while not done.is_set():
             peak = max(peak, tree_bytes(os.getpid()))
             time.sleep(0.05)
 
-    watcher = threading.Thread(target=watch)
-    watcher.start()
+    sampler = threading.Thread(target=sample)
+    sampler.start()
     try:
         ours(rule, count)
     finally:
         done.set()
-        watcher.join()
+        sampler.join()
     return peak / (4 * PARAMETERS * HOSPITALS)
 
 
 def tree_bytes(root: int, kinds: tuple[str, ...] = ("Pss",)) -> int:
-    """Return the proportional set size of a process and all below it: shared pages count once.
+    """Return the proportional set size of a process and its descendants; shared pages count once.
 
-    ``Pss_Anon`` and ``Pss_Shmem`` leave out mapped files, which other programs may happen to share.
+    ``Pss_Anon`` and ``Pss_Shmem`` leave out mapped files, which other programs may share.
     """
     parents: dict[int, list[int]] = {}
     for entry in Path("/proc").iterdir():
@@ -167,10 +166,10 @@ def tree_bytes(root: int, kinds: tuple[str, ...] = ("Pss",)) -> int:
             except (OSError, ValueError):
                 continue
             parents.setdefault(parent, []).append(int(entry.name))
-    total, left = 0, [root]
-    while left:
-        process = left.pop()
-        left += parents.get(process, [])
+    total, waiting = 0, [root]
+    while waiting:
+        process = waiting.pop()
+        waiting += parents.get(process, [])
         try:
             lines = Path(f"/proc/{process}/smaps_rollup").read_text().splitlines()
         except OSError:
@@ -180,7 +179,7 @@ def tree_bytes(root: int, kinds: tuple[str, ...] = ("Pss",)) -> int:
 
 
 def main() -> None:
-    """Measure one thing."""
+    """Measure what is asked for."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
@@ -188,7 +187,6 @@ def main() -> None:
     parser.add_argument("rule", choices=("fedavg", "median", "krum"))
     parser.add_argument("--rounds", type=int, default=4)
     arguments = parser.parse_args()
-    sys.path.insert(0, str(Path(__file__).parent))
     print({"ours": ours, "stock": stock, "memory": memory}[arguments.what](arguments.rule, arguments.rounds))
 
 

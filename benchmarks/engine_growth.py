@@ -1,9 +1,9 @@
-"""A thousand hospitals of 4 images each: what a hospital costs beside a hundred such, and whether memory grows with rounds.
+"""Cost of a hospital among a thousand, relative to one among a hundred, and growth of memory over rounds.
 
     python benchmarks/engine_growth.py cost        cost per hospital at 1,000 over that at 100
     python benchmarks/engine_growth.py memory      memory after 200 rounds over that after 20 (100 hospitals)
 
-The last line is the figure. `engine.py` runs both.
+Each hospital has 4 images. The last line is the result. `engine.py` runs both.
 """
 
 from __future__ import annotations
@@ -12,10 +12,8 @@ import argparse
 import os
 import statistics
 import tempfile
-from typing import Any
 
-from engine_big import tree_bytes
-
+from benchmarks.engine_big import tree_bytes
 from fedrobust import Observer, Settings, run
 from fedrobust.runtime.observers import RoundOutcome
 
@@ -24,7 +22,7 @@ IMAGES = 4
 
 
 class MemoryMonitor(Observer):
-    """Notes the memory of all processes after some rounds."""
+    """Records the memory of all processes after the given rounds."""
 
     def __init__(self, *rounds: int) -> None:
         """Choose the rounds."""
@@ -40,8 +38,7 @@ class MemoryMonitor(Observer):
 def settings(hospitals: int, rounds: int, out: str) -> Settings:
     """Return a federation of hospitals with 4 images each: 7 of 10 images are for training."""
     images = -(-hospitals * IMAGES * 10 // 7)
-    quick: dict[str, Any] = {"networks": 1, "head": "linear", "local_epochs": 1, "strategy": "fedavg"}
-    # Patience beyond the rounds: every round is wanted.
+    # With patience beyond the rounds, no round is saved by early stopping.
     return Settings(
         data=f"phantom(images={images})",
         clients=hospitals,
@@ -49,19 +46,22 @@ def settings(hospitals: int, rounds: int, out: str) -> Settings:
         patience=rounds + 1,
         workers=WORKERS,
         out=out,
-        **quick,
+        networks=1,
+        head="linear",
+        local_epochs=1,
+        strategy="fedavg",
     )
 
 
 def seconds(hospitals: int, rounds: int) -> float:
-    """Return the seconds of a later round, evaluation left out, by hospital."""
+    """Return the seconds of a later round without evaluation, divided by the number of hospitals."""
     from fedrobust.runtime.profiling import Profile
 
     profile = Profile()
     with tempfile.TemporaryDirectory() as out:
         run(settings(hospitals, rounds, out), profile=profile)
-    left_out = {"evaluation", "records", "total"}
-    return sum(later or 0.0 for name, _, later in profile.table() if name not in left_out) / hospitals
+    excluded = {"evaluation", "records", "total"}
+    return sum(later or 0.0 for name, _, later in profile.table() if name not in excluded) / hospitals
 
 
 def cost() -> float:
@@ -70,22 +70,25 @@ def cost() -> float:
     large = seconds(1000, 6)
     small.append(seconds(100, 12))
     print(
-        f"a hospital's share of a round: {1e3 * large:.2f} ms of 1,000, {[round(1e3 * s, 2) for s in small]} of 100"
+        f"a hospital's share of a round: {1e3 * large:.2f} ms of 1,000, "
+        f"{[round(1e3 * one, 2) for one in small]} ms of 100"
     )
     return large / statistics.mean(small)
 
 
 def memory() -> float:
     """Return the memory after 200 rounds over that after 20."""
-    watch = MemoryMonitor(20, 200)
+    monitor = MemoryMonitor(20, 200)
     with tempfile.TemporaryDirectory() as out:
-        run(settings(100, 200, out), [watch])
-    print(f"after round 20: {watch.bytes[0] / 1e6:.1f} MB, after round 200: {watch.bytes[1] / 1e6:.1f} MB")
-    return watch.bytes[1] / watch.bytes[0]
+        run(settings(100, 200, out), [monitor])
+    print(
+        f"after round 20: {monitor.bytes[0] / 1e6:.1f} MB, after round 200: {monitor.bytes[1] / 1e6:.1f} MB"
+    )
+    return monitor.bytes[1] / monitor.bytes[0]
 
 
 def main() -> None:
-    """Measure one thing."""
+    """Measure what is asked for."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )

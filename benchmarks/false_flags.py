@@ -1,7 +1,7 @@
-"""How often honest hospitals are flagged when nobody is malicious and all losses and updates are drawn alike.
+"""How often honest hospitals are falsely flagged if all losses and updates come from one distribution.
 
-``python benchmarks/false_flags.py`` prints the table in docs/detection.md; it trains nothing and takes some minutes.
-The server looks at no images.
+``python benchmarks/false_flags.py`` prints the table in docs/detection.md. It trains nothing, uses no server
+images and takes some minutes.
 """
 
 from __future__ import annotations
@@ -18,13 +18,13 @@ ZERO = np.zeros(1000, np.float32)
 def share_flagged(
     make: type[Defence], hospitals: int, federations: int = 10, rounds: int = 30
 ) -> tuple[float, float]:
-    """Return the share of hospital-rounds flagged and the lightest hospital's final weight in fair shares."""
+    """Return the share of hospital-rounds flagged, and the lowest final weight over the uniform weight."""
     flags, lightest = [], 1.0
     for seed in range(federations):
         draw, defence = np.random.default_rng(seed), make()
         for number in range(1, rounds + 1):
             losses = draw.normal(1.0, 0.1, (hospitals, 2))
-            # A part that all share, and as much again of each one's own.
+            # One part that all have in common, and another of the same size for each hospital.
             deltas = draw.standard_normal(len(ZERO)) + draw.standard_normal((hospitals, len(ZERO)))
             updates = [
                 Update(

@@ -1,72 +1,76 @@
-"""What others have found of attacks and defences, to look for in one's own numbers."""
+"""Orderings of attacks and defences that the literature reports, to look for in the measured metrics."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
-__all__ = ["GAUSSIAN", "NONE", "ORDERINGS", "Figures", "Ordering", "Pair", "unexplained"]
+__all__ = ["GAUSSIAN", "NONE", "ORDERINGS", "Ordering", "Pair", "PairMetrics", "unexplained"]
 
 NONE = "none"
-#: Some 300 times what an honest parameter moves by in a round: it drowns FedAvg where attackers weigh a quarter.
+#: Some 300 times as much as an honest parameter changes in a round: FedAvg breaks where attackers weigh a
+#: quarter.
 GAUSSIAN = "gaussian(std=1.0)"
-#: A defence collapses when it loses at least so much accuracy, and another resists when it loses a third of that.
+#: A defence collapses if it loses at least this much accuracy, and resists if it loses at most a third of
+#: what FedAvg
+#: does.
 COLLAPSE = 0.2
 
 #: Attack and defence.
 Pair = tuple[str, str]
-Test = Callable[[Mapping[Pair, "Figures"]], tuple[bool, str]]
+Test = Callable[[Mapping[Pair, "PairMetrics"]], tuple[bool, str]]
 
 
 @dataclass(frozen=True)
-class Figures:
-    """What the page tells of one attack against one defence; means over the seeds.
+class PairMetrics:
+    """The metrics of one attack against one defence; means over the seeds.
 
     Attributes
     ----------
     accuracy : float
         On clean test images, mean of the last three rounds.
     success : float or None
-        Share of stamped test images, the target class left out, that are taken for the target; mean of the last
-        three rounds. None without a backdoor.
+        Attack success rate: share of stamped test images of other classes that are classified as the target;
+        mean of the last three rounds. None without a backdoor.
     attackers : float
-        Share of the weight that the attackers have together after the last round.
-    neglected : float
+        The malicious hospitals' share of the weight after the last round.
+    underweighted : float
         Honest hospitals with less than half the uniform weight after the last round.
-    idle : tuple of str
-        Attacks that changed nothing.
+    no_effect : tuple of str
+        Attacks that had no effect.
     faults : int
-        Rounds that a hospital lost.
+        Updates that were discarded.
     """
 
     accuracy: float
     success: float | None
     attackers: float
-    neglected: float
-    idle: tuple[str, ...] = ()
+    underweighted: float
+    no_effect: tuple[str, ...] = ()
     faults: int = 0
 
 
 @dataclass(frozen=True)
 class Ordering:
-    """Something that others have found, to look for in the numbers.
+    """An ordering that the literature reports.
 
     Attributes
     ----------
     key : str
-        By which docs/matrix-notes.md calls it.
-    claim : str
+        Its name in docs/matrix-notes.md.
+    statement : str
     test : callable
-        Gets the figures, returns whether it holds and the numbers in words; `KeyError` where a cell is missing.
+        Takes the metrics; returns whether the ordering holds, and the numbers in words. Raises `KeyError`
+        where a cell is missing.
     """
 
     key: str
-    claim: str
+    statement: str
     test: Test
 
 
-def loss(found: Mapping[Pair, Figures], attack: str, defence: str) -> float:
-    """Return the accuracy that an attack costs a defence, against the same defence without any."""
+def loss(found: Mapping[Pair, PairMetrics], attack: str, defence: str) -> float:
+    """Return the accuracy that an attack costs a defence, relative to its run without attackers."""
     return found[NONE, defence].accuracy - found[attack, defence].accuracy
 
 
@@ -75,7 +79,7 @@ def _points(value: float) -> str:
 
 
 def _costs_more(worse: str, milder: str, defence: str) -> Test:
-    def test(found: Mapping[Pair, Figures]) -> tuple[bool, str]:
+    def test(found: Mapping[Pair, PairMetrics]) -> tuple[bool, str]:
         one, other = loss(found, worse, defence), loss(found, milder, defence)
         return one > other, f"{worse} costs {defence} {_points(one)}, {milder} {_points(other)}"
 
@@ -83,7 +87,7 @@ def _costs_more(worse: str, milder: str, defence: str) -> Test:
 
 
 def _resists(attack: str, defence: str) -> Test:
-    def test(found: Mapping[Pair, Figures]) -> tuple[bool, str]:
+    def test(found: Mapping[Pair, PairMetrics]) -> tuple[bool, str]:
         plain, robust = loss(found, attack, "fedavg"), loss(found, attack, defence)
         numbers = f"{attack} costs fedavg {_points(plain)}, {defence} {_points(robust)}"
         return plain >= COLLAPSE and robust <= plain / 3, numbers
@@ -92,7 +96,7 @@ def _resists(attack: str, defence: str) -> Test:
 
 
 def _blind(attack: str, defence: str) -> Test:
-    def test(found: Mapping[Pair, Figures]) -> tuple[bool, str]:
+    def test(found: Mapping[Pair, PairMetrics]) -> tuple[bool, str]:
         plain, other = loss(found, attack, "fedavg"), loss(found, attack, defence)
         numbers = f"{attack} costs fedavg {_points(plain)}, {defence} {_points(other)}"
         return plain >= COLLAPSE and other >= plain / 2, numbers
@@ -101,7 +105,7 @@ def _blind(attack: str, defence: str) -> Test:
 
 
 def _plants_more(higher: Pair, lower: Pair) -> Test:
-    def test(found: Mapping[Pair, Figures]) -> tuple[bool, str]:
+    def test(found: Mapping[Pair, PairMetrics]) -> tuple[bool, str]:
         one, other = (found[pair].success or 0.0 for pair in (higher, lower))
         return one > other, (
             f"{higher[0]} succeeds against {higher[1]} on {100 * one:.1f} % of the stamped images, "
@@ -131,30 +135,31 @@ ORDERINGS = (
     ),
     Ordering(
         "alie/multi-krum",
-        "ALIE stays within the spread of the honest, so it costs Multi-Krum more than noise does (Baruch et al., "
-        "NeurIPS 2019)",
+        "ALIE stays within the variation of honest updates, so it costs Multi-Krum more than noise does "
+        "(Baruch et al., NeurIPS 2019)",
         _costs_more("alie(z=1.5)", GAUSSIAN, "multi-krum"),
     ),
     Ordering(
         "boost/fedavg",
-        "Model replacement plants a backdoor that plain poisoning does not (Bagdasaryan et al., AISTATS 2020)",
+        "Model replacement plants a backdoor that plain poisoning does not (Bagdasaryan et al., "
+        "AISTATS 2020)",
         _plants_more((BOOSTED, "fedavg"), ("backdoor", "fedavg")),
     ),
     Ordering(
         "boost/norm-clipping",
-        "Clipping the length takes model replacement its strength (Sun et al., 2019)",
+        "Clipping an update's length weakens model replacement (Sun et al., 2019)",
         _plants_more((BOOSTED, "fedavg"), (BOOSTED, "norm-clipping")),
     ),
     Ordering(
         "sign-flip/feddetect",
-        "A rule on reported losses does not see a forged update",
+        "A rule that uses reported losses only does not detect a poisoned update",
         _blind("sign-flip(scale=4)", "feddetect"),
     ),
 )
 
 
-def unexplained(found: Mapping[Pair, Figures], notes: str) -> list[str]:
-    """Return the keys of the orderings that do not appear and that the notes do not mention."""
+def unexplained(found: Mapping[Pair, PairMetrics], notes: str) -> list[str]:
+    """Return the keys of orderings that do not appear and that the notes do not mention."""
     missing = []
     for ordering in ORDERINGS:
         try:

@@ -1,14 +1,16 @@
-"""Whether two commits compute the same bits: models, rounds, verdicts and suite tables, run from clean clones.
+"""Whether two commits compute the same bits: models, rounds, verdicts and suite tables, from clean clones.
 
     python benchmarks/same_bits.py --against 6900db5 --data-root DATA
 
-The script clones the repository twice, checks out the commit named by ``--against`` in one clone and ``--commit`` (HEAD) in
-the other, carries out every setting of `RUNS` and the suite in each, and compares the results. It names each difference
-and exits with 1 if there is one that `EXCEPTIONS` does not explain. About eight minutes on 2 cores.
+The script clones the repository twice, checks out the commit named by ``--against`` in one clone and
+``--commit`` (HEAD) in the other, carries out every setting of `RUNS` and the suite in each, and compares the
+results. It names each difference and exits with 1 if there is one that `EXCEPTIONS` does not explain. About
+eight minutes on 2 cores.
 
-Compared are the bytes of ``model.safetensors``, and every number, list and name in ``rounds.jsonl``, ``verdicts.jsonl``
-and the suite's ``table.csv``. Keys that were renamed on purpose stand in `RENAMED`; sentences for people are not compared.
-With ``--keep FOLDER`` the clones and runs stay, and a commit's finished runs are not made again.
+Compared are the bytes of ``model.safetensors``, and every number, list and name in ``rounds.jsonl``,
+``verdicts.jsonl`` and the suite's ``table.csv``. Keys that were renamed on purpose stand in `RENAMED`;
+sentences for people are not compared. With ``--keep FOLDER`` the clones and runs stay, and a commit's
+finished runs are not made again.
 """
 
 from __future__ import annotations
@@ -28,7 +30,8 @@ from pathlib import Path
 
 TOP = Path(__file__).resolve().parents[1]
 
-#: The default of `RUNS`, where a run names no other: small enough for two cores, large enough for every class.
+#: The default of `RUNS`, where a run names no other: small enough for two cores, large enough for every
+#: class.
 BASE = {"data": "phantom(images=360, size=16)", "clients": "6", "rounds": "3", "local-epochs": "1"}
 
 
@@ -355,7 +358,7 @@ def _of_values(old: object, new: object, place: str = "") -> Iterator[str]:
 
 
 def _of_tables(before: Path, after: Path) -> list[str]:
-    """Return the columns of numbers of one table that another has under no name; added columns are no difference."""
+    """Return the numeric columns that only the earlier table has; names may change and columns be added."""
     later = set(_columns(after).values())
     return [
         f"table.csv: no column after holds what '{name}' held before"

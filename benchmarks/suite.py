@@ -1,13 +1,13 @@
-"""What running a suite's cells side by side saves, and how busy it keeps the cores.
+"""What running a suite's cells in parallel saves, and how busy it keeps the cores.
 
-The peer runs the same cells one after another, each with ``fedrobust simulate --engine flower``: Flower's
-stock simulation runtime on Ray with the same ClientApp, server and evaluation. Both times are of whole
-commands, start-up included. Busy is the processor time of the command and all its processes over its wall
-time, of a suite of 20 cells, on the cores it may use.
+The peer runs the same cells sequentially, each with ``fedrobust simulate --engine flower``: Flower's stock
+simulation runtime on Ray with the same ClientApp, server and evaluation. Both times are of complete commands,
+including their start-up. Busy is the processor time of the command and all its processes over its wall time,
+of a suite of 20 cells, on the cores that it may use.
 
     python benchmarks/suite.py --data-root DATA --json
 
-About six minutes on 2 cores. With other load beside it the measurements mean nothing.
+About six minutes on 2 cores. The results are meaningless if the machine does other work at the same time.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ import sys
 import tempfile
 import time
 from pathlib import Path
-from typing import Any
+from typing import TypedDict, Unpack
 
 import tomli_w
 
@@ -39,14 +39,22 @@ DEFENCES = ["fedavg", "median", "multi-krum", "isolation-forest"]
 _PR_SET_CHILD_SUBREAPER = 36
 
 
-def written(folder: Path, data: dict[str, str], **content: Any) -> str:
+class Content(TypedDict, total=False):
+    """Tables and lists of a suite file."""
+
+    threats: dict[str, str]
+    defences: list[str]
+    seeds: list[int]
+
+
+def written(folder: Path, data: dict[str, str], **content: Unpack[Content]) -> str:
     """Write a suite file; return its path."""
     file = folder / "measured.toml"
     file.write_text(tomli_w.dumps({"base": BASE | data, "threats": THREATS} | content))
     return str(file)
 
 
-def side_by_side(suite: str, folder: Path) -> tuple[float, float]:
+def in_parallel(suite: str, folder: Path) -> tuple[float, float]:
     """Run a suite's command; return its wall seconds and the processor seconds of all its processes."""
     before = _children_s()
     began = time.perf_counter()
@@ -61,7 +69,7 @@ def side_by_side(suite: str, folder: Path) -> tuple[float, float]:
     return wall, _children_s() - before
 
 
-def one_after_another(suite: str, folder: Path) -> float:
+def sequentially(suite: str, folder: Path) -> float:
     """Run a suite's cells through Flower's stock runtime; return the wall seconds."""
     cells = plan(load_suite(suite), {"out": str(folder)})
     began = time.perf_counter()
@@ -86,17 +94,17 @@ def measure(data: dict[str, str]) -> dict[str, float]:
     ctypes.CDLL(None).prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        # First, before Ray leaves processes behind whose time would count here.
+        # Before the other runs, as Ray may leave processes whose time would count here.
         twenty = written(folder, data, defences=[*DEFENCES, "trimmed-mean"], threats=FOUR, seeds=[1])
-        wall, busy = side_by_side(twenty, folder / "twenty")
+        wall, busy = in_parallel(twenty, folder / "twenty")
         print(
             f"20 cells: {wall:.1f} s of wall time, {busy:.1f} s of processor time on {CORES} cores",
             flush=True,
         )
         suite = written(folder, data, defences=DEFENCES)
-        ours, _ = side_by_side(suite, folder / "ours")
-        stock = one_after_another(suite, folder / "stock")
-        print(f"12 cells: {ours:.1f} s side by side, {stock:.1f} s one after another on the stock runtime")
+        ours, _ = in_parallel(suite, folder / "ours")
+        stock = sequentially(suite, folder / "stock")
+        print(f"12 cells: {ours:.1f} s in parallel, {stock:.1f} s sequentially on the stock runtime")
     return {"speedup_vs_stock": round(stock / ours, 2), "busy": round(busy / (wall * CORES), 3)}
 
 
@@ -111,7 +119,7 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument(
-        "--data-root", help="folder with pneumoniamnist.npz; without it synthetic images serve"
+        "--data-root", help="folder with pneumoniamnist.npz; without it synthetic images are used"
     )
     parser.add_argument("--json", action="store_true", help="print the measurements as JSON on the last line")
     given = parser.parse_args()

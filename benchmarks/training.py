@@ -1,11 +1,11 @@
-"""What might make a hospital's training step faster: each idea beside the plain step, in one run, on one thread.
+"""Candidates for a faster training step of a hospital, each compared with the plain step on one thread.
 
     python benchmarks/training.py
     python benchmarks/training.py --profile     where the plain step's time goes, by operator
     python benchmarks/training.py --memory      the main job's training with and without keeping freed memory
 
-A step is forward, cross-entropy and backward of a batch of 32. Figures are milliseconds of processor time, the median of
-rounds in which the variants take turns.
+A step is forward, cross-entropy and backward of a batch of 32. Results are milliseconds of processor time,
+the median of rounds in which the variants alternate.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ def network(spec: str, channels: int, size: int) -> nn.Module:
 def step(
     net: Callable[[Tensor], Tensor], own: nn.Module, images: Tensor, labels: Tensor, *, bf16: bool = False
 ) -> None:
-    """Forward and backward."""
+    """Run forward and backward."""
     for parameter in own.parameters():
         parameter.grad = None
     with torch.autocast("cpu", torch.bfloat16, enabled=bf16):
@@ -50,28 +50,28 @@ def variants(spec: str, channels: int, size: int, *, compiled: bool) -> dict[str
     """Return the variants of a step by name."""
     images, labels = torch.randn(BATCH, channels, size, size), torch.randint(0, 4, (BATCH,))
     plain = network(spec, channels, size)
-    last = network(spec, channels, size).to(memory_format=torch.channels_last)
-    turned = images.contiguous(memory_format=torch.channels_last)
+    last = network(spec, channels, size)
+    last.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    reordered = images.contiguous(memory_format=torch.channels_last)
     found: dict[str, Step] = {
         "plain": lambda: step(plain, plain, images, labels),
-        "channels_last": lambda: step(last, last, turned, labels),
+        "channels_last": lambda: step(last, last, reordered, labels),
         "bf16": lambda: step(plain, plain, images, labels, bf16=True),
-        "channels_last + bf16": lambda: step(last, last, turned, labels, bf16=True),
+        "channels_last + bf16": lambda: step(last, last, reordered, labels, bf16=True),
     }
     if compiled:
         subject = network(spec, channels, size)
         fast = torch.compile(subject)
         began = time.perf_counter()
         step(fast, subject, images, labels)
-        print(
-            f"{spec}, {size} x {size}: torch.compile takes {time.perf_counter() - began:.0f} s before its first step"
-        )
+        seconds = time.perf_counter() - began
+        print(f"{spec}, {size} x {size}: torch.compile takes {seconds:.0f} s before its first step")
         found["torch.compile"] = lambda: step(fast, subject, images, labels)
     return found
 
 
 def pair(size: int) -> dict[str, Step]:
-    """Return two networks trained one after the other, and both in one batched call."""
+    """Return two steps: two networks one after the other, and both in one batched call."""
     networks = [network("cnn", 1, size) for _ in range(2)]
     images, labels = torch.randn(BATCH, 1, size, size), torch.randint(0, 4, (BATCH,))
     parameters, _ = stack_module_state(networks)
@@ -79,15 +79,19 @@ def pair(size: int) -> dict[str, Step]:
     def loss(values: dict[str, Tensor]) -> Tensor:
         return nn.functional.cross_entropy(functional_call(networks[0], values, (images,)), labels)
 
+    def one_by_one() -> None:
+        for net in networks:
+            step(net, net, images, labels)
+
     both = vmap(grad(loss))
     return {
-        "one after the other": lambda: [step(net, net, images, labels) for net in networks],
+        "one after the other": one_by_one,
         "vmap over both": lambda: both(parameters),
     }
 
 
-def race(steps: dict[str, Step], repeat: int) -> dict[str, float]:
-    """Return each variant's milliseconds; they take turns, as the machine's speed wanders."""
+def compare(steps: dict[str, Step], repeat: int) -> dict[str, float]:
+    """Return each variant's milliseconds; variants alternate, as the machine's speed varies."""
     seconds: dict[str, list[float]] = {name: [] for name in steps}
     for _ in range(9):
         for name, one in steps.items():
@@ -103,8 +107,8 @@ def show(title: str, found: dict[str, float]) -> None:
     print(f"{title}: " + ", ".join(f"{name} {value:.2f} ms" for name, value in found.items()), flush=True)
 
 
-def trained(keep: bool) -> float:
-    """Return the seconds in which this process trains the main job's ten hospitals for a round, after one to warm up."""
+def training_seconds(keep: bool) -> float:
+    """Return the seconds in which this process trains the main job's ten hospitals for one round."""
     from fedrobust import Settings
     from fedrobust.data.sources import prepare
     from fedrobust.engines.launch import keep_freed_memory
@@ -127,8 +131,8 @@ def trained(keep: bool) -> float:
 
 
 def memory() -> None:
-    """Train in fresh processes, with and without keeping freed memory in turn."""
-    found: dict[str, list[float]] = {"as it comes": [], "keep": []}
+    """Train in new processes, alternately with and without keeping freed memory."""
+    found: dict[str, list[float]] = {"released": [], "kept": []}
     for _ in range(3):
         for name, seconds in found.items():
             call = [sys.executable, __file__, "--trained", name]
@@ -138,7 +142,7 @@ def memory() -> None:
 
 
 def main() -> None:
-    """Race the variants, or profile the plain step."""
+    """Compare the variants, or profile the plain step."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
@@ -149,7 +153,7 @@ def main() -> None:
     torch.set_num_threads(1)
     arguments = parser.parse_args()
     if arguments.trained:
-        print(trained(arguments.trained == "keep"))
+        print(training_seconds(arguments.trained == "kept"))
         return
     if arguments.memory:
         memory()
@@ -173,8 +177,8 @@ def main() -> None:
         ("resnet18", 1, 28, 3),
     ):
         steps = variants(spec, channels, size, compiled=(spec, size) == ("cnn", 28))
-        show(f"{spec}, {size} x {size}", race(steps, repeat))
-    show("two cnn, 28 x 28", race(pair(28), 30))
+        show(f"{spec}, {size} x {size}", compare(steps, repeat))
+    show("two cnn, 28 x 28", compare(pair(28), 30))
 
 
 if __name__ == "__main__":

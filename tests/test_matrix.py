@@ -11,21 +11,21 @@ import pytest
 
 from benchmarks import matrix
 from benchmarks.matrix import ATTACKS, DEFENCES, page
-from benchmarks.orderings import GAUSSIAN, NONE, ORDERINGS, Figures, unexplained
+from benchmarks.orderings import GAUSSIAN, NONE, ORDERINGS, PairMetrics, unexplained
 from fedrobust.results.records import FORMAT
 from fedrobust.scenario import Scenario
 from fedrobust.suites.cells import Cell
 
-CLEAN = Figures(0.8, None, 0.0, 0)
+CLEAN = PairMetrics(0.8, None, 0.0, 0)
 
 
-def made_up() -> dict[tuple[str, str], Figures]:
-    """Return figures in which every known ordering appears."""
+def made_up() -> dict[tuple[str, str], PairMetrics]:
+    """Return metrics in which every known ordering appears."""
     found = {(attack, defence): CLEAN for attack in (NONE, *ATTACKS) for defence in DEFENCES}
     for defence in ("median", "trimmed-mean"):
         found["min-max", defence] = replace(CLEAN, accuracy=0.4)
     for attack in (GAUSSIAN, "sign-flip(scale=4)"):
-        found[attack, "fedavg"] = replace(CLEAN, accuracy=0.3, attackers=0.25, neglected=2)
+        found[attack, "fedavg"] = replace(CLEAN, accuracy=0.3, attackers=0.25, underweighted=2)
     found["sign-flip(scale=4)", "feddetect"] = replace(CLEAN, accuracy=0.3)
     found["alie(z=1.5)", "multi-krum"] = replace(CLEAN, accuracy=0.5)
     for defence in DEFENCES:
@@ -43,20 +43,20 @@ def row(text: str, heading: str, attack: str) -> dict[str, str]:
     return dict(zip(*split, strict=True))
 
 
-def test_page_puts_every_value_in_its_place() -> None:
+def test_page_shows_every_metric_in_its_cell() -> None:
     text = page(made_up(), {}, "About.", "")
     accuracy = row(text, "Accuracy on clean images", "sign-flip(scale=4)")
     assert len(accuracy) == len(DEFENCES)
     assert (accuracy["fedavg"], accuracy["multi-krum"]) == ("0.300", "0.800")
     assert "nnm &#124; trimmed-mean" in accuracy
-    assert row(text, "Success of backdoors", "backdoor + boost")["fedavg"] == "0.900"
-    assert "| label-flip" not in text.split("## Success of backdoors")[1].split("##")[0]
+    assert row(text, "Attack success rate of backdoors", "backdoor + boost")["fedavg"] == "0.900"
+    assert "| label-flip" not in text.split("## Attack success rate of backdoors")[1].split("##")[0]
     weight = row(text, "The attackers' share of the weight", "sign-flip(scale=4)")
     assert (weight["fedavg"], weight["median"], weight["trimmed-mean"]) == ("0.250", "—", "—")
     assert f"| {NONE} |" not in text.split("## The attackers' share")[1].split("##")[0]
     assert row(text, "Honest hospitals below half the uniform weight", GAUSSIAN)["fedavg"] == "2"
     assert text.count("**Appears**") == len(ORDERINGS)
-    assert "Cells to mind" not in text
+    assert "## Caveats" not in text
 
 
 @pytest.mark.parametrize(
@@ -73,7 +73,7 @@ def test_page_puts_every_value_in_its_place() -> None:
         (("alie(z=1.5)", "multi-krum"), {"accuracy": 0.8}, "alie/multi-krum"),
     ],
 )
-def test_ordering_that_does_not_appear_asks_for_an_explanation(
+def test_ordering_that_does_not_appear_needs_an_explanation(
     pair: tuple[str, str], change: dict[str, float], key: str
 ) -> None:
     found = made_up()
@@ -88,21 +88,21 @@ def test_ordering_that_does_not_appear_asks_for_an_explanation(
     assert "unexplained" not in explained
 
 
-def test_failed_or_missing_cells_are_named() -> None:
+def test_page_names_cells_that_failed_are_missing_or_had_no_effect() -> None:
     found = made_up()
     del found["min-max", "median"]
-    found["fang", "dnc"] = replace(CLEAN, idle=("fang",), faults=3)
+    found["fang", "dnc"] = replace(CLEAN, no_effect=("fang",), faults=3)
     text = page(found, {("min-max", "median"): "Traceback\nValueError: no"}, "", "")
     assert row(text, "Accuracy on clean images", "min-max")["median"] == "not run"
     assert "- min-max against median failed: ValueError: no" in text
-    assert "- fang against dnc: fang changed nothing." in text
-    assert "- fang against dnc: hospitals lost 3 rounds." in text
+    assert "- fang against dnc: fang had no effect." in text
+    assert "- fang against dnc: 3 updates were discarded." in text
     assert "**Not measured.**" in text
     assert unexplained(found, "") == []
 
 
-def test_measure_reads_a_run_folder(tmp_path: Path) -> None:
-    plan = dict(matrix.plan({"rounds": 4}, [0], ["backdoor"], ["fedavg"]))
+def test_metrics_of_a_cell_are_read_from_its_run_folder(tmp_path: Path) -> None:
+    plan = dict(matrix.plan(matrix.settings_of_all("phantom", rounds=4), [0], ["backdoor"], ["fedavg"]))
     settings = plan["backdoor", "fedavg", 0].model_copy(update={"out": str(tmp_path)})
     cell = Cell(settings)
     cell.folder.mkdir()
@@ -129,20 +129,20 @@ def test_measure_reads_a_run_folder(tmp_path: Path) -> None:
         "data": {"source": "phantom", "sha256": "", "images": 0, "classes": []},
     }
     (cell.folder / "manifest.json").write_text(json.dumps(manifest))
-    figures = matrix.measure(cell)
-    assert figures.accuracy == pytest.approx(0.6)
-    assert figures.success == pytest.approx(0.4)
-    assert figures.attackers == pytest.approx(0.1)
-    assert figures.neglected == len({0, 1} - set(bad))
-    assert figures.faults == 1
+    metrics = matrix.measure(cell)
+    assert metrics.accuracy == pytest.approx(0.6)
+    assert metrics.success == pytest.approx(0.4)
+    assert metrics.attackers == pytest.approx(0.1)
+    assert metrics.underweighted == len({0, 1} - set(bad))
+    assert metrics.faults == 1
 
 
-def test_seeds_are_averaged() -> None:
-    both = matrix.over_seeds([replace(CLEAN, success=0.2), Figures(0.6, 0.4, 0.1, 3, ("fang",), 1)])
-    assert both == Figures(pytest.approx(0.7), pytest.approx(0.3), 0.05, 1.5, ("fang",), 1)  # type: ignore[arg-type]
+def test_metrics_over_seeds_are_means() -> None:
+    both = matrix.over_seeds([replace(CLEAN, success=0.2), PairMetrics(0.6, 0.4, 0.1, 3, ("fang",), 1)])
+    assert both == PairMetrics(pytest.approx(0.7), pytest.approx(0.3), 0.05, 1.5, ("fang",), 1)  # type: ignore[arg-type]
 
 
-def test_two_cells_from_start_to_page(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_script_runs_two_cells_and_writes_the_page(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     arguments = ["--data", "phantom(images=400, size=16)", "--out", str(tmp_path / "runs"), "--rounds", "2"]
     arguments += ["--attacks", "none", "min-max", "--defences", "median", "--page", str(tmp_path / "page.md")]
     arguments += ["--notes", str(tmp_path / "notes.md"), "--jobs", "1", "--partition", "iid"]
@@ -154,3 +154,13 @@ def test_two_cells_from_start_to_page(tmp_path: Path, monkeypatch: pytest.Monkey
     assert "The attackers hold 20.0 % (seed 4) of the training images" in text
     assert 0 <= float(row(text, "Accuracy on clean images", "min-max")["median"]) <= 1
     assert text.count("**Not measured.**") == len(ORDERINGS)
+
+
+def test_prose_of_the_page_is_that_of_its_script() -> None:
+    made = page(made_up(), {}, "", "")
+    kept = (Path(__file__).resolve().parents[1] / "docs" / "matrix.md").read_text().splitlines()
+    lines = [line for line in made.splitlines() if not line.startswith(("| ", "- "))]
+    assert [line for line in lines if line not in kept] == []
+    statements = [line.split("**")[0] for line in made.splitlines() if line.startswith("- ")]
+    assert len(statements) == len(ORDERINGS)
+    assert all(any(line.startswith(statement) for line in kept) for statement in statements)

@@ -1,0 +1,31 @@
+"""What the scripts that write a page of docs/ share."""
+
+from __future__ import annotations
+
+import textwrap
+from collections.abc import Iterable, Sequence
+
+__all__ = ["escaped", "prose", "row", "table_head"]
+
+#: The width of the pages.
+WIDTH = 100
+
+
+def prose(text: str) -> list[str]:
+    """Return a paragraph as lines of the pages' width."""
+    return textwrap.wrap(text, WIDTH, break_long_words=False, break_on_hyphens=False)
+
+
+def escaped(name: str) -> str:
+    """Return a name for a cell of a table, where a bar would begin the next cell."""
+    return name.replace("|", "&#124;")
+
+
+def row(cells: Iterable[object]) -> str:
+    """Return a row of a table."""
+    return f"|{'|'.join(f' {cell} ' if cell != '' else ' ' for cell in cells)}|"
+
+
+def table_head(names: Sequence[str]) -> list[str]:
+    """Return the two lines above a table's rows."""
+    return [row(names), "|---" * len(names) + "|"]
