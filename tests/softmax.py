@@ -83,7 +83,7 @@ def trained(own: Site, start: Vector, node: int, round: int) -> Update:
 
 
 def elsewhere(given: Site) -> Site:
-    """Return a hospital whose scanner swaps pixels in pairs: the pictures are others, the labels are right."""
+    """Return a hospital whose scanner swaps pixels in pairs: other images with the right labels."""
     images = given.images.copy()
     images[:, :PIXELS] = images[:, :PIXELS].reshape(-1, PIXELS // 2, 2)[:, :, ::-1].reshape(-1, PIXELS)
     return Site(images, given.labels, given.poison)

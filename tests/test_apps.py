@@ -651,7 +651,8 @@ def test_draws_differ_by_node_and_round_and_repeat() -> None:
 def test_attack_in_the_users_folder_forges_the_loss(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "clients").mkdir()
     (tmp_path / "clients" / "flatters.py").write_text(
-        "from dataclasses import replace\n\nfrom fedrobust.federation import Attack\n\n\nclass Flatters(Attack):\n"
+        "from dataclasses import replace\n\nfrom fedrobust.federation import Attack\n\n\n"
+        "class Flatters(Attack):\n"
         "    def forge_report(self, report):\n"
         "        return replace(report, values={**report.values, 'loss': report.values['loss'] / 4})\n"
     )

@@ -62,7 +62,8 @@ def test_metrics_equal_a_hand_computation() -> None:
     assert metrics["macro_precision"] == pytest.approx((1 + 2 / 3 + 1) / 3)
     assert metrics["macro_recall"] == pytest.approx((2 / 3 + 1 + 1) / 3)
     assert metrics["macro_f1"] == pytest.approx((0.8 + 0.8 + 1) / 3)
-    # Class 0: one of three ties with the others, 5/6. Class 1: one of four others ties, 7/8. Class 2: all right.
+    # Class 0: one of three ties with the others, 5/6. Class 1: one of four others ties, 7/8. Class 2: all
+    # correct.
     assert metrics["auroc"] == pytest.approx((5 / 6 + 7 / 8 + 1) / 3)
     assert metrics["sensitivity"] == pytest.approx([2 / 3, 1, 1])
     assert metrics["balanced_accuracy"] == pytest.approx((2 / 3 + 1 + 1) / 3)

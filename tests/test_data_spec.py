@@ -20,7 +20,7 @@ from fedrobust.scenario import Scenario
 
 
 class OneNodeGone(LocalGrid):
-    """A grid as Flower's HTTP one: it gives messages ids, and answers itself, as node 1, for a node that is gone."""
+    """A grid like Flower's HTTP grid: it gives messages ids, and replies as node 1 for a missing node."""
 
     seen: list[RecordDict]
 

@@ -1,4 +1,4 @@
-"""`fedrobust deploy-local`: real processes, the local engine's bits, keys that count, and nothing left behind."""
+"""`fedrobust deploy-local`: real processes, the local engine's bits, checked keys, nothing left behind."""
 
 from __future__ import annotations
 
@@ -129,7 +129,8 @@ def test_a_supernode_with_an_unregistered_key_is_refused() -> None:
 def test_an_end_by_sigterm_leaves_nothing(tmp_path: Path) -> None:
     code = (
         "import time\nfrom fedrobust.deploy.local import LocalDeployment\n"
-        "with LocalDeployment(1) as deployment:\n    print(deployment.folder, flush=True)\n    time.sleep(60)\n"
+        "with LocalDeployment(1) as deployment:\n"
+        "    print(deployment.folder, flush=True)\n    time.sleep(60)\n"
     )
     with subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True) as process:
         assert process.stdout is not None
@@ -237,9 +238,15 @@ def test_free_ports_are_different_and_free() -> None:
 
 
 def test_last_error_are_the_error() -> None:
-    log = "INFO: up\n\x1b[91mERROR \x1b[0m:     Exit Code: 305\nFailed to connect.\n[code: 2004]\n\nFor more information, see\nINFO: bye"
+    log = (
+        "INFO: up\n\x1b[91mERROR \x1b[0m:     Exit Code: 305\nFailed to connect.\n[code: 2004]\n\n"
+        "For more information, see\nINFO: bye"
+    )
     assert last_error(log) == "Exit Code: 305 Failed to connect. [code: 2004]"
-    taken = "2026-01-01T10:00:00.1Z ERROR [uvicorn.error] [Errno 98] in use\n2026-01-01T10:00:00.2Z INFO [uvicorn.error] bye"
+    taken = (
+        "2026-01-01T10:00:00.1Z ERROR [uvicorn.error] [Errno 98] in use\n"
+        "2026-01-01T10:00:00.2Z INFO [uvicorn.error] bye"
+    )
     assert last_error(taken) == "[Errno 98] in use"
     assert last_error("INFO: x\nPath does not point to a file.\n") == "Path does not point to a file."
     assert last_error("") == "its log is empty"

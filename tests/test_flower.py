@@ -96,7 +96,8 @@ def test_flwr_run(tmp_path: Path) -> None:
         "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
     }
     out = tmp_path / "out"
-    settings = f'clients=4 malicious=1 rounds=2 local-epochs=1 networks=1 data="phantom(images=240, size=16)" out="{out}"'
+    settings = 'clients=4 malicious=1 rounds=2 local-epochs=1 networks=1 data="phantom(images=240, size=16)"'
+    settings += f' out="{out}"'
     try:
         done = subprocess.run(
             [

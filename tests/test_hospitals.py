@@ -105,7 +105,8 @@ def test_behaviour_that_fails_on_test_images_does_not_end_the_run(
     (tmp_path / "clients").mkdir()
     (tmp_path / "clients" / "moody.py").write_text(
         "from fedrobust.federation import Behaviour\n\nclass Moody(Behaviour):\n"
-        "    def transform_records(self, records):\n        assert len(records) > 30\n        return records\n"
+        "    def transform_records(self, records):\n"
+        "        assert len(records) > 30\n        return records\n"
     )
     monkeypatch.syspath_prepend(str(tmp_path))
     result = run(tiny(tmp_path, malicious=1, attack="moody"))

@@ -107,7 +107,8 @@ def test_own_plug_in_shows_its_file_and_that_it_replaces_a_built_in_one(tmp_path
     (tmp_path / "strategies").mkdir()
     (tmp_path / "strategies" / "median.py").write_text(
         "from fedrobust.federation import Defence\n\n\n"
-        'class Median(Defence):\n    """Ours [/red].\n\n    References\n    ----------\n    Us, 2026.\n    """\n'
+        'class Median(Defence):\n    """Ours [/red].\n\n'
+        '    References\n    ----------\n    Us, 2026.\n    """\n'
     )
     done = subprocess.run(
         [sys.executable, "-m", "fedrobust", "list", "strategies", "median"],

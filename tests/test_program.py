@@ -209,7 +209,8 @@ def test_strategy_in_an_otherwise_empty_folder_is_found_and_listed(tmp_path: Pat
     (tmp_path / "strategies" / "my_mean.py").write_text(
         "from fedrobust.federation import Defence, Updates, Verdict\n\n\n"
         'class MyMean(Defence):\n    """Weighs all hospitals alike."""\n\n'
-        "    def weigh(self, updates: Updates) -> Verdict:\n        return Verdict(weight=[1.0] * len(updates))\n"
+        "    def weigh(self, updates: Updates) -> Verdict:\n"
+        "        return Verdict(weight=[1.0] * len(updates))\n"
     )
     script = Path(sys.executable).with_name("fedrobust")
     run = [str(script), "simulate", *QUICK, "--strategy", "my-mean", "--json"]

@@ -44,8 +44,8 @@ def test_lines_without_a_terminal_name_start_rounds_and_time_left(tmp_path: Path
         watch.round_done(outcome(3))
     lines = text.getvalue().splitlines()
     assert lines[0] == (
-        "3 hospitals, 1 of them malicious (label-flip:1), 1 atypical (other-scanner:1) · phantom (synthetic) · "
-        "isolation-forest"
+        "3 hospitals, 1 of them malicious (label-flip:1), 1 atypical (other-scanner:1) · phantom "
+        "(synthetic) · isolation-forest"
     )
     assert lines[1].startswith("round 1/3: accuracy 0.500, validation loss 1.250, flagged 1, about ")
     assert lines[1].endswith(" left") and "accuracy undefined" in lines[2]

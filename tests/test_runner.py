@@ -1,4 +1,4 @@
-"""Whole runs on small federations: what they write, that they repeat, and that faults cost a round, not the run."""
+"""Complete runs of small federations: their files, their repeatability, and faults that do not end them."""
 
 from __future__ import annotations
 
@@ -167,7 +167,8 @@ def test_faulty_hospital_fails_its_rounds_and_is_named(
     folder = tmp_path / "clients"
     folder.mkdir()
     body = textwrap.indent(textwrap.dedent(ATTACKS[name]), "    ")
-    head = 'import numpy as np\nfrom fedrobust.federation import Attack\n\nclass Faulty(Attack):\n    """Faulty."""\n'
+    head = "import numpy as np\nfrom fedrobust.federation import Attack\n\n"
+    head += 'class Faulty(Attack):\n    """Faulty."""\n'
     (folder / f"{name}.py").write_text(head + body)
     monkeypatch.syspath_prepend(str(tmp_path))
     result = run(tiny(tmp_path, malicious=1, attack=name.replace("_", "-"), strategy=strategy))
@@ -213,7 +214,8 @@ def test_strategy_that_returns_no_model_is_named(
         monkeypatch.delitem(sys.modules, name)
     with pytest.raises(
         UserError,
-        match="WrongReturn: combine (must return the new parameters and a Verdict|returned parameters of shape)",
+        match="WrongReturn: combine "
+        "(must return the new parameters and a Verdict|returned parameters of shape)",
     ):
         run(tiny(tmp_path, strategy="wrong-return"))
 

@@ -44,7 +44,8 @@ def test_defence_memory_excludes_its_imports(tmp_path: Path, monkeypatch: pytest
     (tmp_path / "strategies" / "loads_much.py").write_text(
         "import mmap\nimport numpy as np\nfrom fedrobust.federation import Defence\n\n"
         # From the system itself: of what the process holds free nothing would show.
-        "def fresh(mib):\n    held = np.frombuffer(mmap.mmap(-1, mib << 20), np.uint8)\n    held[:] = 1\n    return held\n\n"
+        "def fresh(mib):\n    held = np.frombuffer(mmap.mmap(-1, mib << 20), np.uint8)\n"
+        "    held[:] = 1\n    return held\n\n"
         "class LoadsMuch(Defence):\n    loaded = None\n    times = 0\n"
         "    def preload(self):\n        self.times += 1\n        self.loaded = fresh(40)\n"
         "    def weigh(self, updates):\n        assert self.times == 1\n"

@@ -1,4 +1,4 @@
-"""Arrays in shared memory: the same type and numbers on the other side, and only their places in the pickled message."""
+"""Arrays in shared memory: equal after transport, and only their places in the pickled message."""
 
 from __future__ import annotations
 

@@ -23,7 +23,8 @@ def test_a_folder_is_made_and_removed(tmp_path: Path) -> None:
 def test_folder_in_use_stays_and_that_of_a_killed_process_is_removed(tmp_path: Path) -> None:
     code = (
         "import sys; from pathlib import Path; from fedrobust.engines.shared_folder import SharedFolder\n"
-        "folder = SharedFolder(10, inside=Path(sys.argv[1])); print(folder.path, flush=True); sys.stdin.read()"
+        "folder = SharedFolder(10, inside=Path(sys.argv[1])); print(folder.path, flush=True); "
+        "sys.stdin.read()"
     )
     other = subprocess.Popen(
         [sys.executable, "-c", code, str(tmp_path)],

@@ -1,4 +1,4 @@
-"""`fedrobust simulate`: existing and interrupted runs, the clean baseline, exit codes; `fedrobust compare`."""
+"""`fedrobust simulate`: existing and interrupted runs, clean baseline, exit codes; `fedrobust compare`."""
 
 from __future__ import annotations
 
@@ -73,7 +73,8 @@ def test_run_of_another_version_of_an_own_plug_in_is_not_shown(
     rule = tmp_path / "own_rule.py"
     rule.write_text(
         "from fedrobust.federation import Defence, Verdict\n\n\nclass Own(Defence):\n"
-        '    """Weighs by length."""\n\n    def weigh(self, updates):\n        return Verdict(updates.norms())\n'
+        '    """Weighs by length."""\n\n'
+        "    def weigh(self, updates):\n        return Verdict(updates.norms())\n"
     )
     arguments = [*PHANTOM, "--strategy", "own_rule:Own", "--out", str(tmp_path / "runs")]
     call(arguments, capfd)
