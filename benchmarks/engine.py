@@ -87,7 +87,8 @@ def ideal(data_root: str | None, clients: int, rounds: int) -> float:
         process.stdin.flush()
     for process in processes:
         outputs.append([float(line) for line in process.communicate()[0].split()])
-    return statistics.median(max(times) for times in zip(*outputs, strict=True))
+    slowest: list[float] = [max(times) for times in zip(*outputs, strict=True)]
+    return statistics.median(slowest)
 
 
 def federated(chosen: Settings) -> tuple[float, float]:
