@@ -41,21 +41,21 @@ def interrupted(settings: Settings, number: int) -> Path:
     ],
     ids=str,
 )
-@pytest.mark.parametrize("number", [1, 3])
-def test_resumed_run_has_the_same_bits(tmp_path: Path, changes: dict[str, Any], number: int) -> None:
+def test_resumed_run_has_the_same_bits(tmp_path: Path, changes: dict[str, Any]) -> None:
     both = {"rounds": 5, "malicious": 1, **changes}
     unbroken = run(tiny(tmp_path / "unbroken", **both))
-    settings = tiny(tmp_path / "cut", **both)
-    partial = interrupted(settings, number)
-    # What a cut in the middle of writing leaves: a line of a round that has no checkpoint.
-    for name in ("rounds.jsonl", "client_metrics.jsonl"):
-        with (partial / name).open("a") as file:
-            file.write('{"round": ')
-    resumed = run(settings, resume=True)
-    for name in NAMES:
-        assert (unbroken.folder / name).read_bytes() == (resumed.folder / name).read_bytes(), name
-    assert {f.name for f in unbroken.folder.iterdir()} == {f.name for f in resumed.folder.iterdir()}
-    assert resumed.summary["detection"] == unbroken.summary["detection"]
+    for number in (1, 3):
+        settings = tiny(tmp_path / f"cut-{number}", **both)
+        partial = interrupted(settings, number)
+        # What a cut in the middle of writing leaves: a line of a round that has no checkpoint.
+        for name in ("rounds.jsonl", "client_metrics.jsonl"):
+            with (partial / name).open("a") as file:
+                file.write('{"round": ')
+        resumed = run(settings, resume=True)
+        for name in NAMES:
+            assert (unbroken.folder / name).read_bytes() == (resumed.folder / name).read_bytes(), name
+        assert {f.name for f in unbroken.folder.iterdir()} == {f.name for f in resumed.folder.iterdir()}
+        assert resumed.summary["detection"] == unbroken.summary["detection"]
 
 
 def test_resumed_run_after_its_last_round_is_evaluated(tmp_path: Path) -> None:
