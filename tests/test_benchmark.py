@@ -20,7 +20,7 @@ from fedrobust.commands.program import run_command
 TOP = Path(__file__).resolve().parents[1]
 SUITE = """
 title = "Small"
-seeds = [0, 1, 2]
+seeds = [0, 1]
 
 [base]
 data = "phantom(images=240, size=16)"
@@ -106,7 +106,7 @@ def test_suite_gives_a_table_a_page_and_its_definition(unbroken: Path) -> None:
     content = json.loads((made / "suite.json").read_text())
     for row, line in zip(table, content["rows"], strict=True):
         assert float(row["accuracy"]) == line["metrics"]["accuracy"]["mean"]
-        assert line["seeds"] == [0, 1, 2]
+        assert line["seeds"] == [0, 1]
         for cell in line["cells"]:
             run = made / cell["run"]
             assert (run / "report.html").is_file() and (run / "summary.json").is_file()
@@ -116,7 +116,7 @@ def test_suite_gives_a_table_a_page_and_its_definition(unbroken: Path) -> None:
     stdout = (unbroken / "stdout").read_text()
     assert "fedavg" in stdout and "median" in stdout and "report.html" in stdout
     assert max(len(line) for line in stdout.splitlines() if "runs/suites" not in line) <= 80
-    assert "12 of 12 done, 0 failed" in (unbroken / "stderr").read_text()
+    assert "8 of 8 done, 0 failed" in (unbroken / "stderr").read_text()
     assert (unbroken / "out.parquet").is_file() and "tabular" in (unbroken / "out.tex").read_text()
 
 
@@ -165,7 +165,7 @@ def test_command_killed_at_any_moment_ends_with_the_same_bytes(unbroken: Path, t
 def test_failed_cell_is_named_and_tried_again(tmp_path: Path) -> None:
     (tmp_path / "strategies").mkdir()
     (tmp_path / "strategies" / "moody.py").write_text(MOODY)
-    text = SUITE.replace('median = "median"', 'moody = "moody"').replace("[0, 1, 2]", "[0]")
+    text = SUITE.replace('median = "median"', 'moody = "moody"').replace("[0, 1]", "[0]")
     (tmp_path / "mine.toml").write_text(text)
     done = bench(tmp_path, "mine.toml")
     assert done.returncode == 1

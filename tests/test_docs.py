@@ -56,35 +56,45 @@ def python(arguments: list[str], folder: Path) -> subprocess.CompletedProcess[st
     )
 
 
-#: Runs the commands of a page in one process, so that torch is imported once.
-IN_ONE_PROCESS = """
-import json, sys
+#: Imports torch once, then runs each command in a fork of its own; prints what each that fails writes.
+IN_FORKS = """
+import json, os, sys
+import fedrobust.engines.preload
+import fedrobust.runtime.runner
 from fedrobust.commands.program import main
 
-for arguments in json.load(open("calls.json")):
-    try:
-        main(arguments)
-    except SystemExit as left:
-        if left.code:
-            sys.exit(f"{arguments} exits with {left.code}")
+failed = []
+for folder, arguments in json.load(open("calls.json")):
+    with open("output", "w+") as output:
+        child = os.fork()
+        if not child:
+            os.chdir(folder)
+            os.dup2(output.fileno(), 1)
+            os.dup2(output.fileno(), 2)
+            main(arguments)
+        if os.waitpid(child, 0)[1]:
+            failed.append([folder, arguments, open("output").read()])
+json.dump(failed, open("failed.json", "w"))
 """
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("page", [p for p in PAGES if "```bash" in p.read_text()], ids=lambda page: page.name)
-def test_commands_of_a_page_run_as_printed(page: Path, tmp_path: Path) -> None:
+def write_files(page: Path, folder: Path) -> None:
+    """Write the page's plug-ins and suites as printed."""
     for block in blocks(page, "python") + blocks(page, "toml"):
         name = re.match(r"# ((?:strategies/|clients/|experiments/)\w+\.(?:py|toml))\n", block)
         if name:
-            (tmp_path / name[1]).parent.mkdir(exist_ok=True)
-            (tmp_path / name[1]).write_text(block)
+            (folder / name[1]).parent.mkdir(exist_ok=True)
+            (folder / name[1]).write_text(block)
+
+
+def calls(page: Path) -> list[list[str]]:
+    """Return the arguments of each of the page's commands, smaller."""
     root = os.environ.get("FEDROBUST_DATA_ROOT")
-    calls: list[list[str]] = []
+    made: list[list[str]] = []
     for command in commands(page):
         words = shlex.split(command)
         if words[:1] == ["make"]:
-            target = words[1]
-            assert re.search(rf"^{target}:", (TOP / "Makefile").read_text(), re.MULTILINE), command
+            assert re.search(rf"^{words[1]}:", (TOP / "Makefile").read_text(), re.MULTILINE), command
             continue
         if "--data-root" in words:
             if not root:
@@ -98,10 +108,24 @@ def test_commands_of_a_page_run_as_printed(page: Path, tmp_path: Path) -> None:
             small = ["--dry-run"]
         arguments = words[1:] if words[0] == "fedrobust" else words[2:]
         arguments[0] = arguments[0].removeprefix("fedrobust.")
-        calls.append([*arguments, *small])
-    (tmp_path / "calls.json").write_text(json.dumps(calls))
-    done = python(["-c", IN_ONE_PROCESS], tmp_path)
+        made.append([*arguments, *small])
+    return made
+
+
+@pytest.mark.slow
+def test_commands_of_all_pages_run_as_printed(tmp_path: Path) -> None:
+    all_calls = []
+    for page in PAGES:
+        folder = tmp_path / page.relative_to(TOP).with_suffix("").as_posix().replace("/", "-")
+        folder.mkdir()
+        write_files(page, folder)
+        all_calls += [(folder.name, arguments) for arguments in calls(page)]
+    assert {"README", "docs-attacks", "docs-engines", "docs-plugins"} <= {folder for folder, _ in all_calls}
+    (tmp_path / "calls.json").write_text(json.dumps(all_calls))
+    done = python(["-c", IN_FORKS], tmp_path)
     assert done.returncode == 0, done.stderr
+    failed = json.loads((tmp_path / "failed.json").read_text())
+    assert not failed, "\n".join(f"{folder}: {arguments}\n{output}" for folder, arguments, output in failed)
 
 
 #: Calls the page's ServerApp over its ClientApp in one process.
