@@ -28,7 +28,7 @@ lint: $(STAMP)
 test: lint
 	$(BIN)/python -m pytest -n 2 --dist worksteal
 
-# The figures of docs/detection.md, on real images: about 15 minutes on 2 cores.
+# docs/detection-results.md, on real images: about 15 minutes on 2 cores.
 reproduce-detection: $(STAMP)
 	$(BIN)/python benchmarks/detection.py --data-root $(DATA_ROOT)
 
@@ -36,7 +36,7 @@ reproduce-detection: $(STAMP)
 reproduce-matrix: $(STAMP)
 	$(BIN)/python benchmarks/matrix.py --data-root $(DATA_ROOT)
 
-# docs/calibration.md, the default defence against attacks, odd hospitals and the whole catalogue: some four hours on 2
+# docs/calibration.md, the default defence against attacks, atypical hospitals and all rules: some four hours on 2
 # cores. It can be stopped and started again, and run in parts: see the script's --tables, --data and --seeds.
 reproduce-calibration: $(STAMP)
 	$(BIN)/python benchmarks/calibration.py --data-root $(DATA_ROOT)
