@@ -1,4 +1,4 @@
-"""Attacks that see several updates: who is shown what, what becomes of it, and the same bits on every engine."""
+"""Attacks that see several updates: what each is shown, its effect, and the same bits on every engine."""
 
 from __future__ import annotations
 

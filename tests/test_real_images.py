@@ -82,7 +82,7 @@ def test_a_truncated_file(real: Settings, data_root: Path, tmp_path: Path) -> No
 
 @pytest.mark.slow
 def test_the_defence_finds_label_flippers_and_saves_accuracy(data_root: Path, tmp_path: Path) -> None:
-    """A golden run: 2 of 10 hospitals flip labels on brain MRI; figures with room for other machines' bits."""
+    """A golden run: 2 of 10 hospitals flip labels on brain MRI; tolerances allow for other machines."""
     base = Settings(
         malicious=2,
         rounds=12,
