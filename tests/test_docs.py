@@ -52,14 +52,16 @@ def commands(page: Path) -> list[str]:
 
 def python(arguments: list[str], folder: Path) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
-        [sys.executable, *arguments], cwd=folder, capture_output=True, text=True, timeout=400, check=False
+        [sys.executable, *arguments], cwd=folder, capture_output=True, text=True, timeout=600, check=False
     )
 
 
-#: Imports torch once, then runs each command in a fork of its own; prints what each that fails writes.
+#: Imports once what takes long, then runs each command in a fork of its own; prints what each that fails writes.
 IN_FORKS = """
-import json, os, sys
+import json, os
+import sklearn.ensemble
 import fedrobust.engines.preload
+import fedrobust.reports.writing
 import fedrobust.runtime.runner
 from fedrobust.commands.program import main
 

@@ -62,7 +62,7 @@ def test_a_hospital_that_hangs_loses_its_round_alone(tmp_path: Path, monkeypatch
         "    def poison_update(self, update):\n        time.sleep(1000)\n"
     )
     monkeypatch.syspath_prepend(str(tmp_path))
-    settings = tiny(tmp_path, malicious=1, attack="sleeper-in-class", workers=2, client_timeout=6)
+    settings = tiny(tmp_path, malicious=1, attack="sleeper-in-class", rounds=1, workers=2, client_timeout=6)
     result = run(settings)
     for line in result.rounds:
         assert [(f["hospital"], f["reason"]) for f in line["faults"]] == [
