@@ -32,6 +32,8 @@ class Flaky(LocalGrid):
         answers = []
         for message in messages:
             self._count += 1
+            assert not message.metadata.delivered_at, "Flower refuses to send what has been delivered"
+            message.metadata.delivered_at = "now"
             message.metadata.__dict__["_message_id"] = f"id-{self._count}"
             node = message.metadata.dst_node_id
             self.asked.append(node)

@@ -51,6 +51,8 @@ class RestartingGrid(WrappedGrid):
             for answer in answers:
                 question = questions.get(answer.metadata.reply_to_message_id)
                 if question is not None and may_repeat and _not_reached(answer):
+                    # Flower refuses to send what has been delivered.
+                    question.metadata.delivered_at = ""
                     asked.append(question)
                 else:
                     replies.append(answer)
