@@ -29,7 +29,7 @@ ATTACKS = (
     *("label-flip", "random-labels", "image-noise", "sign-flip", "gaussian", "boost"),
     "label-flip + forge-loss",
 )
-#: Every rule that need not be told who is malicious; FedAvg is the plain mean.
+#: Every rule that need not know who is malicious; FedAvg is the plain mean.
 CATALOGUE = (
     *(OURS, "fedavg", "median", "trimmed-mean", "krum", "multi-krum", "bulyan", "geometric-median"),
     *("centered-clipping", "norm-clipping", "dnc", "signguard", "foolsgold", "fltrust", "flame", "rlr"),

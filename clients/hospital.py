@@ -40,7 +40,7 @@ class Hospital(Client):
     records : Records
         What it trains on while its behaviours are active.
     no_effect : tuple of str
-        The behaviours that changed nothing in the last round: neither records nor update nor report.
+        The behaviours that had no effect in the last round: neither records nor update nor report.
     """
 
     def __init__(

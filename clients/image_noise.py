@@ -40,7 +40,7 @@ class ImageNoise(Attack):
         unless given.
     factor : float, optional
         For ``contrast``: levels move to mean + factor (level - mean) with the mean of the image's channel; 1
-        changes nothing. 0.1 unless given.
+        has no effect. 0.1 unless given.
     """
 
     def __init__(

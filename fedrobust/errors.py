@@ -10,7 +10,7 @@ __all__ = ["RunInterrupted", "UserError", "nearest"]
 
 
 class UserError(Exception):
-    """Something the user can put right, said in one sentence.
+    """Something the user can put right, stated in one sentence.
 
     The commands print the sentence without a traceback and exit with code 2. Raise it where the mistake is
     first visible and name three things: what is wrong, where, and what to do about it.

@@ -160,7 +160,7 @@ class Scenario:
 
     @property
     def notes(self) -> tuple[str, ...]:
-        """Return what the user should be told before the run."""
+        """Return what the user should know before the run."""
         if self.threats or self.run.settings.attack == Settings.model_fields["attack"].default:
             return ()
         return (f"attack '{self.spare_attacks.text}' is carried out by nobody: no hospital is malicious",)

@@ -16,7 +16,7 @@ from fedrobust.results.suite_records import SuiteCosts, SuiteResults
 
 THREATS = ("none", "label-flip", "backdoor(size=0.05) + boost", "ipm(scale=2)")
 DEFENCES = ("fedavg", "krum", "nnm | trimmed-mean", "isolation-forest", "oracle")
-_ORACLE = {"text": "oracle upper bound: told who is malicious", "excludes": True}
+_ORACLE = {"text": "oracle upper bound: knows who is malicious", "excludes": True}
 _CLASSES = ("normal", "pneumonia")
 _METRICS = (
     (
@@ -181,7 +181,7 @@ def _row(
     metrics = {}
     for key, _, better, unit, _ in _METRICS:
         values = [_value(key, better, unit, named, place, seed) for seed in done]
-        metrics[key] = _spread(values)
+        metrics[key] = _estimate(values)
     caveats = [_ORACLE] if named["defence"] == "oracle" else []
     return {"labels": named, "seeds": done, "metrics": metrics, "caveats": caveats, "cells": cells}
 
@@ -213,7 +213,7 @@ def _value(
     return 100 * (value - 0.1) if unit == "percent" else value
 
 
-def _spread(values: Sequence[float | None]) -> dict[str, Any]:
+def _estimate(values: Sequence[float | None]) -> dict[str, Any]:
     known = [value for value in values if value is not None]
     if not known:
         return {"mean": None, "low": None, "high": None, "values": list(values)}
@@ -231,16 +231,16 @@ def _comparisons(rows: list[dict[str, Any]], reference: str | None) -> list[dict
             pairs = _pairs(row, against, key)
             if not pairs:
                 continue
-            spread = _spread(pairs)
+            estimate = _estimate(pairs)
             enough = len(pairs) >= 3
             found.append(
                 {
                     "labels": row["labels"],
                     "metric": key,
                     "against": reference,
-                    "difference": spread["mean"],
-                    "low": spread["low"],
-                    "high": spread["high"],
+                    "difference": estimate["mean"],
+                    "low": estimate["low"],
+                    "high": estimate["high"],
                     "p": 2.0 ** (1 - len(pairs)) if enough else None,
                     "p_holm": min(1.0, 12 * 2.0 ** (1 - len(pairs))) if enough else None,
                     "seeds": len(pairs),

@@ -178,7 +178,7 @@ def test_keyboard_moves_through_the_map_to_a_run(made: Make, visit: Callable[...
 def test_cell_of_an_oracle_shows_its_caveat(made: Make, visit: Callable[..., Visit]) -> None:
     seen = visit(made())
     cell(seen, "oracle under none").click()
-    assert "oracle upper bound: told who is malicious" in seen.page.get_by_role("dialog").inner_text()
+    assert "oracle upper bound: knows who is malicious" in seen.page.get_by_role("dialog").inner_text()
     seen.page.get_by_role("button", name="Close").click()
     assert not seen.page.get_by_role("dialog").is_visible()
 

@@ -50,11 +50,11 @@ def test_rows_hold_the_values_of_their_labels(suite: Suite) -> None:
     for row, given in zip(labelled(suite), suite["rows"], strict=True):
         assert {axis: row[axis] for axis in given["labels"]} == given["labels"]
         assert row["seeds"] == len(given["seeds"])
-        for key, spread in given["metrics"].items():
+        for key, estimate in given["metrics"].items():
             assert [row[key], row[f"{key}_low"], row[f"{key}_high"]] == [
-                spread["mean"],
-                spread["low"],
-                spread["high"],
+                estimate["mean"],
+                estimate["low"],
+                estimate["high"],
             ]
         own = [line for line in suite["comparisons"] if line["labels"] == given["labels"]]
         assert bool(own) == (given["labels"]["defence"] != "fedavg" and bool(given["seeds"]))
@@ -136,7 +136,9 @@ def test_latex_is_a_complete_tabular(suite: Suite, tmp_path: Path) -> None:
     assert {len(line) for line in lines} == {6}
     assert len(lines) == len(suite["rows"])
     assert [line[0].strip() for line in lines[:6]] == ["none", "", "", "", "", "none"]
-    assert r"$^{1}$ oracle upper bound: told who is malicious; not ranked." in text.split(r"\end{tabular}")[1]
+    assert (
+        r"$^{1}$ oracle upper bound: knows who is malicious; not ranked." in text.split(r"\end{tabular}")[1]
+    )
 
 
 def test_latex_sets_the_best_of_each_condition_in_bold(tmp_path: Path) -> None:

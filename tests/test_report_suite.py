@@ -21,7 +21,7 @@ from fedrobust.reports.suite.rows import differences, rows
 from fedrobust.reports.suite.tables import budget_table, cost_table, ranking_table
 from fedrobust.reports.suite.view import SuiteView, interval_text, join, run_link, shade, text
 from fedrobust.reports.suite.wording import facts, headline
-from fedrobust.results.suite_records import AttackBudget, MetricInfo, Spread, SuiteCosts
+from fedrobust.results.suite_records import AttackBudget, Estimate, MetricInfo, SuiteCosts
 from fedrobust.suites.caveats import ORACLE, OTHER_DATA
 
 HOSTILE = "</script><img src=x onerror=alert(1)>"
@@ -89,12 +89,12 @@ def small(values_by_place: dict[tuple[str, str], list[float | None]], **more: An
     sign = -1 if more.get("metrics", [{}])[0].get("better") == "lower" else 1
     table = []
     for (condition, method), values in values_by_place.items():
-        spread = suite_results._spread(values)
+        estimate = suite_results._estimate(values)
         table.append(
             {
                 "labels": {"threat": condition, "defence": method},
                 "seeds": list(range(len(values))),
-                "metrics": {"accuracy": spread},
+                "metrics": {"accuracy": estimate},
                 "caveats": caveats.get(method, []),
                 "cells": [
                     {"seed": seed, "run": f"../cells/{seed}", "error": None} for seed in range(len(values))
@@ -441,7 +441,7 @@ def test_text_follows_the_unit() -> None:
     assert (
         text(-0.0001, "share") == "0.000" and text(-0.1, "share") == "−0.100" and text(None, "share") == "–"
     )
-    assert interval_text(Spread(high=0.2), "share") == ""
+    assert interval_text(Estimate(high=0.2), "share") == ""
     assert join(["a"]) == "a" and join(["a", "b", "c"]) == "a, b and c"
 
 

@@ -13,9 +13,9 @@ import pytest
 from fedrobust.results.records import FORMAT
 from fedrobust.results.suite_records import (
     Caveat,
+    Estimate,
     Gap,
     RankingEntry,
-    Spread,
     SuiteResults,
     SuiteRow,
 )
@@ -413,7 +413,7 @@ def test_budget_with_missing_smaller_ones_names_them() -> None:
 
 
 def a_row(labels: dict[str, str], *caveats: Caveat, **means: float | None) -> SuiteRow:
-    metrics = {key: Spread(mean=mean) for key, mean in means.items()}
+    metrics = {key: Estimate(mean=mean) for key, mean in means.items()}
     return SuiteRow(labels=labels, seeds=(0,), metrics=metrics, caveats=caveats, cells=())
 
 

@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 from suite_results import record, results
 
-from fedrobust.results.suite_records import Caveat, Spread
+from fedrobust.results.suite_records import Caveat, Estimate
 from fedrobust.results.suite_table import TIE, SuiteTable, merge_ties
 from fedrobust.suites.text import digits, listed, several
 
@@ -40,7 +40,7 @@ def test_conditions_combine_all_axes_but_the_methods() -> None:
     assert row is not None
     assert row.labels == {"threat": "ipm", "partition": "iid", "defence": "krum"}
     assert table.row(("ipm", "iid"), "median") is None
-    assert table.spread(("ipm", "iid"), "median", "accuracy") == Spread()
+    assert table.estimate(("ipm", "iid"), "median", "accuracy") == Estimate()
 
 
 def test_suite_without_methods_has_one_without_a_name() -> None:
@@ -69,7 +69,7 @@ def test_caveats_common_to_all_rows_belong_to_the_method() -> None:
     suite["rows"][0]["caveats"] = [{"text": "2 of 3 seeds"}]
     table = SuiteTable(record(suite))
     seeds = Caveat(text="2 of 3 seeds")
-    oracle = Caveat(text="oracle upper bound: told who is malicious", excludes=True)
+    oracle = Caveat(text="oracle upper bound: knows who is malicious", excludes=True)
     assert table.signs == {seeds: "†", oracle: "‡"}
     assert table.common_caveats("oracle") == [oracle]
     assert table.common_caveats("fedavg") == []

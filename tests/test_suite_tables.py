@@ -65,10 +65,10 @@ def test_suite_at_any_width_prints_every_value(name: str, width: int) -> None:
             assert label in text
     first = section(text, "Accuracy")
     for row in suite["rows"]:
-        spread = row["metrics"]["accuracy"]
-        shown = digits(spread["mean"], "share")
-        if spread["low"] is not None:
-            shown += f" ±{digits((spread['high'] - spread['low']) / 2, 'share')}"
+        estimate = row["metrics"]["accuracy"]
+        shown = digits(estimate["mean"], "share")
+        if estimate["low"] is not None:
+            shown += f" ±{digits((estimate['high'] - estimate['low']) / 2, 'share')}"
         assert shown in first
     for line in suite["comparisons"]:
         assert digits(line["difference"], "share", signed=True) in text or line["metric"] != "accuracy"
@@ -171,7 +171,7 @@ def test_caveats_are_signs_explained_below() -> None:
     assert "oracle‡" in text  # the name, as all of its rows have the caveat
     assert len(re.findall(r"\d†", text)) == 1  # the value alone
     assert "† 2 of 3 seeds\n" in text
-    assert "‡ oracle upper bound: told who is malicious; not ranked" in text
+    assert "‡ oracle upper bound: knows who is malicious; not ranked" in text
 
 
 def test_detection_is_averaged_over_conditions_that_define_it() -> None:

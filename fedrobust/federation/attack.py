@@ -27,7 +27,7 @@ class Trigger:
 
 
 class Attack(Behaviour):
-    """What a malicious hospital does. Every hook is optional; the default changes nothing.
+    """What a malicious hospital does. Every hook is optional; the default has no effect.
 
     All but `collude` run inside the malicious hospital, so such an attack works the same in a simulation and
     in a real federation. An attack is one public class in one file of ``clients/``. In its hooks `rng`,

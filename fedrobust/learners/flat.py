@@ -68,8 +68,8 @@ class FlatModule:
         """Put in the gradient's place what a function makes of the parameters and the gradient."""
         gradient = self.parameters.grad
         assert gradient is not None
-        bent = how(self.parameters.detach().cpu().numpy(), gradient.cpu().numpy())
-        gradient.copy_(torch.from_numpy(np.array(bent, np.float32)))
+        hooked = how(self.parameters.detach().cpu().numpy(), gradient.cpu().numpy())
+        gradient.copy_(torch.from_numpy(np.array(hooked, np.float32)))
 
     def save(self) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
         """Return copies of the parameters and the buffers."""

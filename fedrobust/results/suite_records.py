@@ -16,11 +16,11 @@ __all__ = [
     "CellLink",
     "Comparison",
     "CostRow",
+    "Estimate",
     "Gap",
     "MetricInfo",
     "RankingEntry",
     "SmallestBudget",
-    "Spread",
     "SuiteCosts",
     "SuiteResults",
     "SuiteRow",
@@ -34,7 +34,7 @@ class _Record(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
 
-class Spread(_Record):
+class Estimate(_Record):
     """A metric over the seeds of a row.
 
     Attributes
@@ -95,7 +95,7 @@ class SuiteRow(_Record):
 
     labels: dict[str, str]
     seeds: tuple[int, ...]
-    metrics: dict[str, Spread]
+    metrics: dict[str, Estimate]
     caveats: tuple[Caveat, ...]
     cells: tuple[CellLink, ...]
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from functools import cached_property
 
-from fedrobust.results.suite_records import Caveat, MetricInfo, Spread, SuiteResults, SuiteRow
+from fedrobust.results.suite_records import Caveat, Estimate, MetricInfo, SuiteResults, SuiteRow
 
 __all__ = ["TIE", "Condition", "SuiteTable", "merge_ties"]
 
@@ -89,15 +89,15 @@ class SuiteTable:
         """Return a row; None if the suite has none there."""
         return self.rows.get((condition, method))
 
-    def spread(self, condition: Condition, method: str, key: str) -> Spread:
+    def estimate(self, condition: Condition, method: str, key: str) -> Estimate:
         """Return a metric's mean, interval and values; None and none where undefined."""
         row = self.row(condition, method)
-        return row.metrics.get(key, Spread()) if row else Spread()
+        return row.metrics.get(key, Estimate()) if row else Estimate()
 
     def best(self, condition: Condition, key: str) -> float | None:
         """Return the best mean of a condition's comparable rows; None if there is nothing to compare."""
         rows = [self.row(condition, method) for method in self.methods]
-        means = [row.metrics.get(key, Spread()).mean for row in rows if row and row.comparable]
+        means = [row.metrics.get(key, Estimate()).mean for row in rows if row and row.comparable]
         known = [mean for mean in means if mean is not None]
         better = self.metrics[key].better if key in self.metrics else None
         if better is None or len(known) < 2:
@@ -107,7 +107,7 @@ class SuiteTable:
     def is_best(self, condition: Condition, method: str, key: str) -> bool:
         """Tell whether a row is comparable and no other under the condition does better; several may tie."""
         row, best = self.row(condition, method), self.best(condition, key)
-        mean = self.spread(condition, method, key).mean
+        mean = self.estimate(condition, method, key).mean
         return (
             row is not None
             and row.comparable

@@ -77,7 +77,7 @@ class Observer:
 
     The events come in this order: `started` once, then for each round `replied` for each hospital and
     `round_done`, and `finished` once the run folder is complete. The run's own files are written before an
-    observer is told, so an error that an observer raises ends the run but loses no completed round.
+    observer is notified, so an error that an observer raises ends the run but loses no completed round.
     """
 
     def started(self, start: RunStart) -> None:
@@ -94,7 +94,7 @@ class Observer:
 
 
 class Observers(Observer):
-    """Several observers as one, told in their order."""
+    """Several observers as one, called in their order."""
 
     def __init__(self, members: Iterable[Observer]) -> None:
         """Keep the members."""

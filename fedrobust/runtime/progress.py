@@ -1,4 +1,4 @@
-"""Shows a run while it goes on: a bar in a terminal, lines elsewhere (a notebook, a log file)."""
+"""Shows a run while it runs: a bar in a terminal, lines elsewhere (a notebook, a log file)."""
 
 from __future__ import annotations
 

@@ -49,7 +49,7 @@ def run(
     ----------
     settings : Settings
     observers : sequence of Observer, optional
-        Told of the start, of each round and of the end. Not given: `Progress` in a notebook or at a prompt,
+        Notified of the start, of each round and of the end. Not given: `Progress` in a notebook or at a prompt,
         none in a script.
     strategy : object, str or sequence of them, optional
         Instead of `settings.strategy`: a defence or a plain Flower strategy, or steps and a defence, each

@@ -63,7 +63,7 @@ class Server:
     ----------
     scenario : Scenario
     observers : iterable of Observer
-        Told of the run, in this order, after its files are written.
+        Notified of the run, in this order, after its files are written.
     resume : bool
         Resume an unfinished run of these settings after its last completed round.
     profile : Profile, optional

@@ -18,7 +18,7 @@ __all__ = ["Given", "sentence", "unknown_setting"]
 
 @dataclass(frozen=True)
 class Given:
-    """Where the values of settings came from; unless said otherwise, from a call in Python.
+    """Where the values of settings came from; unless stated otherwise, from a call in Python.
 
     Attributes
     ----------

@@ -13,7 +13,7 @@ from fedrobust.suites.plan import Planned
 
 __all__ = ["ORACLE", "OTHER_DATA", "Usual", "caveats_of", "seeds_text", "usual"]
 
-ORACLE = "oracle upper bound: told who is malicious"
+ORACLE = "oracle upper bound: knows who is malicious"
 OTHER_DATA = "other data than most: the hash differs"
 
 

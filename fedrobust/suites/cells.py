@@ -83,7 +83,7 @@ def run_cells(
     ray_address : str, optional
         ``host:port`` of a running Ray cluster that runs the cells, or ``auto``; see `RayExecutor`.
     watcher : Watcher, optional
-        Told of the progress; lines on stderr unless given.
+        Notified of the progress; lines on stderr unless given.
     report : bool
         Write a page into each run folder.
     seconds : float, optional

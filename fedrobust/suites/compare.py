@@ -12,9 +12,9 @@ from fedrobust.evaluation.statistics import bootstrap_interval, holm, ranks, sig
 from fedrobust.results.suite_records import (
     AttackBudget,
     Comparison,
+    Estimate,
     RankingEntry,
     SmallestBudget,
-    Spread,
     SuiteRow,
 )
 from fedrobust.results.suite_table import TIE, Condition, merge_ties
@@ -133,7 +133,7 @@ def ranking(suite: Suite, rows: Sequence[SuiteRow]) -> list[RankingEntry]:
 def _candidate(
     suite: Suite, label: str, rows: Sequence[SuiteRow], conditions: Sequence[Condition]
 ) -> _Candidate:
-    means = {_condition(suite, row.labels): row.metrics.get(suite.metric, Spread()).mean for row in rows}
+    means = {_condition(suite, row.labels): row.metrics.get(suite.metric, Estimate()).mean for row in rows}
     values = {c: mean for c in conditions if (mean := means.get(c)) is not None}
     caveats = dict.fromkeys(caveat.text for row in rows for caveat in row.caveats if caveat.excludes)
     gap = [] if len(values) == len(conditions) > 0 else ["some conditions are missing"]
@@ -192,7 +192,7 @@ def _ranked_in(suite: Suite, rows: Sequence[SuiteRow]) -> list[Condition]:
     """
     meant: dict[Condition, bool] = {}
     for row in rows:
-        known = row.metrics.get(suite.metric, Spread()).mean is not None
+        known = row.metrics.get(suite.metric, Estimate()).mean is not None
         condition = _condition(suite, row.labels)
         meant[condition] = meant.get(condition, False) or known or not row.seeds
     return [condition for condition, so in meant.items() if so]
@@ -209,7 +209,7 @@ def attack_budget_of(suite: Suite, rows: Sequence[SuiteRow]) -> AttackBudget | N
     losses: dict[tuple[tuple[str, str], ...], list[tuple[float, float | None]]] = defaultdict(list)
     for row in rows:
         rest = tuple((name, label) for name, label in row.labels.items() if name != axis)
-        loss = row.metrics.get("lost_to_attack", Spread()).mean
+        loss = row.metrics.get("lost_to_attack", Estimate()).mean
         losses[rest].append((float(row.labels[axis]), loss))
     smallest = []
     for rest, steps in losses.items():

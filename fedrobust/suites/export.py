@@ -10,7 +10,7 @@ from pathlib import Path
 
 from fedrobust.errors import UserError, nearest
 from fedrobust.evaluation.metrics import Unit
-from fedrobust.results.suite_records import Comparison, MetricInfo, Spread, SuiteResults, SuiteRow
+from fedrobust.results.suite_records import Comparison, Estimate, MetricInfo, SuiteResults, SuiteRow
 from fedrobust.results.suite_table import Condition, SuiteTable
 from fedrobust.suites.text import digits
 
@@ -68,8 +68,8 @@ def table(results: SuiteResults) -> tuple[list[str], list[list[Value]]]:
     for row in results.rows:
         values: list[Value] = [*_place(row.labels, axes), len(row.seeds)]
         for key in keys:
-            spread = row.metrics.get(key, Spread())
-            values += [spread.mean, spread.low, spread.high]
+            estimate = row.metrics.get(key, Estimate())
+            values += [estimate.mean, estimate.low, estimate.high]
         for key in tested:
             values += _difference(compared.get((*_place(row.labels, axes), key)))
         rows.append([*values, "; ".join(caveat.text for caveat in row.caveats), _yes(row.comparable)])
@@ -174,8 +174,8 @@ def _block(table: SuiteTable, condition: Condition, chosen: Sequence[MetricInfo]
             continue
         cells = [*named, *([_escape(method) + _raised(table, row)] if table.axis else [])]
         for metric in chosen:
-            spread = table.spread(condition, method, metric.key)
-            cells.append(_value(spread, metric.unit, table.is_best(condition, method, metric.key)))
+            estimate = table.estimate(condition, method, metric.key)
+            cells.append(_value(estimate, metric.unit, table.is_best(condition, method, metric.key)))
         yield " & ".join(cells) + r" \\"
         named = [""] * len(condition)
 
@@ -186,14 +186,14 @@ def _raised(table: SuiteTable, row: SuiteRow) -> str:
     return f"$^{{{','.join(numbers)}}}$" if numbers else ""
 
 
-def _value(spread: Spread, unit: Unit, bold: bool) -> str:
-    if spread.mean is None:
+def _value(estimate: Estimate, unit: Unit, bold: bool) -> str:
+    if estimate.mean is None:
         return "--"
-    mean = digits(spread.mean, unit)
+    mean = digits(estimate.mean, unit)
     text = rf"$\mathbf{{{mean}}}$" if bold else f"${mean}$"
-    if spread.low is None:
+    if estimate.low is None:
         return text
-    return text + rf" {{\scriptsize $[{digits(spread.low, unit)}, {digits(spread.high, unit)}]$}}"
+    return text + rf" {{\scriptsize $[{digits(estimate.low, unit)}, {digits(estimate.high, unit)}]$}}"
 
 
 def _heading(metric: MetricInfo) -> str:
@@ -205,8 +205,8 @@ def _heading(metric: MetricInfo) -> str:
 def _footnotes(table: SuiteTable, chosen: Sequence[MetricInfo]) -> list[str]:
     """Return what brackets and raised numbers mean, in small print below the table."""
     sentences = []
-    spreads = [row.metrics.get(metric.key, Spread()) for row in table.rows.values() for metric in chosen]
-    if any(spread.low is not None for spread in spreads):
+    spreads = [row.metrics.get(metric.key, Estimate()) for row in table.rows.values() for metric in chosen]
+    if any(estimate.low is not None for estimate in spreads):
         seeds = len(table.results.seeds)
         sentences.append(rf"Means over {seeds} seeds; in brackets their 95\,\% bootstrap intervals.")
     sentences += [

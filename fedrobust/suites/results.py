@@ -15,8 +15,8 @@ from fedrobust.results.suite_records import (
     AxisLabels,
     CellLink,
     CostRow,
+    Estimate,
     Gap,
-    Spread,
     SuiteCosts,
     SuiteResults,
     SuiteRow,
@@ -165,10 +165,10 @@ def _row(
     )
 
 
-def _summed(values: Sequence[float | None]) -> Spread:
+def _summed(values: Sequence[float | None]) -> Estimate:
     known = [value for value in values if value is not None]
     low, high = (len(known) >= FEW and bootstrap_interval(known)) or (None, None)
-    return Spread(mean=mean_known(known), low=low, high=high, values=tuple(values))
+    return Estimate(mean=mean_known(known), low=low, high=high, values=tuple(values))
 
 
 def _mean(row: SuiteRow, key: str) -> float | None:
@@ -201,7 +201,7 @@ def _notes(found: SuiteResults, common: Usual) -> Iterator[str]:
         )
     excluded = dict.fromkeys(caveat.text for row in found.rows for caveat in row.caveats if caveat.excludes)
     if ORACLE in excluded:
-        yield "The oracle is told who is malicious: an upper bound, not a defence, without rank or test."
+        yield "The oracle knows who is malicious: an upper bound, not a defence, without rank or test."
     if OTHER_DATA in excluded:
         yield "Some rows were run on other data and cannot be compared; they have a caveat and no rank."
 

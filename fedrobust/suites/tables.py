@@ -89,16 +89,16 @@ def _performance(console: Console, table: SuiteTable, key: str) -> None:
 
     def cell(condition: Condition, method: str) -> Text:
         row = table.row(condition, method)
-        spread = table.spread(condition, method, key)
-        text = digits(spread.mean, unit)
-        if spread.low is not None and spread.high is not None:
-            text += f" ±{digits((spread.high - spread.low) / 2, unit)}"
+        estimate = table.estimate(condition, method, key)
+        text = digits(estimate.mean, unit)
+        if estimate.low is not None and estimate.high is not None:
+            text += f" ±{digits((estimate.high - estimate.low) / 2, unit)}"
         own = [c for c in (row.caveats if row else ()) if c not in table.common_caveats(method)]
         return Text(text + table.signs_of(own), "bold" if table.is_best(condition, method, key) else "")
 
     seeds = len(table.results.seeds)
     over = f", mean over {several(seeds, 'seed')}" if seeds > 1 else ", one seed"
-    lows = [table.spread(*place, key).low for place in product(table.conditions, table.methods)]
+    lows = [table.estimate(*place, key).low for place in product(table.conditions, table.methods)]
     half = "± half of the 95 % interval" if any(low is not None for low in lows) else ""
     _heading(console, f"{_name(table, key)}{over}", half)
     conditions = [c for c in table.conditions if key != _LOST or _has_values(table, c, key)]
@@ -106,7 +106,7 @@ def _performance(console: Console, table: SuiteTable, key: str) -> None:
 
 
 def _has_values(table: SuiteTable, condition: Condition, key: str) -> bool:
-    return any(table.spread(condition, method, key).mean is not None for method in table.methods)
+    return any(table.estimate(condition, method, key).mean is not None for method in table.methods)
 
 
 def _ranking(console: Console, table: SuiteTable) -> None:
@@ -182,7 +182,7 @@ def _drop(console: Console, table: SuiteTable) -> None:
         return
 
     def cell(condition: Condition, method: str) -> Text:
-        combined, *parts = (digits(table.spread(condition, method, key).mean, "percent") for key in _DROPS)
+        combined, *parts = (digits(table.estimate(condition, method, key).mean, "percent") for key in _DROPS)
         return Text(f"{combined} ({' '.join(parts)})")
 
     _heading(console, "Drop from clean to noisy images, %", "of accuracy, macro F1, macro precision")
@@ -324,7 +324,7 @@ def _unit(table: SuiteTable, key: str) -> Unit:
 
 
 def _mean_over(table: SuiteTable, method: str, key: str) -> float | None:
-    means = [table.spread(condition, method, key).mean for condition in table.conditions]
+    means = [table.estimate(condition, method, key).mean for condition in table.conditions]
     known = [mean for mean in means if mean is not None]
     return fmean(known) if known else None
 

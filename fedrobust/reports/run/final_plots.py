@@ -83,7 +83,7 @@ def per_class(parts: Mapping[str, Sequence[float | None]], classes: Sequence[str
         {**line(part, list(values), names, place), "mode": "markers"}
         for place, (part, values) in enumerate(parts.items())
     ]
-    # A filled mark within an open one: both are seen where noise changes nothing.
+    # A filled mark within an open one: both are seen where noise has no effect.
     for trace, (size, open_mark) in zip(traces, ((15, "-open"), (8, "")), strict=False):
         marker = trace["marker"]
         trace["marker"] = {

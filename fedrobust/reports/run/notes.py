@@ -32,7 +32,7 @@ def notes(run: FinishedRun) -> list[str]:
         made.append("Training diverged: the loss of the last model is not a finite number.")
     if manifest.oracle:
         made.append(
-            "The defence was told which hospitals are malicious (an oracle): an upper bound for others, not "
+            "The defence was given which hospitals are malicious (an oracle): an upper bound for others, not "
             "a defence."
         )
     made += [f"The attack {name} had no effect in this run." for name in summary.no_effect_attacks]

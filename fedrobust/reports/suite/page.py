@@ -13,7 +13,7 @@ from fedrobust.reports.suite.rows import differences, rows, script_data, shown
 from fedrobust.reports.suite.tables import budget_table, cost_table, missing, ranking_table
 from fedrobust.reports.suite.view import SuiteView, interval_text, load_suite, text
 from fedrobust.reports.suite.wording import facts, headline
-from fedrobust.results.suite_records import AttackBudget, Spread
+from fedrobust.results.suite_records import AttackBudget, Estimate
 
 __all__ = ["suite_page"]
 
@@ -63,7 +63,7 @@ def suite_page(folder: Path) -> str:
         test=test_limit(view),
         text=text,
         interval=lambda found, unit: (
-            interval_text(Spread(low=found[1], high=found[2]), unit) if found else "–"
+            interval_text(Estimate(low=found[1], high=found[2]), unit) if found else "–"
         ),
     )
 

@@ -185,14 +185,16 @@ def _budget_trace(
 ) -> Trace:
     """Return one method's line; its interval as bars, where there is one."""
     steps = view.axes[place].labels
-    found = [view.spread((*other[:place], step, *other[place:]), method, budget.metric) for step in steps]
+    found = [view.estimate((*other[:place], step, *other[place:]), method, budget.metric) for step in steps]
     bars = [
         (None, None)
-        if spread.mean is None or spread.low is None or spread.high is None
-        else (spread.high - spread.mean, spread.mean - spread.low)
-        for spread in found
+        if estimate.mean is None or estimate.low is None or estimate.high is None
+        else (estimate.high - estimate.mean, estimate.mean - estimate.low)
+        for estimate in found
     ]
-    made = line(label(method), steps, [spread.mean for spread in found], number, hovertemplate="%{y:.3~f}")
+    made = line(
+        label(method), steps, [estimate.mean for estimate in found], number, hovertemplate="%{y:.3~f}"
+    )
     # The styles repeat after six lines: hollow markers from there on.
     made["marker"]["symbol"] += "-open" * (number // len(LINES) % 2)
     return {

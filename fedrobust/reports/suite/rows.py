@@ -123,14 +123,14 @@ def _row_metrics(
     """Return the metrics of a row that are defined."""
     found: dict[str, MetricCell] = {}
     for key, metric in view.metrics.items():
-        spread, ends = view.spread(condition, method, key), limits[key]
-        if spread.mean is None or ends is None:
+        estimate, ends = view.estimate(condition, method, key), limits[key]
+        if estimate.mean is None or ends is None:
             continue
         found[key] = [
-            *(_short(value) for value in (spread.mean, spread.low, spread.high)),
-            round(shade(spread.mean, ends, metric), 3),
+            *(_short(value) for value in (estimate.mean, estimate.low, estimate.high)),
+            round(shade(estimate.mean, ends, metric), 3),
             int(view.is_best(condition, method, key)),
-            [_short(value) for value in spread.values],
+            [_short(value) for value in estimate.values],
         ]
     return found
 

@@ -15,8 +15,8 @@ from fedrobust.results.suite_records import (
     AxisLabels,
     Comparison,
     CostRow,
+    Estimate,
     MetricInfo,
-    Spread,
     SuiteCosts,
     SuiteResults,
     SuiteRow,
@@ -96,9 +96,9 @@ class SuiteView(SuiteTable):
         """Return the condition that a row's labels name."""
         return self.place(labels)[0]
 
-    def main_spread(self, condition: Condition, method: str) -> Spread:
-        """Return the spread of the metric that methods are ranked by."""
-        return self.spread(condition, method, self.main or "")
+    def main_spread(self, condition: Condition, method: str) -> Estimate:
+        """Return the estimate of the metric that methods are ranked by."""
+        return self.estimate(condition, method, self.main or "")
 
     def method_signs(self, method: str) -> str:
         """Return the signs of all caveats that any row of a method has."""
@@ -115,7 +115,7 @@ class SuiteView(SuiteTable):
 
     def limits(self, key: str) -> tuple[float, float] | None:
         """Return a metric's smallest and largest mean; None where it is defined nowhere."""
-        means = [self.spread(*place, key).mean for place in self.rows]
+        means = [self.estimate(*place, key).mean for place in self.rows]
         known = [mean for mean in means if mean is not None]
         return (min(known), max(known)) if known else None
 
@@ -140,7 +140,7 @@ def text(value: float | None, unit: Unit) -> str:
     return number(None if value is None else round(value, decimals(unit)) + 0.0, decimals(unit))
 
 
-def interval_text(found: Spread | Comparison, unit: Unit) -> str:
+def interval_text(found: Estimate | Comparison, unit: Unit) -> str:
     """Write an interval as "low to high"; empty where there is none."""
     if found.low is None or found.high is None:
         return ""

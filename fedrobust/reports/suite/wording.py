@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from fedrobust.reports.suite.reading import ENOUGH, LEVEL, smallest_p
 from fedrobust.reports.suite.view import SuiteView, interval_text, join, text
 from fedrobust.reports.tables import number, probability
-from fedrobust.results.suite_records import Comparison, RankingEntry, Spread
+from fedrobust.results.suite_records import Comparison, Estimate, RankingEntry
 
 __all__ = ["facts", "headline"]
 
@@ -89,7 +89,7 @@ def _certainty(view: SuiteView, winner: RankingEntry) -> list[str]:
     if view.seeds < ENOUGH:
         give = "gives" if view.seeds == 1 else "give"
         return [f"Not known: {_seeds(view.seeds)} {give} no interval and no test. Take at least {ENOUGH}."]
-    own = _worst_spread(view, winner)
+    own = _worst_estimate(view, winner)
     interval = interval_text(own, view.unit) if own else ""
     where = "its worst case" if len(view.conditions) > 1 else f"its {view.measure}"
     sentence = (
@@ -104,8 +104,8 @@ def _against_next(view: SuiteView, winner: RankingEntry) -> str:
     following, apart = _next(view, winner)
     if following is None:
         return ""
-    spread = _worst_spread(view, following)
-    interval = interval_text(spread, view.unit) if spread else ""
+    estimate = _worst_estimate(view, following)
+    interval = interval_text(estimate, view.unit) if estimate else ""
     sentence = f"The next, {following.label}, reaches {_text(view, following.worst)}"
     if apart is None:
         return f"{sentence}."
@@ -119,7 +119,7 @@ def _next(view: SuiteView, winner: RankingEntry) -> tuple[RankingEntry | None, b
     if not others:
         return None, None
     following = min(others, key=lambda entry: entry.rank_by_worst or 0.0)
-    own, other = (_worst_spread(view, entry) or Spread() for entry in (winner, following))
+    own, other = (_worst_estimate(view, entry) or Estimate() for entry in (winner, following))
     if own.low is None or own.high is None or other.low is None or other.high is None:
         return following, None
     return following, own.low > other.high or own.high < other.low
@@ -137,8 +137,8 @@ def _against_reference(view: SuiteView, winner: RankingEntry) -> str:
     where = f"Where {reference} does worst (under {own.worst_under}) it" if own.worst_under else "It"
     way = "above" if found.difference >= 0 else "below"
     interval = interval_text(found, view.unit)
-    spread = f" (interval of the difference {interval})" if interval else ""
-    sentence = f"{where} is {_text(view, abs(found.difference))} {way} {reference}{spread}"
+    estimate = f" (interval of the difference {interval})" if interval else ""
+    sentence = f"{where} is {_text(view, abs(found.difference))} {way} {reference}{estimate}"
     return f"{sentence}; {_test(found)}" if found.p_holm is not None else f"{sentence}."
 
 
@@ -205,7 +205,7 @@ def _gaps(view: SuiteView) -> list[str]:
     return found
 
 
-def _worst_spread(view: SuiteView, entry: RankingEntry) -> Spread | None:
+def _worst_estimate(view: SuiteView, entry: RankingEntry) -> Estimate | None:
     under = entry.worst_under or ""
     found = [condition for condition in view.conditions if " · ".join(condition) == under]
     return view.main_spread(found[0], entry.label) if found else None
