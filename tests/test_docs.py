@@ -56,7 +56,7 @@ def python(arguments: list[str], folder: Path) -> subprocess.CompletedProcess[st
     )
 
 
-#: Imports once what takes long, then runs each command in a fork of its own; prints what each that fails writes.
+#: Imports once what takes long, then runs each command in a fork; prints what a failing one writes.
 IN_FORKS = """
 import json, os
 import sklearn.ensemble

@@ -53,7 +53,6 @@ IMAGES = [40, 40, 80, 40]
 
 def made_up(settings: Settings, accuracy: float, **changes: Any) -> Cell:
     """Write a finished run's folder with given metrics."""
-
     folder = RunIdentity.of(settings).folder
     folder.mkdir(parents=True)
     bad = Scenario.of(settings).malicious

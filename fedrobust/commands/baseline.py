@@ -17,7 +17,7 @@ __all__ = ["compare_with_baseline", "with_same_atypical_hospitals"]
 
 
 def with_same_atypical_hospitals(settings: Settings) -> Settings:
-    """Return the settings with atypical hospitals named first, so that the clean baseline draws the same ones."""
+    """Return settings that name atypical hospitals first: the clean baseline then draws the same ones."""
     ordered = atypical_first(settings)
     if ordered != settings:
         note(
@@ -27,7 +27,7 @@ def with_same_atypical_hospitals(settings: Settings) -> Settings:
 
 
 def compare_with_baseline(folder: Path, settings: Settings, run: Callable[[Settings], Path]) -> None:
-    """Run the clean baseline of a finished run, and write what was lost to the attack into its summary and report.
+    """Run the clean baseline of a run, and add what was lost to the attack to its summary and report.
 
     Parameters
     ----------

@@ -26,7 +26,7 @@ def deploy_local(
     as_json: JsonOnly = False,
     quiet: Quiet = False,
 ) -> None:
-    r"""Run the federation on a real SuperLink and SuperNodes, started on this machine with TLS and keys, then stopped.
+    r"""Run the federation on a real SuperLink and SuperNodes that this machine starts and stops.
 
     Example: fedrobust deploy-local --clients 3 --node-data "0=phantom(images=300, seed=7)"
     """

@@ -48,7 +48,8 @@ def note_unfinished_run(settings: Settings) -> None:
     partial = folder.with_name(folder.name + ".partial")
     if (partial / "checkpoint.safetensors").is_file():
         note(
-            f"{partial} held an unfinished run of these settings, which starts again; --resume would continue it"
+            f"{partial} held an unfinished run of these settings, which starts again; "
+            "--resume would continue it"
         )
 
 

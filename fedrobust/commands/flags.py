@@ -14,7 +14,7 @@ from fedrobust.settings import Settings
 
 __all__ = ["ConfigFile", "Flags", "JsonOnly", "Quiet", "settings_flags", "user_path"]
 
-#: Environment variables that stand in for a flag that is not given; they override a settings file as flags do.
+#: Environment variables that stand in for a flag that is not given; like flags, they override a file.
 _ENVIRONMENT = {"data_root": "FEDROBUST_DATA_ROOT"}
 
 #: The settings that were given as flags, by name; None for one that was not given.

@@ -184,7 +184,7 @@ def catalogue() -> dict[str, dict[str, str]]:
 
 
 def _print_all(kinds: Sequence[Kind]) -> None:
-    """Print whole descriptions of one kind; of several, one line for each entry, or one for all where they are many."""
+    """Print one kind with complete descriptions, or several with one line for each entry."""
     several = len(kinds) > 1
     for kind in kinds:
         brief = kind.brief if several else ""
@@ -230,7 +230,7 @@ def _print_kind(kind: Kind, entries: dict[str, str], *, in_one_line: bool = Fals
 
 
 def _print_one(kind: Kind, name: str) -> None:
-    """Print one entry: what it does, how it is given, its options, its paper, and its file where that is the user's."""
+    """Print what an entry does, its options and its paper; the file too where it is the user's."""
     line = kind.entries()[name]
     code = kind.code(name)
     _print_paragraph(f"{name} ({kind.name}): {line}")
@@ -273,7 +273,7 @@ def _default(value: object) -> str:
 
 
 def _documentation(code: Callable[..., object]) -> tuple[list[str], list[str]]:
-    """Return the paragraphs of a docstring that describe, after its first line, and those of its references."""
+    """Return the descriptive paragraphs of a docstring after its first line, and those of its references."""
     text = inspect.cleandoc(code.__doc__ or "").replace("``", "'").replace("`", "")
     sections = re.split(r"^(\w[\w ]*)\n-{3,}$", text, flags=re.MULTILINE)
     bodies = dict(zip(sections[1::2], sections[2::2], strict=True))

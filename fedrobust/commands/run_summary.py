@@ -57,7 +57,8 @@ def _first(run: FinishedRun) -> list[str]:
         lost = summary.lost_to_attack.get("accuracy")
         points = "undefined" if lost is None else f"{100 * lost:.1f} points of accuracy"
         lines.append(
-            f"Lost to the attack: {points} ({_fraction(summary.clean.accuracy)}; {_fraction(clean)} without it)."
+            f"Lost to the attack: {points} ({_fraction(summary.clean.accuracy)}; "
+            f"{_fraction(clean)} without it)."
         )
     if summary.diverged:
         lines.append("Training diverged: the loss of the last model is not a finite number.")
@@ -111,7 +112,8 @@ def _detection(run: FinishedRun) -> list[str]:
         lines.append(f"No hospital was malicious. Falsely flagged hospitals: {falsely}.")
     if run.atypical:
         lines.append(
-            f"Atypical (benign) hospitals: {_list(run.atypical)}. Falsely flagged: {_list(run.atypical & flagged)}."
+            f"Atypical (benign) hospitals: {_list(run.atypical)}. "
+            f"Falsely flagged: {_list(run.atypical & flagged)}."
         )
     return lines
 
@@ -126,7 +128,8 @@ def _remarks(run: FinishedRun) -> list[str]:
             summary.server_share, f"{100 * summary.server_share:g} % of"
         )
         lines.append(
-            f"The defence used {summary.server_images} labelled images of the server ({part} the validation part)."
+            f"The defence used {summary.server_images} labelled images of the server "
+            f"({part} the validation part)."
         )
     if summary.faults:
         lines.append(f"Discarded updates of failed hospitals: {summary.faults} (reasons in rounds.jsonl).")

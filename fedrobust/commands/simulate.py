@@ -48,7 +48,7 @@ def simulate(
     as_json: JsonOnly = False,
     quiet: Quiet = False,
 ) -> None:
-    r"""Simulate a federation of hospitals, some of them poisoned, and measure how much accuracy the defence preserves.
+    r"""Simulate a federation with poisoned hospitals; measure how much accuracy the defence preserves.
 
     Example: fedrobust simulate --clients 10 --malicious 2 --attack "backdoor(size=0.05)"
     """
@@ -90,7 +90,7 @@ def simulate(
 def _run(
     settings: Settings, profile: Profile, *, silent: bool, fresh: bool = False, resume: bool = False
 ) -> Path:
-    """Return the folder of a finished run of these settings: one that exists and is still valid, or a new one."""
+    """Return the folder of a finished run of these settings: a valid one that exists, or a new one."""
     from fedrobust.commands.existing_run import note_unfinished_run, valid_run
     from fedrobust.runtime.progress import Progress
     from fedrobust.runtime.runner import run
@@ -100,7 +100,8 @@ def _run(
             found = valid_run(settings)
         if found is not None:
             note(
-                f"these settings were run before ({found.manifest.started}): this is that run; --fresh runs it again"
+                f"these settings were run before ({found.manifest.started}): this is that run; "
+                "--fresh runs it again"
             )
             return found.folder
     if not resume:

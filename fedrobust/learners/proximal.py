@@ -10,7 +10,7 @@ __all__ = ["proximal_hook"]
 
 
 def proximal_hook(received: Vector, mu: float) -> GradientHook:
-    r"""Return a gradient hook that adds the gradient of :math:`\frac{\mu}{2} \|w - w_t\|^2`, which is mu (w - w_t).
+    r"""Return a gradient hook that adds mu (w - w_t), the gradient of :math:`\frac{\mu}{2} \|w - w_t\|^2`.
 
     Parameters
     ----------

@@ -1,4 +1,4 @@
-"""A round's lines in the run folder: what the strategy decided, and the metrics that the hospitals reported."""
+"""A round's lines in the run folder: the strategy's verdict and the hospitals' reported metrics."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from fedrobust.results.records import ClientMetricsLine, VerdictLine
 
 __all__ = ["client_metrics_line", "verdict_line"]
 
-#: The reported metrics that are kept beside the number of images: the field of the line, and the metric's key.
+#: The reported metrics kept beside the number of images: the field of the line, and the metric's key.
 _KEPT = {"loss": "loss", "received_loss": "received-loss"}
 
 

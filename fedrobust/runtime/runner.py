@@ -49,8 +49,8 @@ def run(
     ----------
     settings : Settings
     observers : sequence of Observer, optional
-        Notified of the start, of each round and of the end. Not given: `Progress` in a notebook or at a prompt,
-        none in a script.
+        Notified of the start, of each round and of the end. Not given: `Progress` in a notebook or at a
+        prompt, none in a script.
     strategy : object, str or sequence of them, optional
         Instead of `settings.strategy`: a defence or a plain Flower strategy, or steps and a defence, each
         as an object or by its name. An object stands for its class and the options that it was built with.
@@ -109,8 +109,8 @@ def _with_objects(settings: Settings, strategy: Given, attack: Given) -> Setting
             changes["workers"] = 1
         elif script and (settings.workers != 1 or settings.engine != "local"):
             raise UserError(
-                f"worker processes cannot import {script[0]} from the script that runs; define it in a module "
-                f"of its own, or give workers=1"
+                f"worker processes cannot import {script[0]} from the script that runs; define it in a "
+                "module of its own, or give workers=1"
             )
     return Settings(**{**settings.model_dump(), **changes}) if changes else settings
 

@@ -143,7 +143,7 @@ def differences(view: SuiteView) -> Differences:
         place = view.place(found.labels)
         signs = view.row_signs(view.rows.get(place))
         pairs.setdefault(place, {"condition": " · ".join(place[0]), "method": place[1], "signs": signs})
-        # A difference within the tolerance is none: neither better nor worse, and no end of its interval either.
+        # A difference within the tolerance counts as none, and so do the ends of its interval.
         ends = (_zero_if_tied(number) for number in (found.difference, found.low, found.high))
         numbers = (*ends, found.p, found.p_holm, found.seeds)
         values.setdefault(found.metric, {})[place] = [_short(number) for number in numbers]
