@@ -113,7 +113,9 @@ def test_run_with_one_hospital_is_centralised_training(tmp_path: Path) -> None:
     "name", ["FedMedian", "FedAvg", "FedTrimmedAvg", "Krum", "MultiKrum", "Bulyan", "FedAdam"]
 )
 def test_plain_flower_strategy_runs_unchanged(tmp_path: Path, name: str) -> None:
-    result = run(tiny(tmp_path, clients=8, strategy=f"flwr.serverapp.strategy:{name}"))
+    result = run(
+        tiny(tmp_path, clients=8, backbone="cnn(width=8)", strategy=f"flwr.serverapp.strategy:{name}")
+    )
     assert result.summary["detection"]["weights"] == {}
     assert result.summary["detection"]["precision"] is None
     assert 0 <= result.summary["clean"]["accuracy"] <= 1
