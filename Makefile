@@ -25,8 +25,9 @@ lint: $(STAMP)
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
+# Three processes keep two cores busy, as tests of processes and time limits wait.
 test: lint
-	$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
+	$(BIN)/python -m pytest -n 3 --dist loadfile --no-loadscope-reorder
 
 # docs/detection-results.md, on real images: about 15 minutes on 2 cores.
 reproduce-detection: $(STAMP)

@@ -60,8 +60,8 @@ def test_sigterm_ends_a_run_of_the_flower_engine_as_ctrl_c_does(tmp_path: Path) 
         time.sleep(0.1)
     running.terminate()
     # 3 s on an idle machine.
-    running.communicate(timeout=30)
-    assert running.returncode == 130
+    _, errors = running.communicate(timeout=30)
+    assert running.returncode == 130, errors
     (kept,) = tmp_path.glob("*.partial")
     assert (kept / "settings.toml").is_file()
 

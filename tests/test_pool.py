@@ -83,8 +83,8 @@ def alive(group: int) -> list[str]:
 
 def test_interrupt_leaves_no_process_and_keeps_completed_rounds(tmp_path: Path) -> None:
     script = (
-        "from fedrobust import Settings, run\nrun(Settings(clients=4, rounds=5000, networks=1, workers=2, "
-        f"data='phantom(images=240, size=16)', out={str(tmp_path)!r}))"
+        "from fedrobust import Settings, run\nrun(Settings(clients=4, rounds=5000, patience=5000, "
+        f"networks=1, workers=2, data='phantom(images=240, size=16)', out={str(tmp_path)!r}))"
     )
     started = subprocess.Popen(
         [sys.executable, "-c", script], stderr=subprocess.DEVNULL, start_new_session=True

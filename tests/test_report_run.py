@@ -225,7 +225,7 @@ def test_notes_hold_what_a_reader_must_know_first(tmp_path: Path) -> None:
     change(tmp_path, "manifest.json", oracle=True, settings={"strategy": "oracle", "rounds": 20})
     text = "\n".join(notes(read_run(tmp_path)))
     for sentence in (
-        *("images are synthetic", "told which hospitals are malicious", "attack label-flip had no effect"),
+        *("images are synthetic", "given which hospitals are malicious", "attack label-flip had no effect"),
         *("isolation-forest had no effect", "Hospital 1 (label-flip) was not flagged at the end and kept"),
         *(
             "Honest hospitals 2 (atypical: other-scanner) and 3 were falsely flagged at the end",

@@ -12,7 +12,7 @@ from federations import fake_app
 from flwr.app import Message, MessageType, RecordDict
 
 from fedrobust.engines.local import LocalGrid
-from fedrobust.engines.signals import interrupted_by_sigterm
+from fedrobust.engines.signals import interrupted_by_signals
 from fedrobust.engines.stopping import StoppableGrid, Stopped
 
 
@@ -47,6 +47,6 @@ def test_a_stop_ends_the_wait_and_every_later_exchange() -> None:
 
 def test_sigterm_interrupts_the_block_as_ctrl_c_does() -> None:
     before = signal.getsignal(signal.SIGTERM)
-    with pytest.raises(KeyboardInterrupt), interrupted_by_sigterm():
+    with pytest.raises(KeyboardInterrupt), interrupted_by_signals():
         os.kill(os.getpid(), signal.SIGTERM)
     assert signal.getsignal(signal.SIGTERM) == before

@@ -16,7 +16,7 @@ from flwr.clientapp import ClientApp
 from flwr.serverapp import Grid, ServerApp
 
 from fedrobust.engines.retrying import RestartingGrid
-from fedrobust.engines.signals import interrupted_by_sigterm
+from fedrobust.engines.signals import interrupted_by_signals
 from fedrobust.engines.socket_folder import socket_folder
 from fedrobust.engines.stopping import StoppableGrid
 from fedrobust.errors import UserError
@@ -67,14 +67,16 @@ def run_on_flower(client_app: ClientApp, execution: Execution, main: Callable[[G
         except BaseException as error:  # noqa: BLE001 - carried out of Flower's thread and raised below
             caught.append(error)
 
-    with _silent_flower(), _ray(execution) as at_once, interrupted_by_sigterm():
+    with _silent_flower(), _ray(execution) as at_once, interrupted_by_signals() as interrupted:
         try:
             simulate(server_app, client_app, execution.hospitals, _HOSPITAL, at_once)
-        except BaseException:
+        except BaseException as error:
             # The server's thread closes the run folder before this process may end.
             stop.set()
             for thread in threads:
                 thread.join(_CLOSING_S)
+            if interrupted.is_set() and isinstance(error, Exception):
+                raise KeyboardInterrupt from error
             raise
     if caught:
         raise caught[0]

@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from types import FrameType
 from typing import NoReturn
 
-__all__ = ["ending_on_signals", "ignoring_signals", "interrupted_by_sigterm"]
+__all__ = ["ending_on_signals", "ignoring_signals", "interrupted_by_signals"]
 
 Handler = Callable[[int, FrameType | None], object] | signal.Handlers
 
@@ -26,14 +26,22 @@ def ending_on_signals() -> Iterator[None]:
 
 
 @contextmanager
-def interrupted_by_sigterm() -> Iterator[None]:
-    """Let SIGTERM raise `KeyboardInterrupt` in the block, as Ctrl-C does."""
+def interrupted_by_signals() -> Iterator[threading.Event]:
+    """Let Ctrl-C and SIGTERM raise `KeyboardInterrupt` in the block.
+
+    Yields
+    ------
+    threading.Event
+        Set once a signal has come: a library may have put another exception in the interrupt's place.
+    """
+    came = threading.Event()
 
     def interrupt(_: int, __: FrameType | None) -> NoReturn:
+        came.set()
         raise KeyboardInterrupt
 
-    with _handling((signal.SIGTERM,), interrupt):
-        yield
+    with _handling((signal.SIGINT, signal.SIGTERM), interrupt):
+        yield came
 
 
 @contextmanager
