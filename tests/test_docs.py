@@ -58,7 +58,7 @@ def python(arguments: list[str], folder: Path) -> subprocess.CompletedProcess[st
 
 #: Imports once what takes long, then runs each command in a fork; prints what a failing one writes.
 IN_FORKS = """
-import json, os
+import atexit, json, os, sys, traceback
 import sklearn.ensemble
 import fedrobust.engines.preload
 import fedrobust.reports.writing
@@ -73,7 +73,18 @@ for folder, arguments in json.load(open("calls.json")):
             os.chdir(folder)
             os.dup2(output.fileno(), 1)
             os.dup2(output.fileno(), 2)
-            main(arguments)
+            code = 1
+            try:
+                main(arguments)
+            except SystemExit as leave:
+                code = int(leave.code or 0)
+            except BaseException:
+                traceback.print_exc()
+            # Taking a fork of so large a process apart takes longer than most commands.
+            atexit._run_exitfuncs()
+            sys.stdout.flush()
+            sys.stderr.flush()
+            os._exit(code)
         if os.waitpid(child, 0)[1]:
             failed.append([folder, arguments, open("output").read()])
 json.dump(failed, open("failed.json", "w"))
@@ -105,6 +116,9 @@ def calls(page: Path) -> list[list[str]]:
         small = [] if "fedrobust list" in command else [*SMALL, "--out", "out"]
         if small and "--data" not in words:
             small += ["--data", "phantom(images=480, size=16)"]
+        if "deploy-local" in words:
+            # tests/test_deploy.py has a federation of three; here one hospital has data of its own.
+            small += ["--clients", "2"]
         if "benchmark" in words:
             # Suites are run by tests of their own; here the command and its file must be right.
             small = ["--dry-run"]
