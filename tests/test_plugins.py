@@ -79,11 +79,13 @@ def test_split_chain_minds_brackets_and_quotes() -> None:
 
 
 def test_plug_in_file_in_the_users_folder_joins_the_built_in_ones(folder: Path) -> None:
-    (folder / "strategies" / "my_mean.py").write_text(MEAN.format(name="MyMean", line="Weighs all alike."))
-    assert find("my-mean", "strategies", (Defence,), "strategy").__name__ == "MyMean"
+    (folder / "strategies" / "weighs_alike.py").write_text(
+        MEAN.format(name="WeighsAlike", line="Weighs all alike.")
+    )
+    assert find("weighs-alike", "strategies", (Defence,), "strategy").__name__ == "WeighsAlike"
     assert find("fedavg", "strategies", (Defence,), "strategy").__name__ == "FedAvg"
     listing = available("strategies", (Defence,))
-    assert listing["my-mean"] == "Weighs all alike."
+    assert listing["weighs-alike"] == "Weighs all alike."
     assert "isolation-forest" in listing
 
 
