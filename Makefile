@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 DATA_ROOT ?= $(or $(FEDROBUST_DATA_ROOT),../shared/data)
 STAMP := $(VENV)/.installed
 
-.PHONY: install simulate test lint reproduce-detection reproduce-matrix reproduce-calibration reproduce-experiments clean
+.PHONY: install simulate test test-reliability lint reproduce-detection reproduce-matrix reproduce-calibration reproduce-experiments clean
 
 install: $(STAMP)
 
@@ -28,6 +28,10 @@ lint: $(STAMP)
 # Three processes keep two cores busy, as tests of processes and time limits wait.
 test: lint
 	$(BIN)/python -m pytest -n 3 --dist loadfile --no-loadscope-reorder
+
+# docs/reliability.md: injects each fault for real; at most 25 minutes on 2 cores.
+test-reliability: $(STAMP)
+	$(BIN)/python -m benchmarks.reliability
 
 # docs/detection-results.md, on real images: about 15 minutes on 2 cores.
 reproduce-detection: $(STAMP)
