@@ -13,7 +13,7 @@ from run_folders import make_run
 
 from fedrobust.report import write_report
 
-HOSTILE = "</script><img src=x onerror=alert(1)>"
+HOSTILE = "</script>\u202e\x1b[2J<img src=x onerror=alert(1)>"
 
 Open = Callable[..., Visit]
 
@@ -73,6 +73,8 @@ def test_run_page_of_other_shapes_is_drawn(
     made.hold_whole()
     # A name that became markup would have asked for an image, or opened a dialogue.
     assert made.page.locator("img[src=x]").count() == 0
+    # Nor does one change the direction of what follows it.
+    assert "\u202e" not in made.page.evaluate("document.documentElement.innerText")
     made.shot(f"run-{shape.get('clients', 6)}-hospitals-{width}")
 
 

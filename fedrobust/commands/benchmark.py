@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from fedrobust.errors import UserError
+from fedrobust.printing import PlainConsole, lines, one_line
 
 if TYPE_CHECKING:
     from fedrobust.suites.command import Request
@@ -118,14 +119,12 @@ def _carried_out(request: Request, metric: str, targets: dict[str, Path | None],
     if as_json:
         print(outcome.results.model_dump_json())
     else:
-        from rich.console import Console
-
         from fedrobust.suites.tables import print_suite
 
-        console = Console()
+        console = PlainConsole()
         print_suite(outcome.results, outcome.costs, console, metric or outcome.metric)
-        console.print(f"page: {outcome.folder / 'report.html'}", soft_wrap=True, highlight=False)
-        console.print(f"table: {outcome.folder / 'table.csv'}", soft_wrap=True, highlight=False)
+        console.print(f"page: {outcome.folder / 'report.html'}", soft_wrap=True)
+        console.print(f"table: {outcome.folder / 'table.csv'}", soft_wrap=True)
     return 1 if outcome.failed else 0
 
 
@@ -133,14 +132,14 @@ def _dry(request: Request) -> None:
     from fedrobust.suites.cells import default_jobs
     from fedrobust.suites.command import describe, dry_run_text
 
-    print(dry_run_text(describe(request), request.jobs or default_jobs()))
+    print(lines(dry_run_text(describe(request), request.jobs or default_jobs())))
 
 
 def _list_suites() -> None:
     from fedrobust.suites.suite_files import suite_titles
 
     for name, title in suite_titles().items():
-        print(f"{name:12} {title}")
+        print(one_line(f"{name:12} {title}"))
 
 
 def _read(text: str) -> tuple[str, Any]:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from fedrobust.commands.flags import user_path
+from fedrobust.printing import PlainConsole
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -26,31 +27,26 @@ def compare(
 
     Example: fedrobust compare runs/phantom-fedavg-* runs/phantom-krum-*
     """
-    from rich.console import Console
-    from rich.markup import escape
-
     from fedrobust.results.compare import compare_runs
     from fedrobust.settings import EXECUTION_SETTINGS
 
     comparison = compare_runs(first, second, EXECUTION_SETTINGS)
-    console = Console()
+    console = PlainConsole()
     for label, run in (("A", comparison.first), ("B", comparison.second)):
-        console.print(f"{label}: {escape(str(run.folder))}", highlight=False, soft_wrap=True)
+        console.print(f"{label}: {run.folder}", soft_wrap=True)
     if comparison.settings:
         console.print(_settings(comparison))
     else:
         console.print("The settings are the same.")
     console.print(_metrics(comparison))
     for sentence in comparison.notes:
-        console.print(escape(sentence), highlight=False, soft_wrap=True)
+        console.print(sentence, soft_wrap=True)
 
 
 def _settings(comparison: RunComparison) -> Table:
-    from rich.markup import escape
-
     table = _table("Settings that differ")
     for pair in comparison.settings:
-        values = ["none" if value is None else escape(value) for value in (pair.first, pair.second)]
+        values = ["none" if value is None else value for value in (pair.first, pair.second)]
         table.add_row(pair.key.replace("_", "-"), *values)
     return table
 

@@ -12,6 +12,7 @@ from typing import Annotated
 import typer
 
 from fedrobust.errors import UserError, nearest
+from fedrobust.printing import PlainConsole, lines, one_line
 
 __all__ = ["KINDS", "Kind", "catalogue", "list_plugins"]
 
@@ -225,8 +226,9 @@ def _print_kind(kind: Kind, entries: dict[str, str], *, in_one_line: bool = Fals
     column = 4 + max(map(len, entries), default=0)
     for name, line in entries.items():
         width = max(20, _width() - column)
-        lines = [_one_line(line, width)] if in_one_line else textwrap.wrap(line, width) or [""]
-        print(f"  {name:<{column - 4}}  " + f"\n{'':{column}}".join(lines))
+        line = one_line(line)
+        shown = [_shortened(line, width)] if in_one_line else textwrap.wrap(line, width) or [""]
+        print(f"  {one_line(name):<{column - 4}}  " + f"\n{'':{column}}".join(shown))
 
 
 def _print_one(kind: Kind, name: str) -> None:
@@ -250,7 +252,7 @@ def _print_one(kind: Kind, name: str) -> None:
         origin = origin_of(code)
         if origin.kind != "built-in":
             instead = ", in place of the built-in one" if origin.replaces_built_in else ""
-            print(f"\nfile: {origin.file}{instead}")
+            print(f"\nfile: {one_line(origin.file)}{instead}")
 
 
 def _print_options(kind: Kind, name: str, code: Callable[..., object]) -> None:
@@ -258,6 +260,7 @@ def _print_options(kind: Kind, name: str, code: Callable[..., object]) -> None:
     from fedrobust.plugins import options_of
 
     options = options_of(code)
+    name = one_line(name)
     print(f'\noptions, given as --{kind.name} "{name}(option=value)"' if options else "\nIt has no options.")
     for option in options:
         facts = ["required" if option.required else f"default {_default(option.default)}"]
@@ -287,10 +290,11 @@ def _documentation(code: Callable[..., object]) -> tuple[list[str], list[str]]:
 
 def _print_paragraph(text: str, indent: str = "") -> None:
     width = _width()
-    print(textwrap.fill(" ".join(text.split()), width, initial_indent=indent, subsequent_indent=indent))
+    text = " ".join(lines(text).split())
+    print(textwrap.fill(text, width, initial_indent=indent, subsequent_indent=indent))
 
 
-def _one_line(line: str, width: int) -> str:
+def _shortened(line: str, width: int) -> str:
     """Return a description in one line: without its reference where that helps, cut where it must be."""
     if len(line) > width and line.rstrip(".").endswith(")"):
         line = line[: line.rindex(" (")] if " (" in line else line
@@ -298,6 +302,4 @@ def _one_line(line: str, width: int) -> str:
 
 
 def _width() -> int:
-    from rich.console import Console
-
-    return Console().width
+    return PlainConsole().width

@@ -8,6 +8,7 @@ from typing import TextIO
 import click
 
 from fedrobust.errors import nearest
+from fedrobust.printing import one_line
 from fedrobust.settings import SYNONYMS
 
 __all__ = ["note", "refuse", "show_warning", "usage_sentence"]
@@ -28,7 +29,7 @@ def show_warning(
 
 def note(sentence: str) -> None:
     """Print a note, one sentence, on standard error."""
-    print(f"fedrobust: note: {sentence}", file=sys.stderr)
+    print(f"fedrobust: note: {one_line(sentence)}", file=sys.stderr)
 
 
 def usage_sentence(error: click.UsageError) -> str:
@@ -43,5 +44,5 @@ def usage_sentence(error: click.UsageError) -> str:
 
 def refuse(sentence: str) -> None:
     """Print what is wrong on standard error, and exit with code 2."""
-    print(f"fedrobust: {sentence}", file=sys.stderr)
+    print(f"fedrobust: {one_line(sentence)}", file=sys.stderr)
     sys.exit(2)

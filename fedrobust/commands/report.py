@@ -10,6 +10,7 @@ import typer
 
 from fedrobust.commands.flags import user_path
 from fedrobust.errors import UserError
+from fedrobust.printing import one_line
 from fedrobust.reports.writing import suite_results, write_report
 from fedrobust.results.suite_records import SuiteResults
 
@@ -46,7 +47,7 @@ def report(
         _export(folders, targets)
     for folder in folders:
         page = write_report(folder)
-        print(page)
+        print(one_line(page))
         if show:
             import webbrowser
 

@@ -6,10 +6,9 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from rich.console import Console
-from rich.markup import escape
 from rich.table import Table
 
+from fedrobust.printing import PlainConsole
 from fedrobust.results.finished_run import FinishedRun
 
 if TYPE_CHECKING:
@@ -22,12 +21,12 @@ _NAMES = {"accuracy": "accuracy", "macro_f1": "macro F1", "macro_precision": "ma
 
 def print_run(run: FinishedRun) -> None:
     """Print a finished run on standard output."""
-    console = Console()
+    console = PlainConsole()
     for sentence in _first(run):
-        console.print(f"[bold]{escape(sentence)}[/bold]", highlight=False, soft_wrap=True)
+        console.print(sentence, style="bold", soft_wrap=True)
     console.print(_performance(run))
     for sentence in [*_detection(run), *_remarks(run), *_places(run)]:
-        console.print(escape(sentence), highlight=False, soft_wrap=True)
+        console.print(sentence, soft_wrap=True)
 
 
 def print_profile(profile: Profile) -> None:
@@ -40,7 +39,7 @@ def print_profile(profile: Profile) -> None:
         if name == "total":
             table.add_section()
         table.add_row(name, f"{first:.2f}", "" if later is None else f"{later:.3f}")
-    Console(stderr=True).print(table)
+    PlainConsole(stderr=True).print(table)
 
 
 def _first(run: FinishedRun) -> list[str]:

@@ -12,6 +12,7 @@ import typer
 from fedrobust.commands.flags import ConfigFile, Flags, JsonOnly, Quiet, settings_flags, user_path
 from fedrobust.commands.messages import note
 from fedrobust.errors import RunInterrupted, UserError
+from fedrobust.printing import one_line
 from fedrobust.settings import Settings, load_settings
 
 if TYPE_CHECKING:
@@ -122,7 +123,7 @@ def _print_interrupted(stop: KeyboardInterrupt, settings: Settings) -> None:
         sentence = "interrupted after the run was complete; the same command continues from there"
     else:
         sentence = "interrupted before the first round was complete; nothing is kept"
-    print(f"fedrobust: {sentence}", file=sys.stderr)
+    print(f"fedrobust: {one_line(sentence)}", file=sys.stderr)
 
 
 def _short(path: Path) -> Path:

@@ -17,6 +17,7 @@ from fedrobust.errors import UserError
 from fedrobust.flower.client_app import make_client_app
 from fedrobust.flower.data_spec import DataSpecGrid
 from fedrobust.plugins import PluginSpec
+from fedrobust.printing import lines
 from fedrobust.results.files import read_record, write_json
 from fedrobust.results.finished_run import read_run
 from fedrobust.results.records import ClientMetricsLine, Deployment, Manifest, RoundLine, VerdictLine
@@ -145,7 +146,7 @@ def _expect_success(deployment: LocalDeployment, streaming: Running) -> None:
     # The app writes a user's mistake as one sentence.
     if f"fedrobust: {reason}" in log:
         raise UserError(reason)
-    print("\n".join(log.splitlines()[-_LOG_LINES:]), file=sys.stderr)
+    print(lines("\n".join(log.splitlines()[-_LOG_LINES:])), file=sys.stderr)
     raise UserError(f"the deployment's run has not completed ({status}): {reason}")
 
 

@@ -20,6 +20,7 @@ import jinja2
 from markupsafe import Markup
 
 from fedrobust.errors import UserError
+from fedrobust.printing import lines
 from fedrobust.reports.palette import Plots
 from fedrobust.reports.tables import FILTERS
 from fedrobust.results.files import plain
@@ -34,16 +35,22 @@ _LEVEL = 5
 
 @cache
 def environment() -> jinja2.Environment:
-    """Return the Jinja2 environment of the templates; everything that they print is escaped."""
+    """Return the Jinja2 environment of the templates; all texts they print are escaped and printable."""
     made = jinja2.Environment(
         loader=jinja2.FileSystemLoader(_HERE / "templates"),
         autoescape=True,
+        finalize=_printable,
         undefined=jinja2.StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
     )
     made.filters.update(FILTERS)
     return made
+
+
+def _printable(value: object) -> object:
+    """Return a text as a page can show it; what is markup already stays."""
+    return lines(value) if isinstance(value, str) and not isinstance(value, Markup) else value
 
 
 def render(

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from fedrobust.printing import one_line
+
 __all__ = [
     "CLASSES",
     "FLAG",
@@ -97,6 +99,7 @@ ROLES: Mapping[str, RoleStyle] = {
 
 def label(name: str, length: int = 18) -> str:
     """Return a name shortened and escaped: plotly would read tags as markup."""
+    name = one_line(name)
     short = name if len(name) <= length else name[: length - 1] + "…"
     return short.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
 

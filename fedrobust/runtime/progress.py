@@ -8,10 +8,11 @@ from statistics import median
 from typing import Self
 
 from rich.console import Console
-from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, SpinnerColumn, TextColumn, TimeElapsedColumn
 from rich.progress import Progress as Bar
+from rich.text import Text
 
+from fedrobust.printing import PlainConsole, one_line
 from fedrobust.runtime.observers import Observer, RoundOutcome, RunStart
 from fedrobust.scenario import Scenario
 
@@ -37,15 +38,15 @@ class Progress(Observer):
     def __init__(self, *, quiet: bool = False, console: Console | None = None) -> None:
         """Prepare the bar; nothing is shown yet."""
         # A notebook gets plain lines: rich's own output for it needs a widget for each line.
-        self._console = console or Console(stderr=True, force_jupyter=False)
+        self._console = console or PlainConsole(stderr=True, force_jupyter=False)
         self._quiet = quiet
         self._lines = not quiet and not self._console.is_terminal
         self._bar = Bar(
             SpinnerColumn(),
-            TextColumn("{task.description}"),
+            TextColumn("{task.description}", markup=False),
             BarColumn(bar_width=None),
             MofNCompleteColumn(),
-            TextColumn("{task.fields[state]}"),
+            TextColumn("{task.fields[state]}", markup=False),
             TimeElapsedColumn(),
             console=self._console,
             disable=quiet or self._lines,
@@ -76,8 +77,8 @@ class Progress(Observer):
         if self._quiet:
             return
         self._print(
-            f"[bold]{scenario.hospitals} hospitals[/bold], {escape(_threats(scenario))} · "
-            f"{escape(start.source)} · {escape(scenario.strategy.text)}"
+            (f"{scenario.hospitals} hospitals", "bold"),
+            f", {_threats(scenario)} · {start.source} · {scenario.strategy.text}",
         )
         self._bar.start()
         self._update()
@@ -110,8 +111,11 @@ class Progress(Observer):
             self._print(f"round {self._round}/{self._rounds}: {state}{self._left()}")
         for fault in () if self._quiet else line.faults:
             self._print(
-                f"[yellow]round {self._round}: hospital {fault.hospital} failed, its update is discarded:"
-                f"[/yellow] {escape(fault.reason)}"
+                (
+                    f"round {self._round}: hospital {fault.hospital} failed, its update is discarded:",
+                    "yellow",
+                ),
+                f" {fault.reason}",
             )
 
     def finished(self, result: object) -> None:
@@ -125,7 +129,7 @@ class Progress(Observer):
             description=f"round {following}",
             total=self._rounds * self._clients,
             completed=self._replies,
-            state=escape(self._state) + self._left(),
+            state=self._state + self._left(),
         )
 
     def _left(self) -> str:
@@ -136,9 +140,12 @@ class Progress(Observer):
         # The last rounds: the first one also pays for what is made once.
         return f", {time_left(median(self._seconds[-5:]) * ahead)} left"
 
-    def _print(self, text: str) -> None:
+    def _print(self, *pieces: str | tuple[str, str]) -> None:
+        """Print a line made of texts, those in pairs in a style."""
         self._shown = time.monotonic()
-        self._console.print(text, highlight=False, soft_wrap=True)
+        styled = [(piece, "") if isinstance(piece, str) else piece for piece in pieces]
+        line = Text.assemble(*((one_line(text), style) for text, style in styled))
+        self._console.print(line, highlight=False, soft_wrap=True)
 
 
 def interactive() -> bool:

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from fedrobust.errors import UserError, nearest
 from fedrobust.evaluation.metrics import Unit
+from fedrobust.printing import one_line
 from fedrobust.results.suite_records import Comparison, Estimate, MetricInfo, SuiteResults, SuiteRow
 from fedrobust.results.suite_table import Condition, SuiteTable
 from fedrobust.suites.text import digits
@@ -227,7 +228,7 @@ def _chosen(known: Mapping[str, MetricInfo], keys: Sequence[str] | None) -> list
 
 def _escape(text: str) -> str:
     # Two hyphens would become a dash.
-    return re.sub("-(?=-)", "-{}", text.translate(_ESCAPES))
+    return re.sub("-(?=-)", "-{}", one_line(text).translate(_ESCAPES))
 
 
 def _place(labels: Mapping[str, str], axes: Sequence[str]) -> tuple[str, ...]:

@@ -8,6 +8,7 @@ from collections import Counter
 from collections.abc import Sequence
 from typing import Protocol
 
+from fedrobust.printing import PlainConsole, one_line
 from fedrobust.scenario import RunIdentity
 from fedrobust.settings import Settings
 
@@ -106,7 +107,7 @@ class Lines(_Counting):
         """Print nothing more."""
 
     def _print(self, text: str) -> None:
-        print(text, file=sys.stderr, flush=True)
+        print(one_line(text), file=sys.stderr, flush=True)
 
 
 class Bar(_Counting):
@@ -114,20 +115,19 @@ class Bar(_Counting):
 
     def planned(self, total: int, waiting: int, changes: Sequence[str] = ()) -> None:
         """Show the bar."""
-        from rich.console import Console
         from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
         super().planned(total, waiting, changes)
         self._progress = Progress(
             SpinnerColumn(),
             BarColumn(bar_width=None),
-            TextColumn("{task.fields[state]}"),
+            TextColumn("{task.fields[state]}", markup=False),
             TimeElapsedColumn(),
-            console=Console(stderr=True),
+            console=PlainConsole(stderr=True),
             transient=True,
         )
         for line in run_again(changes):
-            self._progress.console.print(line, highlight=False, markup=False)
+            self._progress.console.print(one_line(line))
         self._task = self._progress.add_task("cells", total=total, completed=total - waiting, state="")
         self._progress.start()
 
@@ -141,9 +141,7 @@ class Bar(_Counting):
         super().ended(settings, error, seconds)
         if error != "":
             self._progress.console.print(
-                f"{RunIdentity.of(settings).folder.name}: {fate(error, seconds)}",
-                highlight=False,
-                markup=False,
+                one_line(f"{RunIdentity.of(settings).folder.name}: {fate(error, seconds)}")
             )
         self._show()
 

@@ -10,6 +10,7 @@ from rich.console import Console
 from rich.text import Text
 
 from fedrobust.evaluation.metrics import Unit
+from fedrobust.printing import PlainConsole
 from fedrobust.results.suite_records import (
     Comparison,
     Gap,
@@ -60,12 +61,12 @@ def print_suite(
     results : SuiteResults
     costs : SuiteCosts, optional
     console : rich.console.Console, optional
-        Else standard output.
+        Else standard output, with all text as text; another console prints what it gets.
     metric : str
         Key of the metric that is shown. If the suite lacks it, its first one is shown. Ranks are by the
         suite's own.
     """
-    console = console or Console()
+    console = console or PlainConsole()
     table = SuiteTable(results)
     key = metric if metric in table.metrics else next(iter(table.metrics), metric)
     console.print(Text(results.title, "bold"))
