@@ -244,6 +244,7 @@ def _learner(settings: Settings) -> LearnerSpec:
     return LearnerSpec(
         seed=settings.seed,
         head=settings.head,
+        loss=settings.loss,
         networks=settings.networks,
         backbone=PluginSpec.parse(settings.backbone),
         device=settings.device,

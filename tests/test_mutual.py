@@ -21,7 +21,12 @@ from fedrobust.seeding import torch_generator
 
 EASY = easy_records()
 SKEWED = make_records(labels=[0] * 25 + [1] * 6 + [2] * 2, size=(12, 12))  # 33 records, class 3 absent
-KINDS = [(head, networks) for head in ("linear", "etf", "etf-rect") for networks in (1, 2)]
+KINDS = [(head, networks) for head in ("linear", "linear-rect", "etf", "etf-rect") for networks in (1, 2)]
+#: With each loss that a head can have.
+LOSSES = [
+    *((head, networks, "cross-entropy") for head, networks in KINDS),
+    *((head, networks, "dot-regression") for head, networks in KINDS if head.startswith("etf")),
+]
 
 
 @pytest.fixture(autouse=True)
@@ -135,13 +140,29 @@ def plain_scores(network: nn.Module, images: Tensor, frame: Tensor | None) -> Te
     return made if frame is None else (made / made.norm(dim=1, keepdim=True)) @ frame
 
 
-def plain_loss(scores: Tensor, labels: Tensor, chosen: LearnerSpec, *, rect: bool) -> Tensor:
-    """Return the supervised loss of each record."""
+def temperature_of(chosen: LearnerSpec) -> float:
+    """Return what scores are divided by: nothing but 1 for a linear layer."""
+    own = {"cross-entropy": 0.2, "dot-regression": 1.0}[chosen.loss]
+    given = own if chosen.temperature is None else chosen.temperature
+    return 1.0 if chosen.head.startswith("linear") else given
+
+
+def mutual_weight_of(chosen: LearnerSpec) -> float:
+    """Return the weight of the two Kullback-Leibler terms."""
+    own = {"cross-entropy": 0.3, "dot-regression": 1.0}[chosen.loss]
+    return own if chosen.mutual_weight is None else chosen.mutual_weight
+
+
+def plain_loss(scores: Tensor, labels: Tensor, chosen: LearnerSpec, counts: Tensor | None = None) -> Tensor:
+    """Return the supervised loss of each record; with the hospital's counts by class, Rect's."""
     own = scores[torch.arange(len(labels)), labels]
-    if chosen.head == "linear":
-        return scores.exp().sum(1).log() - own
+    if chosen.loss == "cross-entropy" or chosen.head.startswith("linear"):
+        # Rect: each class's exponential counts as often as the hospital has images of it.
+        logits = scores / temperature_of(chosen)
+        logits = logits if counts is None else logits + counts.clamp(min=1).log()
+        return logits.logsumexp(1) - logits[torch.arange(len(labels)), labels]
     weight = torch.ones(len(labels))
-    if rect:
+    if counts is not None:
         present = labels.unique()
         for k in present:
             weight[labels == k] = len(labels) / (len(present) * int((labels == k).sum()))
@@ -191,22 +212,17 @@ def plain_fit(
         epochs.append([])
         for batch in batches:
             scores = [plain_scores(network.train(), images[batch], frame) for network in networks]
-            each = [plain_loss(s.detach(), labels[batch], chosen, rect=False) for s in scores]
+            each = [plain_loss(s.detach(), labels[batch], chosen) for s in scores]
             met[batch] = torch.stack(each).mean(0)
-            supervised = [
-                plain_loss(s, labels[batch], chosen, rect=chosen.head == "etf-rect").mean() for s in scores
-            ]
+            rect = torch.tensor(records.counts()) if chosen.head.endswith("-rect") else None
+            supervised = [plain_loss(s, labels[batch], chosen, rect).mean() for s in scores]
             total = torch.stack(supervised).sum()
             if len(networks) == 2:
-                logits = scores if frame is None else [s / chosen.temperature for s in scores]
-                p, q = (values.softmax(1) for values in logits)
+                p, q = ((s / temperature_of(chosen)).softmax(1) for s in scores)
+                weight = mutual_weight_of(chosen)
                 # Two losses, L_1 and L_2; in each the other network's answer is a constant.
-                total = (
-                    total + chosen.mutual_weight * (q.detach() * (q.detach().log() - p.log())).sum(1).mean()
-                )
-                total = (
-                    total + chosen.mutual_weight * (p.detach() * (p.detach().log() - q.log())).sum(1).mean()
-                )
+                total = total + weight * (q.detach() * (q.detach().log() - p.log())).sum(1).mean()
+                total = total + weight * (p.detach() * (p.detach().log() - q.log())).sum(1).mean()
             optimiser.zero_grad()
             total.backward()
             optimiser.step()
@@ -214,15 +230,12 @@ def plain_fit(
     return networks, epochs, met
 
 
-@pytest.mark.parametrize(("head", "networks"), KINDS)
-def test_fit_is_an_independent_plain_implementation(head: str, networks: int) -> None:
-    options = {
-        "head": head,
-        "networks": networks,
-        "temperature": 0.3,
-        "mutual_weight": 0.7,
-        "weight_decay": 0.01,
-    }
+@pytest.mark.parametrize("given", [{"temperature": 0.3, "mutual_weight": 0.7}, {}])
+@pytest.mark.parametrize(("head", "networks", "loss"), LOSSES)
+def test_fit_is_an_independent_plain_implementation(
+    head: str, networks: int, loss: str, given: dict[str, float]
+) -> None:
+    options = {"head": head, "networks": networks, "loss": loss, "weight_decay": 0.01, **given}
     trained, chosen = learner(SKEWED, **options), settings(**options)
     start = trained.initial()
     fitted = trained.fit(start, SKEWED, round=3, client=2, lr=1e-3)
@@ -405,9 +418,9 @@ def test_a_result_stays_as_it_is_when_the_learner_trains_on() -> None:
 # --- learning ---
 
 
-@pytest.mark.parametrize(("head", "networks"), KINDS)
-def test_an_easy_task_is_learnt(head: str, networks: int) -> None:
-    trained = learner(head=head, networks=networks, local_epochs=4)
+@pytest.mark.parametrize(("head", "networks", "loss"), LOSSES)
+def test_an_easy_task_is_learnt(head: str, networks: int, loss: str) -> None:
+    trained = learner(head=head, networks=networks, loss=loss, local_epochs=4)
     state, losses = trained.initial(), []
     for number in (1, 2, 3):
         fitted = fit(trained, state=state, round=number)
@@ -420,11 +433,15 @@ def test_an_easy_task_is_learnt(head: str, networks: int) -> None:
     assert (after.probabilities.argmax(1) == unseen.labels).mean() > 0.8
 
 
-def test_rect_changes_a_skewed_batch_and_leaves_a_balanced_one() -> None:
+@pytest.mark.parametrize(
+    ("head", "loss"),
+    [("etf", "cross-entropy"), ("etf", "dot-regression"), ("linear", "cross-entropy")],
+)
+def test_rect_changes_a_skewed_batch_and_leaves_a_balanced_one(head: str, loss: str) -> None:
     for records, differ in ((SKEWED, True), (EASY, False)):
-        one: dict[str, Any] = {"networks": 1, "local_epochs": 1, "batch_size": len(records)}
-        with_rect = fit(learner(records, head="etf-rect", **one), records).state.parameters
-        without = fit(learner(records, head="etf", **one), records).state.parameters
+        one: dict[str, Any] = {"networks": 1, "local_epochs": 1, "batch_size": len(records), "loss": loss}
+        with_rect = fit(learner(records, head=f"{head}-rect", **one), records).state.parameters
+        without = fit(learner(records, head=head, **one), records).state.parameters
         assert (np.abs(with_rect - without).max() > 1e-4) == differ
 
 
@@ -495,18 +512,24 @@ def test_a_backbone_that_does_not_exist_is_a_users_error() -> None:
 # --- the report ---
 
 
-@pytest.mark.parametrize(("head", "networks"), [("linear", 1), ("etf", 2), ("etf-rect", 2)])
-def test_losses_by_class_are_their_definition(head: str, networks: int) -> None:
-    options = {"head": head, "networks": networks}
+@pytest.mark.parametrize(
+    ("head", "networks", "loss"),
+    [
+        ("linear", 1, "cross-entropy"),
+        ("etf-rect", 2, "cross-entropy"),
+        ("etf", 2, "dot-regression"),
+        ("etf-rect", 2, "dot-regression"),
+    ],
+)
+def test_losses_by_class_are_their_definition(head: str, networks: int, loss: str) -> None:
+    options = {"head": head, "networks": networks, "loss": loss}
     trained, chosen = learner(SKEWED, **options), settings(**options)
     state = fit(trained, SKEWED).state
     values = trained.fit(state, SKEWED, round=2, client=0, lr=3e-3).report.values
     frame, labels = plain_frame(trained, state), torch.tensor(SKEWED.labels)
     with torch.no_grad():
         by_network = [
-            plain_loss(
-                plain_scores(network.eval(), plain_pixels(SKEWED.images), frame), labels, chosen, rect=False
-            )
+            plain_loss(plain_scores(network.eval(), plain_pixels(SKEWED.images), frame), labels, chosen)
             for network in rebuilt(trained, state, SKEWED, chosen)
         ]
     losses = torch.stack(by_network).mean(0)
@@ -542,9 +565,9 @@ def test_loss_is_of_the_last_epoch() -> None:
 # --- prediction ---
 
 
-@pytest.mark.parametrize(("head", "networks"), KINDS)
-def test_a_saved_model_predicts_the_same_when_reloaded(head: str, networks: int) -> None:
-    options = {"head": head, "networks": networks, "temperature": 0.2}
+@pytest.mark.parametrize(("head", "networks", "loss"), LOSSES)
+def test_a_saved_model_predicts_the_same_when_reloaded(head: str, networks: int, loss: str) -> None:
+    options = {"head": head, "networks": networks, "loss": loss}
     trained, chosen = learner(**options), settings(**options)
     state = fit(trained).state
     prediction = trained.predict(state, EASY.images, EASY.labels)
@@ -554,11 +577,11 @@ def test_a_saved_model_predicts_the_same_when_reloaded(head: str, networks: int)
             plain_scores(network.eval(), plain_pixels(EASY.images), frame)
             for network in rebuilt(trained, state, EASY, chosen)
         ]
-    scale = 1.0 if head == "linear" else 0.2
+    scale = temperature_of(chosen)
     answers = [softmax64(s / scale) for s in scores]
     np.testing.assert_allclose(prediction.probabilities, np.mean(answers, axis=0), atol=1e-5)
     assert prediction.probabilities.dtype == np.float64
-    losses = [plain_loss(s, torch.tensor(EASY.labels), chosen, rect=False).mean().item() for s in scores]
+    losses = [plain_loss(s, torch.tensor(EASY.labels), chosen).mean().item() for s in scores]
     assert prediction.loss == pytest.approx(np.mean(losses), rel=1e-4)
     if networks == 2:
         mean_of_logits = softmax64(sum(scores) / (2 * scale))
@@ -628,7 +651,7 @@ def test_running_statistics_change_and_travel() -> None:
     network = rebuilt(trained, fitted.state, records, chosen)[0].eval()
     with torch.no_grad():
         cosines = plain_scores(network, plain_pixels(records.images), plain_frame(trained, fitted.state))
-    np.testing.assert_allclose(prediction.probabilities, softmax64(cosines / chosen.temperature), atol=1e-5)
+    np.testing.assert_allclose(prediction.probabilities, softmax64(cosines / 0.2), atol=1e-5)
 
     # Nor must predicting: the result is the same as that of a learner which never did.
     again = fit(learner(records, **options), records)

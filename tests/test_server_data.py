@@ -130,7 +130,7 @@ def test_server_share_losses_and_training_equal_the_learner(tmp_path: Path) -> N
 
 @pytest.mark.parametrize("spec", ["fltrust(share=0.3)", "nnm | zeno(b=1, images=6, share=0.3)"])
 def test_run_records_the_server_images_of_its_defence(tmp_path: Path, spec: str) -> None:
-    settings = tiny(tmp_path, strategy=spec, malicious=1, attack="sign-flip")
+    settings = tiny(tmp_path, strategy=spec, malicious=1, attack="sign-flip(scale=4)")
     result = run(settings)
     labels = prepare(Scenario.of(settings).data).part("val").labels
     images = int(np.ceil(0.3 * np.bincount(labels)).sum())

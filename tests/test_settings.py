@@ -123,7 +123,10 @@ def test_settings_are_frozen() -> None:
         ({"client": 3}, "Settings: there is no setting 'client'; did you mean 'clients'"),
         ({"clients": 0}, "Settings(clients=0): must be an integer in [1, 100000]"),
         ({"clients": 2, "malicious": 3}, "Settings: malicious = 3 is more than clients = 2"),
-        ({"head": "eft"}, "Settings(head='eft'): must be 'etf-rect', 'etf' or 'linear'; did you mean 'etf'?"),
+        (
+            {"head": "eft"},
+            "Settings(head='eft'): must be 'etf-rect', 'etf', 'linear-rect' or 'linear'; did you mean 'etf'?",
+        ),
         ({"workers": 0}, "Settings(workers=0): must be 'auto' or at least 1"),
     ],
 )

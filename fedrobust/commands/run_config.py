@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 
 from flwr.app import Context
+from pydantic.fields import FieldInfo
 
 from fedrobust.scenario import Scenario
 from fedrobust.settings import Settings, load_settings
@@ -28,8 +29,19 @@ def _scenario(settings: Settings) -> Scenario:
 
 
 def _without_blanks(context: Context) -> dict[str, object]:
-    """Return the run config; Flower's has no null, so an empty string or 0 size stands for 'not given'."""
+    """Return the run config without what stands for 'not given', since Flower's has no null.
+
+    That is, where the default is none, an empty string, and a 0 that the setting could not be.
+    """
     optional = {
-        key.replace("_", "-") for key, field in Settings.model_fields.items() if field.default is None
+        key.replace("_", "-"): field for key, field in Settings.model_fields.items() if field.default is None
     }
-    return {key: value for key, value in context.run_config.items() if not (key in optional and not value)}
+    return {
+        key: value
+        for key, value in context.run_config.items()
+        if key not in optional or not (value == "" or (value == 0 and not _may_be_zero(optional[key])))
+    }
+
+
+def _may_be_zero(setting: FieldInfo) -> bool:
+    return any(getattr(bound, "ge", None) == 0 for bound in setting.metadata)

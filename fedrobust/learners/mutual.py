@@ -2,9 +2,9 @@
 
 Two networks of different initial weights see the same mini-batches. Each has its supervised loss and a
 Kullback-Leibler term that draws its class distribution towards its peer's (deep mutual learning, Zhang et
-al., CVPR 2018, eqs. 5 to 7). With the head ``etf-rect`` the supervised loss is the dot regression towards
-Rect's targets; ``etf`` leaves Rect out; ``linear`` is a trained linear layer with cross-entropy, the usual
-baseline.
+al., CVPR 2018, eqs. 5 to 7). The heads ``etf`` and ``etf-rect`` are the fixed frame, with the loss of the
+settings; ``linear`` and ``linear-rect`` are a trained linear layer with cross-entropy, the usual baseline.
+Those named ``-rect`` have Rect, which pulls harder towards rare classes.
 """
 
 from __future__ import annotations
@@ -24,9 +24,9 @@ from fedrobust.errors import UserError
 from fedrobust.federation import ClientMetrics, GradientHook
 from fedrobust.learners.backbones import build_backbone
 from fedrobust.learners.base import Fitted, Prediction, State
-from fedrobust.learners.etf import dot_regression, simplex_etf
+from fedrobust.learners.etf import simplex_etf
 from fedrobust.learners.flat import Adam, FlatModule
-from fedrobust.learners.rect import rect_lengths
+from fedrobust.learners.losses import loss_of
 from fedrobust.learners.spec import LearnerSpec
 from fedrobust.seeding import torch_generator, torch_seeded
 
@@ -70,9 +70,9 @@ class MutualLearner:
         self._spec = spec
         self._classes = classes
         self._device = _device(spec.device)
-        linear = spec.head == "linear"
-        outputs = classes if linear else max(FEATURES, classes)
-        self.frame = None if linear else simplex_etf(classes, outputs, spec.seed).to(self._device)
+        self._loss = loss_of(spec)
+        outputs = max(FEATURES, classes) if spec.fixed_frame else classes
+        self.frame = simplex_etf(classes, outputs, spec.seed).to(self._device) if spec.fixed_frame else None
         networks = []
         for number in range(spec.networks):
             with torch_seeded(spec.seed, "weights", number):
@@ -105,6 +105,7 @@ class MutualLearner:
             self._flat.load(state.parameters, state.buffers)
             images = self._pixels(records.images)
             labels = torch.from_numpy(np.ascontiguousarray(records.labels)).to(self._device)
+            counts = torch.from_numpy(records.counts()).to(self._device)
             received = self._losses(images, labels)
             shuffle = torch_generator(spec.seed, "batches", round, client)
             optimiser = Adam(self._flat.parameters, lr, spec.weight_decay)
@@ -118,7 +119,8 @@ class MutualLearner:
                     # One value has no variance: BatchNorm falls back on its running statistics.
                     for norm in self._norms:
                         norm.train(len(batch) > 1)
-                    mean, met[batch] = self._step(images[batch], labels[batch], optimiser, gradient_hook)
+                    part = images[batch], labels[batch], counts
+                    mean, met[batch] = self._step(*part, optimiser, gradient_hook)
                     means.append(mean)
                     sizes.append(len(batch))
             # Read at the end of an epoch: on a GPU each reading would wait for the step.
@@ -151,7 +153,7 @@ class MutualLearner:
                 answers = torch.from_numpy(np.ascontiguousarray(labels[part])).to(self._device)
                 scores = self._scores(self._pixels(images[part]))
                 probabilities = torch.stack([self._logits(s).softmax(1) for s in scores]).mean(0)
-                return probabilities, torch.stack([self._supervised(s, answers) for s in scores]).mean(0)
+                return probabilities, torch.stack([self._loss.each(s, answers) for s in scores]).mean(0)
 
         chunks = self._chunks(len(labels))
         with (
@@ -197,29 +199,27 @@ class MutualLearner:
         return [functional.normalize(features, dim=1) @ self.frame for features in outputs]
 
     def _logits(self, scores: Tensor) -> Tensor:
-        return scores if self.frame is None else scores / self._spec.temperature
-
-    def _supervised(self, scores: Tensor, labels: Tensor, lengths: Tensor | None = None) -> Tensor:
-        """Return the supervised loss of each sample, shape (n,)."""
-        if self.frame is None:
-            return functional.cross_entropy(scores, labels, reduction="none")
-        return self._spec.dr_weight * dot_regression(scores, labels, lengths)
+        return scores / self._loss.temperature
 
     def _step(
-        self, images: Tensor, labels: Tensor, optimiser: Adam, gradient_hook: GradientHook | None
+        self,
+        images: Tensor,
+        labels: Tensor,
+        counts: Tensor,
+        optimiser: Adam,
+        gradient_hook: GradientHook | None,
     ) -> tuple[Tensor, Tensor]:
         """Make one optimiser step for all networks.
 
         Returns their mean supervised loss on the batch, shape (), and that of each record before the step
-        without Rect's weights, shape (n,).
+        without Rect, shape (n,).
         """
-        lengths = rect_lengths(labels, self._classes) if self._spec.head == "etf-rect" else None
         scores = self._scores(images)
-        supervised = torch.stack([self._supervised(s, labels, lengths).mean() for s in scores])
+        supervised = torch.stack([self._loss.trained(s, labels, counts).mean() for s in scores])
         loss = supervised.sum()
-        if len(scores) == 2 and self._spec.mutual_weight:
+        if len(scores) == 2 and self._spec.kl_weight:
             first, second = (self._logits(s) for s in scores)
-            loss = loss + self._spec.mutual_weight * (mutual_kl(first, second) + mutual_kl(second, first))
+            loss = loss + self._spec.kl_weight * (mutual_kl(first, second) + mutual_kl(second, first))
         assert self._flat.parameters.grad is not None
         self._flat.parameters.grad.zero_()
         loss.backward()  # type: ignore[no-untyped-call]
@@ -227,7 +227,7 @@ class MutualLearner:
             self._flat.gradient_hook(gradient_hook)
         optimiser.step()
         with torch.no_grad():
-            each = torch.stack([self._supervised(s, labels) for s in scores]).mean(0)
+            each = torch.stack([self._loss.each(s, labels) for s in scores]).mean(0)
         return supervised.detach().mean(), each
 
     @torch.no_grad()
@@ -237,7 +237,7 @@ class MutualLearner:
         parts = []
         for part in self._chunks(len(labels)):
             scores = self._scores(images[part])
-            parts.append(torch.stack([self._supervised(s, labels[part]) for s in scores]).mean(0))
+            parts.append(torch.stack([self._loss.each(s, labels[part]) for s in scores]).mean(0))
         return torch.cat(parts).double().cpu().numpy()
 
 

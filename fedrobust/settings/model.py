@@ -80,19 +80,28 @@ class Settings(BaseModel):
         default=None, ge=8, le=512, description="image side in pixels; default: as in the data"
     )
     networks: Literal[1, 2] = Field(default=2, description="networks per hospital; 2 learn from each other")
-    head: Literal["etf-rect", "etf", "linear"] = Field(
+    head: Literal["etf-rect", "etf", "linear-rect", "linear"] = Field(
         default="etf-rect",
-        description="classifier: fixed ETF with Rect lengths, fixed ETF, or a trained linear layer",
+        description="classifier: a fixed ETF or a trained linear layer, each with or without Rect",
+    )
+    loss: Literal["cross-entropy", "dot-regression"] = Field(
+        default="cross-entropy", description="loss of an ETF; a linear layer always has cross-entropy"
     )
     backbone: str = Field(
         default="cnn", description="cnn, or the name of a torchvision classification network"
     )
     dr_weight: float = Field(default=10.0, gt=0, le=1e6, description="weight of the dot-regression loss")
-    mutual_weight: float = Field(
-        default=1.0, ge=0, le=1e6, description="weight of the KL term of mutual learning"
+    mutual_weight: float | None = Field(
+        default=None,
+        ge=0,
+        le=1e6,
+        description="weight of the KL term of mutual learning; default: 0.3, and 1 for dot-regression",
     )
-    temperature: float = Field(
-        default=1.0, ge=1e-3, le=1e3, description="softmax temperature of the ETF logits"
+    temperature: float | None = Field(
+        default=None,
+        ge=1e-3,
+        le=1e3,
+        description="softmax temperature of an ETF's logits; default: 0.2, and 1 for dot-regression",
     )
     noise_std: float = Field(
         default=0.01,

@@ -104,6 +104,6 @@ class Classification:
     def _description(self) -> Mapping[str, object]:
         """Return the description in the model file's metadata."""
         records, written = self._data.records, self._scenario.run.written
-        keys = ("backbone", "head", "networks", "temperature", "seed")
-        chosen = {key: written[key] for key in keys}
+        chosen = {key: written[key] for key in ("backbone", "head", "networks", "seed")}
+        chosen["temperature"] = self._scenario.learner.softmax_temperature
         return {"classes": records.classes, "shape": records.images.shape[1:], **chosen}
