@@ -48,6 +48,12 @@ def test_run_config_overrides() -> None:
     ) == Settings(clients=4, malicious=1, local_epochs=3)
 
 
+def test_a_zero_in_the_run_config_is_a_value_where_the_setting_may_be_zero() -> None:
+    blank = {"image-size": 0, "temperature": 0.0, "mutual-weight": "", "data-root": ""}
+    assert settings_from(context(blank)) == Settings()
+    assert settings_from(context({**blank, "mutual-weight": 0.0})) == Settings(mutual_weight=0.0)
+
+
 def test_attackers_follow_from_the_seed_alone() -> None:
     assert (
         Scenario.of(Settings(malicious=3)).malicious

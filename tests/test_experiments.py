@@ -31,6 +31,8 @@ def test_paper_settings_follow_the_protocol() -> None:
     settings = load_settings({}, SETTINGS[0])
     assert (settings.backbone, settings.lr, settings.weight_decay) == ("resnet50", 1e-4, 1e-3)
     assert (settings.patience, settings.noise_std, settings.clients) == (20, 0.01, 1)
+    learner = Scenario.of(settings).learner
+    assert (learner.loss, learner.softmax_temperature, learner.kl_weight) == ("dot-regression", 1.0, 1.0)
 
 
 @pytest.mark.parametrize("file", SUITES, ids=lambda file: file.stem)
