@@ -18,13 +18,14 @@ from cryptography import x509
 from cryptography.hazmat.primitives.serialization import load_ssh_private_key, load_ssh_public_key
 from federations import tiny
 from flwr.common.config import parse_config_args
+from helpers import processes_of
 
 from fedrobust import UserError, run
 from fedrobust.deploy import command, local
 from fedrobust.deploy.command import deploy, own_data
 from fedrobust.deploy.credentials import make_credentials, make_node_key
 from fedrobust.deploy.local import LocalDeployment, node_config
-from fedrobust.deploy.processes import Processes, free_ports, last_error
+from fedrobust.deploy.processes import Processes, Secret, free_ports, last_error
 from fedrobust.runtime.progress import Progress
 
 PLUGIN = '''
@@ -38,18 +39,6 @@ class MyMean(Defence):
         norms = updates.norms()
         return Verdict(weight=norms < norms.max(), score=norms)
 '''
-
-
-def processes_of(folder: Path) -> list[str]:
-    """Return the commands of all processes that know of this folder."""
-    word, found = str(folder).encode(), []
-    for process in Path("/proc").glob("[0-9]*"):
-        try:
-            if word in (process / "environ").read_bytes() + (process / "cmdline").read_bytes():
-                found.append((process / "cmdline").read_text().replace("\0", " "))
-        except OSError:
-            continue
-    return found
 
 
 @pytest.fixture(scope="module")
@@ -167,14 +156,36 @@ def test_children_in_other_sessions_are_stopped(tmp_path: Path) -> None:
     assert processes_of(tmp_path) == []
 
 
-def test_private_keys_are_readable_by_their_owner_only(tmp_path: Path) -> None:
+def test_private_keys_are_in_no_file(tmp_path: Path) -> None:
     folder = tmp_path / "keys"
     made, key = make_credentials(folder), make_node_key(folder, "hospital-0")
     assert stat.S_IMODE(folder.stat().st_mode) == 0o700
-    for file in (made.key, key.private):
-        assert stat.S_IMODE(file.stat().st_mode) == 0o600
-    private = load_ssh_private_key(key.private.read_bytes(), None)
+    private = load_ssh_private_key(key.private, None)
     assert private.public_key() == load_ssh_public_key(key.public.read_bytes())
+    assert b"PRIVATE KEY" in made.key and b"PRIVATE KEY" in key.private
+    assert not any(b"PRIVATE KEY" in file.read_bytes() for file in folder.iterdir())
+    for held in (made, key):
+        assert "PRIVATE" not in repr(held)
+
+
+@pytest.mark.parametrize("in_memory", [True, False])
+def test_secret_is_read_by_the_process_that_is_given_it(
+    in_memory: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if not in_memory:
+        monkeypatch.delattr(os, "memfd_create", raising=False)
+    processes = Processes(tmp_path)
+    secret = Secret(b"open sesame", tmp_path, "key")
+    files = [file for file in tmp_path.iterdir() if file.is_file()]
+    assert len(files) == (0 if in_memory and hasattr(os, "memfd_create") else 1)
+    assert all(stat.S_IMODE(file.stat().st_mode) == 0o600 for file in files)
+    # Servers read a key more than once.
+    code = f"print(*(open({secret.path!r}).read() for _ in range(2)))"
+    reader = processes.start("reader", [sys.executable, "-c", code], secret)
+    assert reader.process.wait(timeout=30) == 0
+    assert reader.output() == "open sesame open sesame\n"
+    with pytest.raises(OSError, match="Bad file descriptor"):
+        os.fstat(secret.descriptor)
 
 
 def test_the_certificate_is_for_this_machine_and_signed_by_the_authority(tmp_path: Path) -> None:

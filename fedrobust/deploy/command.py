@@ -9,6 +9,7 @@ import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
+from fedrobust.deploy.guard import peers_are_known
 from fedrobust.deploy.local import LocalDeployment, node_config
 from fedrobust.deploy.processes import Running
 from fedrobust.engines.collusion import with_collusion
@@ -101,6 +102,10 @@ def deploy(
     follower = _Follower(scenario, observer)
     try:
         with LocalDeployment(settings.clients) as deployment:
+            for folder in deployment.abandoned:
+                say(f"removed {folder}, which a killed deployment had left")
+            if not peers_are_known():
+                say("other users of this machine can reach its ports; let nobody else use it meanwhile")
             say(f"a SuperLink with TLS listens on {deployment.address}")
             say(f"starting {settings.clients} SuperNodes")
             for number in range(settings.clients):

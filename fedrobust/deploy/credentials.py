@@ -1,11 +1,13 @@
-"""Certificates and keys made for one deployment: TLS for the SuperLink, a key pair for each SuperNode."""
+"""Certificates and keys made for one deployment: TLS for the SuperLink, a key pair for each SuperNode.
+
+Private keys are never written to a file here.
+"""
 
 from __future__ import annotations
 
 import datetime
 import ipaddress
-import os
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from cryptography import x509
@@ -22,67 +24,66 @@ _PEM = serialization.Encoding.PEM
 
 @dataclass(frozen=True)
 class Credentials:
-    """Files for TLS between the SuperLink and everybody else.
+    """What TLS between the SuperLink and everybody else needs.
 
     Attributes
     ----------
     authority : Path
         The certificate of the authority; SuperNodes and `flwr` check the SuperLink against it.
-    certificate, key : Path
+    certificate : Path
         The SuperLink's own, for localhost and 127.0.0.1.
+    key : bytes
+        Its private key, as PEM.
     """
 
     authority: Path
     certificate: Path
-    key: Path
+    key: bytes = field(repr=False)
 
 
 @dataclass(frozen=True)
 class NodeKey:
-    """Files of a SuperNode's key pair, in OpenSSH's format: the private one stays with the hospital."""
+    """A SuperNode's key pair in OpenSSH's format: the private half, and the file of the public one."""
 
-    private: Path
+    private: bytes = field(repr=False)
     public: Path
 
 
 def make_credentials(folder: Path) -> Credentials:
-    """Write a new authority and a server certificate for this machine; the authority's key is not kept.
+    """Make a new authority and a server certificate for this machine; the authority's key is not kept.
 
     Parameters
     ----------
     folder : Path
-        Is made with mode 0700 if it does not exist; private keys in it get mode 0600.
+        Is made with mode 0700 if it does not exist, for the certificates.
     """
     folder.mkdir(mode=0o700, exist_ok=True)
     authority_key, server_key = (ec.generate_private_key(ec.SECP384R1()) for _ in range(2))
     issuer = _name("fedrobust deploy-local")
     authority = _certificate(issuer, issuer, authority_key, authority_key)
     server = _certificate(_name("localhost"), issuer, server_key, authority_key)
-    made = Credentials(folder / "authority.pem", folder / "superlink.pem", folder / "superlink.key")
+    key = _private(server_key, serialization.PrivateFormat.PKCS8)
+    made = Credentials(folder / "authority.pem", folder / "superlink.pem", key)
     made.authority.write_bytes(authority.public_bytes(_PEM))
     made.certificate.write_bytes(server.public_bytes(_PEM))
-    _write_private(made.key, server_key, serialization.PrivateFormat.PKCS8)
     return made
 
 
 def make_node_key(folder: Path, name: str) -> NodeKey:
-    """Write a SuperNode's key pair on the curve P-384, as `flower-supernode` reads it.
+    """Make a SuperNode's key pair on the curve P-384, as `flower-supernode` reads it.
 
     Parameters
     ----------
     folder : Path
-        Is made with mode 0700 if it does not exist; the private key gets mode 0600.
+        Is made with mode 0700 if it does not exist, for the public key.
     name : str
-        The files' name; the public one ends in ``.pub``.
+        The file's name, without its ending ``.pub``.
     """
     folder.mkdir(mode=0o700, exist_ok=True)
     key = ec.generate_private_key(ec.SECP384R1())
-    made = NodeKey(folder / name, folder / f"{name}.pub")
-    _write_private(made.private, key, serialization.PrivateFormat.OpenSSH)
-    public = key.public_key()
-    made.public.write_bytes(
-        public.public_bytes(serialization.Encoding.OpenSSH, serialization.PublicFormat.OpenSSH)
-    )
+    made = NodeKey(_private(key, serialization.PrivateFormat.OpenSSH), folder / f"{name}.pub")
+    form = (serialization.Encoding.OpenSSH, serialization.PublicFormat.OpenSSH)
+    made.public.write_bytes(key.public_key().public_bytes(*form))
     return made
 
 
@@ -133,8 +134,5 @@ def _name(text: str) -> x509.Name:
     return x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, text)])
 
 
-def _write_private(file: Path, key: ec.EllipticCurvePrivateKey, form: serialization.PrivateFormat) -> None:
-    """Write a private key that no other user can read at any moment."""
-    text = key.private_bytes(_PEM, form, serialization.NoEncryption())
-    with os.fdopen(os.open(file, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as stream:
-        stream.write(text)
+def _private(key: ec.EllipticCurvePrivateKey, form: serialization.PrivateFormat) -> bytes:
+    return key.private_bytes(_PEM, form, serialization.NoEncryption())

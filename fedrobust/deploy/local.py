@@ -4,19 +4,18 @@ from __future__ import annotations
 
 import functools
 import json
-import shutil
 import socket
 import ssl
-import tempfile
+import sys
 import time
 from collections.abc import Callable, Sequence
-from pathlib import Path
 from typing import Self
 
 import tomli_w
 
-from fedrobust.deploy.credentials import make_credentials, make_node_key
-from fedrobust.deploy.processes import Processes, Running, free_ports
+from fedrobust.deploy.credentials import NodeKey, make_credentials, make_node_key
+from fedrobust.deploy.keeper import Keeper, remove_abandoned
+from fedrobust.deploy.processes import Processes, Running, Secret, free_ports
 from fedrobust.engines.signals import ending_on_signals, ignoring_signals
 from fedrobust.errors import UserError
 from fedrobust.settings import Settings
@@ -26,13 +25,16 @@ __all__ = ["LocalDeployment", "node_config"]
 _CONNECTION = "deployment"
 _START_S = 60.0
 _HOME = "home-flwr"
+#: Flower's programs, behind the guard.
+_GUARDED = (sys.executable, "-m", "fedrobust.deploy.guarded")
 
 
 class LocalDeployment:
     """A SuperLink and SuperNodes as processes on 127.0.0.1, ended with the `with` block.
 
-    Everything lies in a temporary folder that only its owner can enter: certificates, keys, logs, Flower's
-    homes. Ctrl-C, SIGTERM and any error end the block, hence every process, before the folder is removed.
+    Certificates, public keys, logs and Flower's homes lie in a temporary folder that only its owner can
+    enter; private keys are in memory. Ctrl-C, SIGTERM and any error end the block, hence every process, and
+    remove the folder; a keeper does both if this process is killed.
 
     Parameters
     ----------
@@ -44,6 +46,8 @@ class LocalDeployment:
     folder : Path
         The temporary folder, mode 0700.
     processes : Processes
+    abandoned : list of Path
+        Folders of earlier deployments that had been killed, which were removed at the start.
     """
 
     def __init__(self, hospitals: int) -> None:
@@ -60,9 +64,11 @@ class LocalDeployment:
         UserError
             If it does not start; the sentence ends with its last error.
         """
+        self.abandoned = remove_abandoned()
         self._signals = ending_on_signals()
         self._signals.__enter__()
-        self.folder = Path(tempfile.mkdtemp(prefix="fedrobust-deploy-")).resolve()
+        self._keeper = Keeper()
+        self.folder = self._keeper.folder
         self.processes = Processes(self.folder)
         try:
             self._start_link()
@@ -79,7 +85,7 @@ class LocalDeployment:
         """Stop every process and remove the folder; further signals have to wait."""
         with ignoring_signals():
             self.processes.stop()
-            shutil.rmtree(self.folder, ignore_errors=True)
+            self._keeper.close()
         self._signals.__exit__(None, None, None)
 
     def _start_link(self) -> None:
@@ -89,11 +95,13 @@ class LocalDeployment:
         home = self.folder / _HOME
         home.mkdir(mode=0o700)
         (home / "config.toml").write_text(tomli_w.dumps({"superlink": {_CONNECTION: connection}}))
+        key = Secret(made.key, self.folder, "superlink.key")
         tls = ["--ssl-ca-certfile", str(made.authority), "--ssl-certfile", str(made.certificate)]
         self._link = self.processes.start(
             "superlink",
-            ["flower-superlink", *tls, "--ssl-keyfile", str(made.key), "--enable-supernode-auth"]
+            [*_GUARDED, "superlink", *tls, "--ssl-keyfile", key.path, "--enable-supernode-auth"]
             + ["--host", "127.0.0.1", "--port", str(self._port), "--disable-runtime-dependency-installation"],
+            key,
         )
         self._wait([self._link], self._answers, "the SuperLink")
 
@@ -126,17 +134,24 @@ class LocalDeployment:
         """
         key = make_node_key(self.folder / "keys", f"hospital-{number}")
         if registered:
-            self.processes.call(
-                "flwr", ["flwr", "supernode", "register", str(key.public), _CONNECTION, "--format", "json"]
-            )
-        arguments = ["flower-supernode", "--superlink", self.address]
+            self.register(key)
+        private = Secret(key.private, self.folder, f"hospital-{number}")
+        arguments = [*_GUARDED, "supernode", "--superlink", self.address]
         arguments += ["--root-certificates", str(self._credentials.authority)]
-        arguments += ["--auth-supernode-private-key", str(key.private)]
+        arguments += ["--auth-supernode-private-key", private.path]
         arguments += ["--host", "127.0.0.1", "--port", str(self._node_ports[number])]
         arguments += ["--node-config", node_config(number, self._hospitals, own_data)]
-        node = self.processes.start(f"hospital-{number}", arguments)
+        node = self.processes.start(f"hospital-{number}", arguments, private)
         self._nodes.append(node)
         return node
+
+    def register(self, key: NodeKey) -> int:
+        """Register a SuperNode's public key; return the id of its node."""
+        words = ["flwr", "supernode", "register", str(key.public), _CONNECTION, "--format", "json"]
+        answer = json.loads(self.processes.call("flwr", words))
+        if not answer["success"]:
+            raise UserError(f"the SuperLink refuses the key {key.public.name}: {answer['error-message']}")
+        return int(answer["node-id"])
 
     def wait_for_hospitals(self) -> None:
         """Wait until every SuperNode is connected; `UserError` with the last error of one that has ended."""

@@ -13,17 +13,19 @@ import subprocess
 import sys
 import sysconfig
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from fedrobust.errors import UserError
 
-__all__ = ["Processes", "Running", "free_ports", "last_error"]
+__all__ = ["Processes", "Running", "Secret", "end_marked", "free_ports", "last_error"]
 
 _MARK = "FEDROBUST_DEPLOYMENT"
 #: Seconds that processes get to end by themselves before they are killed.
 _GRACE_S = 1.5
+#: Seconds until the system must have ended a killed process.
+_KILL_S = 10.0
 _CALL_S = 120
 #: Below the ports that systems give to outgoing connections, which could take one before its server does.
 _PORTS = range(20000, 32768)
@@ -49,6 +51,36 @@ class Running:
         """Return the reason why it has ended, or its last line."""
         code = self.process.poll()
         return f"killed by signal {-code}" if code is not None and code < 0 else last_error(self.output())
+
+
+class Secret:
+    """A private key in memory, which the process that is started with it reads as a file.
+
+    It never has a name in a file system, so nothing of it is left when the processes end in whatever way. A
+    system without such memory files (Linux has them) gets a file of mode 0600 in the deployment's folder.
+
+    Attributes
+    ----------
+    path : str
+        What the process calls it; it means nothing in another process.
+    descriptor : int
+        Of the file, to be passed on.
+    """
+
+    def __init__(self, content: bytes, folder: Path, name: str) -> None:
+        """Write the content."""
+        if hasattr(os, "memfd_create"):
+            self.descriptor = os.memfd_create(name)
+            self.path = f"/proc/self/fd/{self.descriptor}"
+        else:
+            self.path = str(folder / name)
+            self.descriptor = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o600)
+        with open(self.descriptor, "wb", closefd=False) as stream:
+            stream.write(content)
+
+    def close(self) -> None:
+        """Give it up in this process."""
+        os.close(self.descriptor)
 
 
 class Processes:
@@ -90,8 +122,8 @@ class Processes:
             "no_proxy": direct,
         }
 
-    def start(self, name: str, arguments: Sequence[str]) -> Running:
-        """Start a program of Flower's in the background, out of reach of the terminal's Ctrl-C."""
+    def start(self, name: str, arguments: Sequence[str], secret: Secret | None = None) -> Running:
+        """Start a program in the background, out of reach of the terminal's Ctrl-C; its secret is closed."""
         log = self._folder / f"{name}.log"
         with log.open("wb") as stream:
             process = subprocess.Popen(
@@ -101,7 +133,10 @@ class Processes:
                 stdout=stream,
                 stderr=subprocess.STDOUT,
                 start_new_session=True,
+                pass_fds=() if secret is None else (secret.descriptor,),
             )
+        if secret is not None:
+            secret.close()
         running = Running(name, process, log)
         self._started.append(running)
         return running
@@ -127,27 +162,34 @@ class Processes:
 
     def stop(self) -> None:
         """End all processes that were started, and their children."""
-        self._signal(signal.SIGTERM, _GRACE_S)
-        self._signal(signal.SIGKILL, 10)
+        end_marked(self._folder, self._reap)
         for running in self._started:
             running.process.wait()
 
-    def _signal(self, number: signal.Signals, patience_s: float) -> None:
-        """Send a signal to every process of this deployment, and wait for them to be gone."""
+    def _reap(self) -> None:
+        """Take note of own processes that have ended, which would count as alive."""
+        for running in self._started:
+            running.process.poll()
+
+
+def end_marked(folder: Path, reap: Callable[[], object] = lambda: None) -> None:
+    """End all processes of the deployment with this folder, their children's children included."""
+    for number, patience_s in ((signal.SIGTERM, _GRACE_S), (signal.SIGKILL, _KILL_S)):
         deadline = time.monotonic() + patience_s
         signalled: set[int] = set()
-        while (alive := self._alive()) and time.monotonic() < deadline:
+        while alive := _alive(folder, reap):
             for pid in alive - signalled:
                 with contextlib.suppress(ProcessLookupError, PermissionError):
                     os.kill(pid, number)
             signalled |= alive
+            if time.monotonic() > deadline:
+                break
             time.sleep(0.05)
 
-    def _alive(self) -> set[int]:
-        """Return the ids of the deployment's processes, children's children included."""
-        for running in self._started:
-            running.process.poll()
-        return _marked(f"{_MARK}={self._folder}") - {os.getpid()}
+
+def _alive(folder: Path, reap: Callable[[], object]) -> set[int]:
+    reap()
+    return _marked(f"{_MARK}={folder}") - {os.getpid()}
 
 
 def _marked(word: str) -> set[int]:

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import functools
 import logging
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from types import ModuleType
-from typing import Any, cast
+from typing import Any, Protocol, cast
 
 from flwr.app import Error, Message
 from flwr.clientapp import ClientApp
@@ -27,6 +27,8 @@ __all__ = [
     "is_superlink",
     "log_mistakes_in_one_sentence",
     "pool_size",
+    "run_guarded_superlink",
+    "run_guarded_supernode",
     "set_message_id",
     "set_sender",
     "simulate",
@@ -133,3 +135,92 @@ def _replaced(module: ModuleType, name: str, value: Any) -> Iterator[None]:
         yield
     finally:
         setattr(module, name, before)
+
+
+class FleetChecks(Protocol):
+    """What a SuperLink asks about a SuperNode's requests; a `PermissionError` refuses one."""
+
+    def signed(self, signature: str) -> None:
+        """Take a valid signature."""
+
+    def pulled(self, node: int, identifier: str, length: int) -> None:
+        """Note an object that a SuperNode was sent."""
+
+    def replying(self, node: int, senders: Sequence[int]) -> None:
+        """Take the beginning of a reply."""
+
+    def pushing(self, node: int, length: int) -> None:
+        """Take a part of a reply."""
+
+
+def run_guarded_superlink(guard: Callable[[Any], Any], checks: FleetChecks) -> None:
+    """Run `flower-superlink` behind an ASGI application, with further checks of SuperNodes' requests."""
+    from flwr.superlink import extensions
+    from flwr.superlink.cli import flower_superlink
+    from starlette.middleware import Middleware
+
+    _check_fleet(checks)
+    cast(Any, extensions).get_middleware = lambda: (Middleware(guard),)
+    flower_superlink()
+
+
+def _check_fleet(checks: FleetChecks) -> None:
+    """Have Flower's handlers of SuperNodes' requests ask first."""
+    from flwr.supercore.constant import FLEET_HTTP_SIGNATURE_HEADER
+    from flwr.superlink.routers.fleet import node_auth
+    from flwr.superlink.servicer.fleet import fleet_handlers
+
+    authenticate, pull = node_auth.authenticate_node, fleet_handlers.pull_object
+    push_messages, push_object = fleet_handlers.push_messages, fleet_handlers.push_object
+
+    def authenticated(request: Any) -> None:
+        authenticate(request)
+        with _refusing(401):
+            checks.signed(request.headers[FLEET_HTTP_SIGNATURE_HEADER])
+
+    def pulled(request: Any, state: Any) -> Any:
+        response = pull(request=request, state=state)
+        checks.pulled(request.node.node_id, request.object_id, len(response.object_content))
+        return response
+
+    def messages_pushed(request: Any, state: Any) -> Any:
+        with _refusing(403):
+            checks.replying(request.node.node_id, [m.metadata.src_node_id for m in request.messages_list])
+        return push_messages(request=request, state=state)
+
+    def object_pushed(request: Any, state: Any) -> Any:
+        with _refusing(413):
+            checks.pushing(request.node.node_id, len(request.object_content))
+        return push_object(request=request, state=state)
+
+    cast(Any, node_auth).authenticate_node = authenticated
+    handlers = cast(Any, fleet_handlers)
+    handlers.pull_object, handlers.push_object = pulled, object_pushed
+    handlers.push_messages = messages_pushed
+
+
+@contextmanager
+def _refusing(status: int) -> Iterator[None]:
+    """Turn a `PermissionError` into an answer with this status."""
+    from fastapi import HTTPException
+
+    try:
+        yield
+    except PermissionError as error:
+        raise HTTPException(status, str(error)) from None
+
+
+def run_guarded_supernode(guard: Callable[[Any], Any]) -> None:
+    """Run `flower-supernode`, its server for the hospital's own processes behind an ASGI application."""
+    from flwr.supernode import main
+    from flwr.supernode.cli import flower_supernode
+
+    create = main.create_app
+
+    def create_guarded(*arguments: Any, **options: Any) -> Any:
+        app = create(*arguments, **options)
+        cast(Any, app).add_middleware(guard)
+        return app
+
+    cast(Any, main).create_app = create_guarded
+    flower_supernode()
