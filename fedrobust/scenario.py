@@ -234,6 +234,7 @@ def _data(settings: Settings) -> DataSpec:
         settings.download,
         settings.image_size,
         settings.split,
+        settings.imbalance,
         PluginSpec.parse(settings.partition),
         settings.clients,
         settings.seed,

@@ -8,15 +8,30 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from federations import threats_of, tiny
+from federations import learner_of, threats_of, tiny
 from flwr.app import Context, Message
+from safetensors import safe_open
 
 from fedrobust import run
 from fedrobust.data.sources import prepare
+from fedrobust.evaluation.classification import classification_metrics
 from fedrobust.evaluation.final import final_evaluation
+from fedrobust.evaluation.temperature import fit_scale, scaled
 from fedrobust.flower import client_app
-from fedrobust.flower.codec import HospitalRecord
+from fedrobust.flower.codec import HospitalRecord, unpack
+from fedrobust.learners.base import State
+from fedrobust.runtime.observers import Observer, RoundOutcome
 from fedrobust.scenario import Scenario
+
+
+class LastModel(Observer):
+    """Keeps the last model."""
+
+    state: State
+
+    def round_done(self, outcome: RoundOutcome) -> None:
+        assert outcome.arrays is not None
+        self.state = unpack(outcome.arrays)
 
 
 def test_final_evaluation_agrees_with_the_last_round(tmp_path: Path) -> None:
@@ -34,7 +49,7 @@ def test_final_evaluation_agrees_with_the_last_round(tmp_path: Path) -> None:
         assert final[part]["sensitivity"] == last[part]["sensitivity"]
         bins = final[part]["calibration"]
         gaps = [b["count"] * abs(b["accuracy"] - b["confidence"]) for b in bins if b["count"]]
-        assert np.isclose(sum(gaps) / confusion.sum(), last[part]["ece"])
+        assert np.isclose(sum(gaps) / confusion.sum(), result.summary[part]["ece"])
     roles = {hospital["number"]: (hospital["role"], hospital["attack"]) for hospital in final["hospitals"]}
     assert list(roles) == list(range(5))
     chains = {number: chain for chain, hospitals in threats_of(settings) for number in hospitals}
@@ -45,6 +60,32 @@ def test_final_evaluation_agrees_with_the_last_round(tmp_path: Path) -> None:
     ):
         assert hospital["images"] == sum(hospital["counts"]) == len(part)
         assert hospital["accuracy"] == accuracy
+
+
+@pytest.mark.parametrize("head", ["linear", "etf-rect"])
+def test_last_models_confidence_is_fitted_on_validation_images_alone(tmp_path: Path, head: str) -> None:
+    settings = tiny(tmp_path, head=head, rounds=3)
+    kept = LastModel()
+    result = run(settings, [kept])
+    summary, last = result.summary, result.rounds[-1]
+    learner, data = learner_of(settings), prepare(Scenario.of(settings).data)
+    val, test = data.part("val"), data.part("test")
+    seen = learner.predict(kept.state, val.images, val.labels).probabilities
+    scale = summary["calibration"]["scale"]
+    assert scale == fit_scale(seen, val.labels) and scale != 1
+    exact = scaled(learner.predict(kept.state, test.images, test.labels).probabilities, scale)
+    wanted = classification_metrics(exact, test.labels)
+    for key, value in wanted.items():
+        assert summary["clean"][key] == pytest.approx(value), key
+    # Both errors are recorded; no prediction changes.
+    assert summary["calibration"]["raw_ece"] == last["clean"]["ece"] != summary["clean"]["ece"]
+    assert summary["calibration"]["raw_noisy_ece"] == last["noisy"]["ece"]
+    for key in ("accuracy", "macro_f1", "sensitivity", "loss"):
+        assert summary["clean"][key] == last["clean"][key] and summary["noisy"][key] == last["noisy"][key]
+    with safe_open(result.folder / "model.safetensors", "np") as file:
+        about = json.loads(file.metadata()["fedrobust"])
+    assert about["scale"] == scale
+    assert about["temperature"] == (1.0 if head == "linear" else 0.2)
 
 
 def test_final_evaluation_counts_missing_facts(tmp_path: Path) -> None:

@@ -10,6 +10,7 @@ from typing import cast
 import numpy as np
 from numpy.typing import NDArray
 
+from fedrobust.data.long_tail import long_tailed
 from fedrobust.data.medmnist import load as load_medmnist
 from fedrobust.data.partition import partition
 from fedrobust.data.phantom import phantom
@@ -157,5 +158,6 @@ def _make(spec: DataSpec) -> FederationData:
             raise UserError(
                 f"{records.source}: {len(records)} images leave none for the {name} part; use more images"
             )
+    split = long_tailed(split, records.labels, spec.imbalance, spec.seed)
     hospitals = partition(records, split.train, spec.partition, spec.hospitals, spec.seed)
     return FederationData(records, split, hospitals, records.digest())

@@ -27,6 +27,8 @@ class DataSpec:
     image_size : int or None
         Side in pixels to scale to; None for the source's own.
     split : str
+    imbalance : float
+        See `fedrobust.data.long_tail`; 1 for the classes as they are.
     partition : PluginSpec
         See `fedrobust.data.partition`.
     hospitals : int
@@ -38,6 +40,7 @@ class DataSpec:
     download: bool = False
     image_size: int | None = None
     split: Literal["pooled", "official"] = "pooled"
+    imbalance: float = 1.0
     partition: PluginSpec = IID
     hospitals: int = 1
     seed: int = 0

@@ -41,7 +41,7 @@ def final_evaluation(
     labels : ndarray of int64, shape (n,)
         The test images' classes.
     probabilities : mapping of str to ndarray, shape (n, K)
-        The last model's, on the ``"clean"`` and on the ``"noisy"`` test images.
+        The last model's, calibrated, on the ``"clean"`` and on the ``"noisy"`` test images.
     hospital_accuracy : sequence of float or None
         By hospital.
     unknown : collection of int

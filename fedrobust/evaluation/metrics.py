@@ -75,7 +75,15 @@ METRICS: dict[str, Metric] = _table(
     Metric(
         "auroc", "AUROC", "higher", "share", "Area under the ROC curve, one class against the rest, averaged."
     ),
-    Metric("ece", "ECE", "lower", "share", "Expected calibration error; 0 = perfectly calibrated."),
+    Metric(
+        "ece",
+        "ECE",
+        "lower",
+        "share",
+        "Expected calibration error; 0 = perfectly calibrated. Of a run, after temperature scaling; of a "
+        "single round, without it.",
+    ),
+    Metric("raw_ece", "raw ECE", "lower", "share", "Expected calibration error without temperature scaling."),
     Metric("worst_class", "worst class", "higher", "share", "Sensitivity of the class with the lowest one."),
     Metric(
         "worst_hospital",

@@ -13,6 +13,7 @@ from fedrobust.data.records import Records
 from fedrobust.data.sources import FederationData
 from fedrobust.evaluation.classification import classification_metrics
 from fedrobust.evaluation.hospitals import HospitalAccuracy
+from fedrobust.evaluation.temperature import fit_scale, scaled
 from fedrobust.federation import Attack, Behaviour, Trigger
 from fedrobust.learners.base import Learner, State
 from fedrobust.plugins import reraise_as_user_error
@@ -38,7 +39,8 @@ class ServerEvaluation:
     hospitals : HospitalAccuracy
         The model's accuracy at each of them.
     probabilities : dict of str to ndarray, shape (n, K)
-        The last evaluated model's on the test images, ``"clean"`` and ``"noisy"``.
+        The last evaluated model's on the validation images, ``"val"``, and on the test images, ``"clean"``
+        and ``"noisy"``.
 
     Raises
     ------
@@ -86,6 +88,15 @@ class ServerEvaluation:
             "hospital_accuracy": accuracies,
             "worst_hospital": self.hospitals.worst(accuracies),
         }
+
+    def calibrated(self) -> tuple[float, dict[str, NDArray[np.float64]]]:
+        """Return the scale that fits the last evaluated model to the validation images, and what it gives.
+
+        That is, the probabilities on the test images, ``"clean"`` and ``"noisy"``. No test image enters the
+        fit.
+        """
+        scale = fit_scale(self.probabilities["val"], self._val.labels)
+        return scale, {part: scaled(self.probabilities[part], scale) for part in ("clean", "noisy")}
 
     def _measured(
         self, part: str, state: State, records: Records, images: NDArray[np.uint8] | NDArray[np.float32]

@@ -80,10 +80,8 @@ class DotRegression:
 
 
 def loss_of(spec: LearnerSpec) -> Loss:
-    """Return the loss of a learner; a linear layer's is always cross-entropy, at temperature 1."""
+    """Return the loss of a learner; a linear layer's is always cross-entropy."""
     rect = spec.head.endswith("-rect")
-    if not spec.fixed_frame:
-        return CrossEntropy(1.0, rect)
-    if spec.loss == "dot-regression":
+    if spec.fixed_frame and spec.loss == "dot-regression":
         return DotRegression(spec.softmax_temperature, rect, spec.dr_weight)
     return CrossEntropy(spec.softmax_temperature, rect)

@@ -43,7 +43,9 @@ class LearnerSpec:
 
     @property
     def softmax_temperature(self) -> float:
-        """Return the temperature of an ETF's logits: as given, or the loss's own."""
+        """Return the logits' temperature: as given, or the loss's own; 1 for a linear layer."""
+        if not self.fixed_frame:
+            return 1.0
         return _OWN[self.loss][0] if self.temperature is None else self.temperature
 
     @property

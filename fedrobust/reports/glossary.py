@@ -23,5 +23,9 @@ GLOSSARY: Mapping[str, str] = {
     ),
     "ECE": "Expected calibration error: the mean distance of confidence from accuracy; 0 = calibrated.",
     "ETF": "Equiangular tight frame: fixed class vectors, equally far apart, as the classifier's weights.",
-    "Rect": "Longer training targets for the classes that are rare in a mini-batch, used with an ETF.",
+    "Rect": "More pull towards classes that are rare, used with an ETF.",
+    "temperature scaling": (
+        "Probabilities p become p^b, normalised; the server fits the one number b on its validation images. "
+        "No prediction changes."
+    ),
 }

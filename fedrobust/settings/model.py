@@ -75,6 +75,12 @@ class Settings(BaseModel):
     split: Literal["pooled", "official"] = Field(
         default="pooled", description="pool all images and split them 7:2:1, or keep the file's own split"
     )
+    imbalance: float = Field(
+        default=1.0,
+        ge=1,
+        le=1e6,
+        description="a long tail of classes: training images of the commonest for each of the rarest",
+    )
     partition: str = Field(default="iid", description="iid, dirichlet(alpha=0.5) or site")
     image_size: int | None = Field(
         default=None, ge=8, le=512, description="image side in pixels; default: as in the data"

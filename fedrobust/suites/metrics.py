@@ -21,7 +21,7 @@ MetricValues = Mapping[str, float | None]
 LAST = 3
 
 _CLEAN = (
-    *("accuracy", "balanced_accuracy", "macro_f1", "macro_precision", "macro_recall", "auroc", "ece"),
+    *("accuracy", "balanced_accuracy", "macro_f1", "macro_precision", "macro_recall", "auroc"),
     "worst_class",
 )
 _NOISY = ("accuracy", "macro_f1", "macro_precision")
@@ -39,7 +39,12 @@ def metric_values(run: FinishedRun, baseline: FinishedRun | None) -> MetricValue
     last = run.rounds[-LAST:]
     clean = {key: mean_known(line.clean.value(key) for line in last) for key in _CLEAN}
     noisy = {key: mean_known(line.noisy.value(key) for line in last) for key in _NOISY}
-    found: dict[str, float | None] = dict(clean)
+    found: dict[str, float | None] = {
+        **clean,
+        # Calibrated at the end of the run alone.
+        "ece": run.summary.clean.ece,
+        "raw_ece": mean_known(line.clean.ece for line in last),
+    }
     found["worst_hospital"] = mean_known(line.worst_hospital for line in last)
     found |= {f"noisy_{key}": value for key, value in noisy.items()}
     if None not in (*noisy.values(), *(clean[key] for key in _NOISY)):

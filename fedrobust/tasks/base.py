@@ -47,7 +47,7 @@ class Task(Protocol):
         ...
 
     def summary(self, line: RoundLine) -> Mapping[str, object]:
-        """Return what the run's summary holds of the last round's line."""
+        """Return what the run's summary holds of the last round's line; asked after `write_final`."""
         ...
 
     def write_final(self, folder: RunFolder, state: State, silent: Collection[int]) -> None:

@@ -5,7 +5,11 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping, Sequence
 from typing import ClassVar
 
+import numpy as np
+from numpy.typing import NDArray
+
 from fedrobust.data.sources import FederationData
+from fedrobust.evaluation.classification import classification_metrics
 from fedrobust.evaluation.drop import combined_drop
 from fedrobust.evaluation.examples import poisoned_examples
 from fedrobust.evaluation.final import final_evaluation
@@ -50,6 +54,9 @@ class Classification:
         self._data = data
         self.learner = build_learner(scenario.learner, scenario.data)
         self._evaluation = ServerEvaluation(scenario, data, self.learner, attacks)
+        #: The last model's scale and its calibrated probabilities on the test images.
+        self._scale = 1.0
+        self._calibrated: Mapping[str, NDArray[np.float64]] = {}
 
     def evaluate(self, state: State) -> Mapping[str, object]:
         """Return metrics on validation, clean, noisy and stamped images, and by hospital."""
@@ -69,13 +76,25 @@ class Classification:
         self._evaluation.hospitals.unknown = hospitals
 
     def summary(self, line: RoundLine) -> Mapping[str, object]:
-        """Return the last model's metrics, the combined drop, and whether the model learnt anything."""
-        clean, noisy = (part.model_dump() for part in (line.clean, line.noisy))
+        """Return the last model's metrics, the combined drop, and whether the model learnt anything.
+
+        Its confidence is calibrated; that changes no prediction.
+        """
+        labels = self._evaluation.labels
+        clean, noisy = (
+            {**of_round.model_dump(), **classification_metrics(self._calibrated[part], labels)}
+            for part, of_round in (("clean", line.clean), ("noisy", line.noisy))
+        )
         counts = self._data.part("test").counts()
         share = float(counts.max() / counts.sum())
         return {
             "clean": clean,
             "noisy": noisy,
+            "calibration": {
+                "scale": self._scale,
+                "raw_ece": line.clean.ece,
+                "raw_noisy_ece": line.noisy.ece,
+            },
             "drop": combined_drop(clean, noisy),
             "attack_success_rate": line.attack_success_rate,
             "commonest_class_share": share,
@@ -86,11 +105,12 @@ class Classification:
     def write_final(self, folder: RunFolder, state: State, silent: Collection[int]) -> None:
         """Write the model, ``evaluation.json`` and examples of poisoned images."""
         evaluation, hospitals = self._evaluation, self._evaluation.hospitals
-        folder.write_model(self.learner.named_tensors(state), self._description())
         if not evaluation.probabilities:
             # The run was interrupted after its last round.
             evaluation.of(state)
-        last = evaluation.probabilities, hospitals.last, hospitals.unknown
+        self._scale, self._calibrated = evaluation.calibrated()
+        folder.write_model(self.learner.named_tensors(state), self._description())
+        last = self._calibrated, hospitals.last, hospitals.unknown
         folder.write_json(
             "evaluation.json", final_evaluation(self._scenario, self._data, evaluation.labels, *last)
         )
@@ -105,5 +125,5 @@ class Classification:
         """Return the description in the model file's metadata."""
         records, written = self._data.records, self._scenario.run.written
         chosen = {key: written[key] for key in ("backbone", "head", "networks", "seed")}
-        chosen["temperature"] = self._scenario.learner.softmax_temperature
+        chosen |= {"temperature": self._scenario.learner.softmax_temperature, "scale": self._scale}
         return {"classes": records.classes, "shape": records.images.shape[1:], **chosen}

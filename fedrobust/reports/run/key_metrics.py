@@ -90,13 +90,15 @@ def _of_last_round(run: FinishedRun, last: RoundLine) -> list[KeyMetric]:
         made.append(
             KeyMetric("Worst honest hospital", share(last.worst_hospital), _worst_hospital(run, last))
         )
-    if last.clean.ece is not None:
+    if run.summary.clean.ece is not None:
+        raw = run.summary.calibration.raw_ece
         made.append(
             KeyMetric(
                 "Calibration error",
-                share(last.clean.ece),
-                "ECE; 0 = perfectly calibrated",
-                "Expected calibration error: the mean distance between confidence and accuracy, in 15 bins.",
+                share(run.summary.clean.ece),
+                "ECE" if raw is None else f"ECE; {share(raw)} before temperature scaling",
+                "Expected calibration error: the mean distance between confidence and accuracy, in 15 bins, "
+                "after one number was fitted on the server's validation images; 0 = perfectly calibrated.",
             )
         )
     return made

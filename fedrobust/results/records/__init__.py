@@ -44,11 +44,12 @@ from fedrobust.results.records.rounds import (
     VerdictLine,
     reported_images,
 )
-from fedrobust.results.records.summary import Baseline, Detection, Summary, SummaryThreat
+from fedrobust.results.records.summary import Baseline, Calibration, Detection, Summary, SummaryThreat
 
 __all__ = [
     "FORMAT",
     "Baseline",
+    "Calibration",
     "CalibrationBin",
     "ClassMetrics",
     "ClientMetricsLine",

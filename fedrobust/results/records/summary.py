@@ -8,7 +8,7 @@ from fedrobust.results.records.base import Record
 from fedrobust.results.records.manifest import ThreatRecord
 from fedrobust.results.records.rounds import Metrics
 
-__all__ = ["Baseline", "Detection", "Summary", "SummaryThreat"]
+__all__ = ["Baseline", "Calibration", "Detection", "Summary", "SummaryThreat"]
 
 
 class Detection(Record):
@@ -50,6 +50,22 @@ class Baseline(Record):
     clean: Metrics = Metrics()
 
 
+class Calibration(Record):
+    """What temperature scaling made of the last model's confidence.
+
+    Attributes
+    ----------
+    scale : float or None
+        The exponent of the probabilities, fitted on the server's validation images.
+    raw_ece, raw_noisy_ece : float or None
+        The calibration error before it, on clean and on noisy test images.
+    """
+
+    scale: float | None = None
+    raw_ece: float | None = None
+    raw_noisy_ece: float | None = None
+
+
 class SummaryThreat(ThreatRecord):
     """What a group of hospitals does, and whether it is malicious."""
 
@@ -61,6 +77,9 @@ class Summary(Record):
 
     Attributes
     ----------
+    clean, noisy : Metrics
+        Of the last model on the test images, its confidence calibrated.
+    calibration : Calibration
     strategy, data, partition, backbone, head : str
         As the settings write them.
     attack : str or None
@@ -87,6 +106,7 @@ class Summary(Record):
 
     clean: Metrics = Metrics()
     noisy: Metrics = Metrics()
+    calibration: Calibration = Calibration()
     drop: Mapping[str, float | None] = {}
     detection: Detection = Detection()
     attack_success_rate: float | None = None
