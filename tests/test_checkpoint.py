@@ -76,13 +76,14 @@ def test_resume_from_the_command_line_takes_the_partial_folder(
         main(["simulate", "--resume", str(partial), "--workers", "1", "--quiet"])
     assert left.value.code == 0
     assert len((RunIdentity.of(settings).folder / "rounds.jsonl").read_text().splitlines()) == 4
-    for arguments, words in (
-        (["--resume", str(RunIdentity.of(settings).folder)], "is finished"),
-        (["--resume", str(tmp_path / "nothing")], "no unfinished run"),
+    for folder, code, words in (
+        (RunIdentity.of(settings).folder, 0, "is finished; there is nothing to resume"),
+        (partial, 0, "is finished; there is nothing to resume"),
+        (tmp_path / "nothing", 2, "no unfinished run"),
     ):
         with pytest.raises(SystemExit) as left:
-            main(["simulate", *arguments])
-        assert left.value.code == 2
+            main(["simulate", "--resume", str(folder)])
+        assert left.value.code == code
         assert words in capfd.readouterr().err
 
 

@@ -16,7 +16,6 @@ from safetensors import safe_open
 from fedrobust.errors import UserError
 from fedrobust.results.files import plain
 from fedrobust.results.folder import RunFolder
-from fedrobust.results.records import TimingLine
 from fedrobust.scenario import RunIdentity
 
 
@@ -79,14 +78,20 @@ def test_run_folder_name_is_safe_and_holds_the_seed(tmp_path: Path) -> None:
 
 def test_file_with_a_torn_line_is_cut_to_the_completed_rounds(tmp_path: Path) -> None:
     folder = RunFolder(RunIdentity.of(tiny(tmp_path)))
-    with pytest.raises(ValueError, match="0 lines for 2 rounds"):
-        folder.keep_lines("client_metrics.jsonl", 2, TimingLine)
-    for number in (1, 2, 3):
-        folder.append("client_metrics.jsonl", {"round": number})
-    with (folder.partial / "client_metrics.jsonl").open("a") as file:
-        file.write('{"rou')
-    assert [line.round for line in folder.keep_lines("client_metrics.jsonl", 2, TimingLine)] == [1, 2]
-    assert (folder.partial / "client_metrics.jsonl").read_text() == '{"round": 1}\n{"round": 2}\n'
+    file = folder.partial / "client_metrics.jsonl"
+    for number in (1, 2):
+        folder.append(file.name, {"round": number})
+    stated = folder.written_lines()
+    folder.append(file.name, {"round": 3})
+    folder.append("timings.jsonl", {"round": 3})
+    with file.open("a") as more:
+        more.write('{"rou')
+    folder.cut_lines(stated)
+    assert file.read_text() == '{"round": 1}\n{"round": 2}\n'
+    assert not (folder.partial / "timings.jsonl").exists()
+    file.write_text('{"round": 1}\n{"round": 3}\n')
+    with pytest.raises(ValueError, match="not what it was"):
+        folder.cut_lines(stated)
     folder.release()
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import sys
 import webbrowser
 from pathlib import Path
@@ -107,7 +108,7 @@ def test_page_in_a_read_only_folder_is_one_sentence(tmp_path: Path, monkeypatch:
     def full(*_: Any, **__: Any) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(Path, "write_bytes", full)
+    monkeypatch.setattr(os, "write", full)
     with pytest.warns(UserWarning, match="cannot be written .No space left on device"):
         runner.keep_report(tmp_path)
 

@@ -49,7 +49,7 @@ def test_run_returns_summary_history_and_a_complete_folder(tmp_path: Path) -> No
             "examples.safetensors",
             "model.safetensors",
         ),
-        "report.html",
+        *("report.html", "SHA256SUMS"),
     }
     assert json.loads((result.folder / "summary.json").read_text()) == json.loads(result.to_json())
     assert list(result.history.index) == [1, 2]

@@ -6,7 +6,8 @@ from collections.abc import Callable
 from pathlib import Path
 
 from fedrobust.commands.messages import note
-from fedrobust.results.files import write_json
+from fedrobust.results.checksums import replace_checked
+from fedrobust.results.files import json_text
 from fedrobust.results.finished_run import read_run
 from fedrobust.results.records import Baseline, Metrics
 from fedrobust.runtime.runner import keep_report
@@ -50,7 +51,7 @@ def compare_with_baseline(folder: Path, settings: Settings, run: Callable[[Setti
             "lost_to_attack": _lost(clean.clean, attacked.clean),
         }
     )
-    write_json(folder / "summary.json", summary)
+    replace_checked(folder, {"summary.json": json_text(summary).encode()})
     keep_report(folder)
 
 

@@ -9,6 +9,7 @@ from fedrobust.data.sources import prepare
 from fedrobust.errors import UserError
 from fedrobust.plugins import source_hash
 from fedrobust.results.finished_run import FinishedRun, read_run
+from fedrobust.results.folder import CHECKPOINT, partial_of, recover
 from fedrobust.results.records import PluginRecord
 from fedrobust.scenario import RunIdentity, Scenario
 from fedrobust.settings import Settings
@@ -28,6 +29,7 @@ def valid_run(settings: Settings) -> FinishedRun | None:
     scenario = Scenario.of(settings)
     digest = prepare(scenario.data).digest
     folder = scenario.run.folder
+    recover(folder)
     if not (folder / "summary.json").is_file():
         return None
     try:
@@ -45,8 +47,8 @@ def valid_run(settings: Settings) -> FinishedRun | None:
 def note_unfinished_run(settings: Settings) -> None:
     """Print a note if an unfinished run of these settings is about to be replaced."""
     folder = RunIdentity.of(settings).folder
-    partial = folder.with_name(folder.name + ".partial")
-    if (partial / "checkpoint.safetensors").is_file():
+    partial = partial_of(folder)
+    if (partial / CHECKPOINT).is_file():
         note(
             f"{partial} held an unfinished run of these settings, which starts again; "
             "--resume would continue it"

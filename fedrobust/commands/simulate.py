@@ -11,7 +11,7 @@ import typer
 
 from fedrobust.commands.flags import ConfigFile, Flags, JsonOnly, Quiet, settings_flags, user_path
 from fedrobust.commands.messages import note
-from fedrobust.errors import RunInterrupted, UserError
+from fedrobust.errors import RunInterrupted
 from fedrobust.printing import one_line
 from fedrobust.settings import Settings, load_settings
 
@@ -53,15 +53,23 @@ def simulate(
 
     Example: fedrobust simulate --clients 10 --malicious 2 --attack "backdoor(size=0.05)"
     """
-    settings = _settings_to_resume(resume, flags, config) if resume else load_settings(flags, config)
+    if resume:
+        from fedrobust.commands.resume import finished_run_of, settings_to_resume
+
+        if finished := finished_run_of(resume):
+            note(f"{finished} is finished; there is nothing to resume")
+            _show(finished, as_json=as_json)
+            return
+        settings = settings_to_resume(resume, flags, config)
+    else:
+        settings = load_settings(flags, config)
     from fedrobust.engines.launch import keep_freed_memory, warm_up
 
     # Before anything else is imported: the workers import meanwhile.
     warm_up(settings.execution())
     keep_freed_memory()
     from fedrobust.commands.baseline import compare_with_baseline, with_same_atypical_hospitals
-    from fedrobust.commands.run_summary import print_profile, print_run
-    from fedrobust.results.finished_run import read_run
+    from fedrobust.commands.run_summary import print_profile
     from fedrobust.runtime.profiling import Profile, process_began
 
     profile = Profile(process_began())
@@ -77,9 +85,17 @@ def simulate(
     except KeyboardInterrupt as stop:
         _print_interrupted(stop, settings)
         raise typer.Exit(130) from None
-    run = read_run(folder)
     if show_profile:
         print_profile(profile)
+    _show(folder, as_json=as_json)
+
+
+def _show(folder: Path, *, as_json: bool) -> None:
+    """Print a finished run; exit with 1 if it failed."""
+    from fedrobust.commands.run_summary import print_run
+    from fedrobust.results.finished_run import read_run
+
+    run = read_run(folder)
     if as_json:
         print(run.summary.model_dump_json())
     else:
@@ -129,17 +145,3 @@ def _print_interrupted(stop: KeyboardInterrupt, settings: Settings) -> None:
 def _short(path: Path) -> Path:
     """Return a path relative to the working folder, if it is inside."""
     return path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path
-
-
-def _settings_to_resume(run: Path, flags: Flags, config: Path | None) -> Settings:
-    """Return the settings of an unfinished run; only execution settings may be given again."""
-    from fedrobust.results.checkpoint import settings_of
-
-    file = settings_of(run)
-    given = {key: value for key, value in flags.items() if value is not None}
-    settings = load_settings({**given, "out": str(file.parent.parent)}, file)
-    if config is not None or settings.digest() != load_settings({}, file).digest():
-        raise UserError(
-            f"--resume takes its settings from {file}; give no others but --engine, --workers and the like"
-        )
-    return settings

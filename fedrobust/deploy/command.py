@@ -19,8 +19,10 @@ from fedrobust.flower.client_app import make_client_app
 from fedrobust.flower.data_spec import DataSpecGrid
 from fedrobust.plugins import PluginSpec
 from fedrobust.printing import lines
-from fedrobust.results.files import read_record, write_json
+from fedrobust.results.checksums import replace_checked
+from fedrobust.results.files import json_text, read_record
 from fedrobust.results.finished_run import read_run
+from fedrobust.results.folder import CHECKPOINT, partial_of
 from fedrobust.results.records import ClientMetricsLine, Deployment, Manifest, RoundLine, VerdictLine
 from fedrobust.runtime.observers import Observer, RoundOutcome, RunStart
 from fedrobust.runtime.runner import Result, keep_report
@@ -121,13 +123,13 @@ def deploy(
     except BaseException:
         if own:
             # `simulate --resume` would continue without the hospitals' own data.
-            (follower.partial / "checkpoint.safetensors").unlink(missing_ok=True)
+            (follower.partial / CHECKPOINT).unlink(missing_ok=True)
         raise
     follower.poll()
     _note_deployment(follower.final, own)
     # The app wrote it before the manifest knew of the deployment.
     keep_report(follower.final)
-    return _result(scenario, follower.final)
+    return Result.of(scenario.run.settings, follower.final)
 
 
 def _absolute(settings: Settings, own: dict[int, str]) -> dict[str, str]:
@@ -165,7 +167,7 @@ class _Follower:
         self._started = False
         self._shown = 0
         self.final = scenario.run.folder
-        self.partial = self.final.with_name(self.final.name + ".partial")
+        self.partial = partial_of(self.final)
 
     def poll(self) -> None:
         """Notify the observer of what is new; files of an earlier run of these settings are not."""
@@ -206,11 +208,4 @@ def _note_deployment(folder: Path, own: dict[int, str]) -> None:
     deployment = Deployment(tls=True, supernode_keys=True, own_data=own)
     data = before.data.model_copy(update={"hospitals": held})
     after = before.model_copy(update={"data": data, "deployment": deployment})
-    write_json(folder / "manifest.json", after)
-
-
-def _result(scenario: Scenario, folder: Path) -> Result:
-    """Return the result that a run folder holds."""
-    run = read_run(folder)
-    rounds = [line.as_json() for line in run.rounds]
-    return Result(scenario.run.settings, run.summary.as_json(), rounds, folder, scenario.malicious)
+    replace_checked(folder, {"manifest.json": json_text(after).encode()})

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import json
+import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 from flwr.app import Array, ArrayRecord
@@ -17,17 +17,34 @@ from fedrobust.errors import UserError
 from fedrobust.federation import Defence, PreAggregation
 from fedrobust.flower.hosted_strategy import HostedStrategy
 from fedrobust.plugins import reraise_as_user_error
-from fedrobust.results.folder import RunFolder
-from fedrobust.results.records import ClientMetricsLine, RoundLine, VerdictLine
+from fedrobust.results.files import read_lines, read_tensors
+from fedrobust.results.folder import CHECKPOINT, RunFolder
+from fedrobust.results.records import ClientMetricsLine, Record, RoundLine, VerdictLine, WrittenLines
 from fedrobust.results.state import state_from_json, state_to_json
 
-__all__ = ["Checkpoint", "load_checkpoint", "save_checkpoint", "settings_of"]
-
-FILE = "checkpoint.safetensors"
+__all__ = ["Checkpoint", "load_checkpoint", "save_checkpoint"]
 
 Part = Defence | PreAggregation
+Line = TypeVar("Line", RoundLine, VerdictLine, ClientMetricsLine)
 
 _MODEL, _STRATEGY, _STATE = "model/", "strategy/", "state/"
+
+
+class _Head(Record):
+    """What a checkpoint states beside its arrays.
+
+    Attributes
+    ----------
+    round : int
+    lines : mapping
+        A ``.jsonl`` file's name to what it held when the checkpoint was written.
+    sha256 : str
+        The arrays' checksum.
+    """
+
+    round: int
+    lines: Mapping[str, WrittenLines]
+    sha256: str
 
 
 @dataclass(frozen=True)
@@ -65,11 +82,13 @@ def save_checkpoint(folder: RunFolder, number: int, arrays: ArrayRecord, strateg
             for attribute, table in _tables(strategy).items()
             for name, value in table.items()
         }
-    folder.write_tensors(FILE, tensors, {"round": number})
+    head = _Head(round=number, lines=folder.written_lines(), sha256=_digest(tensors))
+    folder.write_tensors(CHECKPOINT, tensors, head)
+    folder.completed = number
 
 
 def load_checkpoint(folder: RunFolder, strategy: Strategy) -> Checkpoint | None:
-    """Read the state, give the strategy its own, and drop lines of a round that was not completed.
+    """Read the state, give the strategy its own, and cut what belongs to a round that was not completed.
 
     Returns
     -------
@@ -79,29 +98,50 @@ def load_checkpoint(folder: RunFolder, strategy: Strategy) -> Checkpoint | None:
     Raises
     ------
     UserError
-        If the folder's files do not fit together.
+        If the folder's files are damaged, or do not fit together.
     """
-    from safetensors import SafetensorError, safe_open
-
-    path = folder.partial / FILE
+    path = folder.partial / CHECKPOINT
     if not path.is_file():
+        folder.cut_lines({})
         return None
     try:
-        with safe_open(path, framework="numpy") as file:
-            file_head = file.metadata()["fedrobust"]
-            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-        number = json.loads(file_head)["round"]
-        rounds = folder.keep_lines("rounds.jsonl", number, RoundLine)
-        verdicts = folder.keep_lines("verdicts.jsonl", number, VerdictLine)
-        client_metrics = folder.keep_lines("client_metrics.jsonl", number, ClientMetricsLine)
-    except (SafetensorError, OSError, KeyError, ValueError) as error:
-        raise UserError(f"{path}: the checkpoint cannot be read ({error}); run without --resume") from None
+        tensors, described = read_tensors(path)
+        head = _Head.model_validate_json(described)
+        if head.sha256 != _digest(tensors):
+            raise ValueError("it is damaged: its content does not match its checksum")
+        folder.cut_lines(head.lines)
+        numbers = list(range(1, head.round + 1))
+        rounds = _read_rounds(folder, "rounds.jsonl", RoundLine, numbers)
+        verdicts = _read_rounds(folder, "verdicts.jsonl", VerdictLine, numbers)
+        client_metrics = _read_rounds(folder, "client_metrics.jsonl", ClientMetricsLine, numbers)
+    except (UserError, OSError, ValueError) as error:
+        reason = str(error).partition("\n")[0]
+        raise UserError(f"{path}: the checkpoint cannot be read ({reason}); run without --resume") from None
+    folder.completed = head.round
     if isinstance(strategy, HostedStrategy):
         _load_states(path, (*strategy.steps, strategy.defence), tensors)
     else:
         _load_tables(strategy, tensors)
     model = {n.removeprefix(_MODEL): Array(np.array(v)) for n, v in tensors.items() if n.startswith(_MODEL)}
     return Checkpoint(ArrayRecord(model), rounds, verdicts, client_metrics)
+
+
+def _read_rounds(folder: RunFolder, name: str, model: type[Line], numbers: list[int]) -> list[Line]:
+    """Return a file's lines, one for each of these rounds."""
+    lines = list(read_lines(folder.partial / name, model))
+    if [line.round for line in lines] != numbers:
+        raise ValueError(f"{name} has {len(lines)} lines for {len(numbers)} rounds")
+    return lines
+
+
+def _digest(tensors: Mapping[str, NDArray[Any]]) -> str:
+    """Return the checksum of named arrays."""
+    found = hashlib.sha256()
+    for name in sorted(tensors):
+        array = np.ascontiguousarray(tensors[name])
+        found.update(f"{name} {array.dtype.str} {tensors[name].shape} ".encode())
+        found.update(array.data.cast("B") if array.size else b"")
+    return found.hexdigest()
 
 
 def _tables(strategy: Strategy) -> dict[str, Mapping[str, NDArray[Any]]]:
@@ -134,19 +174,3 @@ def _load_tables(strategy: Strategy, tensors: Mapping[str, NDArray[Any]]) -> Non
             tables.setdefault(attribute, {})[key] = np.array(value)
     for attribute, table in tables.items():
         setattr(strategy, attribute, table)
-
-
-def settings_of(run: Path) -> Path:
-    """Return the settings file of an unfinished run, given its folder with or without ``.partial``.
-
-    Raises
-    ------
-    UserError
-        If there is no such run, or it is finished.
-    """
-    partial = run if run.name.endswith(".partial") else run.with_name(run.name + ".partial")
-    if (partial / "settings.toml").is_file():
-        return partial / "settings.toml"
-    if (run / "summary.json").is_file():
-        raise UserError(f"{run} is finished; there is nothing to resume")
-    raise UserError(f"{run}: there is no unfinished run; --resume takes a folder that ends in .partial")

@@ -1,13 +1,13 @@
-"""The files of runs and suites: each is written aside and renamed, each is read in one place.
+"""The files of runs and suites: each is replaced in one step, each is read in one place.
 
-A reader never sees half of a file, and a file that cannot be read is one sentence that names it.
+A reader never sees half of a file, and a file that is damaged or cannot be read is one sentence with its
+name.
 """
 
 from __future__ import annotations
 
 import json
 import math
-import os
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
@@ -17,14 +17,18 @@ from numpy.typing import NDArray
 from pydantic import BaseModel, ValidationError
 
 from fedrobust.errors import UserError
+from fedrobust.results.checksums import read_checked
+from fedrobust.results.disk import append_bytes, write_bytes
 
 __all__ = [
     "append_line",
+    "json_text",
+    "line_of",
     "plain",
     "read_lines",
     "read_record",
+    "read_tensors",
     "read_text",
-    "write_bytes",
     "write_json",
     "write_tensors",
     "write_text",
@@ -32,46 +36,71 @@ __all__ = [
 
 Model = TypeVar("Model", bound=BaseModel)
 
+#: The key of a safetensors file's description in its metadata.
+_DESCRIPTION = "fedrobust"
+
 
 def write_text(path: Path, text: str) -> None:
-    """Write a text file: aside first, then renamed.
+    """Write a text file in one step.
 
     Raises
     ------
     OSError
         If it cannot be written; what stood there before still does.
     """
-    write_bytes(path, text.encode("utf-8"))
-
-
-def write_bytes(path: Path, content: bytes) -> None:
-    """Write a file: aside first, then renamed; see `write_text`."""
-    aside = _aside(path)
-    aside.write_bytes(content)
-    os.replace(aside, path)
+    # A lone surrogate, from the name of a file, is written as its escape.
+    write_bytes(path, text.encode("utf-8", "backslashreplace"))
 
 
 def write_json(path: Path, content: object) -> None:
     """Write a JSON file, indented; records and NumPy values are written as `plain` gives them."""
-    write_text(path, json.dumps(plain(content), indent=2) + "\n")
+    write_text(path, json_text(content))
+
+
+def json_text(content: object) -> str:
+    """Return the text of a JSON file."""
+    return json.dumps(plain(content), indent=2) + "\n"
 
 
 def write_tensors(path: Path, tensors: Mapping[str, NDArray[Any]], about: object) -> None:
     """Write a safetensors file with a JSON description, the same bytes for the same content."""
-    from safetensors.numpy import save_file
+    # Its own writer of files leaves one of a random name where it is killed.
+    from safetensors.numpy import save
 
     ordered = {key: np.ascontiguousarray(tensors[key]) for key in sorted(tensors)}
     # One metadata key only: safetensors writes several in an order that differs between processes.
-    described = {"fedrobust": json.dumps(plain(about), sort_keys=True)}
-    aside = _aside(path)
-    save_file(ordered, aside, metadata=described)
-    os.replace(aside, path)
+    write_bytes(path, save(ordered, {_DESCRIPTION: json.dumps(plain(about), sort_keys=True)}))
+
+
+def read_tensors(path: Path) -> tuple[dict[str, NDArray[Any]], str]:
+    """Return the arrays of a safetensors file, and its JSON description as text.
+
+    Raises
+    ------
+    UserError
+        If it cannot be read, is damaged or not such a file.
+    """
+    from safetensors import SafetensorError
+    from safetensors.numpy import load
+
+    content = read_checked(path)
+    try:
+        tensors = load(content)
+        length = int.from_bytes(content[:8], "little")
+        described = json.loads(content[8 : 8 + length]).get("__metadata__", {}).get(_DESCRIPTION, "null")
+    except (SafetensorError, ValueError, KeyError, TypeError, RecursionError) as error:
+        raise UserError(f"{path} cannot be read ({error})") from None
+    return tensors, described
+
+
+def line_of(content: object) -> bytes:
+    """Return a record as one line of a ``.jsonl`` file."""
+    return (json.dumps(plain(content)) + "\n").encode()
 
 
 def append_line(path: Path, content: object) -> None:
     """Add one line to a ``.jsonl`` file."""
-    with path.open("a", encoding="utf-8") as file:
-        file.write(json.dumps(plain(content)) + "\n")
+    append_bytes(path, line_of(content))
 
 
 def read_text(path: Path) -> str:
@@ -80,12 +109,10 @@ def read_text(path: Path) -> str:
     Raises
     ------
     UserError
-        If there is no such file, or it cannot be read.
+        If there is no such file, it cannot be read, or it is damaged.
     """
     try:
-        return path.read_text(encoding="utf-8")
-    except OSError as error:
-        raise UserError(f"{path} cannot be read ({error.strerror})") from None
+        return read_checked(path).decode("utf-8")
     except UnicodeDecodeError:
         raise UserError(f"{path} cannot be read (it is not UTF-8 text)") from None
 
@@ -142,7 +169,3 @@ def _parsed(path: Path, text: str, model: type[Model], place: str = "") -> Model
 def _key(location: Sequence[int | str]) -> str:
     """Return where in a file something is wrong, such as ``data.hospitals.3``."""
     return ".".join(str(part) for part in location if part != "[key]")
-
-
-def _aside(path: Path) -> Path:
-    return path.with_name(f".{path.name}.aside")

@@ -2,36 +2,58 @@
 
 A folder ``<name>-seed<seed>-<hash>`` is always a finished run; one that ends in ``.partial`` is unfinished.
 Running the same settings again replaces the folder only once the new run is complete.
+
+A run is complete once its checksums are written. What is left to do then, some renames, `recover` does if a
+kill prevents it.
 """
 
 from __future__ import annotations
 
 import contextlib
-import fcntl
+import hashlib
 import os
+import shlex
 import shutil
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import IO, Any, TypeVar
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from fedrobust.errors import UserError
-from fedrobust.results.files import (
-    append_line,
-    read_lines,
-    read_text,
-    write_json,
-    write_tensors,
-    write_text,
-)
-from fedrobust.results.records import Record
+from fedrobust.results.checksums import SUMS, write_sums
+from fedrobust.results.disk import Held, Lock, append_bytes, read_regular, sweep_asides, write_bytes
+from fedrobust.results.files import line_of, write_json, write_tensors, write_text
+from fedrobust.results.records import WrittenLines
 from fedrobust.scenario import RunIdentity
 
-__all__ = ["RunFolder"]
+if TYPE_CHECKING:
+    from hashlib import _Hash
 
-Line = TypeVar("Line", bound=Record)
+__all__ = ["CHECKPOINT", "RunFolder", "UnwritableRun", "discard", "partial_of", "recover"]
+
+CHECKPOINT = "checkpoint.safetensors"
+
+#: The files to which each round adds a line.
+LINES = ("rounds.jsonl", "verdicts.jsonl", "client_metrics.jsonl", "timings.jsonl")
+
+#: What makes a folder count as complete, finished or resumable: deleted before anything else of it.
+_MARKS = (SUMS, "summary.json", CHECKPOINT)
+
+
+@dataclass
+class _Written:
+    """What a file of lines holds so far."""
+
+    length: int = 0
+    digest: _Hash = field(default_factory=hashlib.sha256)
+
+    def add(self, content: bytes) -> None:
+        """Count what was appended."""
+        self.length += len(content)
+        self.digest.update(content)
 
 
 class RunFolder:
@@ -43,6 +65,11 @@ class RunFolder:
     resume : bool
         Keep the files of an earlier unfinished run.
 
+    Attributes
+    ----------
+    completed : int
+        Rounds that the checkpoint keeps.
+
     Raises
     ------
     UserError
@@ -51,43 +78,82 @@ class RunFolder:
 
     def __init__(self, run: RunIdentity, *, resume: bool = False) -> None:
         """Create the partial folder, emptied of an earlier unfinished run unless that is resumed."""
-        self.final = run.folder
-        self.partial = self.final.with_name(self.final.name + ".partial")
+        self.final, self.partial = run.folder, partial_of(run.folder)
+        self.completed = 0
+        self._written: dict[str, _Written] = {}
         try:
-            self.partial.mkdir(parents=True, exist_ok=True)
-            self._lock: IO[str] = (self.partial / ".lock").open("w")
-            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise UserError(
-                f"{self.partial}: another process is running these settings; give another --out"
-            ) from None
+            self.final.parent.mkdir(parents=True, exist_ok=True)
+            self._lock = Lock(self.final)
         except OSError as error:
-            raise UserError(f"--out '{run.out}' cannot be written ({error.strerror}); give another") from None
-        for file in () if resume else self.partial.iterdir():
-            if file.name != ".lock":
-                shutil.rmtree(file) if file.is_dir() else file.unlink()
-        self.write_text("settings.toml", _toml(run))
+            raise _unwritable(run.out, error) from None
+        try:
+            self._prepare(resume)
+            write_text(self.partial / "settings.toml", _toml(run))
+        except BaseException as error:
+            self._lock.release()
+            if isinstance(error, OSError):
+                raise _unwritable(run.out, error) from None
+            raise
+
+    def _prepare(self, resume: bool) -> None:
+        _recover(self.final)
+        if self.partial.is_symlink():
+            raise UserError(f"{self.partial} is a symbolic link, which is not followed; remove it")
+        self.partial.mkdir(exist_ok=True)
+        sweep_asides(self.partial)
+        if not resume:
+            _empty(self.partial, keep="settings.toml")
 
     def write_text(self, name: str, text: str) -> None:
         """Write a text file of the folder."""
-        write_text(self.partial / name, text)
+        with self._writing():
+            write_text(self.partial / name, text)
+
+    def write_bytes(self, name: str, content: bytes) -> None:
+        """Write a file of the folder."""
+        with self._writing():
+            write_bytes(self.partial / name, content)
 
     def write_json(self, name: str, content: object) -> None:
         """Write a JSON file of the folder, indented."""
-        write_json(self.partial / name, content)
+        with self._writing():
+            write_json(self.partial / name, content)
 
     def append(self, name: str, line: object) -> None:
         """Add one line to a ``.jsonl`` file of the folder."""
-        append_line(self.partial / name, line)
+        content = line_of(line)
+        with self._writing():
+            append_bytes(self.partial / name, content)
+        self._written.setdefault(name, _Written()).add(content)
 
-    def keep_lines(self, name: str, rounds: int, model: type[Line]) -> list[Line]:
-        """Cut a ``.jsonl`` file to the lines of the first rounds, and return them as records."""
-        path = self.partial / name
-        lines = read_text(path).splitlines(keepends=True)[:rounds] if path.exists() else []
-        if len(lines) < rounds:
-            raise ValueError(f"{name} has {len(lines)} lines for {rounds} rounds")
-        self.write_text(name, "".join(lines))
-        return list(read_lines(path, model))
+    def written_lines(self) -> dict[str, WrittenLines]:
+        """Return how long each ``.jsonl`` file is, and its checksum, for the checkpoint to state."""
+        return {
+            name: WrittenLines(bytes=one.length, sha256=one.digest.hexdigest())
+            for name, one in self._written.items()
+        }
+
+    def cut_lines(self, lines: Mapping[str, WrittenLines]) -> None:
+        """Cut the ``.jsonl`` files to what a checkpoint states; those that it does not name are deleted.
+
+        Raises
+        ------
+        ValueError
+            If a file is shorter, or damaged.
+        """
+        for name in LINES:
+            path = self.partial / name
+            if name not in lines:
+                path.unlink(missing_ok=True)
+                continue
+            kept = read_regular(path)[: lines[name].bytes]
+            written = _Written()
+            written.add(kept)
+            if WrittenLines(bytes=len(kept), sha256=written.digest.hexdigest()) != lines[name]:
+                raise ValueError(f"{name} is not what it was when the checkpoint was written")
+            # Another file of that name, as an old one may have a second name outside.
+            self.write_bytes(name, kept)
+            self._written[name] = written
 
     def write_model(self, tensors: Mapping[str, NDArray[np.float32]], about: object) -> None:
         """Write model.safetensors with a JSON description in its metadata."""
@@ -95,26 +161,119 @@ class RunFolder:
 
     def write_tensors(self, name: str, tensors: Mapping[str, NDArray[Any]], about: object) -> None:
         """Write a safetensors file of the folder, the same bytes for the same content."""
-        write_tensors(self.partial / name, tensors, about)
+        with self._writing():
+            write_tensors(self.partial / name, tensors, about)
 
     def finish(self) -> Path:
         """Put the complete run in its final place; an older one of the same settings is deleted."""
-        for passing in (".lock", "checkpoint.safetensors"):
-            (self.partial / passing).unlink(missing_ok=True)
-        old = self.final.with_name(self.final.name + ".old")
-        shutil.rmtree(old, ignore_errors=True)
-        with contextlib.suppress(FileNotFoundError):
-            os.replace(self.final, old)
-        os.replace(self.partial, self.final)
-        shutil.rmtree(old, ignore_errors=True)
-        self._lock.close()
+        with self._writing():
+            write_sums(self.partial, but=CHECKPOINT)
+            _put_in_place(self.final)
+        self._lock.release()
         return self.final
 
     def release(self) -> None:
         """Release an unfinished run and keep its files."""
-        if not self._lock.closed:
-            (self.partial / ".lock").unlink(missing_ok=True)
-            self._lock.close()
+        self._lock.release()
+
+    @contextlib.contextmanager
+    def _writing(self) -> Iterator[None]:
+        """Say in one sentence that the disk is full or gone, and what is kept."""
+        try:
+            yield
+        except OSError as error:
+            raise UnwritableRun(self.partial, error, self.completed) from None
+
+
+class UnwritableRun(UserError):
+    """A run that stopped because its folder can no longer be written; its completed rounds are kept."""
+
+    def __init__(self, partial: Path, error: OSError, completed: int) -> None:
+        """Say what is kept."""
+        if not partial.is_dir():
+            super().__init__(f"{partial} has vanished, and the run with it; run the settings again")
+            return
+        kept = "no round is complete, so nothing is kept; start again when there is room"
+        if completed:
+            rounds = "round 1 is" if completed == 1 else f"rounds 1 to {completed} are"
+            kept = f"{rounds} kept; resume with: fedrobust simulate --resume {shlex.quote(str(partial))}"
+        super().__init__(f"{partial} cannot be written ({error.strerror}); {kept}")
+
+
+def partial_of(final: Path) -> Path:
+    """Return where a run's files stand until it is complete."""
+    return final.with_name(final.name + ".partial")
+
+
+def recover(final: Path) -> bool:
+    """Finish what a kill interrupted when a complete run was put in its place.
+
+    Parameters
+    ----------
+    final : Path
+        The run folder in its final place.
+
+    Returns
+    -------
+    bool
+        Whether a complete run stood beside its place and is now in it.
+    """
+    if not (partial_of(final) / SUMS).is_file() and not _old_of(final).exists():
+        return False
+    # Whoever holds the folder does it, or it cannot be done here: then readers see what there is.
+    with contextlib.suppress(Held, OSError), Lock(final):
+        return _recover(final)
+    return False
+
+
+def discard(folder: Path) -> None:
+    """Delete a run folder, so that at no moment half of it counts as a run."""
+    _empty(folder)
+    shutil.rmtree(folder, ignore_errors=True)
+
+
+def _recover(final: Path) -> bool:
+    if (partial_of(final) / SUMS).is_file():
+        _put_in_place(final)
+        return True
+    old = _old_of(final)
+    if (old / "summary.json").is_file() and not final.exists():
+        os.rename(old, final)
+    elif old.exists():
+        discard(old)
+    return False
+
+
+def _put_in_place(final: Path) -> None:
+    """Rename a complete run to its final place."""
+    partial, old = partial_of(final), _old_of(final)
+    (partial / CHECKPOINT).unlink(missing_ok=True)
+    if final.exists():
+        discard(old)
+        os.rename(final, old)
+    os.rename(partial, final)
+    discard(old)
+
+
+def _empty(folder: Path, keep: str = "") -> None:
+    """Delete what is in a folder, but for a file; first what makes it count as complete or resumable."""
+    if folder.is_symlink() or not folder.is_dir():
+        return
+    for name in _MARKS:
+        (folder / name).unlink(missing_ok=True)
+    for path in folder.iterdir():
+        if path.is_dir() and not path.is_symlink():
+            shutil.rmtree(path)
+        elif path.name != keep:
+            path.unlink()
+
+
+def _old_of(final: Path) -> Path:
+    return final.with_name(final.name + ".old")
+
+
+def _unwritable(out: str, error: OSError) -> UserError:
+    return UserError(f"--out '{out}' cannot be written ({error.strerror}); give another")
 
 
 def _toml(run: RunIdentity) -> str:

@@ -80,6 +80,11 @@ class Profile:
         self._laps.append({})
         return self._laps[-2]
 
+    def close(self) -> None:
+        """Count what came after the last round to that round."""
+        for phase, seconds in self._laps.pop().items():
+            self.add(phase, seconds)
+
     def table(self) -> list[tuple[str, float, float | None]]:
         """Return each phase's seconds until round 1 is done, and in a later round (median; None if none)."""
         laps = [lap for lap in self._laps if lap]

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from flwr.serverapp.strategy import Strategy
 
 from fedrobust.results.checkpoint import save_checkpoint
 from fedrobust.results.folder import RunFolder
 from fedrobust.runtime.observers import Observer, RoundOutcome, RunStart
 from fedrobust.runtime.profiling import Profile
+
+if TYPE_CHECKING:
+    from fedrobust.runtime.result import Result
 
 __all__ = ["CheckpointFile", "RoundFiles", "TimingsFile", "recorders"]
 
@@ -16,8 +21,8 @@ def recorders(folder: RunFolder, strategy: Strategy, profile: Profile) -> list[O
     """Return the observers that write a run's rounds into its folder, in the order that they need."""
     return [
         RoundFiles(folder, profile),
-        CheckpointFile(folder, strategy, profile),
         TimingsFile(folder, profile),
+        CheckpointFile(folder, strategy, profile),
     ]
 
 
@@ -38,7 +43,7 @@ class RoundFiles(Observer):
 
 
 class CheckpointFile(Observer):
-    """Writes the state to resume from; after `RoundFiles`, so that no checkpoint is without its lines."""
+    """Writes the state to resume from; after all lines of the round, as the checkpoint states them."""
 
     def __init__(self, folder: RunFolder, strategy: Strategy, profile: Profile) -> None:
         """Write the state of this strategy into this folder."""
@@ -55,7 +60,10 @@ class CheckpointFile(Observer):
 
 
 class TimingsFile(Observer):
-    """Writes where the time went, apart from the results, which do not depend on the engine."""
+    """Writes where the time went, apart from the results, which do not depend on the engine.
+
+    A round's line is written before its checkpoint, whose seconds count to the next round.
+    """
 
     def __init__(self, folder: RunFolder, profile: Profile) -> None:
         """Write the laps of this profile into this folder."""
@@ -63,13 +71,19 @@ class TimingsFile(Observer):
         self._profile = profile
 
     def started(self, start: RunStart) -> None:
-        """Write the seconds before the next round as those of round 0."""
-        self._folder.append("timings.jsonl", {"round": 0, **self._lap()})
+        """Write the seconds before the first round as those of round 0; a resumed run has that line."""
+        lap = self._lap()
+        if not start.completed:
+            self._folder.append("timings.jsonl", {"round": 0, **lap})
 
     def round_done(self, outcome: RoundOutcome) -> None:
         """Write the round's seconds and the memory that the aggregation took."""
         line = {"round": outcome.number, **self._lap(), "defence_mib": outcome.defence_mib}
         self._folder.append("timings.jsonl", line)
+
+    def finished(self, result: Result) -> None:
+        """End the last round's time."""
+        self._profile.close()
 
     def _lap(self) -> dict[str, float]:
         return {phase: round(seconds, 4) for phase, seconds in self._profile.lap().items()}

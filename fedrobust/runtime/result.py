@@ -6,8 +6,9 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Self
 
+from fedrobust.results.finished_run import read_run
 from fedrobust.settings import Settings
 
 if TYPE_CHECKING:
@@ -38,6 +39,13 @@ class Result:
     rounds: Sequence[Mapping[str, Any]]
     folder: Path
     malicious: tuple[int, ...]
+
+    @classmethod
+    def of(cls, settings: Settings, folder: Path) -> Self:
+        """Return the result of a finished run, as its folder holds it."""
+        run = read_run(folder)
+        rounds = [line.as_json() for line in run.rounds]
+        return cls(settings, run.summary.as_json(), rounds, folder, run.manifest.malicious)
 
     @property
     def history(self) -> pd.DataFrame:

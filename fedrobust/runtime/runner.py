@@ -19,6 +19,7 @@ from fedrobust.engines.local import LocalGrid
 from fedrobust.errors import RunInterrupted, UserError
 from fedrobust.flower.client_app import make_client_app
 from fedrobust.plugins import PluginSpec, spec_of
+from fedrobust.results.folder import recover
 from fedrobust.runtime.observers import Observer, Observers, RoundOutcome, RunStart
 from fedrobust.runtime.profiling import Profile
 from fedrobust.runtime.progress import Progress, interactive
@@ -75,6 +76,12 @@ def run(
         If the user interrupts the run after its start.
     """
     settings = _with_objects(settings, strategy, attack)
+    folder = RunIdentity.of(settings).folder
+    if recover(folder) and resume:
+        # A kill came when the run was complete: what is left to do is its page.
+        if report:
+            keep_report(folder)
+        return Result.of(settings, folder)
     if observers is None:
         observers = [Progress()] if interactive() else []
     kept = _Completed()
@@ -170,6 +177,7 @@ def _run(scenario: Scenario, observers: Sequence[Observer], resume: bool, profil
 def existing(settings: Settings) -> Path | None:
     """Return the folder of a finished run of these very settings, or None."""
     folder = RunIdentity.of(settings).folder
+    recover(folder)
     return folder if (folder / "summary.json").is_file() else None
 
 

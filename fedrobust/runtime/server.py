@@ -139,14 +139,19 @@ class Server:
 
     def _history(self, folder: RunFolder) -> _History:
         """Return the rounds of the run to resume, if its data are unchanged; none of a new run."""
+        initial = pack(self._setup.task.learner.initial())
         if self._resume:
             self._check_resumable(folder.partial)
             kept = load_checkpoint(folder, self._setup.strategy)
             if kept is not None:
+                if _shapes(kept.arrays) != _shapes(initial):
+                    raise UserError(
+                        f"{folder.partial}: its model is not that of these settings; run without --resume"
+                    )
                 if self._setup.monitor and kept.rounds:
                     self._setup.monitor.resume(kept.rounds[-1].no_effect_steps)
                 return _History(kept.arrays, kept.rounds, kept.verdicts, kept.client_metrics)
-        return _History(pack(self._setup.task.learner.initial()))
+        return _History(initial)
 
     def _check_resumable(self, folder: Path) -> None:
         """Refuse to resume a run of another format or of other data."""
@@ -176,3 +181,8 @@ class Server:
         """Write what the task keeps of the last model."""
         failed = ({fault.hospital for fault in line.faults} for line in history.lines)
         self._setup.task.write_final(folder, unpack(history.arrays), set.intersection(*failed))
+
+
+def _shapes(arrays: ArrayRecord) -> dict[str, tuple[int, ...]]:
+    """Return each array's shape."""
+    return {name: tuple(array.shape) for name, array in arrays.items()}

@@ -116,7 +116,8 @@ def run_cells(
         for settings in waiting.values():
             store.drop_unfit(settings)
         if waiting:
-            errors = work_off(waiting, _executor(jobs, ray_address, len(waiting), report), watcher, seconds)
+            executor = _executor(jobs, ray_address, len(waiting), report)
+            errors = work_off(waiting, executor, watcher, seconds, store)
     finally:
         watcher.closed()
     return {name: Cell(settings, errors.get(settings.digest(), "")) for name, settings in placed.items()}

@@ -6,14 +6,15 @@ of it is lost.
 
 from __future__ import annotations
 
-import os
-import shutil
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from fedrobust.engines.timeouts import may_end_this_process
+from fedrobust.errors import UserError
+from fedrobust.results.disk import Held
+from fedrobust.results.folder import RunFolder
 from fedrobust.scenario import RunIdentity
 from fedrobust.settings import Settings
 from fedrobust.suites.one_cell import run_one
@@ -71,9 +72,8 @@ class RayExecutor:
         import ray
 
         (ready, *_), _ = ray.wait(list(self._running), num_returns=1)
-        digest, settings = self._running.pop(ready)
-        error, lost = _kept(settings, ready)
-        return [Outcome(digest, error, lost)]
+        _, settings = self._running.pop(ready)
+        return [_kept(settings, ready)]
 
     def close(self) -> None:
         """Leave the cluster."""
@@ -94,30 +94,33 @@ def _whole_run(values: Table, report: bool) -> tuple[str, dict[str, bytes]]:
     may_end_this_process()
     with tempfile.TemporaryDirectory() as folder:
         settings = Settings(**values, out=folder)
-        error = run_one(settings, report=report)
+        error = run_one(settings, report=report).error
         if error:
             return error, {}
         final = RunIdentity.of(settings).folder
         return "", {file.name: file.read_bytes() for file in sorted(final.iterdir()) if file.is_file()}
 
 
-def _kept(settings: Settings, reference: Any) -> tuple[str, bool]:
-    """Put a cell's files in their place; return its error, if any, and whether its node was lost."""
+def _kept(settings: Settings, reference: Any) -> Outcome:
+    """Put a cell's files in their place."""
     import ray
 
     try:
         error, files = ray.get(reference)
     except Exception as lost:  # noqa: BLE001 - whatever the cluster does fails this cell only
-        return f"the cell was lost on the cluster: {str(lost).strip().splitlines()[0]}", True
+        first = str(lost).strip().splitlines()[0]
+        return Outcome(settings.digest(), f"the cell was lost on the cluster: {first}", lost=True)
     if error:
-        return str(error), False
-    final = RunIdentity.of(settings).folder
-    aside = final.with_name(final.name + ".partial")
-    shutil.rmtree(aside, ignore_errors=True)
-    aside.mkdir(parents=True)
-    for name, content in files.items():
-        # A name is a file's own, never a path out of the folder.
-        (aside / Path(name).name).write_bytes(content)
-    shutil.rmtree(final, ignore_errors=True)
-    os.replace(aside, final)
-    return "", False
+        return Outcome(settings.digest(), str(error))
+    try:
+        folder = RunFolder(RunIdentity.of(settings))
+        try:
+            for name, content in files.items():
+                # A name is a file's own, never a path out of the folder.
+                folder.write_bytes(Path(name).name, content)
+            folder.finish()
+        finally:
+            folder.release()
+    except UserError as refused:
+        return Outcome(settings.digest(), str(refused), held=isinstance(refused, Held))
+    return Outcome(settings.digest())

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from fedrobust.errors import UserError, nearest
 from fedrobust.evaluation.metrics import METRICS
-from fedrobust.results.files import write_text
+from fedrobust.results.checksums import replace_checked
 from fedrobust.results.suite_records import SuiteCosts, SuiteResults
 from fedrobust.settings import EXECUTION_SETTINGS, Settings
 from fedrobust.suites.cells import Cell, default_jobs, run_cells
@@ -140,7 +140,7 @@ def _write(
     store: CellStore,
 ) -> Outcome:
     """Write results, costs, table and page of a suite's finished runs, those of earlier commands included."""
-    from fedrobust.suites.export import write_csv
+    from fedrobust.suites.export import csv_text
     from fedrobust.suites.results import cost_table, results
 
     everything = distinct(cells)
@@ -156,12 +156,19 @@ def _write(
     }
     found = results(suite, cells, runs, reasons, _command(request, suite, cells), folder)
     costs = cost_table(cells, runs)
-    write_text(folder / "suite.json", found.model_dump_json(indent=1) + "\n")
-    write_text(folder / "costs.json", costs.model_dump_json(indent=1) + "\n")
-    write_text(folder / f"{suite.name}.toml", found.definition)
-    aside = folder / ".table.aside"
-    write_csv(found, aside)
-    aside.replace(folder / "table.csv")
+    texts = {
+        "suite.json": found.model_dump_json(indent=1) + "\n",
+        "costs.json": costs.model_dump_json(indent=1) + "\n",
+        f"{suite.name}.toml": found.definition,
+        "table.csv": csv_text(found),
+    }
+    try:
+        replace_checked(folder, {name: text.encode() for name, text in texts.items()})
+    except OSError as error:
+        raise UserError(
+            f"{folder} cannot be written ({error.strerror}); the finished runs are kept: the same command "
+            "writes their results"
+        ) from None
     _pages(folder, [cell for cell in runs.values() if cell is not None])
     return Outcome(folder, found, costs, suite.metric, len(reasons))
 

@@ -5,17 +5,18 @@ from __future__ import annotations
 import csv
 import io
 import re
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 from fedrobust.errors import UserError, nearest
 from fedrobust.evaluation.metrics import Unit
 from fedrobust.printing import one_line
+from fedrobust.results.disk import write_bytes
 from fedrobust.results.suite_records import Comparison, Estimate, MetricInfo, SuiteResults, SuiteRow
 from fedrobust.results.suite_table import Condition, SuiteTable
 from fedrobust.suites.text import digits
 
-__all__ = ["table", "write_csv", "write_latex", "write_parquet"]
+__all__ = ["csv_text", "table", "write_csv", "write_latex", "write_parquet"]
 
 Value = str | int | float | None
 
@@ -91,13 +92,18 @@ def _yes(value: bool) -> str:
 
 
 def write_csv(results: SuiteResults, path: Path) -> None:
-    r"""Write the table as CSV: UTF-8, lines end in \\n, floats with all their digits, undefined values empty.
+    """Write the table as CSV, in UTF-8; see `csv_text`.
 
     Raises
     ------
     UserError
         If the file cannot be written.
     """
+    _write(path, csv_text(results).encode())
+
+
+def csv_text(results: SuiteResults) -> str:
+    r"""Return the table as CSV: lines end in \\n, floats with all their digits, undefined values empty."""
     columns, rows = table(results)
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
@@ -106,7 +112,7 @@ def write_csv(results: SuiteResults, path: Path) -> None:
         ["" if value is None else repr(value) if isinstance(value, float) else value for value in row]
         for row in rows
     )
-    _write(path, lambda: path.write_text(text.getvalue(), encoding="utf-8", newline="\n"))
+    return text.getvalue()
 
 
 def write_parquet(results: SuiteResults, path: Path) -> None:
@@ -126,7 +132,9 @@ def write_parquet(results: SuiteResults, path: Path) -> None:
     schema = pa.schema([(column, kinds.get(column, pa.float64())) for column in columns])
     arrays = [pa.array([row[place] for row in rows], type=field.type) for place, field in enumerate(schema)]
     content = pa.Table.from_arrays(arrays, schema=schema)
-    _write(path, lambda: pq.write_table(content, path))
+    buffer = io.BytesIO()
+    pq.write_table(content, buffer)
+    _write(path, buffer.getvalue())
 
 
 def write_latex(results: SuiteResults, path: Path, metrics: Sequence[str] | None = None) -> None:
@@ -163,7 +171,7 @@ def write_latex(results: SuiteResults, path: Path, metrics: Sequence[str] | None
     for condition in table.conditions:
         lines += [r"\midrule", *_block(table, condition, chosen)]
     lines += [r"\bottomrule", r"\end{tabular}", *_footnotes(table, chosen)]
-    _write(path, lambda: path.write_text("\n".join(lines) + "\n", encoding="utf-8", newline="\n"))
+    _write(path, ("\n".join(lines) + "\n").encode())
 
 
 def _block(table: SuiteTable, condition: Condition, chosen: Sequence[MetricInfo]) -> Iterator[str]:
@@ -235,9 +243,12 @@ def _place(labels: Mapping[str, str], axes: Sequence[str]) -> tuple[str, ...]:
     return tuple(labels[axis] for axis in axes)
 
 
-def _write(path: Path, write: Callable[[], object]) -> None:
+def _write(path: Path, content: bytes) -> None:
     try:
-        write()
+        if path.exists() and not path.is_file():
+            path.write_bytes(content)  # A pipe or a terminal.
+        else:
+            write_bytes(path.resolve(), content)
     except OSError as error:
         raise UserError(
             f"cannot write {path}: {error.strerror or error}; name another place for it"

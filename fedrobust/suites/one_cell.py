@@ -6,14 +6,17 @@ import traceback
 import warnings
 
 from fedrobust.errors import UserError
+from fedrobust.results.disk import Held
+from fedrobust.results.folder import UnwritableRun
 from fedrobust.settings import Settings
+from fedrobust.suites.scheduler import Outcome
 from fedrobust.suites.store import failure_file
 
 __all__ = ["run_one"]
 
 
-def run_one(settings: Settings, *, report: bool = False) -> str:
-    """Run one cell in this process; return what went wrong, or nothing."""
+def run_one(settings: Settings, *, report: bool = False) -> Outcome:
+    """Run one cell in this process."""
     from fedrobust.flower.client_app import forget_hospitals
     from fedrobust.runtime.runner import run
 
@@ -23,10 +26,14 @@ def run_one(settings: Settings, *, report: bool = False) -> str:
             warnings.simplefilter("ignore", UserWarning)
             # A failed run may have been mended since, at any round: then none of its rounds is kept.
             run(settings, resume=not failure_file(settings).exists(), report=report)
+    except Held as error:
+        return Outcome(settings.digest(), str(error), held=True)
+    except UnwritableRun as error:
+        return Outcome(settings.digest(), str(error), resumable=True)
     except UserError as error:
-        return str(error)
+        return Outcome(settings.digest(), str(error))
     except (Exception, SystemExit):  # noqa: BLE001 - whatever goes wrong fails this cell only
-        return traceback.format_exc()
+        return Outcome(settings.digest(), traceback.format_exc())
     finally:
         forget_hospitals()
-    return ""
+    return Outcome(settings.digest())

@@ -57,8 +57,7 @@ class ProcessExecutor:
         outcomes = []
         for pipe in wait(list(self._running)):
             worker, digest = self._running.pop(cast(Connection, pipe))
-            error, lost = worker.answer()
-            outcomes.append(Outcome(digest, error, lost))
+            outcomes.append(worker.answer(digest))
             self._idle.append(worker)
         return outcomes
 
@@ -92,13 +91,15 @@ class _Worker:
             self._start()
         self.pipe.send(settings)
 
-    def answer(self) -> tuple[str, bool]:
-        """Return the error that ended the cell, or nothing, and whether the process died of it."""
+    def answer(self, digest: str) -> Outcome:
+        """Return what became of the cell."""
         try:
-            return str(self.pipe.recv()), False
+            outcome: Outcome = self.pipe.recv()
         except (EOFError, OSError):
             self.process.join()
-            return f"the process that ran the cell died (exit code {self.process.exitcode})", True
+            error = f"the process that ran the cell died (exit code {self.process.exitcode})"
+            return Outcome(digest, error, lost=True)
+        return outcome
 
 
 def _serve(pipe: Connection, path: list[str], report: bool) -> None:

@@ -30,6 +30,14 @@ class Watcher(Protocol):
         """Receive a cell that has ended; its error is empty for a complete run, None if it is tried again."""
         ...
 
+    def held(self, settings: Settings, who: str) -> None:
+        """Receive a cell that another process is running, and which one; it is waited for."""
+        ...
+
+    def taken(self, settings: Settings) -> None:
+        """Receive a cell that another process has finished."""
+        ...
+
     def closed(self) -> None:
         """Receive the end."""
         ...
@@ -45,6 +53,12 @@ class Silent:
         """Print nothing."""
 
     def ended(self, settings: Settings, error: str | None, seconds: float) -> None:
+        """Print nothing."""
+
+    def held(self, settings: Settings, who: str) -> None:
+        """Print nothing."""
+
+    def taken(self, settings: Settings) -> None:
         """Print nothing."""
 
     def closed(self) -> None:
@@ -70,6 +84,10 @@ class _Counting:
         if error is not None:
             self.failed += bool(error)
             self.done += not error
+
+    def taken(self, settings: Settings) -> None:
+        """Count one that another process has finished."""
+        self.done += 1
 
     @property
     def complete(self) -> int:
@@ -98,6 +116,10 @@ class Lines(_Counting):
         """Print what became of the cell, and how many are left."""
         super().ended(settings, error, seconds)
         self._print(f"{self.counts()} | {RunIdentity.of(settings).folder.name}: {fate(error, seconds)}")
+
+    def held(self, settings: Settings, who: str) -> None:
+        """Print that the cell is waited for."""
+        self._print(held_by(settings, who))
 
     def counts(self) -> str:
         """Return the counts and the time left in a few words."""
@@ -145,6 +167,10 @@ class Bar(_Counting):
             )
         self._show()
 
+    def held(self, settings: Settings, who: str) -> None:
+        """Print above the bar that the cell is waited for."""
+        self._progress.console.print(held_by(settings, who), highlight=False, markup=False)
+
     def closed(self) -> None:
         """Take the bar away."""
         self._progress.stop()
@@ -153,6 +179,11 @@ class Bar(_Counting):
         left = f" · {span(self.left_s())} left" if self.done + self.failed else ""
         state = f"{self.complete} of {self.total} done · {self.running} running · {self.failed} failed{left}"
         self._progress.update(self._task, completed=self.complete + self.failed, state=state)
+
+
+def held_by(settings: Settings, who: str) -> str:
+    """Return that a cell is waited for."""
+    return f"{RunIdentity.of(settings).folder.name}: {who} is running it; its run is waited for"
 
 
 def run_again(changes: Sequence[str]) -> list[str]:
@@ -166,7 +197,7 @@ def run_again(changes: Sequence[str]) -> list[str]:
 def fate(error: str | None, seconds: float) -> str:
     """Return what became of a cell, in a few words."""
     if error is None:
-        return "its process died; it will be tried once more"
+        return "it was cut off; it will be tried again"
     return f"FAILED: {error.strip().splitlines()[-1]}" if error else f"{seconds:.1f} s"
 
 

@@ -6,20 +6,22 @@ that does not is run again, as its numbers are those of another rule or of other
 
 from __future__ import annotations
 
-import shutil
+from contextlib import suppress
 from pathlib import Path
 
 from fedrobust.data.sources import load_records
 from fedrobust.data.spec import DataSpec
 from fedrobust.errors import UserError
 from fedrobust.plugins import AttackChain, PipelineSpec
+from fedrobust.results.disk import Held, Lock, discard_aside
 from fedrobust.results.files import read_record, read_text, write_text
+from fedrobust.results.folder import discard, partial_of, recover
 from fedrobust.results.manifest import plugins_of
 from fedrobust.results.records import Manifest, check_format
 from fedrobust.scenario import RunIdentity, Scenario
 from fedrobust.settings import Settings
 
-__all__ = ["CellStore", "failure", "failure_file", "forget", "note_failure"]
+__all__ = ["CellStore", "failure", "failure_file", "forget", "holder", "note_failure"]
 
 #: What decides the records: source, folder, download, size.
 _Source = tuple[object, ...]
@@ -41,7 +43,9 @@ class CellStore:
         UserError
             If the data cannot be read.
         """
-        return (_folder(settings) / "summary.json").is_file() and not self.change(settings)
+        folder = _folder(settings)
+        recover(folder)
+        return (folder / "summary.json").is_file() and not self.change(settings)
 
     def change(self, settings: Settings) -> str:
         """Return what has changed since the finished run; empty if nothing has, or there is none."""
@@ -59,9 +63,11 @@ class CellStore:
 
     def drop_unfit(self, settings: Settings) -> None:
         """Delete what an unfinished run has left that no longer fits, so that it is not resumed."""
-        partial = _partial(settings)
-        if self._change(settings, partial):
-            shutil.rmtree(partial, ignore_errors=True)
+        folder = _folder(settings)
+        if self._change(settings, partial_of(folder)):
+            # Another process that runs it has its own reasons; then it is waited for.
+            with suppress(Held), Lock(folder):
+                discard(partial_of(folder))
 
     def _change(self, settings: Settings, folder: Path) -> str:
         path = folder / "manifest.json"
@@ -94,10 +100,19 @@ class CellStore:
 
 
 def forget(settings: Settings) -> None:
-    """Delete a cell's finished run, what an unfinished one has left, and the note of a failure."""
-    for path in (_folder(settings), _partial(settings)):
-        shutil.rmtree(path, ignore_errors=True)
-    failure_file(settings).unlink(missing_ok=True)
+    """Delete a cell's finished run, what an unfinished one has left, and the note of a failure.
+
+    Raises
+    ------
+    UserError
+        If another process is running the cell.
+    """
+    folder = _folder(settings)
+    if folder.parent.is_dir():
+        with Lock(folder):
+            for path in (folder, partial_of(folder)):
+                discard(path)
+    note_failure(settings, "")
 
 
 def failure_file(settings: Settings) -> Path:
@@ -115,17 +130,18 @@ def failure(settings: Settings) -> str:
 def note_failure(settings: Settings, error: str) -> None:
     """Keep a failed cell's error, or delete an earlier one."""
     path = failure_file(settings)
-    if not error:
+    if error:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write_text(path, error.rstrip() + "\n")
+    else:
         path.unlink(missing_ok=True)
-        return
-    path.parent.mkdir(parents=True, exist_ok=True)
-    write_text(path, error.rstrip() + "\n")
+        discard_aside(path)
+
+
+def holder(settings: Settings) -> str:
+    """Return which other process is running a cell, in words; empty if none is."""
+    return Lock.holder(_folder(settings))
 
 
 def _folder(settings: Settings) -> Path:
     return RunIdentity.of(settings).folder
-
-
-def _partial(settings: Settings) -> Path:
-    folder = _folder(settings)
-    return folder.with_name(folder.name + ".partial")

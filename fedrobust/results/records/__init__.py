@@ -42,6 +42,7 @@ from fedrobust.results.records.rounds import (
     RoundLine,
     TimingLine,
     VerdictLine,
+    WrittenLines,
     reported_images,
 )
 from fedrobust.results.records.summary import Baseline, Calibration, Detection, Summary, SummaryThreat
@@ -75,6 +76,7 @@ __all__ = [
     "ThreatRecord",
     "TimingLine",
     "VerdictLine",
+    "WrittenLines",
     "check_format",
     "reported_images",
 ]

@@ -13,6 +13,7 @@ __all__ = [
     "RoundLine",
     "TimingLine",
     "VerdictLine",
+    "WrittenLines",
     "reported_images",
 ]
 
@@ -123,6 +124,13 @@ class TimingLine(Record):
         """Return the seconds of each phase."""
         more = self.model_extra or {}
         return {phase: float(found) for phase, found in more.items() if isinstance(found, int | float)}
+
+
+class WrittenLines(Record):
+    """What a checkpoint states of a file of lines: its length in bytes, and the checksum of so many."""
+
+    bytes: int
+    sha256: str
 
 
 def reported_images(lines: Iterable[ClientMetricsLine]) -> dict[int, float]:
