@@ -2,6 +2,13 @@
 
 from __future__ import annotations
 
+import sys
+
+# `python -m` puts the working folder first, where a random.py or html.py of the user's would be taken for the
+# library's: it is searched last, for plug-ins. Before anything else is imported.
+if sys.argv[:1] == ["-m"] and not sys.flags.safe_path and "fedrobust" in " ".join(sys.orig_argv):
+    sys.path.append(sys.path.pop(0))
+
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 

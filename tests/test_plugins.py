@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from types import ModuleType
 from typing import Literal
 
 import pytest
@@ -123,14 +124,29 @@ def test_plug_in_ambiguous_file_and_an_empty_one(folder: Path) -> None:
         find("no-rule", "strategies", (Defence,), "strategy")
 
 
-def test_plug_in_regular_package_that_hides_the_namespace(
+def test_package_of_the_users_does_not_hide_the_built_in_plug_ins(
     folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    (folder / "strategies" / "__init__.py").write_text("")
+    (folder / "strategies" / "__init__.py").write_text("raise RuntimeError('this has nothing to do with us')")
+    (folder / "strategies" / "weighs_alike.py").write_text(MEAN.format(name="WeighsAlike", line="Alike."))
     for name in [n for n in sys.modules if n.split(".")[0] == "strategies"]:
         monkeypatch.delitem(sys.modules, name)
-    with pytest.raises(UserError, match=r"__init__.py"):
-        find("fedavg", "strategies", (Defence,), "strategy")
+    assert find("fedavg", "strategies", (Defence,), "strategy").__name__ == "FedAvg"
+    assert "weighs-alike" not in available("strategies", (Defence,))
+    with pytest.raises(UserError, match=r"put weighs_alike.py into a folder strategies without one"):
+        find("weighs-alike", "strategies", (Defence,), "strategy")
+
+
+def test_program_with_a_package_of_that_name_keeps_it_and_finds_the_built_in_plug_ins(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in [n for n in sys.modules if n.split(".")[0] == "strategies"]:
+        monkeypatch.delitem(sys.modules, name)
+    theirs = ModuleType("strategies")
+    theirs.__file__ = str(folder / "strategies.py")
+    monkeypatch.setitem(sys.modules, "strategies", theirs)
+    assert find("fedavg", "strategies", (Defence,), "strategy").__name__ == "FedAvg"
+    assert sys.modules["strategies"] is theirs
 
 
 def test_find_anything_else_by_module_and_class() -> None:

@@ -17,6 +17,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from fedrobust.engines.launch import search_path
 from fedrobust.errors import UserError
 
 __all__ = ["Processes", "Running", "Secret", "end_marked", "free_ports", "last_error"]
@@ -103,7 +104,6 @@ class Processes:
 
     def environment(self, name: str) -> dict[str, str]:
         """Return a program's variables: Flower silent, a home of its own, and the plug-ins of this folder."""
-        paths = [str(Path.cwd()), os.environ.get("PYTHONPATH", "")]
         hosts = [os.environ.get("NO_PROXY", os.environ.get("no_proxy", "")), "127.0.0.1", "localhost"]
         direct = ",".join(host for host in hosts if host)
         return {
@@ -115,7 +115,7 @@ class Processes:
             "FLWR_DISABLE_RUNTIME_DEPENDENCY_INSTALLATION": "1",
             # Flower checks for tasks once a second; on one machine a shorter interval costs nothing.
             "FLWR_SUPEREXEC_TASK_POLL_INTERVAL": "0.2",
-            "PYTHONPATH": os.pathsep.join(path for path in paths if path),
+            "PYTHONPATH": search_path(),
             "PYTHONUNBUFFERED": "1",
             "PATH": _search_path(),
             "NO_PROXY": direct,

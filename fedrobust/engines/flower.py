@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import os
-import sys
 import tempfile
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from typing import Any
 
 from flwr.app import Context
 from flwr.clientapp import ClientApp
 from flwr.serverapp import Grid, ServerApp
 
+from fedrobust.engines.launch import search_path
 from fedrobust.engines.retrying import RestartingGrid
 from fedrobust.engines.signals import interrupted_by_signals
 from fedrobust.engines.socket_folder import socket_folder
@@ -82,7 +82,7 @@ def run_on_flower(client_app: ClientApp, execution: Execution, main: Callable[[G
         raise caught[0]
 
 
-@contextmanager
+@contextlib.contextmanager
 def _silent_flower() -> Iterator[None]:
     logger = logging.getLogger("flwr")
     before = logger.level
@@ -93,7 +93,7 @@ def _silent_flower() -> Iterator[None]:
         logger.setLevel(before)
 
 
-@contextmanager
+@contextlib.contextmanager
 def _ray(execution: Execution) -> Iterator[int]:
     """Start Ray or join a cluster; yield how many hospitals train at once."""
     try:
@@ -208,20 +208,16 @@ def _init(**arguments: Any) -> None:
     """Initialise Ray before Flower does; workers can import what this process can."""
     import ray
 
-    here = os.getcwd()
-    path = os.pathsep.join(dict.fromkeys(folder or here for folder in sys.path))
     passed = {
         name: os.environ[name] for name in ("FLWR_TELEMETRY_ENABLED", "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO")
     }
-    ray.init(
-        runtime_env={
-            "env_vars": {**passed, "PYTHONPATH": path, _FOLDER: here},
-            "worker_process_setup_hook": f"{__name__}.{enter_working_folder.__name__}",
-        },
-        log_to_driver=False,
-        logging_level=logging.ERROR,
-        **arguments,
-    )
+    environment = {
+        "env_vars": {**passed, "PYTHONPATH": search_path(), _FOLDER: os.getcwd()},
+        "worker_process_setup_hook": f"{__name__}.{enter_working_folder.__name__}",
+    }
+    # Ray puts the folder that it starts in first on its workers' search path: here one without modules.
+    with contextlib.chdir(os.sep):
+        ray.init(runtime_env=environment, log_to_driver=False, logging_level=logging.ERROR, **arguments)
 
 
 def _short_folder() -> dict[str, str]:

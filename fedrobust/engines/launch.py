@@ -12,10 +12,19 @@ from types import ModuleType
 from fedrobust.engines.socket_folder import use_socket_folder
 from fedrobust.settings.execution import Execution
 
-__all__ = ["keep_freed_memory", "warm_up", "without_main_module", "worker_count"]
+__all__ = ["SAFE_PATH", "keep_freed_memory", "search_path", "warm_up", "without_main_module", "worker_count"]
 
 # From glibc's malloc.h.
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3
+
+#: Python's own variable: where it is set, neither a script's nor the working folder is searched first.
+SAFE_PATH = "PYTHONSAFEPATH"
+
+
+def search_path() -> str:
+    """Return this process's search path for another one's ``PYTHONPATH``, the working folder in its place."""
+    here = os.getcwd()
+    return os.pathsep.join(dict.fromkeys(folder or here for folder in sys.path))
 
 
 def worker_count(execution: Execution) -> int:
@@ -39,7 +48,24 @@ def warm_up(execution: Execution) -> None:
 
     use_socket_folder()
     multiprocessing.get_context("forkserver").set_forkserver_preload(["fedrobust.engines.preload"])
-    multiprocessing.forkserver.ensure_running()
+    with _without_working_folder():
+        multiprocessing.forkserver.ensure_running()
+
+
+@contextlib.contextmanager
+def _without_working_folder() -> Iterator[None]:
+    """Keep interpreters that start meanwhile from searching the working folder first, as ``python -c`` does.
+
+    `preload` takes the variable out of the fork server again: what a plug-in starts is not bound by it.
+    """
+    if SAFE_PATH in os.environ or sys.flags.safe_path:
+        yield
+        return
+    os.environ[SAFE_PATH] = __name__
+    try:
+        yield
+    finally:
+        del os.environ[SAFE_PATH]
 
 
 @contextlib.contextmanager
@@ -52,7 +78,9 @@ def without_main_module() -> Iterator[None]:
     main = sys.modules["__main__"]
     sys.modules["__main__"] = ModuleType("__main__")
     try:
-        yield
+        # The fork server starts here where nothing has started it before.
+        with _without_working_folder():
+            yield
     finally:
         sys.modules["__main__"] = main
 

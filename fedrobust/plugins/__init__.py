@@ -1,7 +1,8 @@
 """Plug-ins: names to classes (`discovery`), text to specifications (`specs`), and options (`options`)."""
 
-from fedrobust.plugins.discovery import add_working_folder, available, describe, find
+from fedrobust.plugins.discovery import available, describe, find
 from fedrobust.plugins.failures import place_of, reraise_as_user_error
+from fedrobust.plugins.folders import PluginFolders, add_working_folder
 from fedrobust.plugins.objects import RemembersOptions, spec_of
 from fedrobust.plugins.options import (
     Fraction,
@@ -22,6 +23,7 @@ __all__ = [
     "OptionInfo",
     "Origin",
     "PipelineSpec",
+    "PluginFolders",
     "PluginSpec",
     "PositiveFraction",
     "RemembersOptions",

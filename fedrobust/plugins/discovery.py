@@ -1,8 +1,8 @@
 """Names to classes: how `clients/`, `strategies/` and a user's own folder join in.
 
-`clients`, `strategies` and `experiments` are namespace packages. Python merges every folder of that name on
-``sys.path``, so a file ``strategies/my_defence.py`` in the folder where the command runs stands beside the
-built-in ones and is found as ``my-defence``. ``package.module:Class`` reaches anything else.
+`folders` joins the folders of these names: a file ``strategies/my_defence.py`` in the folder where the
+command runs stands beside the built-in ones and is found as ``my-defence``. ``package.module:Class`` reaches
+anything else.
 """
 
 from __future__ import annotations
@@ -10,22 +10,14 @@ from __future__ import annotations
 import importlib
 import inspect
 import pkgutil
-import sys
 import traceback
 from collections.abc import Iterable
-from pathlib import Path
 from types import ModuleType
 
 from fedrobust.errors import UserError, nearest
+from fedrobust.plugins.folders import PluginFolders, join_folders, passed_over
 
-__all__ = ["add_working_folder", "available", "describe", "find"]
-
-
-def add_working_folder() -> None:
-    """Let plug-in files in the working folder be found, as ``python -m`` does by itself."""
-    folder = str(Path.cwd())
-    if folder not in sys.path and "" not in sys.path:
-        sys.path.insert(0, folder)
+__all__ = ["available", "describe", "find"]
 
 
 def available(package: str, bases: tuple[type, ...]) -> dict[str, str]:
@@ -94,6 +86,12 @@ def find(name: str, package: str, bases: tuple[type, ...], kind: str) -> type:
                 f"{kind} '{name}': a plug-in's file needs a name that Python can import; "
                 f"rename {name}.py to {module_name}.py"
             )
+        for folder in passed_over(package):
+            if (folder / f"{module_name}.py").is_file():
+                raise UserError(
+                    f"{kind} '{name}': {folder} is a Python package (it has an __init__.py), which is not "
+                    f"searched for plug-ins; put {module_name}.py into a folder {package} without one"
+                )
         known = [other.replace("_", "-") for other in names if _offers(package, other, bases)]
         raise UserError(f"unknown {kind} '{name}'; {nearest(name, known)}")
     module = _import(f"{package}.{module_name}")
@@ -135,15 +133,9 @@ def _public_classes(module: ModuleType, bases: tuple[type, ...]) -> list[type]:
 
 
 def _module_names(package: str) -> list[str]:
-    namespace = _import(package)
-    if getattr(namespace, "__file__", None):
-        raise UserError(
-            f"{namespace.__file__} makes '{package}' a regular package, which hides fedrobust's own "
-            f"{package}; delete that __init__.py"
-        )
-    return sorted(
-        info.name for info in pkgutil.iter_modules(namespace.__path__) if not info.name.startswith("_")
-    )
+    join_folders(_import(package))
+    found = pkgutil.iter_modules(PluginFolders(package))
+    return sorted(info.name for info in found if not info.name.startswith("_"))
 
 
 def _import(module_name: str) -> ModuleType:

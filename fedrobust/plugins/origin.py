@@ -12,10 +12,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-__all__ = ["Origin", "origin_of", "source_hash"]
+from fedrobust.plugins.folders import HOME
 
-#: The folder that holds `fedrobust` and the built-in `clients`, `strategies` and `experiments`.
-_HOME = Path(__file__).resolve().parents[2]
+__all__ = ["Origin", "origin_of", "source_hash"]
 
 
 @dataclass(frozen=True)
@@ -106,17 +105,17 @@ def _root(thing: type, file: Path) -> Path:
 
 
 def _built_in(file: Path) -> bool:
-    return any(file.is_relative_to(_HOME / package) for package in ("clients", "strategies", "fedrobust"))
+    return any(file.is_relative_to(HOME / package) for package in ("clients", "strategies", "fedrobust"))
 
 
 def _hides_built_in(module: str) -> bool:
     package, _, name = module.rpartition(".")
-    return package in ("clients", "strategies") and (_HOME / package / f"{name}.py").is_file()
+    return package in ("clients", "strategies") and (HOME / package / f"{name}.py").is_file()
 
 
 def _beside(path: Path, root: Path) -> bool:
     """Tell whether a file counts as one of the plug-in's folder, and not as one of an installed package."""
-    if not path.is_file() or not path.is_relative_to(root) or path.is_relative_to(_HOME / "fedrobust"):
+    if not path.is_file() or not path.is_relative_to(root) or path.is_relative_to(HOME / "fedrobust"):
         return False
     return _built_in(path) or not _installed(path)
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
 import re
 from pathlib import Path
 from typing import Any
@@ -10,6 +9,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from fedrobust.errors import UserError, nearest
+from fedrobust.plugins import PluginFolders
 from fedrobust.settings import Settings, read_toml
 from fedrobust.suites.suite import DEFENCE, THREAT, Suite, Table
 
@@ -70,7 +70,7 @@ def _definition(file: Path) -> str:
 def suite_names() -> dict[str, Path]:
     """Return the suites that can be named, the working folder's first; settings of single runs are none."""
     found: dict[str, Path] = {}
-    for folder in importlib.import_module("experiments").__path__:
+    for folder in PluginFolders("experiments"):
         for file in sorted(Path(folder).glob("*.toml")):
             if _is_suite(file):
                 found.setdefault(file.stem, file)
