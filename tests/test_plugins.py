@@ -57,6 +57,8 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
         ("image-noise(kind= salt-and-pepper )", "image-noise", {"kind": "salt-and-pepper"}),
         ("a(x='b=c-d, e', y=\"f=g-h\")", "a", {"x": "b=c-d, e", "y": "f=g-h"}),
         ("medmnist:brain_mri4_28", "medmnist:brain_mri4_28", {}),
+        ("medmnist:my data, 2nd set", "medmnist:my data, 2nd set", {}),
+        ("medmnist:my data (x=1)", "medmnist:my data", {"x": 1}),
     ],
 )
 def test_parse_call_reads_name_and_options(text: str, name: str, options: dict[str, object]) -> None:

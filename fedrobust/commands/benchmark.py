@@ -148,7 +148,7 @@ def _read(text: str) -> tuple[str, Any]:
         raise UserError(f"--set '{text}' must be of the form KEY=VALUE, such as rounds=10")
     try:
         return key.strip(), tomllib.loads(f"value = {value}")["value"]
-    except tomllib.TOMLDecodeError:
+    except (ValueError, RecursionError):
         return key.strip(), value.strip()
 
 

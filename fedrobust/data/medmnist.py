@@ -5,8 +5,6 @@ from __future__ import annotations
 import hashlib
 import re
 import warnings
-import zipfile
-import zlib
 from collections.abc import Mapping
 from importlib import import_module
 from pathlib import Path
@@ -15,6 +13,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from fedrobust.data.archive import read_arrays
+from fedrobust.data.limits import LONGEST_NAME, MOST_CLASSES
 from fedrobust.data.records import Records
 from fedrobust.errors import UserError, nearest
 
@@ -107,7 +107,7 @@ def load(name: str, root: Path, download: bool = False) -> Records:
     if _base(name) == "chestmnist":
         raise UserError(f"{name} is multi-label, but one class per image is needed; choose another data set")
     path = _find(name, Path(root), download)
-    arrays = _read(path)
+    arrays = read_arrays(path, _KEYS)
     images = _images(path, arrays)
     sizes = {part: len(block) for part, block in images.items()}
     labels = np.concatenate([_labels(path, arrays, part, n) for part, n in sizes.items()])
@@ -161,20 +161,6 @@ def _download(name: str, path: Path) -> None:
         ) from error
 
 
-def _read(path: Path) -> dict[str, NDArray[Any]]:
-    try:
-        with path.open("rb") as stream:
-            if not zipfile.is_zipfile(stream):
-                raise UserError(f"{path} is cut short or is no .npz file; copy or download it again")
-            stream.seek(0)
-            with np.load(stream, allow_pickle=False) as file:
-                return {key: np.asarray(file[key]) for key in file.files if key in _KEYS}
-    except (OSError, EOFError, ValueError, RuntimeError, zipfile.BadZipFile, zlib.error) as error:
-        if "Object arrays" in str(error):
-            raise UserError(f"{path} holds pickled objects, which can run code; save plain arrays") from error
-        raise UserError(f"{path} is damaged ({type(error).__name__}); copy or download it again") from error
-
-
 def _images(path: Path, arrays: Mapping[str, NDArray[Any]]) -> dict[str, NDArray[np.uint8]]:
     parts = [part for part in _PARTS if f"{part}_images" in arrays or f"{part}_labels" in arrays]
     lacking = {f"{part}_{what}" for part in parts for what in ("images", "labels")} - arrays.keys()
@@ -223,9 +209,26 @@ def _fact(
     blocks = []
     for part, length in sizes.items():
         key = f"{part}_{fact}"
-        blocks.append(_column(path, key, arrays.get(key, np.full(length, "")), length).astype(np.str_))
+        column = _column(path, key, arrays.get(key, np.full(length, "")), length)
+        blocks.append(_texts(path, key, column))
     column = np.concatenate(blocks)
     return np.where(column == "nan", "", column)  # a missing number, not a hospital of that name
+
+
+def _texts(path: Path, key: str, column: NDArray[Any]) -> NDArray[np.str_]:
+    """Return a column as texts; refuse what is no text, or none that a name has."""
+    if column.dtype.kind not in "USbiuf":
+        raise UserError(f"{path}: {key} is {column.dtype}; store texts or numbers")
+    try:
+        texts = np.char.decode(column, "utf-8") if column.dtype.kind == "S" else column.astype(np.str_)
+    except UnicodeDecodeError:
+        raise UserError(f"{path}: {key} holds bytes that are not UTF-8 text; store texts") from None
+    codes = np.ascontiguousarray(texts).view(np.uint32)
+    if ((codes > 0x10FFFF) | ((codes >= 0xD800) & (codes <= 0xDFFF))).any():
+        raise UserError(f"{path}: {key} holds letters that are no Unicode text; store the names again")
+    if texts.size and np.char.str_len(texts).max() > LONGEST_NAME:
+        raise UserError(f"{path}: {key} holds a text of more than {LONGEST_NAME} letters; give short names")
+    return texts
 
 
 def _classes(
@@ -235,9 +238,11 @@ def _classes(
     if names is None and "classes" in arrays:
         if arrays["classes"].ndim != 1 or arrays["classes"].dtype.kind != "U":
             raise UserError(f"{path}: classes are not a list of text; save np.array(['first', 'second'])")
-        names = tuple(arrays["classes"].tolist())
+        names = tuple(_texts(path, "classes", arrays["classes"]).tolist())
     # Without names, more classes than images is a mistake: refuse it before making a name for each.
-    known = len(labels) if names is None else len(names)
+    known = min(len(labels), MOST_CLASSES) if names is None else len(names)
+    if known > MOST_CLASSES:
+        raise UserError(f"{path}: {known} classes are more than the {MOST_CLASSES} that a model may have")
     if labels.min() < 0 or labels.max() >= known:
         raise UserError(
             f"{path}: labels run from {labels.min()} to {labels.max()}, but must lie in 0 to {known - 1}; "

@@ -15,6 +15,7 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
+from fedrobust.data.limits import gigabytes, largest_bytes
 from fedrobust.data.records import Records
 from fedrobust.errors import UserError
 from fedrobust.seeding import generator
@@ -77,8 +78,13 @@ def phantom(seed: int = 0, images: int = 3000, size: int = 32, sites: int = 5) -
         raise UserError(f"phantom: images is {images}, but there are {few} classes; give {few} or more")
     if not 16 <= size <= 256:
         raise UserError(f"phantom: size is {size}, outside what can be drawn; give 16 to 256 pixels")
-    if sites < 1:
-        raise UserError(f"phantom: sites is {sites}, but images come from somewhere; give 1 or more")
+    if not 1 <= sites <= images:
+        raise UserError(f"phantom: sites is {sites}; give 1 or more, at most one an image ({images})")
+    if images * size**2 > largest_bytes():
+        raise UserError(
+            f"phantom: {images} images of {size} x {size} pixels: {gigabytes(images * size**2)}, more than "
+            f"the {gigabytes(largest_bytes())} that a source may take of this machine's memory; give fewer"
+        )
     labels = _shuffled(seed, "label", _apportion(SHARES, images))
     uneven = generator(seed, "phantom", "site shares").uniform(0.7, 1.3, sites)
     site = _shuffled(seed, "site", _apportion(uneven.tolist(), images))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import re
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import cast
@@ -10,6 +11,7 @@ from typing import cast
 import numpy as np
 from numpy.typing import NDArray
 
+from fedrobust.data.limits import LARGEST_SIDE
 from fedrobust.data.long_tail import long_tailed
 from fedrobust.data.medmnist import load as load_medmnist
 from fedrobust.data.partition import partition
@@ -24,6 +26,13 @@ from fedrobust.plugins.specs import FIRST_OPTION
 __all__ = ["SOURCES", "FederationData", "adopt", "load_records", "prepare"]
 
 _KEPT = 2
+
+#: Pixels that are resized at once: a gigabyte as floats.
+_PIXELS_AT_ONCE = 1 << 28
+
+#: What a file's name has no use for: a step into another folder, or the end of a C string.
+_LEAVES_FOLDER = re.compile(r"[/\\\0]|^\.\.?$|^.{200}", re.DOTALL)
+
 _prepared: dict[DataSpec, FederationData] = {}
 
 #: Each data source with a line for `fedrobust list`.
@@ -90,10 +99,14 @@ def load_records(spec: DataSpec) -> Records:
         raise UserError(
             "data 'medmnist' needs the file's name: medmnist:pneumoniamnist reads pneumoniamnist.npz"
         )
+    if _LEAVES_FOLDER.search(dataset):
+        raise UserError(f"data '{source.text}' must name a file in --data-root itself, without its folder")
     if spec.root is None and not spec.download:
         raise UserError(f"data '{source.text}' needs --data-root, the folder that holds {dataset}.npz")
     root = Path(spec.root) if spec.root else Path.home() / ".medmnist"
-    return _checked_classes(_resized(load_medmnist(dataset, root, spec.download), spec.image_size))
+    return _checked_side(
+        _checked_classes(_resized(load_medmnist(dataset, root, spec.download), spec.image_size))
+    )
 
 
 def _meant(spec: DataSpec) -> str:
@@ -115,6 +128,16 @@ def _checked_classes(records: Records) -> Records:
     return records
 
 
+def _checked_side(records: Records) -> Records:
+    height, width = records.images.shape[2:]
+    if max(height, width) > LARGEST_SIDE:
+        raise UserError(
+            f"{records.source}: the images have {width} x {height} pixels, more than {LARGEST_SIDE} along a "
+            f"side; give --image-size, such as 224"
+        )
+    return records
+
+
 def _resized(records: Records, side: int | None) -> Records:
     """Scale the images to side x side pixels, with antialiasing."""
     if side is None or records.images.shape[2:] == (side, side):
@@ -123,8 +146,9 @@ def _resized(records: Records, side: int | None) -> Records:
     from torch.nn.functional import interpolate
 
     chunks = []
-    for start in range(0, len(records), 1024):
-        block = torch.tensor(records.images[start : start + 1024]).float()
+    at_once = max(1, min(1024, _PIXELS_AT_ONCE // int(np.prod(records.images.shape[1:]))))
+    for start in range(0, len(records), at_once):
+        block = torch.tensor(records.images[start : start + at_once]).float()
         scaled = interpolate(block, size=(side, side), mode="bilinear", antialias=True, align_corners=False)
         chunks.append(scaled.round().clamp(0, 255).byte().numpy())
     return replace(records, images=np.concatenate(chunks))

@@ -28,7 +28,8 @@ FIRST_OPTION = ""
 
 #: A quoted text, or a bare word with dashes behind an equals sign.
 _DASHED = re.compile(r"""'[^']*'|"[^"]*"|(?<==)(\s*)([A-Za-z_]\w*(?:-\w+)+)(?=\s*(?:,|$))""")
-_CALL = re.compile(r"\s*([A-Za-z_][\w\-.:/]*)\s*(?:\((.*)\))?\s*", re.DOTALL)
+#: A name, which may have blanks and other signs behind a colon, as files have; then options in brackets.
+_CALL = re.compile(r"\s*([A-Za-z_](?:[\w\-.:/]*|\w*:[^()]*[^()\s]))\s*(?:\((.*)\))?\s*", re.DOTALL)
 #: An attack with a number of hospitals, which only a threat has.
 _COUNTED = re.compile(r"[A-Za-z_][\w\-]*(?:\(.*\))?\s*:\s*\d+", re.DOTALL)
 
@@ -217,7 +218,7 @@ def _parse_call(text: str) -> tuple[str, dict[str, object]]:
             raise ValueError
         first = {FIRST_OPTION: _literal(call.args[0])} if call.args else {}
         return name, first | {str(keyword.arg): _literal(keyword.value) for keyword in call.keywords}
-    except (SyntaxError, ValueError, TypeError, AssertionError, RecursionError):
+    except (SyntaxError, ValueError, TypeError, AssertionError, RecursionError, MemoryError):
         raise UserError(
             f"'{text}': options are written name=value, each once, with plain values, such as "
             f"{name}(size=0.1)"

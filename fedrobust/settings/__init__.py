@@ -4,8 +4,16 @@ Only commands, suites and `fedrobust.scenario` read settings; all else gets the 
 """
 
 from fedrobust.settings.execution import EXECUTION_SETTINGS, Execution
-from fedrobust.settings.loading import load_settings, read_toml
+from fedrobust.settings.loading import load_settings, read_toml, read_toml_text
 from fedrobust.settings.model import Settings
 from fedrobust.settings.synonyms import SYNONYMS
 
-__all__ = ["EXECUTION_SETTINGS", "SYNONYMS", "Execution", "Settings", "load_settings", "read_toml"]
+__all__ = [
+    "EXECUTION_SETTINGS",
+    "SYNONYMS",
+    "Execution",
+    "Settings",
+    "load_settings",
+    "read_toml",
+    "read_toml_text",
+]

@@ -11,7 +11,11 @@ from fedrobust.errors import UserError
 from fedrobust.settings.model import Settings
 from fedrobust.settings.wording import Given, unknown_setting
 
-__all__ = ["load_settings", "read_toml"]
+__all__ = ["load_settings", "read_toml", "read_toml_text"]
+
+
+#: Bytes of a TOML file; the project's own have a few thousand.
+_LONGEST = 1_000_000
 
 
 def load_settings(
@@ -61,13 +65,28 @@ def _settings_file(path: Path) -> Path:
 def read_toml(file: Path) -> dict[str, Any]:
     """Return the settings in a TOML file, keys with underscores; `UserError` if it cannot be read."""
     try:
+        values = tomllib.loads(read_toml_text(file))
+    # Its reader raises ValueError for a number of more digits than Python reads, too.
+    except ValueError as error:
+        raise UserError(f"{file}: is not valid TOML: {error}") from None
+    except RecursionError:
+        raise UserError(f"{file}: is not valid TOML: brackets are nested too deeply") from None
+    return {_underscored(key): value for key, value in values.items()}
+
+
+def read_toml_text(file: Path) -> str:
+    """Return the text of a TOML file; `UserError` if it cannot be read, or is longer than any settings."""
+    try:
         with file.open("rb") as stream:
-            return {_underscored(key): value for key, value in tomllib.load(stream).items()}
-    except OSError as error:
-        raise UserError(
-            f"{file}: cannot be read ({error.strerror}); give --config an existing TOML file"
-        ) from None
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+            content = stream.read(_LONGEST + 1)
+    except (OSError, ValueError) as error:
+        reason = getattr(error, "strerror", None) or error
+        raise UserError(f"{file}: cannot be read ({reason}); give --config an existing TOML file") from None
+    if len(content) > _LONGEST:
+        raise UserError(f"{file}: has more than {_LONGEST // 1000} KB, which no file of settings needs")
+    try:
+        return content.decode("utf-8")
+    except UnicodeDecodeError as error:
         raise UserError(f"{file}: is not valid TOML: {error}") from None
 
 

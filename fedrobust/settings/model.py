@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import re
 from collections.abc import Mapping
 from os import PathLike
 from typing import Any, Literal, Self
@@ -27,6 +28,13 @@ from fedrobust.settings.execution import EXECUTION_SETTINGS, Execution
 from fedrobust.settings.wording import Given, sentence
 
 __all__ = ["Settings"]
+
+
+#: NUL ends a path in C; half of a surrogate pair is no Unicode text.
+_UNWRITABLE = re.compile("[\0\ud800-\udfff]")
+
+#: Characters of a value: those of long chains of plug-ins, with room.
+_LONGEST_TEXT = 10_000
 
 
 class Settings(BaseModel):
@@ -165,6 +173,19 @@ class Settings(BaseModel):
             if options
             else name
         )
+
+    @field_validator("*", mode="before")
+    @classmethod
+    def _writable_text(cls, value: Any) -> Any:
+        """Refuse a text that no settings file or path can hold."""
+        for text in value if isinstance(value, list | tuple) else [value]:
+            if not isinstance(text, str):
+                continue
+            if _UNWRITABLE.search(text):
+                raise ValueError("has a character that no file can hold as text, so it cannot be kept")
+            if len(text) > _LONGEST_TEXT:
+                raise ValueError(f"is {len(text):,} characters long; {_LONGEST_TEXT:,} is the most")
+        return value
 
     @field_validator("data_root", "out", mode="before")
     @classmethod

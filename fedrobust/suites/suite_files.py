@@ -10,7 +10,7 @@ from pydantic import ValidationError
 
 from fedrobust.errors import UserError, nearest
 from fedrobust.plugins import PluginFolders
-from fedrobust.settings import Settings, read_toml
+from fedrobust.settings import Settings, read_toml, read_toml_text
 from fedrobust.suites.suite import DEFENCE, THREAT, Suite, Table
 
 __all__ = ["is_built_in", "load_suite", "suite_names", "suite_titles"]
@@ -64,7 +64,7 @@ def load_suite(name: str, overrides: Table | None = None, seeds: tuple[int, ...]
 
 def _definition(file: Path) -> str:
     """Return the file's text without the folder of the data, which is private to the machine."""
-    return _DATA_ROOT.sub("", file.read_text(encoding="utf-8"))
+    return _DATA_ROOT.sub("", read_toml_text(file))
 
 
 def suite_names() -> dict[str, Path]:
