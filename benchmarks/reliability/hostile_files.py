@@ -81,7 +81,7 @@ _TEXTS = st.one_of(
     st.text(max_size=30),
     _CALLS,
     st.sampled_from(
-        ["", "phantom", "medmnist:../x", "medmnist:/etc/passwd", "iid", "fedavg", "nnm | krum", "label-flip:2",
+        ["", "phantom", "medmnist:../x", "medmnist:/etc/x", "iid", "fedavg", "nnm | krum", "label-flip:2",
          "a\0b", "\x1b[2J", "[/red]", "~", "/dev/zero", "x" * 20_000, "{x}", "medmnist:a b", "a.b:C"]
     ),
 )  # fmt: skip
