@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import csv
+import json
 import math
 import re
 from pathlib import Path
@@ -11,7 +12,7 @@ import pytest
 from suite_results import record, results
 
 from fedrobust.errors import UserError
-from fedrobust.suites.export import table, write_csv, write_latex, write_parquet
+from fedrobust.suites.export import csv_text, table, write_csv, write_latex, write_parquet
 
 Suite = dict[str, Any]
 
@@ -95,6 +96,25 @@ def test_csv_reads_back_to_the_bit(suite: Suite, tmp_path: Path) -> None:
             assert read == value
     write_csv(record(suite), tmp_path / "again.csv")
     assert (tmp_path / "again.csv").read_bytes() == content
+
+
+@pytest.mark.parametrize(
+    ("label", "cell"),
+    [
+        ('=HYPERLINK("http://x")', '\'=HYPERLINK("http://x")'),
+        (" =1+1", "' =1+1"),
+        ("+x", "'+x"),
+        ("@x", "'@x"),
+        ("-x", "'-x"),
+        ("-0.5", "-0.5"),
+        ("two\nlines", "two lines"),
+        ("krum(f=2)", "krum(f=2)"),
+    ],
+)
+def test_label_of_a_csv_is_no_formula(suite: Suite, label: str, cell: str) -> None:
+    changed = json.loads(json.dumps(suite).replace('"krum"', json.dumps(label)))
+    rows = list(csv.DictReader(csv_text(record(changed)).splitlines()))
+    assert cell in {row["defence"] for row in rows}
 
 
 def test_parquet_keeps_types_and_nulls(suite: Suite, tmp_path: Path) -> None:

@@ -20,6 +20,8 @@ __all__ = ["csv_text", "table", "write_csv", "write_latex", "write_parquet"]
 
 Value = str | int | float | None
 
+#: What begins a formula in a spreadsheet.
+_FORMULA = ("=", "+", "-", "@")
 #: The columns of a metric's difference to the reference.
 _COMPARED = ("_vs_reference", "_vs_reference_low", "_vs_reference_high", "_p", "_p_holm")
 #: The metrics of a LaTeX table, unless others are asked for.
@@ -107,12 +109,26 @@ def csv_text(results: SuiteResults) -> str:
     columns, rows = table(results)
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(columns)
-    writer.writerows(
-        ["" if value is None else repr(value) if isinstance(value, float) else value for value in row]
-        for row in rows
-    )
+    writer.writerows([_cell(value) for value in row] for row in (columns, *rows))
     return text.getvalue()
+
+
+def _cell(value: Value) -> str:
+    """Return a value as a CSV cell; a label that would be a spreadsheet's formula begins with a quote."""
+    if value is None:
+        return ""
+    if not isinstance(value, str):
+        return repr(value) if isinstance(value, float) else str(value)
+    text = one_line(value)
+    return f"'{text}" if text.lstrip()[:1] in _FORMULA and not _is_number(text) else text
+
+
+def _is_number(text: str) -> bool:
+    try:
+        float(text)
+    except ValueError:
+        return False
+    return True
 
 
 def write_parquet(results: SuiteResults, path: Path) -> None:
