@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import multiprocessing
 import subprocess
 import sys
 from pathlib import Path
@@ -16,6 +17,15 @@ def test_worker_count(tmp_path: Path) -> None:
     assert worker_count(tiny(tmp_path, workers=8, clients=3).execution()) == 3
     assert worker_count(tiny(tmp_path, workers="auto", clients=1).execution()) == 1
     assert worker_count(tiny(tmp_path, workers="auto", device="cuda:0").execution()) == 1
+
+
+def _workers_of_a_run(folder: Path) -> int:
+    return worker_count(tiny(folder, workers=8, clients=3).execution())
+
+
+def test_run_within_a_pool_of_processes_trains_in_its_own_process(tmp_path: Path) -> None:
+    with multiprocessing.get_context("fork").Pool(1) as pool:
+        assert pool.apply(_workers_of_a_run, [tmp_path]) == 1
 
 
 def test_freed_memory_is_kept_where_the_c_library_can() -> None:

@@ -28,11 +28,21 @@ def search_path() -> str:
 
 
 def worker_count(execution: Execution) -> int:
-    """Return how many processes train: `workers`, or one for each core, never more than hospitals."""
+    """Return how many processes train: `workers`, or one for each core, never more than hospitals.
+
+    A process of a `multiprocessing.Pool` may not have any of its own: it trains itself.
+    """
+    if _may_not_start_processes():
+        return 1
     if execution.device != "cpu" and execution.workers == "auto":
         return 1
     wanted = execution.workers if isinstance(execution.workers, int) else _cores()
     return min(wanted, execution.hospitals)
+
+
+def _may_not_start_processes() -> bool:
+    process = sys.modules.get("multiprocessing.process")
+    return process is not None and bool(process.current_process().daemon)
 
 
 def _cores() -> int:
