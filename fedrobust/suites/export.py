@@ -109,7 +109,8 @@ def csv_text(results: SuiteResults) -> str:
     columns, rows = table(results)
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
-    writer.writerows([_cell(value) for value in row] for row in (columns, *rows))
+    writer.writerow(map(_cell, columns))
+    writer.writerows(map(_cell, row) for row in rows)
     return text.getvalue()
 
 
