@@ -110,7 +110,7 @@ def _run(
     """Return the folder of a finished run of these settings: a valid one that exists, or a new one."""
     from fedrobust.commands.existing_run import note_unfinished_run, valid_run
     from fedrobust.runtime.progress import Progress
-    from fedrobust.runtime.runner import run
+    from fedrobust.runtime.runner import keep_report, run
 
     if not fresh and not resume:
         with profile.phase("data"):
@@ -120,6 +120,8 @@ def _run(
                 f"these settings were run before ({found.manifest.started}): this is that run; "
                 "--fresh runs it again"
             )
+            if not (found.folder / "report.html").is_file():
+                keep_report(found.folder)  # A kill came between the run and its page.
             return found.folder
     if not resume:
         note_unfinished_run(settings)

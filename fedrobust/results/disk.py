@@ -185,6 +185,11 @@ class Lock:
             os.pwrite(descriptor, _name_of_this_process().encode(), 0)
 
     @staticmethod
+    def is_left(folder: Path) -> bool:
+        """Tell whether the lock's file is there: the lock is held, or its owner was killed."""
+        return _lock_file(folder).exists()
+
+    @staticmethod
     def holder(folder: Path) -> str:
         """Return who holds a folder's lock, in words; empty if nobody does."""
         try:

@@ -81,6 +81,7 @@ class RunFolder:
         self.final, self.partial = run.folder, partial_of(run.folder)
         self.completed = 0
         self._written: dict[str, _Written] = {}
+        self._names = {"settings.toml"}
         try:
             self.final.parent.mkdir(parents=True, exist_ok=True)
             self._lock = Lock(self.final)
@@ -106,23 +107,23 @@ class RunFolder:
 
     def write_text(self, name: str, text: str) -> None:
         """Write a text file of the folder."""
-        with self._writing():
+        with self._writing(name):
             write_text(self.partial / name, text)
 
     def write_bytes(self, name: str, content: bytes) -> None:
         """Write a file of the folder."""
-        with self._writing():
+        with self._writing(name):
             write_bytes(self.partial / name, content)
 
     def write_json(self, name: str, content: object) -> None:
         """Write a JSON file of the folder, indented."""
-        with self._writing():
+        with self._writing(name):
             write_json(self.partial / name, content)
 
     def append(self, name: str, line: object) -> None:
         """Add one line to a ``.jsonl`` file of the folder."""
         content = line_of(line)
-        with self._writing():
+        with self._writing(name):
             append_bytes(self.partial / name, content)
         self._written.setdefault(name, _Written()).add(content)
 
@@ -161,12 +162,13 @@ class RunFolder:
 
     def write_tensors(self, name: str, tensors: Mapping[str, NDArray[Any]], about: object) -> None:
         """Write a safetensors file of the folder, the same bytes for the same content."""
-        with self._writing():
+        with self._writing(name):
             write_tensors(self.partial / name, tensors, about)
 
     def finish(self) -> Path:
         """Put the complete run in its final place; an older one of the same settings is deleted."""
         with self._writing():
+            self._check_complete()
             write_sums(self.partial, but=CHECKPOINT)
             _put_in_place(self.final)
         self._lock.release()
@@ -176,11 +178,21 @@ class RunFolder:
         """Release an unfinished run and keep its files."""
         self._lock.release()
 
+    def _check_complete(self) -> None:
+        """Refuse to finish a folder from which somebody has deleted files meanwhile."""
+        for name in sorted(self._names):
+            length = (self.partial / name).stat().st_size
+            if name in self._written and self._written[name].length != length:
+                raise UserError(
+                    f"{self.partial / name} has been changed while the run wrote it; run it again"
+                )
+
     @contextlib.contextmanager
-    def _writing(self) -> Iterator[None]:
+    def _writing(self, name: str | None = None) -> Iterator[None]:
         """Say in one sentence that the disk is full or gone, and what is kept."""
         try:
             yield
+            self._names |= {name} if name else set()
         except OSError as error:
             raise UnwritableRun(self.partial, error, self.completed) from None
 
@@ -190,8 +202,10 @@ class UnwritableRun(UserError):
 
     def __init__(self, partial: Path, error: OSError, completed: int) -> None:
         """Say what is kept."""
-        if not partial.is_dir():
-            super().__init__(f"{partial} has vanished, and the run with it; run the settings again")
+        if not partial.is_dir() or isinstance(error, FileNotFoundError):
+            super().__init__(
+                f"{partial}, or a file in it, has vanished while the run wrote it; run the settings again"
+            )
             return
         kept = "no round is complete, so nothing is kept; start again when there is room"
         if completed:
@@ -218,7 +232,7 @@ def recover(final: Path) -> bool:
     bool
         Whether a complete run stood beside its place and is now in it.
     """
-    if not (partial_of(final) / SUMS).is_file() and not _old_of(final).exists():
+    if not ((partial_of(final) / SUMS).is_file() or _old_of(final).exists() or Lock.is_left(final)):
         return False
     # Whoever holds the folder does it, or it cannot be done here: then readers see what there is.
     with contextlib.suppress(Held, OSError), Lock(final):

@@ -128,5 +128,7 @@ def _git_commit() -> str | None:
 
 
 def _git(top: Path, *words: str) -> str:
-    done = subprocess.run(["git", *words], cwd=top, capture_output=True, text=True, check=True, timeout=10)
+    # Without optional locks: a run that is killed here would leave the checkout locked.
+    command = ["git", "--no-optional-locks", *words]
+    done = subprocess.run(command, cwd=top, capture_output=True, text=True, check=True, timeout=10)
     return done.stdout.strip()

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from typing import Self
+
+from pydantic import Field, model_validator
 
 from fedrobust.results.records.base import Record, Role
 
@@ -21,7 +24,7 @@ class CalibrationBin(Record):
 
     low: float
     high: float
-    count: int
+    count: int = Field(ge=0)
     confidence: float | None = None
     accuracy: float | None = None
 
@@ -72,3 +75,20 @@ class Evaluation(Record):
     noisy: ClassMetrics = ClassMetrics()
     hospitals: tuple[HospitalEvaluation, ...] = ()
     splits: Mapping[str, PartSummary] = {}
+
+    @model_validator(mode="after")
+    def _one_for_each_class(self) -> Self:
+        parts = (self.clean, self.noisy)
+        by_class: list[Sequence[object]] = [
+            *(row for part in parts for row in part.confusion),
+            *(
+                row
+                for part in parts
+                for row in (part.confusion, part.sensitivity, part.specificity, part.precision)
+            ),
+            *(hospital.counts or () for hospital in self.hospitals),
+            *(split.counts for split in self.splits.values()),
+        ]
+        if not {len(row) for row in by_class} <= {0, len(self.classes)}:
+            raise ValueError(f"a list has not one entry for each of the {len(self.classes)} classes")
+        return self

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from typing import Self
+
+from pydantic import model_validator
 
 from fedrobust.results.records.base import Record
 
@@ -86,6 +89,12 @@ class VerdictLine(Record):
     scores: tuple[float | None, ...] = ()
     flagged: tuple[int, ...] = ()
     why: Mapping[int, str] = {}
+
+    @model_validator(mode="after")
+    def _one_for_each_hospital(self) -> Self:
+        if not len(self.hospitals) == len(self.weights) == len(self.scores):
+            raise ValueError("hospitals, weights and scores are lists of different lengths")
+        return self
 
     def uniform_weights(self, clients: int) -> dict[int, float]:
         """Return each hospital's weight as a multiple of the uniform weight 1/n over all n hospitals."""

@@ -4,11 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+from pydantic import Field
+
 from fedrobust.results.records.base import Record
 from fedrobust.results.records.manifest import ThreatRecord
 from fedrobust.results.records.rounds import Metrics
 
 __all__ = ["Baseline", "Calibration", "Detection", "Summary", "SummaryThreat"]
+
+
+#: As in the settings: a page lists every hospital.
+MOST_HOSPITALS = 100_000
 
 
 class Detection(Record):
@@ -115,7 +121,7 @@ class Summary(Record):
     server_images: int = 0
     server_share: float = 0.0
     faults: int = 0
-    clients: int
+    clients: int = Field(ge=1, le=MOST_HOSPITALS)
     malicious: int = 0
     atypical: tuple[int, ...] = ()
     rounds: int
