@@ -52,6 +52,13 @@ def test_record_with_keys_that_are_numbers_is_read_back(tmp_path: Path) -> None:
     assert verdict.uniform_weights(4) == {0: 1.0, 4: 3.0}
 
 
+def test_text_that_is_no_unicode_is_written_as_an_escape(tmp_path: Path) -> None:
+    fault = {"hospital": 1, "reason": "half \ud800 of a pair, \x1b[2J, é"}
+    append_line(tmp_path / "rounds.jsonl", RoundLine.of(round=1, faults=[fault]))
+    (line,) = read_lines(tmp_path / "rounds.jsonl", RoundLine)
+    assert line.faults[0].reason == "half \\ud800 of a pair, \x1b[2J, é"
+
+
 def test_timing_line_gives_the_seconds_of_each_phase() -> None:
     line = TimingLine.model_validate_json('{"round": 1, "set-up": 0.5, "training": 2, "defence_mib": 1.5}')
     assert line.seconds == {"set-up": 0.5, "training": 2.0}

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import math
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
@@ -35,6 +36,8 @@ __all__ = [
 ]
 
 Model = TypeVar("Model", bound=BaseModel)
+
+_HALVES = re.compile("[\ud800-\udfff]")
 
 #: The key of a safetensors file's description in its metadata.
 _DESCRIPTION = "fedrobust"
@@ -134,11 +137,16 @@ def read_lines(path: Path, model: type[Model]) -> tuple[Model, ...]:
 
 
 def plain(value: Any) -> Any:
-    """Return a value as JSON can hold it: NumPy numbers as Python's, NaN and infinities as None."""
+    """Return a value as JSON can hold it: NumPy numbers as Python's, NaN and infinities as None.
+
+    Half of a surrogate pair, which Python's texts may have and no reader of JSON takes, becomes an escape.
+    """
+    if isinstance(value, str):
+        return value if value.isascii() else _HALVES.sub(lambda half: ascii(half[0])[1:-1], value)
     if isinstance(value, BaseModel):
         return plain(value.model_dump())
     if isinstance(value, Mapping):
-        return {str(key): plain(item) for key, item in value.items()}
+        return {plain(str(key)): plain(item) for key, item in value.items()}
     if isinstance(value, list | tuple | set | frozenset):
         return [plain(item) for item in value]
     if isinstance(value, np.ndarray | np.generic):
