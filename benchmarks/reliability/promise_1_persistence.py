@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import io
 import itertools
 import json
 import multiprocessing
@@ -27,12 +28,15 @@ from pathlib import Path
 import tomli_w
 
 from benchmarks.reliability.children import Ended, Point, can_trace, in_child, write_points
+from benchmarks.reliability.damaged_folders import damaged, refused_or_read
 from benchmarks.reliability.faults import Faults
 from fedrobust.commands.program import main
+from fedrobust.reports.writing import write_report
 from fedrobust.results.disk import Held, Lock
 from fedrobust.results.folder import partial_of
 from fedrobust.scenario import RunIdentity
 from fedrobust.settings import Settings
+from fedrobust.suites.command import Request, benchmark
 
 __all__ = ["MINUTES", "TITLE", "inject"]
 
@@ -56,6 +60,9 @@ SAME = (
 )
 #: What a disk says, by the error that strace gives to a call.
 DISK = {"ENOSPC": "No space left", "EROFS": "Read-only", "EIO": "Input/output error", "EDQUOT": "quota"}
+
+#: So many seconds go to damaged folders; a page of one that takes longer than the second hangs.
+_DAMAGE_S, _SLOW_S = 45, 20
 
 #: Seconds that the last kinds of faults need; the random kills before them stop so early.
 _LAST_KINDS_S = 150
@@ -119,12 +126,7 @@ def inject(faults: Faults) -> None:
     """Inject the faults."""
     warm = faults.folder / "unbroken"
     bench = Bench(faults.folder, RunIdentity.of(Settings(**VALUES, out=str(warm))).folder)
-    # In this process, so that all forks have the modules and the data.
-    try:
-        bench.command(warm)()
-    except SystemExit as left:
-        if left.code:
-            raise
+    _here(bench.command(warm))
     if can_trace():
         kill_at_writes(faults, bench)
         kill_resume_at_writes(faults, bench)
@@ -136,8 +138,20 @@ def inject(faults: Faults) -> None:
     fill_disk(faults, bench)
     two_processes(faults)
     vanish(faults, bench)
+    damage(faults, bench)
     kill_commands(faults, bench)
     kill_at_random(faults, bench)
+
+
+def _here(command: Callable[[], object]) -> None:
+    """Run a command in this process, so that all forks have the modules and the data."""
+    printed = io.StringIO()
+    try:
+        with contextlib.redirect_stdout(printed), contextlib.redirect_stderr(printed):
+            command()
+    except SystemExit as left:
+        if left.code:
+            raise RuntimeError(f"exit code {left.code}: {printed.getvalue()[-500:]}") from None
 
 
 def _each(bench: Bench, kind: str, make: Callable[[Path], Callable[[], object]]) -> list[tuple[Point, Path]]:
@@ -227,14 +241,15 @@ def kill_suite_and_reports(faults: Faults, bench: Bench) -> None:
         )
     )
     made = bench.top / "suite"
-    first = in_child(lambda: main(["benchmark", str(suite), f"--out={made}", "--jobs=1"]), bench.top)
-    if first.code:
-        raise RuntimeError(f"the suite: {first.output[-500:]}")
+    words = [sys.executable, "-m", "fedrobust.benchmark", str(suite), f"--out={made}", "--jobs=1"]
+    subprocess.run(words, cwd=bench.top, capture_output=True, check=True)
+    _here(lambda: benchmark(_request(suite, made)))
 
-    def results(out: Path) -> Callable[[], None]:
+    def results(out: Path) -> Callable[[], object]:
         shutil.copytree(made, out)
         shutil.rmtree(out / "own")
-        return lambda: main(["benchmark", str(suite), f"--out={out}", "--jobs=1"])
+        # All cells are finished; the command itself would start processes for others first.
+        return lambda: benchmark(_request(suite, out))
 
     def page(out: Path) -> Callable[[], None]:
         shutil.copytree(made, out)
@@ -248,6 +263,10 @@ def kill_suite_and_reports(faults: Faults, bench: Bench) -> None:
             wrong = _other_files(made, out) if not ended.code else ended.output[-500:]
             faults.check(f"kill -9 of a {kind} at a write", not wrong, f"{point}: {wrong}")
             shutil.rmtree(out)
+
+
+def _request(suite: Path, out: Path) -> Request:
+    return Request(str(suite), out, {}, {}, quiet=True)
 
 
 def _other_files(expected: Path, found: Path) -> str:
@@ -357,8 +376,21 @@ def vanish(faults: Faults, bench: Bench) -> None:
             ended = in_child(command, bench.top)
             process.kill()
         held = ended.code == 2 and "Traceback" not in ended.output and "vanished" in ended.output
-        faults.check("a folder that vanishes", held, f"{what}: {ended.code} {ended.output[-300:]}")
+        faults.check("a folder that vanishes", held, f"{what}: {ended.code} {ended.output[-900:]}")
         shutil.rmtree(out, ignore_errors=True)
+
+
+def damage(faults: Faults, bench: Bench) -> None:
+    """Give damaged and hostile run folders to `report`: it makes a page, or refuses in a sentence."""
+    chance, started = random.Random(2), time.monotonic()
+    for what, folder in damaged(bench.unbroken, bench.top / "damaged", chance):
+        began = time.monotonic()
+        wrong = refused_or_read(lambda copy=folder: write_report(copy))  # type: ignore[misc]
+        if not wrong and time.monotonic() - began > _SLOW_S:
+            wrong = f"took {time.monotonic() - began:.0f} s"
+        faults.check("a damaged folder given to report", not wrong, f"{what[:200]}: {wrong}")
+        if time.monotonic() - started > _DAMAGE_S:
+            return
 
 
 def kill_commands(faults: Faults, bench: Bench) -> None:

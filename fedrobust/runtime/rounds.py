@@ -13,6 +13,7 @@ from fedrobust.flower.client_grid import ClientGrid
 from fedrobust.flower.codec import unpack
 from fedrobust.flower.reply_checks import ClientFailure
 from fedrobust.plugins import reraise_as_user_error
+from fedrobust.printing import one_line
 from fedrobust.results.records import ClientMetricsLine, RoundLine, VerdictLine
 from fedrobust.results.round_lines import client_metrics_line, verdict_line
 from fedrobust.runtime.observers import RoundOutcome
@@ -124,7 +125,8 @@ class Rounds:
             flagged=trained.verdict.flagged,
             no_effect_attacks=trained.no_effect_attacks,
             no_effect_steps=trained.no_effect_steps,
-            faults=[{"hospital": one.client, "reason": one.reason} for one in trained.failures],
+            # Cut: whatever a hospital writes there would stand in the file once a round.
+            faults=[{"hospital": one.client, "reason": one_line(one.reason)} for one in trained.failures],
         )
 
 

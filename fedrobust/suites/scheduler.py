@@ -11,7 +11,7 @@ from typing import Protocol
 
 from fedrobust.settings import Settings
 from fedrobust.suites.progress import Watcher
-from fedrobust.suites.store import CellStore, holder, note_failure
+from fedrobust.suites.store import CellStore, holder, note_failure, shortened
 
 __all__ = ["Executor", "Outcome", "work_off"]
 
@@ -158,7 +158,7 @@ class _Work:
             with contextlib.suppress(OSError):
                 note_failure(settings, "" if outcome.resumable else outcome.error)
             if outcome.error:
-                self.errors[digest] = outcome.error
+                self.errors[digest] = shortened(outcome.error)
             self.watcher.ended(settings, outcome.error, seconds)
 
     def _wait_for(self, digest: str, settings: Settings, who: str) -> None:

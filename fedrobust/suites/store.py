@@ -21,7 +21,10 @@ from fedrobust.results.records import Manifest, check_format
 from fedrobust.scenario import RunIdentity, Scenario
 from fedrobust.settings import Settings
 
-__all__ = ["CellStore", "failure", "failure_file", "forget", "holder", "note_failure"]
+__all__ = ["CellStore", "failure", "failure_file", "forget", "holder", "note_failure", "shortened"]
+
+#: A failed cell's error has at most so many characters in the suite's files: it may hold an array.
+LONGEST_ERROR = 20_000
 
 #: What decides the records: source, folder, download, size.
 _Source = tuple[object, ...]
@@ -132,10 +135,18 @@ def note_failure(settings: Settings, error: str) -> None:
     path = failure_file(settings)
     if error:
         path.parent.mkdir(parents=True, exist_ok=True)
-        write_text(path, error.rstrip() + "\n")
+        write_text(path, shortened(error.rstrip()) + "\n")
     else:
         path.unlink(missing_ok=True)
         discard_aside(path)
+
+
+def shortened(error: str) -> str:
+    """Return an error with its middle left out if it is longer than any traceback that somebody reads."""
+    if len(error) <= LONGEST_ERROR:
+        return error
+    half = LONGEST_ERROR // 2
+    return f"{error[:half]}\n... ({len(error):,} characters) ...\n{error[-half:]}"
 
 
 def holder(settings: Settings) -> str:

@@ -176,7 +176,10 @@ def _shareable(settings: str) -> str:
         key, _, value = line.partition(" = ")
         if key not in PATHS or not value:
             return line
-        path = str(tomllib.loads(line)[key])
+        try:
+            path = str(tomllib.loads(line)[key])
+        except (tomllib.TOMLDecodeError, RecursionError):
+            return f"{key} = ...  # damaged"
         for flavour in (PurePosixPath, PureWindowsPath):
             if flavour(path).is_absolute():
                 return f"{key} = {json.dumps(flavour(path).name)}  # a folder on the machine of this run"
