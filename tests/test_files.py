@@ -46,7 +46,9 @@ def test_record_is_read_back_as_it_was_written(tmp_path: Path) -> None:
 
 
 def test_record_with_keys_that_are_numbers_is_read_back(tmp_path: Path) -> None:
-    verdict = VerdictLine(round=1, hospitals=(0, 4), weights=(0.25, 0.75), why={4: "z-score 5.4"})
+    verdict = VerdictLine(
+        round=1, hospitals=(0, 4), weights=(0.25, 0.75), scores=(0.5, 5.4), why={4: "z-score 5.4"}
+    )
     write_json(tmp_path / "verdict.json", verdict)
     assert read_record(tmp_path / "verdict.json", VerdictLine) == verdict
     assert verdict.uniform_weights(4) == {0: 1.0, 4: 3.0}

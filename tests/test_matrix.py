@@ -113,7 +113,7 @@ def test_metrics_of_a_cell_are_read_from_its_run_folder(tmp_path: Path) -> None:
     bad = Scenario.of(settings).malicious
     weights = [0.05 if number in bad else 0.04 if number < 2 else 0.11 for number in range(10)]
     verdicts = [
-        {"round": number, "hospitals": list(range(10)), "weights": w}
+        {"round": number, "hospitals": list(range(10)), "weights": w, "scores": [None] * 10}
         for number, w in ((3, [0.1] * 10), (4, weights))
     ]
     for name, content in (("rounds", lines), ("verdicts", verdicts)):

@@ -375,7 +375,9 @@ def vanish(faults: Faults, bench: Bench) -> None:
             command = bench.command(out, f"--rounds={rounds}", f"--patience={rounds}")
             ended = in_child(command, bench.top)
             process.kill()
-        held = ended.code == 2 and "Traceback" not in ended.output and "vanished" in ended.output
+        held = (
+            ended.code == 2 and "Traceback" not in ended.output and "while the run wrote it" in ended.output
+        )
         faults.check("a folder that vanishes", held, f"{what}: {ended.code} {ended.output[-900:]}")
         shutil.rmtree(out, ignore_errors=True)
 

@@ -128,7 +128,15 @@ class RunFolder:
         self._written.setdefault(name, _Written()).add(content)
 
     def written_lines(self) -> dict[str, WrittenLines]:
-        """Return how long each ``.jsonl`` file is, and its checksum, for the checkpoint to state."""
+        """Return how long each ``.jsonl`` file is, and its checksum, for the checkpoint to state.
+
+        Raises
+        ------
+        UserError
+            If somebody has changed or deleted files of the folder meanwhile.
+        """
+        with self._writing():
+            self._check_complete()
         return {
             name: WrittenLines(bytes=one.length, sha256=one.digest.hexdigest())
             for name, one in self._written.items()
@@ -179,7 +187,7 @@ class RunFolder:
         self._lock.release()
 
     def _check_complete(self) -> None:
-        """Refuse to finish a folder from which somebody has deleted files meanwhile."""
+        """Refuse a folder in which somebody has changed or deleted files meanwhile."""
         for name in sorted(self._names):
             length = (self.partial / name).stat().st_size
             if name in self._written and self._written[name].length != length:
