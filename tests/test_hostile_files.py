@@ -21,6 +21,7 @@ from benchmarks.reliability.hostile_files import (
 from fedrobust.commands.benchmark import _read
 from fedrobust.errors import UserError
 from fedrobust.settings import Settings, load_settings, read_toml
+from fedrobust.suites.suite_files import load_suite
 
 #: The same files every time; the folder of a test is used by all of them.
 few = settings(
@@ -56,9 +57,12 @@ def test_file_of_images_is_read_or_refused(tmp_path: Path, content: bytes) -> No
     ("content", "words"),
     [
         (b"clients = " + b"9" * 5000, "not valid TOML"),
-        (b"x = " + b"[" * 20_000, "nested too deeply"),
+        (b"x = " + b"[" * 20_000, "brackets or tables in each other"),
+        (b"x = " + b"[" * 25 + b"]" * 25, "brackets or tables in each other"),
+        (b".".join([b"a"] * 100_000) + b" = 1", "brackets or tables in each other"),
+        (b"x" * 200_000 + b" = 1", "there is no setting"),
         (b"# \xff", "not valid TOML"),
-        (b"# " + b"x" * 1_000_001, "has more than 1000 KB"),
+        (b"# " + b"x" * 250_001, "has more than 250 KB"),
         (b'out = "a\\u0000b"', "a character that no file can hold"),
         (b'strategy = "' + b"x" * 10_001 + b'"', "10,001 characters long"),
     ],
@@ -69,6 +73,16 @@ def test_toml_that_python_cannot_read_is_one_sentence(tmp_path: Path, content: b
     with pytest.raises(UserError, match=words) as caught:
         load_settings({}, file)
     assert str(file) in str(caught.value)
+
+
+def test_suite_of_too_many_cells_is_refused(tmp_path: Path) -> None:
+    names = [f"axis{number}" for number in range(6)]
+    axes = "".join(f"{name} = {list(range(20))}\n" for name in names)
+    file = tmp_path / "many.toml"
+    data = "".join(f"{{{name}}}" for name in names)
+    file.write_text(f'[axes]\n{axes}[base]\ndata = "{data}"\n')
+    with pytest.raises(UserError, match="64,000,000 cells, more than the 10,000"):
+        load_suite(str(file))
 
 
 def test_device_without_end_is_no_settings_file() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import tomllib
 from collections.abc import Mapping
 from pathlib import Path
@@ -15,7 +16,11 @@ __all__ = ["load_settings", "read_toml", "read_toml_text"]
 
 
 #: Bytes of a TOML file; the project's own have a few thousand.
-_LONGEST = 1_000_000
+_LONGEST = 250_000
+
+#: Tables in tables; a suite has three. Python's reader takes minutes for a key of many thousand parts.
+_DEEPEST = 20
+_LONG_KEY = re.compile(rf"""(?<![\w"'-])(?:[\w"'-]++[ \t]*+\.[ \t]*+){{{_DEEPEST}}}""")
 
 
 def load_settings(
@@ -64,13 +69,19 @@ def _settings_file(path: Path) -> Path:
 
 def read_toml(file: Path) -> dict[str, Any]:
     """Return the settings in a TOML file, keys with underscores; `UserError` if it cannot be read."""
+    text = read_toml_text(file)
+    too_deep = f"{file}: has more than {_DEEPEST} brackets or tables in each other, as no settings need"
+    if _LONG_KEY.search(text):
+        raise UserError(too_deep)
     try:
-        values = tomllib.loads(read_toml_text(file))
+        values = tomllib.loads(text)
     # Its reader raises ValueError for a number of more digits than Python reads, too.
     except ValueError as error:
         raise UserError(f"{file}: is not valid TOML: {error}") from None
     except RecursionError:
-        raise UserError(f"{file}: is not valid TOML: brackets are nested too deeply") from None
+        raise UserError(too_deep) from None
+    if _deeper(values, _DEEPEST):
+        raise UserError(too_deep)
     return {_underscored(key): value for key, value in values.items()}
 
 
@@ -88,6 +99,14 @@ def read_toml_text(file: Path) -> str:
         return content.decode("utf-8")
     except UnicodeDecodeError as error:
         raise UserError(f"{file}: is not valid TOML: {error}") from None
+
+
+def _deeper(value: object, levels: int) -> bool:
+    """Tell whether lists and tables are nested deeper than so many levels."""
+    if not isinstance(value, dict | list):
+        return False
+    inner = value.values() if isinstance(value, dict) else value
+    return levels == 0 or any(_deeper(item, levels - 1) for item in inner)
 
 
 def _underscored(key: str) -> str:

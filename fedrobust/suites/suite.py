@@ -21,7 +21,9 @@ two = {networks = 2}
 
 from __future__ import annotations
 
+import math
 import re
+from collections import Counter
 from collections.abc import Iterator, Mapping
 from typing import Any, Self
 
@@ -35,6 +37,9 @@ __all__ = ["DEFENCE", "THREAT", "Axis", "Suite", "Table"]
 #: What the axes of the tables [threats] and [defences] are called.
 THREAT, DEFENCE = "threat", "defence"
 _VARIABLE = re.compile(r"\{([A-Za-z][\w-]*)\}")
+
+#: Cells of a suite; every attack against every defence over six seeds is less.
+MOST_CELLS = 10_000
 
 #: A TOML table, or settings by name: values of all types that TOML has.
 Table = dict[str, Any]
@@ -114,6 +119,11 @@ class Suite(BaseModel):
         for name, axis in axes.items():
             if not axis:
                 raise ValueError(f"axis '{name}' is empty; give it values or leave it out")
+        cells = len(self.seeds) * math.prod(map(len, axes.values()))
+        if cells > MOST_CELLS:
+            raise ValueError(
+                f"the axes make {cells:,} cells, more than the {MOST_CELLS:,} of the largest suite"
+            )
         for key in ("method_axis", "budget_axis"):
             named = getattr(self, key)
             if named and named not in axes:
@@ -188,7 +198,7 @@ def _labelled(place: str, values: Any, setting: str) -> Axis:
             for label, value in values.items()
         }
     labels = [_label(value) for value in values]
-    twice = next((label for label in labels if labels.count(label) > 1), None)
+    twice = next((label for label, count in Counter(labels).items() if count > 1), None)
     if twice is not None:
         raise ValueError(f"{place} names {twice!r} twice")
     return {label: {key: value} if is_setting else {} for label, value in zip(labels, values, strict=True)}
