@@ -10,6 +10,7 @@ from fedrobust.commands.run_summary import print_run
 from fedrobust.flower.client_app import make_client_app
 from fedrobust.flower.compat import is_simulation, log_mistakes_in_one_sentence
 from fedrobust.flower.data_spec import DataSpecGrid
+from fedrobust.flower.registered import RegisteredGrid, registered_nodes
 from fedrobust.results.finished_run import read_run
 from fedrobust.runtime.progress import Progress
 from fedrobust.runtime.runner import serve
@@ -26,6 +27,9 @@ def main(grid: Grid, context: Context) -> None:
     log_mistakes_in_one_sentence()
     settings = settings_from(context)
     if not is_simulation(grid):
+        nodes = registered_nodes()
+        if nodes is not None:
+            grid = RegisteredGrid(grid, nodes)
         grid = DataSpecGrid(grid, scenario_from(context).data)
     with Progress() as progress:
         folder = serve(grid, settings, [progress]).folder

@@ -18,6 +18,7 @@ from fedrobust.deploy.keeper import Keeper, remove_abandoned
 from fedrobust.deploy.processes import Processes, Running, Secret, free_ports
 from fedrobust.engines.signals import ending_on_signals, ignoring_signals
 from fedrobust.errors import UserError
+from fedrobust.flower.registered import REGISTERED_NODES
 from fedrobust.settings import Settings
 
 __all__ = ["LocalDeployment", "node_config"]
@@ -54,6 +55,7 @@ class LocalDeployment:
         """Make nothing yet; `__enter__` makes the folder and starts the SuperLink."""
         self._hospitals = hospitals
         self._nodes: list[Running] = []
+        self._numbers: dict[int, int] = {}
         self._noted: set[str] = set()
 
     def __enter__(self) -> Self:
@@ -69,7 +71,8 @@ class LocalDeployment:
         self._signals.__enter__()
         self._keeper = Keeper()
         self.folder = self._keeper.folder
-        self.processes = Processes(self.folder)
+        self._registered = self.folder / "registered.json"
+        self.processes = Processes(self.folder, {REGISTERED_NODES: str(self._registered)})
         try:
             self._start_link()
         except BaseException:
@@ -134,7 +137,7 @@ class LocalDeployment:
         """
         key = make_node_key(self.folder / "keys", f"hospital-{number}")
         if registered:
-            self.register(key)
+            self._numbers[self.register(key)] = number
         private = Secret(key.private, self.folder, f"hospital-{number}")
         arguments = [*_GUARDED, "supernode", "--superlink", self.address]
         arguments += ["--root-certificates", str(self._credentials.authority)]
@@ -183,6 +186,7 @@ class LocalDeployment:
         both kinds of quotes. The app is this table and two names, so every process runs the installed
         fedrobust.
         """
+        self._registered.write_text(json.dumps(self._numbers))
         app = self.folder / "app"
         app.mkdir()
         config = {

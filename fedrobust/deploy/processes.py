@@ -13,7 +13,7 @@ import subprocess
 import sys
 import sysconfig
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -95,11 +95,14 @@ class Processes:
     ----------
     folder : Path
         The deployment's temporary folder.
+    variables : mapping of str to str, optional
+        Further environment variables of all programs.
     """
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, variables: Mapping[str, str] | None = None) -> None:
         """Start nothing yet."""
         self._folder = folder
+        self._variables = dict(variables or {})
         self._started: list[Running] = []
 
     def environment(self, name: str) -> dict[str, str]:
@@ -110,6 +113,7 @@ class Processes:
             **os.environ,
             _MARK: str(self._folder),
             "FLWR_HOME": str(self._folder / f"home-{name}"),
+            **self._variables,
             "FLWR_TELEMETRY_ENABLED": "0",
             "FLWR_DISABLE_UPDATE_CHECK": "1",
             "FLWR_DISABLE_RUNTIME_DEPENDENCY_INSTALLATION": "1",
