@@ -25,7 +25,7 @@ from run_folders import make_run
 from benchmarks.reliability.damaged_folders import damaged, refused_or_read
 from fedrobust import Settings, UserError, run
 from fedrobust.commands.program import main
-from fedrobust.federation import Defence
+from fedrobust.federation import Attack, Defence, Records
 from fedrobust.flower.hosted_strategy import HostedStrategy
 from fedrobust.pipeline.pipeline import Pipeline
 from fedrobust.reports.writing import write_report
@@ -39,7 +39,7 @@ from fedrobust.scenario import RunIdentity
 from fedrobust.suites import scheduler
 from fedrobust.suites.progress import Silent
 from fedrobust.suites.scheduler import Outcome, work_off
-from fedrobust.suites.store import failure
+from fedrobust.suites.store import failure, note_failure
 
 #: Python's names of the system calls that write.
 WRITES = ("open", "write", "pwrite", "ftruncate", "replace", "rename", "unlink", "rmdir", "mkdir")
@@ -359,6 +359,23 @@ def test_pipe_link_and_long_file_are_refused(tmp_path: Path, monkeypatch: pytest
     monkeypatch.setattr(disk, "MOST_BYTES", 10)
     with pytest.raises(UserError, match="20 bytes; at most 10"):
         read_regular(tmp_path / "long")
+
+
+class Shouts(Attack):
+    """Fails with an error of a million letters."""
+
+    def poison_records(self, records: Records) -> Records:
+        raise ValueError("a" * 1_000_000)
+
+
+def test_long_error_is_cut_with_its_length_said(tmp_path: Path) -> None:
+    settings = tiny(tmp_path, clients=3, rounds=1, data="phantom(images=120, size=16)", malicious=1)
+    result = run(settings, attack="test_persistence:Shouts")
+    (fault,) = result.rounds[0]["faults"]
+    assert len(fault["reason"]) < 3000 and "characters)" in fault["reason"]
+    assert (result.folder / "rounds.jsonl").stat().st_size < 20_000
+    note_failure(settings, "b" * 1_000_000)
+    assert len(failure(settings)) < 21_000 and "(1,000,000 characters)" in failure(settings)
 
 
 def test_damage_is_noticed_by_its_checksum(tmp_path: Path) -> None:

@@ -21,7 +21,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -127,6 +127,9 @@ def inject(faults: Faults) -> None:
     warm = faults.folder / "unbroken"
     bench = Bench(faults.folder, RunIdentity.of(Settings(**VALUES, out=str(warm))).folder)
     _here(bench.command(warm))
+    two_processes(faults)
+    vanish(faults, bench)
+    fill_disk(faults, bench)
     if can_trace():
         kill_at_writes(faults, bench)
         kill_resume_at_writes(faults, bench)
@@ -135,9 +138,6 @@ def inject(faults: Faults) -> None:
         fail_at_writes(faults, bench)
     else:
         faults.skip("each system call that writes", "strace is not installed, or may not attach")
-    fill_disk(faults, bench)
-    two_processes(faults)
-    vanish(faults, bench)
     damage(faults, bench)
     kill_commands(faults, bench)
     kill_at_random(faults, bench)
@@ -154,14 +154,20 @@ def _here(command: Callable[[], object]) -> None:
             raise RuntimeError(f"exit code {left.code}: {printed.getvalue()[-500:]}") from None
 
 
-def _each(bench: Bench, kind: str, make: Callable[[Path], Callable[[], object]]) -> list[tuple[Point, Path]]:
-    """Return the points of what a command does in a folder, each with a folder to try it in."""
+def _each(
+    faults: Faults, bench: Bench, kind: str, make: Callable[[Path], Callable[[], object]]
+) -> Iterator[tuple[Point, Path]]:
+    """Yield the points of what a command does in a folder, each with a folder to try it in."""
     out = bench.top / f"{kind}-points"
     ended, points = write_points(make(out), bench.top, out)
     if ended.code or not points:
         raise RuntimeError(f"{kind}: exit code {ended.code}: {ended.output[-500:]}")
     shutil.rmtree(out)
-    return [(point, bench.top / f"{kind}-{number}") for number, point in enumerate(points)]
+    for number, point in enumerate(points):
+        if faults.seconds_left < _LAST_KINDS_S:
+            faults.skip(f"{len(points) - number} of {len(points)} calls ({kind})", "no time was left")
+            return
+        yield point, bench.top / f"{kind}-{number}"
 
 
 def _kill(point: Point) -> list[str]:
@@ -170,7 +176,7 @@ def _kill(point: Point) -> list[str]:
 
 def kill_at_writes(faults: Faults, bench: Bench) -> None:
     """Kill a run at each call that writes, and resume it."""
-    for point, out in _each(bench, "run", bench.command):
+    for point, out in _each(faults, bench, "run", bench.command):
         _killed_and_continued(faults, "kill -9 of a run at a write", bench, point, out, bench.command(out))
 
 
@@ -182,7 +188,7 @@ def kill_resume_at_writes(faults: Faults, bench: Bench) -> None:
         return bench.again(out)
 
     half = _half(bench)
-    for point, out in _each(bench, "resumed", halfway):
+    for point, out in _each(faults, bench, "resumed", halfway):
         kind = "kill -9 of a resumed run at a write"
         _killed_and_continued(faults, kind, bench, point, out, halfway(out))
 
@@ -194,7 +200,7 @@ def kill_fresh_at_writes(faults: Faults, bench: Bench) -> None:
         shutil.copytree(bench.unbroken, out / bench.unbroken.name)
         return bench.command(out, "--fresh")
 
-    for point, out in _each(bench, "fresh", replacing):
+    for point, out in _each(faults, bench, "fresh", replacing):
         if point.call in ("openat", "write", "ftruncate"):
             continue
         kind = "kill -9 of a run that replaces another"
@@ -256,7 +262,7 @@ def kill_suite_and_reports(faults: Faults, bench: Bench) -> None:
         return lambda: main(["report", str(out / "own"), *map(str, sorted((out / "cells").iterdir()))])
 
     for kind, make in (("suite", results), ("report", page)):
-        for point, out in _each(bench, kind, make):
+        for point, out in _each(faults, bench, kind, make):
             command = make(out)
             in_child(command, bench.top, _kill(point))
             ended = in_child(command, bench.top)
@@ -283,7 +289,7 @@ def _other_files(expected: Path, found: Path) -> str:
 def fail_at_writes(faults: Faults, bench: Bench) -> None:
     """Let each call of a run that writes fail as a disk does: one sentence, and the run can be resumed."""
     errors = itertools.cycle(DISK)
-    for point, out in _each(bench, "disk", bench.command):
+    for point, out in _each(faults, bench, "disk", bench.command):
         error = next(errors)
         inject = ["-e", f"inject={point.call}:error={error}:when={point.number}"]
         ended = in_child(bench.command(out), bench.top, inject)
