@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 DATA_ROOT ?= $(or $(FEDROBUST_DATA_ROOT),../shared/data)
 STAMP := $(VENV)/.installed
 
-.PHONY: install simulate test test-reliability lint reproduce-detection reproduce-matrix reproduce-calibration reproduce-experiments clean audit
+.PHONY: install simulate test test-reliability lint reproduce-detection reproduce-matrix reproduce-calibration reproduce-generalisation reproduce-experiments clean audit
 
 install: $(STAMP)
 
@@ -45,6 +45,11 @@ reproduce-matrix: $(STAMP)
 # cores. It can be stopped and started again, and run in parts: see the script's --tables, --data and --seeds.
 reproduce-calibration: $(STAMP)
 	$(BIN)/python benchmarks/calibration.py --data-root $(DATA_ROOT)
+
+# docs/generalisation.md, ten methods on data, threats and seeds that nothing was tuned on. The whole grid takes days;
+# stopped at any time, its runs are a balanced sample. See the script's --parts, --budget and other selectors.
+reproduce-generalisation: $(STAMP)
+	$(BIN)/python benchmarks/generalisation.py --data-root $(DATA_ROOT)
 
 # The tables of experiments/README.md, on real images: about an hour on 2 cores. It can be stopped and started again.
 reproduce-experiments: $(STAMP)
