@@ -58,7 +58,7 @@ def test_hospitals_with_data_of_their_own_are_known() -> None:
 
 def test_two_nodes_of_one_hospital_are_refused() -> None:
     app = fake_app(lambda arrays, number: (arrays, {}), says=lambda number: {"partition-id": number // 2})
-    with pytest.raises(UserError, match="two nodes claim to be hospital 0"):
+    with pytest.raises(UserError, match="two nodes claim to be hospital 0, node 1 and node 2"):
         ClientGrid(LocalGrid(app, 4), 4).discover()
 
 

@@ -101,9 +101,9 @@ def test_running_statistics_follow_the_weights() -> None:
         np.testing.assert_allclose(got[name], value, rtol=1e-6)
 
 
-def at_minus_1000(arrays: dict[str, np.ndarray], number: int) -> Any:
+def at_minus_500(arrays: dict[str, np.ndarray], number: int) -> Any:
     """Leave the parameters, and forge the running statistics."""
-    return {n: v - np.float32(1000) if "running" in n else v for n, v in arrays.items()}, {}
+    return {n: v - np.float32(500) if "running" in n else v for n, v in arrays.items()}, {}
 
 
 @pytest.mark.parametrize("spec", ["median", "trimmed-mean(f=1)", "nnm(f=1) | median"])
@@ -111,10 +111,10 @@ def test_coordinate_rule_resists_the_running_statistics_of_one_hospital(
     spec: str,
 ) -> None:
     honest = one_round(build_strategy(spec, 5))["norm.running_mean"]
-    forged = one_round(build_strategy(spec, 5), instead={3: at_minus_1000})["norm.running_mean"]
+    forged = one_round(build_strategy(spec, 5), instead={3: at_minus_500})["norm.running_mean"]
     assert np.abs(forged - honest).max() < 5
-    carried = one_round(HostedStrategy(Pipeline(FedAvg())), instead={3: at_minus_1000})["norm.running_mean"]
-    assert np.abs(carried).min() > 50
+    carried = one_round(HostedStrategy(Pipeline(FedAvg())), instead={3: at_minus_500})["norm.running_mean"]
+    assert np.abs(carried).min() > 40
 
 
 def test_the_median_of_running_statistics_is_that_of_each() -> None:

@@ -149,7 +149,7 @@ class _Exchange:
     def __init__(self, question: Message) -> None:
         self._model = SentModel(next(iter(records_in(question.content, ArrayRecord).values())))
         # Before the attack a colluder's update may be of any length.
-        self._expected = Expected(self._model, bounded=False)
+        self._expected = Expected(self._model)
         self.round = TrainConfig.round_of(question) or 0
 
     def update(self, message: Message) -> Update | None:

@@ -8,6 +8,7 @@ update is discarded and the run continues.
 
 from __future__ import annotations
 
+import math
 import time
 import warnings
 from collections.abc import Iterable, Sequence
@@ -26,24 +27,16 @@ from fedrobust.flower.codec import (
     hospital_record,
     with_record,
 )
-from fedrobust.flower.compat import error_reply, is_simulation, set_sender
+from fedrobust.flower.compat import error_reply, is_simulation, is_superlink, set_sender
 from fedrobust.flower.grid import WrappedGrid
-from fedrobust.flower.reply_checks import (
-    ClientFailure,
-    Expected,
-    Reply,
-    ReplyFault,
-    brief,
-    check_reply,
-    last_line,
-    senders,
-    unusual_schemas,
-)
-from fedrobust.flower.vectors import SentModel, shapes_of
+from fedrobust.flower.reply_checks import ClientFailure, Expected, Reply, Schema, brief, last_line
+from fedrobust.flower.round_checks import check_round
+from fedrobust.flower.vectors import SentModel, is_float, shapes_of, to_arrays
 
 __all__ = ["ClientGrid"]
 
 _ERROR_FAULTY_REPLY = 1000
+_TWICE = "replied twice; the first reply counts"
 
 
 class ClientGrid(WrappedGrid):
@@ -76,15 +69,17 @@ class ClientGrid(WrappedGrid):
         self._hospitals = hospitals
         self._wait_s = wait_s
         self._answers: dict[int, HospitalRecord] = {}
+        self._left_out: dict[int, str] = {}
         self._node_of: dict[int, int] = {}
         self._shared = False
         self._shapes: dict[str, tuple[int, ...]] = {}
+        self._metrics: Schema | None = None
         self._unread: set[str] = set()
         self.faults: list[ClientFailure] = []
         self.no_effect: dict[int, frozenset[str]] = {}
 
     def discover(self) -> None:
-        """Ask every node which hospital it is.
+        """Ask every node which hospital it is; a node that does not say so takes no part.
 
         Raises
         ------
@@ -93,42 +88,70 @@ class ClientGrid(WrappedGrid):
         """
         deadline = time.monotonic() + self._wait_s
         while True:
-            self._ask([node for node in self.inner.get_node_ids() if node not in self._answers])
-            answered = sorted((_number(node, record), node) for node, record in self._answers.items())
-            numbers = [number for number, _ in answered if number < self._hospitals]
-            twice = sorted({number for number in numbers if numbers.count(number) > 1})
-            if twice:
-                raise UserError(
-                    f"two nodes claim to be hospital {twice[0]}; give each node a partition-id of its own"
-                )
-            missing = sorted(set(range(self._hospitals)) - set(numbers))
-            self._node_of = dict(answered)
+            known = self._answers.keys() | self._left_out.keys()
+            self._ask([node for node in self.inner.get_node_ids() if node not in known])
+            nodes = self._nodes_by_number()
+            missing = sorted(set(range(self._hospitals)) - set(nodes))
+            self._node_of = nodes
             if not missing:
-                return
+                break
             if self._is_shared_simulation():
-                nodes = [node for _, node in answered]
-                self._node_of = {number: nodes[number % len(nodes)] for number in range(self._hospitals)}
+                alike = [nodes[number] for number in sorted(nodes)]
+                self._node_of = {number: alike[number % len(alike)] for number in range(self._hospitals)}
                 self._shared = True
-                return
-            if time.monotonic() > deadline:
-                raise UserError(
-                    f"{len(numbers)} of {self._hospitals} hospitals are connected, hospital {missing[0]} is "
-                    f"not; start more nodes or run with --clients {max(1, len(numbers))}"
-                )
+                break
+            # Only a real node may be corrected and started again meanwhile.
+            hopeless = bool(self._left_out) and not is_superlink(self.innermost)
+            if hopeless or time.monotonic() > deadline:
+                raise UserError(self._incomplete(missing, self._hospitals - len(missing)))
             time.sleep(0.2)
+        for node, why in self._left_out.items():
+            warnings.warn(f"node {node} {why}; it takes no part", UserWarning, stacklevel=2)
+
+    def _nodes_by_number(self) -> dict[int, int]:
+        """Return each hospital's node; `UserError` if two nodes claim to be one hospital."""
+        nodes: dict[int, int] = {}
+        for node, record in self._answers.items():
+            number = _number(record)
+            if number in nodes and number < self._hospitals:
+                raise UserError(
+                    f"two nodes claim to be hospital {number}, node {nodes[number]} and node {node}; give "
+                    f"each node a partition-id of its own"
+                )
+            nodes.setdefault(number, node)
+        return nodes
+
+    def _incomplete(self, missing: Sequence[int], connected: int) -> str:
+        """Return in one sentence which hospital does not take part, and which nodes were left out."""
+        if self._left_out:
+            node, why = next(iter(self._left_out.items()))
+            return f"hospital {missing[0]} is not connected, and node {node} {why}"
+        return (
+            f"{connected} of {self._hospitals} hospitals are connected, hospital {missing[0]} is "
+            f"not; start more nodes or run with --clients {max(1, connected)}"
+        )
 
     @property
     def own_data(self) -> frozenset[int]:
         """Return the hospitals with data of their own, which the server does not know."""
-        return frozenset(_number(node, record) for node, record in self._answers.items() if record.own_data)
+        return frozenset(_number(record) for record in self._answers.values() if record.own_data)
 
     def _ask(self, nodes: Sequence[int]) -> None:
         questions = [Message(RecordDict(), dst_node_id=n, message_type=MessageType.QUERY) for n in nodes]
         for answer in self.inner.send_and_receive(questions, timeout=self._wait_s):
             node = answer.metadata.src_node_id
+            if node not in nodes:
+                continue
             if answer.has_error():
-                raise UserError(f"node {node} does not start: {last_line(answer.error.reason or '')}")
-            self._answers[node] = hospital_record(answer)
+                self._left_out[node] = f"does not start: {last_line(answer.error.reason or '')}"
+                continue
+            record = hospital_record(answer)
+            if record.number is None or record.number < 0:
+                self._left_out[node] = (
+                    'does not say which hospital it is; start it with --node-config "partition-id=0"'
+                )
+            else:
+                self._answers[node] = record
 
     def _is_shared_simulation(self) -> bool:
         """Tell whether all nodes of a simulation are there, fewer than the hospitals."""
@@ -143,6 +166,19 @@ class ClientGrid(WrappedGrid):
     def set_expected_shapes(self, arrays: ArrayRecord) -> None:
         """Require the names and shapes of these arrays of every new global model."""
         self._shapes = shapes_of(arrays)
+
+    def set_expected_metrics(self, metrics: Schema | None) -> None:
+        """Require these metrics of every reply to training; None requires those that most replies have."""
+        self._metrics = metrics
+
+    def round_limit_s(self, limit_s: float) -> float:
+        """Return how long an exchange may take in which each hospital may take `limit_s`.
+
+        Real nodes train side by side, and so do the hospitals of an engine that says how many; the nodes of
+        another simulation perhaps one after another.
+        """
+        side_by_side = self._hospitals if is_superlink(self.innermost) else self.side_by_side
+        return limit_s * math.ceil(self._hospitals / side_by_side)
 
     def check_model(self, arrays: ArrayRecord) -> None:
         """Raise `ValueError` if these cannot be the next global model."""
@@ -163,24 +199,38 @@ class ClientGrid(WrappedGrid):
         """Exchange messages; return the replies ordered by hospital, the faulty ones as errors."""
         asked = list(messages)
         self._note_unread(asked)
+        training = any(m.metadata.message_type.partition(".")[0] == MessageType.TRAIN for m in asked)
         models = (record for m in asked for record in records_in(m.content, ArrayRecord).values())
-        expected = Expected(SentModel(next(models, ArrayRecord())))
+        model = SentModel(next(models, ArrayRecord())) if training else None
         sent = {message.metadata.dst_node_id - 1: self._addressed(message) for message in asked}
         if len(sent) < len(asked):
             raise UserError(
                 "the strategy sends a hospital several messages at once; send one, as only one is answered"
             )
         replies = list(self.inner.send_and_receive(list(sent.values()), timeout=timeout))
-        sender = senders(sent)
-        for reply in replies:
-            set_sender(reply, sender(reply) + 1)
-        replies.sort(key=self.hospital_of)
-        unusual = unusual_schemas(replies)
-        self.faults, self.no_effect = [], {}
-        checked = [self._checked(reply, expected, place in unusual) for place, reply in enumerate(replies)]
-        silent = sorted(set(sent) - {self.hospital_of(reply) for reply in replies})
-        self.faults += [ClientFailure(number, "no reply in time") for number in silent]
-        return checked
+        expected = Expected(model, metrics=self._metrics if training else None)
+        checked = check_round(replies, sent, expected)
+        self.faults, self.no_effect = list(checked.failures), {}
+        self.faults += [ClientFailure(number, _TWICE) for number in checked.repeated]
+        usable: dict[int, Message] = {}
+        for number, reply in checked.usable.items():
+            if reply.hospital.number not in (None, number):
+                self.faults.append(ClientFailure(number, f"claims to be hospital {reply.hospital.number}"))
+                continue
+            self.no_effect[number] = reply.hospital.no_effect
+            usable[number] = _as_sent(reply, model)
+        self.faults.sort(key=lambda fault: fault.client)
+        return [
+            _from(number, usable.get(number) or self._refused(number, reply))
+            for number, reply in sorted(checked.first.items())
+        ]
+
+    def _refused(self, number: int, reply: Message) -> Message:
+        """Return an error in place of a reply that cannot be used."""
+        if reply.has_error():
+            return reply
+        reason = next(fault.reason for fault in self.faults if fault.client == number)
+        return error_reply(reply, _ERROR_FAULTY_REPLY, reason)
 
     def _note_unread(self, messages: Iterable[Message]) -> None:
         """Say once of each key that a strategy adds to the train config whether hospitals read it."""
@@ -206,41 +256,32 @@ class ClientGrid(WrappedGrid):
         data = message.metadata
         return Message(content, node, data.message_type, ttl=data.ttl, group_id=data.group_id)
 
-    def _checked(self, reply: Message, expected: Expected, unusual_schema: bool) -> Message:
-        """Return a reply, or an error in its place; keep the fault."""
-        number = self.hospital_of(reply)
-        if not reply.has_error() and reply.metadata.message_type == MessageType.TRAIN:
-            self.no_effect[number] = hospital_record(reply).no_effect
-        fault = self._fault(reply, number, expected)
-        if fault is None and unusual_schema:
-            fault = "its metrics have other names or lengths than most hospitals'"
-        if fault is None:
-            return reply
-        self.faults.append(ClientFailure(number, fault))
-        return reply if reply.has_error() else error_reply(reply, _ERROR_FAULTY_REPLY, fault)
-
-    def _fault(self, reply: Message, number: int, expected: Expected) -> str | None:
-        """Return why a reply cannot be used, or None."""
-        if reply.has_error() or reply.metadata.message_type == MessageType.TRAIN:
-            checked = check_reply(reply, expected)
-            if isinstance(checked, ReplyFault):
-                return checked.reason
-            return _number_fault(checked, number)
-        return None
-
     def push_messages(self, messages: Iterable[Message]) -> Iterable[str]:
         """Push messages as the wrapped grid does; their replies are neither ordered nor checked."""
         return self.inner.push_messages([self._addressed(message) for message in messages])
 
 
-def _number_fault(reply: Reply, number: int) -> str | None:
-    reported = reply.hospital.number
-    return None if reported in (None, number) else f"claims to be hospital {reported}"
+def _as_sent(reply: Reply, model: SentModel | None) -> Message:
+    """Return a usable reply's message with its arrays in the types of the model that was sent.
+
+    Plain Flower strategies compute in the types that they get.
+    """
+    if model is None:
+        return reply.message
+    content = reply.message.content
+    name, arrays = next(iter(records_in(content, ArrayRecord).items()))
+    if any(is_float(like.dtype) and arrays[key].dtype != like.dtype for key, like in model.arrays.items()):
+        content[name] = to_arrays(reply.parameters, reply.buffers, model.arrays)
+    return reply.message
 
 
-def _number(node: int, record: HospitalRecord) -> int:
-    if record.number is None:
-        raise UserError(
-            f'node {node} does not say which hospital it is; start it with --node-config "partition-id=0"'
-        )
+def _from(number: int, reply: Message) -> Message:
+    """Return a reply as one of the hospital's node as strategies know it."""
+    set_sender(reply, number + 1)
+    return reply
+
+
+def _number(record: HospitalRecord) -> int:
+    """Return the number of a node that takes part."""
+    assert record.number is not None
     return record.number

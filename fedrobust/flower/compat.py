@@ -12,6 +12,7 @@ from typing import Any, Protocol, cast
 
 from flwr.app import Error, Message
 from flwr.clientapp import ClientApp
+from flwr.common.constant import SUPERLINK_NODE_ID
 from flwr.serverapp import Grid, ServerApp
 from flwr.serverapp.strategy.strategy_utils import aggregate_metricrecords
 from flwr.supercore.task_identity import TaskIdentity
@@ -19,6 +20,7 @@ from flwr.supercore.task_identity import TaskIdentity
 from fedrobust.errors import UserError
 
 __all__ = [
+    "SUPERLINK_NODE_ID",
     "actors_limited_to",
     "aggregate_metricrecords",
     "error_reply",

@@ -39,6 +39,11 @@ class WrappedGrid(Grid):
         """Return the seconds of the hospitals' work in the last exchange; 0 where the inner grid has none."""
         return float(getattr(self.inner, "busy_s", 0.0))
 
+    @property
+    def side_by_side(self) -> int:
+        """Return how many hospitals certainly train at the same time."""
+        return int(getattr(self.inner, "side_by_side", 1))
+
     def get_node_ids(self) -> Iterable[int]:
         """Return the inner grid's nodes."""
         return self.inner.get_node_ids()

@@ -16,7 +16,7 @@ from flwr.serverapp.strategy import FedXgbBagging, FedXgbCyclic, Strategy
 from fedrobust.errors import UserError
 from fedrobust.federation import Defence, PreAggregation, Update, Updates, Verdict
 from fedrobust.flower.arrays import records_in
-from fedrobust.flower.codec import ARRAYS, CONFIG, SERVER_ROUND, hospital_record, read_metrics
+from fedrobust.flower.codec import ARRAYS, CONFIG, SERVER_ROUND, read_metrics
 from fedrobust.flower.vectors import SentModel, is_buffer, to_arrays
 from fedrobust.pipeline.no_effect import NoEffectMonitor
 from fedrobust.pipeline.pipeline import Pipeline
@@ -227,8 +227,7 @@ def _to_updates(replies: Sequence[Message], model: SentModel, server_round: int)
     for reply in replies:
         (arrays,) = records_in(reply.content, ArrayRecord).values()
         (metrics,) = records_in(reply.content, MetricRecord).values()
-        number = hospital_record(reply).number
-        # A node that does not say its number has the one that the client grid gave it.
-        node = reply.metadata.src_node_id - 1 if number is None else number
+        # The number that the client grid gave the sender, whatever the reply says.
+        node = reply.metadata.src_node_id - 1
         updates.append(model.update(node, *model.vectors(arrays), read_metrics(metrics), server_round))
     return updates

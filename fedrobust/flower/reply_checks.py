@@ -1,12 +1,13 @@
-"""The one validator of replies: of our own runs, of other people's apps, and of colluding attacks."""
+"""The validator of one reply: of our own runs, of other people's apps, and of colluding attacks.
+
+What a reply holds is judged here by itself, and beside the round's other replies in `round_checks`.
+"""
 
 from __future__ import annotations
 
 import math
-from collections import Counter
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
-from functools import cached_property
 
 import numpy as np
 from flwr.app import Array, ArrayRecord, Message, MetricRecord
@@ -14,25 +15,36 @@ from numpy.typing import NDArray
 
 from fedrobust.errors import UserError
 from fedrobust.federation.updates import Vector
-from fedrobust.flower.arrays import records_in
+from fedrobust.flower.arrays import LazyArray, records_in
 from fedrobust.flower.codec import NUM_EXAMPLES, HospitalRecord, hospital_record
 from fedrobust.flower.vectors import SentModel, is_float, shapes_of
 
 __all__ = [
-    "ABSURD",
     "ClientFailure",
     "Expected",
     "Reply",
     "ReplyFault",
+    "Schema",
     "brief",
     "check_reply",
     "last_line",
-    "senders",
-    "unusual_schemas",
+    "schema_of",
 ]
 
-#: An update this many times as long as the global model is no training step; in float32 it drowns all others.
-ABSURD = 1e6
+#: The names of a reply's metrics, each with its number of values; None for a single number.
+Schema = frozenset[tuple[str, int | None]]
+
+#: Characters of a reason that are kept: an error text may be as long as a hospital likes.
+_REASON = 400
+
+#: Bytes that the widest number of a reply may take: a complex one of long doubles.
+_WIDEST = 32
+
+#: Bytes of an array's head in NumPy's format, at most.
+_HEAD = 1 << 14
+
+#: Values that a reply's metrics may hold in all; a run's own learner reports some for each class.
+_METRIC_VALUES = 100_000
 
 _EMPTY = np.zeros(0, np.float32)
 
@@ -70,21 +82,14 @@ class Expected:
         A model with the names and shapes of this one; None for an evaluation, which returns no arrays.
     key : str
         Under which the metrics hold the number of images.
-    bounded : bool
-        Refuse an update more than `ABSURD` times as long as the model.
+    metrics : Schema, optional
+        The names and lengths of the metrics that the server knows its hospitals to report; without it those
+        that most of the round's replies have are the usual ones.
     """
 
     model: SentModel | None
     key: str = NUM_EXAMPLES
-    bounded: bool = True
-
-    @cached_property
-    def limits(self) -> tuple[float, float]:
-        """Return the lengths that parameters and running statistics must not exceed."""
-        if self.model is None or not self.bounded:
-            return math.inf, math.inf
-        parameters, buffers = _length(self.model.parameters), _length(self.model.buffers)
-        return ABSURD * max(1.0, parameters), ABSURD * max(1.0, buffers)
+    metrics: Schema | None = None
 
 
 @dataclass(frozen=True)
@@ -121,22 +126,54 @@ def check_reply(message: Message, expected: Expected) -> Reply | ReplyFault:
     model = expected.model
     if (model is not None and len(arrays) != 1) or len(metrics) != 1:
         return ReplyFault(f"must send exactly {'one ArrayRecord and ' if model else ''}one MetricRecord")
-    examples = metrics[0].get(expected.key)
-    if not isinstance(examples, int | float) or not 0 < examples < 1e12:
-        return ReplyFault(f"{expected.key} is {examples}, not a positive number")
+    fault = _metrics_fault(metrics[0], expected) or (model and _arrays_fault(arrays[0], model))
+    if fault:
+        return ReplyFault(fault)
     if model is None:
         return Reply(message, metrics[0], hospital_record(message))
-    fault = _arrays_fault(arrays[0], model)
-    if fault is not None:
-        return ReplyFault(fault)
     # What float64 holds and float32 does not becomes infinite.
     with np.errstate(over="ignore"):
         parameters, buffers = model.vectors(arrays[0])
-    for vector, limit in zip((parameters, buffers), expected.limits, strict=True):
-        fault = _length_fault(vector, limit)
-        if fault is not None:
-            return ReplyFault(_not_finite(arrays[0]) or fault)
+    for vector in (parameters, buffers):
+        if not _finite(vector):
+            return ReplyFault(_not_finite(arrays[0]) or "absurdly large: it holds what float32 cannot")
     return Reply(message, metrics[0], hospital_record(message), parameters, buffers)
+
+
+def _metrics_fault(metrics: MetricRecord, expected: Expected) -> str | None:
+    """Return the fault in the number of images or in what else is reported, or None."""
+    examples = metrics.get(expected.key)
+    if not isinstance(examples, int | float) or not 0 < examples < 1e12:
+        return f"{expected.key} is {_short(examples)}, not a positive number"
+    if expected.metrics is not None and schema_of(metrics) != expected.metrics:
+        return f"its metrics are not those of a hospital here: {_difference(metrics, expected.metrics)}"
+    count = sum(len(value) if isinstance(value, list) else 1 for value in metrics.values())
+    if count > _METRIC_VALUES:
+        return f"reports {count} metrics; at most {_METRIC_VALUES} are taken"
+    for name, value in metrics.items():
+        for number in value if isinstance(value, list) else (value,):
+            # More than an integer of the wire format holds, and perhaps more than a float can.
+            if isinstance(number, int) and number.bit_length() > 64:
+                return f"metric {_short(name)} is an integer of {number.bit_length()} bits"
+    return None
+
+
+def _difference(metrics: MetricRecord, usual: Schema) -> str:
+    """Return in what the metrics differ from the usual ones, in a few words."""
+    given = dict(schema_of(metrics))
+    known = dict(usual)
+    if more := sorted(set(given) - set(known)):
+        return f"{_short(more[0])} is unknown"
+    if less := sorted(set(known) - set(given)):
+        return f"{less[0]} is missing"
+    name = min(name for name in known if known[name] != given[name])
+    one, other = ("one number" if n is None else f"{n} numbers" for n in (given[name], known[name]))
+    return f"{name} holds {one} instead of {other}"
+
+
+def schema_of(metrics: MetricRecord) -> Schema:
+    """Return the names and lengths of a record's metrics."""
+    return frozenset((name, len(v) if isinstance(v, list) else None) for name, v in metrics.items())
 
 
 def _arrays_fault(arrays: ArrayRecord, model: SentModel) -> str | None:
@@ -149,6 +186,11 @@ def _arrays_fault(arrays: ArrayRecord, model: SentModel) -> str | None:
 
 
 def _array_fault(name: str, array: Array, like: Array) -> str | None:
+    # A LazyArray holds its numbers already, and would make its bytes now.
+    if not isinstance(array, LazyArray):
+        count, size = math.prod(like.shape), len(array.data)
+        if size > count * _WIDEST + _HEAD:
+            return f"'{name}' takes {size} bytes for {count} numbers"
     try:
         values = array.numpy()
     except Exception as error:  # noqa: BLE001 - the bytes are whatever the sender wrote
@@ -163,13 +205,6 @@ def _array_fault(name: str, array: Array, like: Array) -> str | None:
     return None
 
 
-def _length_fault(values: Vector, limit: float) -> str | None:
-    size = _length(values)
-    if size <= limit and (size < math.inf or np.isfinite(values).all()):
-        return None
-    return f"absurdly large: length {size:.3g}, a million times the global model's and more"
-
-
 def _not_finite(arrays: ArrayRecord) -> str | None:
     for name, array in arrays.items():
         values = array.numpy()
@@ -178,64 +213,34 @@ def _not_finite(arrays: ArrayRecord) -> str | None:
     return None
 
 
-def _length(values: NDArray[np.float32]) -> float:
-    """Return the L2 length in one pass; infinite also where float32 overflows, NaN with a NaN inside."""
+def _finite(values: NDArray[np.float32]) -> bool:
+    """Tell whether all values are finite, mostly in one pass without another array."""
     with np.errstate(over="ignore", invalid="ignore"):
-        return float(np.sqrt(np.dot(values, values)))
-
-
-def senders(asked: Mapping[int, Message]) -> Callable[[Message], int]:
-    """Return a function from a reply to the number of its sender.
-
-    Parameters
-    ----------
-    asked : mapping of int to Message
-        The messages that were sent, by the number of the client that each is for.
-    """
-    # The grid has given the messages their ids; without ids, each node has got one message at most.
-    by_message = {m.metadata.message_id: number for number, m in asked.items() if m.metadata.message_id}
-    by_node = {m.metadata.dst_node_id: number for number, m in asked.items()}
-
-    def sender(reply: Message) -> int:
-        # The SuperLink itself answers for a node that is gone.
-        about, node = reply.metadata.reply_to_message_id, reply.metadata.src_node_id
-        return by_message[about] if about in by_message else by_node.get(node, node)
-
-    return sender
-
-
-def unusual_schemas(messages: Sequence[Message]) -> set[int]:
-    """Return the positions of the messages with metrics of other names or lengths than most have.
-
-    Flower's strategies discard all replies of a round because of one such reply.
-    """
-    schemas = [_schema(message) for message in messages]
-    usual = _most_common(schemas)
-    return {place for place, schema in enumerate(schemas) if schema != usual}
-
-
-def _schema(message: Message) -> frozenset[tuple[str, int | None]] | None:
-    """Return the names and lengths of a reply's metrics; None where there is not one record of them."""
-    records = [] if message.has_error() else list(records_in(message.content, MetricRecord).values())
-    if len(records) != 1:
-        return None
-    return frozenset((name, len(v) if isinstance(v, list) else None) for name, v in records[0].items())
-
-
-def _most_common(
-    schemas: Iterable[frozenset[tuple[str, int | None]] | None],
-) -> frozenset[tuple[str, int | None]] | None:
-    counted = Counter(schema for schema in schemas if schema is not None)
-    return counted.most_common(1)[0][0] if counted else None
+        return bool(np.isfinite(np.dot(values, values)) or np.isfinite(values).all())
 
 
 def brief(shapes: Mapping[str, tuple[int, ...]]) -> str:
     """Return the first shapes by name, for a message."""
-    return "{" + ", ".join(f"{name}: {shape}" for name, shape in sorted(shapes.items())[:4]) + "}"
+    return _short("{" + ", ".join(f"{name}: {shape}" for name, shape in sorted(shapes.items())[:4]) + "}")
 
 
 def last_line(text: str) -> str:
-    """Return the last line that is not blank: the error that ends a traceback; a `UserError` bare."""
-    lines = [line.strip() for line in text.strip().splitlines() if line.strip()]
-    last = lines[-1] if lines else "unknown error"
-    return last.removeprefix(f"{UserError.__module__}.{UserError.__name__}: ")
+    """Return the last line that is not blank: the error that ends a traceback; a `UserError` bare.
+
+    A long one is cut, with its length said.
+    """
+    lines = text.strip().splitlines()
+    last = lines[-1].strip() if lines else "unknown error"
+    return _short(last.removeprefix(f"{UserError.__module__}.{UserError.__name__}: "))
+
+
+def _short(value: object) -> str:
+    """Return a value as text, cut where it is long, with its length said."""
+    try:
+        text = str(value)
+    except ValueError:
+        # Python writes no integer of more than some thousand digits.
+        return "a number too long to be written"
+    if len(text) <= _REASON:
+        return text
+    return f"{text[:_REASON]} ... (cut; {len(text)} characters in all)"

@@ -13,15 +13,8 @@ from flwr.supercore import log
 
 from fedrobust.flower.codec import PARTITION_ID
 from fedrobust.flower.grid import WrappedGrid
-from fedrobust.flower.reply_checks import (
-    ClientFailure,
-    Expected,
-    Reply,
-    ReplyFault,
-    check_reply,
-    senders,
-    unusual_schemas,
-)
+from fedrobust.flower.reply_checks import ClientFailure, Expected, Reply
+from fedrobust.flower.round_checks import check_round
 from fedrobust.flower.vectors import SentModel
 
 __all__ = ["NodeRegistry", "NumberedReply", "ReplyCollector", "SortedGrid"]
@@ -123,12 +116,13 @@ class ReplyCollector:
             They must bring a model like the one that was sent.
         """
         expected = Expected(SentModel(self._base) if arrays else None, self._key)
-        found = self._checked(replies, expected, what)
-        places = list(found)
-        for place in sorted(unusual_schemas([found[node].message for node in places])):
-            reason = "its metrics have other names or lengths than most nodes'"
-            self.failures.append(ClientFailure(places[place], reason))
-            del found[places[place]]
+        checked = check_round(
+            replies, {message.metadata.dst_node_id: message for message in self._asked}, expected
+        )
+        self._asked = ()
+        found, self.failures = checked.usable, checked.failures
+        for node in checked.repeated:
+            log(WARNING, "fedrobust: %s replies twice in %s; one reply counts", self.name(node), what)
         if arrays:
             # Only a reply to training holds the node's number.
             self.numbers.assign({node: _reported_number(reply.message) for node, reply in found.items()})
@@ -142,26 +136,6 @@ class ReplyCollector:
             )
         order = sorted(found, key=self.numbers.place)
         return [NumberedReply(self.numbers.known.get(node, node), found[node]) for node in order]
-
-    def _checked(self, replies: Iterable[Message], expected: Expected, what: str) -> dict[int, Reply]:
-        """Return the first valid reply of each node; keep the failures of the others."""
-        sender = senders({message.metadata.dst_node_id: message for message in self._asked})
-        given = sorted(((sender(reply), reply) for reply in replies), key=lambda pair: pair[0])
-        silent = {message.metadata.dst_node_id for message in self._asked} - {node for node, _ in given}
-        self._asked = ()
-        failures = [ClientFailure(node, "no reply in time") for node in sorted(silent)]
-        found: dict[int, Reply] = {}
-        for node, message in given:
-            if node in found:
-                log(WARNING, "fedrobust: %s replies twice in %s; one reply counts", self.name(node), what)
-                continue
-            reply = check_reply(message, expected)
-            if isinstance(reply, ReplyFault):
-                failures.append(ClientFailure(node, reply.reason))
-            else:
-                found[node] = reply
-        self.failures = [failure for failure in failures if failure.client not in found]
-        return found
 
     def name(self, node: int) -> str:
         """Return what to call a node: its id in Flower and, if it has another, its number."""
