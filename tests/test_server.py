@@ -11,8 +11,7 @@ import pytest
 from federations import tiny
 
 from fedrobust import UserError, run
-from fedrobust.runtime.rounds import _strategy_at_work
-from fedrobust.scenario import Scenario
+from fedrobust.runtime.exchange import strategy_at_work
 from fedrobust.seeding import derive
 
 
@@ -21,7 +20,7 @@ def test_strategy_draws_repeat_and_restore_the_global_generators(tmp_path: Path)
     before = random.getstate(), np.random.get_state()[1].tolist()  # type: ignore[union-attr]
     drawn = []
     for number in (1, 1, 2):
-        with _strategy_at_work(Scenario.of(settings), number):
+        with strategy_at_work("median", settings.seed, number):
             drawn.append((random.random(), np.random.random()))
     assert drawn[0] == drawn[1] != drawn[2]
     # Other words would give every recorded run of a strategy that draws other bits.
@@ -31,10 +30,10 @@ def test_strategy_draws_repeat_and_restore_the_global_generators(tmp_path: Path)
     assert (random.getstate(), np.random.get_state()[1].tolist()) == before  # type: ignore[union-attr]
 
 
-def test_strategy_that_raises_is_reported_with_file_and_line(tmp_path: Path) -> None:
+def test_strategy_that_raises_is_reported_with_file_and_line() -> None:
     with (
         pytest.raises(UserError, match=r"fails in round 3: ZeroDivisionError.*test_server.py, line \d+"),
-        _strategy_at_work(Scenario.of(tiny(tmp_path)), 3),
+        strategy_at_work("median", 0, 3),
     ):
         1 / 0  # noqa: B018
 

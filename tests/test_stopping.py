@@ -32,7 +32,7 @@ def asked(nodes: int) -> list[Message]:
 
 def test_replies_that_come_in_time_are_returned() -> None:
     app = fake_app(lambda arrays, number: (arrays, {}))
-    grid = StoppableGrid(Late(app, 3), threading.Event(), poll_s=0.001)
+    grid = StoppableGrid(Late(app, 3), threading.Event(), poll_s=0.001, slack_s=0)
     assert len(list(grid.send_and_receive(asked(3), timeout=0.05))) == 2
 
 

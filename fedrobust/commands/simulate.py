@@ -126,7 +126,7 @@ def _run(
     if not resume:
         note_unfinished_run(settings)
     with Progress(quiet=silent) as progress:
-        return run(settings, [progress], resume=resume, profile=profile).folder
+        return run(settings, [progress], resume=resume, profile=profile, isolate=True).folder
 
 
 def _print_interrupted(stop: KeyboardInterrupt, settings: Settings) -> None:

@@ -14,6 +14,7 @@ from flwr.app import Context
 from flwr.clientapp import ClientApp
 from flwr.serverapp import Grid, ServerApp
 
+from fedrobust.engines.answering import LimitedApp
 from fedrobust.engines.launch import search_path
 from fedrobust.engines.retrying import RestartingGrid
 from fedrobust.engines.signals import interrupted_by_signals
@@ -55,6 +56,7 @@ def run_on_flower(client_app: ClientApp, execution: Execution, main: Callable[[G
     _quiet_environment()
     caught: list[BaseException] = []
     threads: list[threading.Thread] = []
+    at_once: list[int] = []
     stop = threading.Event()
     server_app = ServerApp()
 
@@ -63,13 +65,15 @@ def run_on_flower(client_app: ClientApp, execution: Execution, main: Callable[[G
         """Run, and keep what is raised for the caller's thread."""
         threads.append(threading.current_thread())
         try:
-            main(RestartingGrid(StoppableGrid(grid, stop)))
+            main(RestartingGrid(StoppableGrid(grid, stop, at_once[0])))
         except BaseException as error:  # noqa: BLE001 - carried out of Flower's thread and raised below
             caught.append(error)
 
-    with _silent_flower(), _ray(execution) as at_once, interrupted_by_signals() as interrupted:
+    limited = LimitedApp(client_app, execution.client_timeout)
+    with _silent_flower(), _ray(execution) as actors, interrupted_by_signals() as interrupted:
+        at_once.append(actors)
         try:
-            simulate(server_app, client_app, execution.hospitals, _HOSPITAL, at_once)
+            simulate(server_app, limited, execution.hospitals, _HOSPITAL, actors)
         except BaseException as error:
             # The server's thread closes the run folder before this process may end.
             stop.set()

@@ -50,8 +50,8 @@ def _cores() -> int:
 
 
 def warm_up(execution: Execution) -> None:
-    """Start the fork server, if the run needs it: it imports what workers need meanwhile."""
-    if execution.engine != "local" or worker_count(execution) == 1:
+    """Start the fork server of the local engine: it imports what workers need meanwhile."""
+    if execution.engine != "local":
         return
     import multiprocessing
     import multiprocessing.forkserver

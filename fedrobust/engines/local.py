@@ -4,26 +4,17 @@ from __future__ import annotations
 
 import math
 import time
-import traceback
 from collections.abc import Callable, Iterable
 from typing import Any
 
-from flwr.app import Context, Error, Message, RecordDict
+from flwr.app import Context, Message, RecordDict
 from flwr.clientapp import ClientApp
 from flwr.serverapp import Grid
 
-from fedrobust.engines.timeouts import Overdue, time_limit
+from fedrobust.engines.answering import answer
 from fedrobust.flower.compat import identify_process
 
-__all__ = ["LocalGrid", "no_answer"]
-
-_ERROR_CLIENT_RAISED = 1
-_ERROR_OVERDUE = 2
-
-
-def no_answer(seconds: float) -> str:
-    """Return the reason why a hospital failed that did not answer in time."""
-    return f"no answer within {seconds:g} s"
+__all__ = ["LocalGrid"]
 
 
 class LocalGrid(Grid):
@@ -85,13 +76,8 @@ class LocalGrid(Grid):
         return replies
 
     def _reply(self, message: Message) -> Message:
-        try:
-            with time_limit(self._limit_s):
-                reply = self._client_app(message, self._contexts[message.metadata.dst_node_id])
-        except Overdue:
-            reply = Message(Error(_ERROR_OVERDUE, no_answer(self._limit_s)), reply_to=message)
-        except (Exception, SystemExit):  # noqa: BLE001 - whatever a hospital does, only its own round fails
-            reply = Message(Error(_ERROR_CLIENT_RAISED, traceback.format_exc()), reply_to=message)
+        context = self._contexts[message.metadata.dst_node_id]
+        reply = answer(self._client_app, message, context, self._limit_s)
         if self._on_reply is not None and message.metadata.message_type == "train":
             self._on_reply()
         return reply

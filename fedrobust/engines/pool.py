@@ -23,13 +23,22 @@ from typing import Any
 from flwr.app import ArrayRecord, Error, Message
 from flwr.clientapp import ClientApp
 
+from fedrobust.engines.answering import no_answer
 from fedrobust.engines.launch import without_main_module
-from fedrobust.engines.local import LocalGrid, no_answer
+from fedrobust.engines.local import LocalGrid
 from fedrobust.engines.shared_arrays import broadcast, dumps, loads
 from fedrobust.engines.shared_folder import SharedFolder
 from fedrobust.engines.slots import Place, Slots
 from fedrobust.engines.socket_folder import use_socket_folder
-from fedrobust.engines.worker import COLLECT_BYTES, Done, Job, serve
+from fedrobust.engines.worker import (
+    COLLECT_BYTES,
+    Done,
+    Job,
+    end_with_children,
+    largest_reply,
+    serve,
+    too_large,
+)
 from fedrobust.flower.arrays import records_in
 
 __all__ = ["PoolGrid"]
@@ -53,6 +62,7 @@ class _Worker:
     pipe: Connection
     tasks: deque[tuple[Message, list[Place]]] = field(default_factory=deque)
     up: bool = False
+    spoilt: bool = False
     since: float = 0.0
     busy_s: float = 0.0
 
@@ -93,6 +103,7 @@ class PoolGrid(LocalGrid):
         self._slots = Slots(folder.path)
         self._states: dict[int, bytes] = {}
         self._started = 0
+        self._largest = 0
         self._selector = selectors.DefaultSelector()
         self._workers = [self._start() for _ in range(workers)]
 
@@ -119,6 +130,8 @@ class PoolGrid(LocalGrid):
                 records = records_in(message.content, ArrayRecord).values()
                 sizes = [array.numpy().nbytes for record in records for array in record.values()]
                 contents[id(message.content)] = (dumps(broadcast(message.content, self._slots, known)), sizes)
+                # Beside the reply's content there are the node's state and the reply's frame.
+                self._largest = max(self._largest, 2 * largest_reply(sum(sizes)))
         waiting = deque(asked)
         replies: list[Message] = []
         while waiting or any(worker.tasks for worker in self._workers):
@@ -133,6 +146,8 @@ class PoolGrid(LocalGrid):
                     continue
                 if reply.has_error() and reply.error.code == _ERROR_WORKER_LOST:
                     self._replace(place, waiting)
+                elif worker.spoilt:
+                    self._replace(place, waiting, lost=0)
                 replies.append(reply)
                 if self._on_reply is not None and reply.metadata.message_type.startswith("train"):
                     self._on_reply()
@@ -199,19 +214,21 @@ class PoolGrid(LocalGrid):
         message, places = worker.tasks[0]
         try:
             if ready:
-                done: Done = pickle.loads(worker.pipe.recv_bytes())
+                done: Done = pickle.loads(worker.pipe.recv_bytes(self._largest))
                 worker.tasks.popleft()
                 worker.since = time.monotonic()
                 return self._received(worker, message, places, done)
             if time.monotonic() < self._deadline(worker):
                 return None
             reason = no_answer(self._limit_s)
-        except (EOFError, OSError):
-            reason = "its worker process died"
+        except (EOFError, OSError) as error:
+            too_long = "bad message length" in str(error)
+            reason = too_large("more than", self._largest) if too_long else "its worker process died"
         return Message(Error(_ERROR_WORKER_LOST, reason), reply_to=message)
 
     def _received(self, worker: _Worker, message: Message, places: list[Place], done: Done) -> Message:
         worker.busy_s += done.seconds
+        worker.spoilt = done.spoilt
         self._slots.hold(worker.number, done.kept)
         self._slots.release(place for place in places if place not in done.used)
         if done.state:
@@ -257,6 +274,7 @@ class PoolGrid(LocalGrid):
     def _stop(self, worker: _Worker) -> None:
         self._selector.unregister(worker.pipe)
         worker.pipe.close()
+        end_with_children(worker.process.pid)
         worker.process.kill()
         worker.process.join()
 

@@ -9,7 +9,9 @@ from contextlib import contextmanager
 from types import FrameType
 from typing import NoReturn
 
-__all__ = ["ending_on_signals", "ignoring_signals", "interrupted_by_signals"]
+__all__ = ["ending_on_signals", "ignoring_signals", "interrupted_by_signals", "noted_signals"]
+
+_ENDING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 Handler = Callable[[int, FrameType | None], object] | signal.Handlers
 
@@ -42,6 +44,38 @@ def interrupted_by_signals() -> Iterator[threading.Event]:
 
     with _handling((signal.SIGINT, signal.SIGTERM), interrupt):
         yield came
+
+
+@contextmanager
+def noted_signals() -> Iterator[Callable[[], bool]]:
+    """Note the signals that come in the block; what handles them does so as before.
+
+    The code in the block may raise `KeyboardInterrupt` or `SystemExit` itself, which is no signal, or catch
+    what a handler raised: at the end of the block the handler is called again.
+
+    Yields
+    ------
+    callable
+        Tells whether a signal has come.
+    """
+    came: list[int] = []
+    ours = threading.current_thread() is threading.main_thread()
+    found = {number: signal.getsignal(number) for number in _ENDING} if ours else {}
+    handlers = {number: handler for number, handler in found.items() if callable(handler)}
+
+    def note(number: int, frame: FrameType | None) -> None:
+        came.append(number)
+        handlers[signal.Signals(number)](number, frame)
+
+    for number in handlers:
+        signal.signal(number, note)
+    try:
+        yield lambda: bool(came)
+    finally:
+        for number, handler in handlers.items():
+            signal.signal(number, handler)
+    if came:
+        handlers[signal.Signals(came[0])](came[0], None)
 
 
 @contextmanager

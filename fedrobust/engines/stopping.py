@@ -14,6 +14,10 @@ from fedrobust.flower.grid import WrappedGrid
 __all__ = ["StoppableGrid", "Stopped"]
 
 
+#: A process may have to start anew, and each limits its hospital by itself.
+_STARTING_S = 60.0
+
+
 class Stopped(BaseException):
     """The run has been interrupted. Not an `Exception`, so that no code catches it and continues."""
 
@@ -29,14 +33,31 @@ class StoppableGrid(WrappedGrid):
     grid : Grid
     stop : threading.Event
         Once set, every exchange raises `Stopped`.
+    side_by_side : int
+        How many hospitals train at the same time.
     poll_s : float
         Seconds between two checks for replies.
+    slack_s : float
+        Seconds beyond the time limit of an exchange.
     """
 
-    def __init__(self, grid: Grid, stop: threading.Event, poll_s: float = 0.1) -> None:
+    def __init__(
+        self,
+        grid: Grid,
+        stop: threading.Event,
+        side_by_side: int = 1,
+        poll_s: float = 0.1,
+        slack_s: float = _STARTING_S,
+    ) -> None:
         """Wrap the grid."""
         super().__init__(grid)
-        self._stop, self._poll_s = stop, poll_s
+        self._slack_s = slack_s
+        self._stop, self._side_by_side, self._poll_s = stop, side_by_side, poll_s
+
+    @property
+    def side_by_side(self) -> int:
+        """Return how many hospitals train at the same time."""
+        return self._side_by_side
 
     def send_and_receive(
         self, messages: Iterable[Message], *, timeout: float | None = None
@@ -45,7 +66,7 @@ class StoppableGrid(WrappedGrid):
         if self._stop.is_set():
             raise Stopped
         waiting = set(self.inner.push_messages(messages))
-        deadline = None if timeout is None else time.monotonic() + timeout
+        deadline = None if timeout is None else time.monotonic() + timeout + self._slack_s
         replies: list[Message] = []
         while waiting and (deadline is None or time.monotonic() < deadline):
             found = list(self.inner.pull_messages(waiting))

@@ -16,6 +16,9 @@ __all__ = ["GRACE_S", "Overdue", "may_end_this_process", "time_limit"]
 #: Seconds past the limit until a process that may be ended is.
 GRACE_S = 5.0
 
+#: Seconds between two alarms.
+_AGAIN_S = 1.0
+
 _expendable = False
 
 
@@ -36,7 +39,8 @@ def time_limit(seconds: float) -> Iterator[None]:
     The system's alarm does it, so only in the main thread, where the system has one and it is not in use;
     anywhere else there is no limit. Python sees the alarm between two of its own instructions: it ends a
     sleep, a wait or a loop, but no computation within a library. Such a one ends the process, after
-    `may_end_this_process`.
+    `may_end_this_process`. The alarm comes again every second, as the block may catch what it raises; and a
+    block that ends nevertheless is overdue all the same.
     """
     if seconds == math.inf:
         yield
@@ -45,13 +49,25 @@ def time_limit(seconds: float) -> Iterator[None]:
         if not _alarm_is_free():
             yield
             return
-        before = signal.signal(signal.SIGALRM, _overdue)
-        signal.setitimer(signal.ITIMER_REAL, seconds)
+        rung: list[int] = []
+
+        def overdue(number: int, frame: object) -> NoReturn:
+            rung.append(number)
+            raise Overdue
+
+        before = signal.signal(signal.SIGALRM, overdue)
+        signal.setitimer(signal.ITIMER_REAL, seconds, _AGAIN_S)
         try:
             yield
         finally:
-            signal.setitimer(signal.ITIMER_REAL, 0)
-            signal.signal(signal.SIGALRM, before)
+            try:
+                signal.setitimer(signal.ITIMER_REAL, 0)
+            finally:
+                # Once more, as the alarm may have come just here.
+                signal.setitimer(signal.ITIMER_REAL, 0)
+                signal.signal(signal.SIGALRM, before)
+        if rung:
+            raise Overdue
 
 
 @contextlib.contextmanager
@@ -72,7 +88,3 @@ def _alarm_is_free() -> bool:
     if threading.current_thread() is not threading.main_thread() or not hasattr(signal, "setitimer"):
         return False
     return signal.getsignal(signal.SIGALRM) == signal.SIG_DFL and signal.getitimer(signal.ITIMER_REAL)[0] == 0
-
-
-def _overdue(number: int, frame: object) -> NoReturn:
-    raise Overdue

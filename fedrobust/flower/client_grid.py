@@ -13,7 +13,6 @@ import time
 import warnings
 from collections.abc import Iterable, Sequence
 
-import numpy as np
 from flwr.app import ArrayRecord, ConfigRecord, Message, MessageType, RecordDict
 from flwr.serverapp import Grid
 
@@ -74,6 +73,7 @@ class ClientGrid(WrappedGrid):
         self._shared = False
         self._shapes: dict[str, tuple[int, ...]] = {}
         self._metrics: Schema | None = None
+        self._finite = False
         self._unread: set[str] = set()
         self.faults: list[ClientFailure] = []
         self.no_effect: dict[int, frozenset[str]] = {}
@@ -167,9 +167,12 @@ class ClientGrid(WrappedGrid):
         """Require the names and shapes of these arrays of every new global model."""
         self._shapes = shapes_of(arrays)
 
-    def set_expected_metrics(self, metrics: Schema | None) -> None:
-        """Require these metrics of every reply to training; None requires those that most replies have."""
-        self._metrics = metrics
+    def set_expected_metrics(self, metrics: Schema | None, *, finite: bool = False) -> None:
+        """Require these metrics of every reply to training; None requires those that most replies have.
+
+        With `finite` single numbers must be finite: a plain Flower strategy would spread one that is not.
+        """
+        self._metrics, self._finite = metrics, finite
 
     def round_limit_s(self, limit_s: float) -> float:
         """Return how long an exchange may take in which each hospital may take `limit_s`.
@@ -185,8 +188,6 @@ class ClientGrid(WrappedGrid):
         shapes = shapes_of(arrays)
         if shapes != self._shapes:
             raise ValueError(f"the new global model is {brief(shapes)} instead of {brief(self._shapes)}")
-        if not all(np.isfinite(array.numpy()).all() for array in arrays.values()):
-            raise ValueError("the new global model holds NaN or infinite values")
 
     @staticmethod
     def hospital_of(message: Message) -> int:
@@ -208,7 +209,7 @@ class ClientGrid(WrappedGrid):
                 "the strategy sends a hospital several messages at once; send one, as only one is answered"
             )
         replies = list(self.inner.send_and_receive(list(sent.values()), timeout=timeout))
-        expected = Expected(model, metrics=self._metrics if training else None)
+        expected = Expected(model, metrics=self._metrics if training else None, finite=self._finite)
         checked = check_round(replies, sent, expected)
         self.faults, self.no_effect = list(checked.failures), {}
         self.faults += [ClientFailure(number, _TWICE) for number in checked.repeated]

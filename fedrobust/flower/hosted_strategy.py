@@ -95,7 +95,9 @@ def _flower_defaults(thing: type, options: dict[str, object], hospitals: int) ->
         return options
     few = {f"min_{what}_nodes": min(2, hospitals) for what in ("train", "available")}
     takes = inspect.signature(thing).parameters
-    usual = {name: value for name, value in {**few, "fraction_evaluate": 0.0}.items() if name in takes}
+    # What the built-in hospitals call the loss that QFedAvg weighs by.
+    ours = {**few, "fraction_evaluate": 0.0, "train_loss_key": "loss"}
+    usual = {name: value for name, value in ours.items() if name in takes}
     return {**usual, **options}
 
 

@@ -85,11 +85,14 @@ class Expected:
     metrics : Schema, optional
         The names and lengths of the metrics that the server knows its hospitals to report; without it those
         that most of the round's replies have are the usual ones.
+    finite : bool
+        Single numbers among the metrics must be finite.
     """
 
     model: SentModel | None
     key: str = NUM_EXAMPLES
     metrics: Schema | None = None
+    finite: bool = False
 
 
 @dataclass(frozen=True)
@@ -155,6 +158,8 @@ def _metrics_fault(metrics: MetricRecord, expected: Expected) -> str | None:
             # More than an integer of the wire format holds, and perhaps more than a float can.
             if isinstance(number, int) and number.bit_length() > 64:
                 return f"metric {_short(name)} is an integer of {number.bit_length()} bits"
+        if expected.finite and isinstance(value, float) and not math.isfinite(value):
+            return f"metric {_short(name)} is {value}, which the strategy would spread to all"
     return None
 
 

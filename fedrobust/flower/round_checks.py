@@ -170,7 +170,7 @@ def unusual_lengths(replies: Sequence[Reply], model: SentModel) -> dict[int, str
         for place, length in enumerate(lengths):
             others = _median_of_others(moved, length)
             limit = ABSURD * size if others is None else max(ABSURD * others, _MODELS * size)
-            if not length <= min(limit, np.finfo(np.float32).max):
+            if not length <= limit or math.isinf(length):
                 found.setdefault(
                     place,
                     f"absurdly large: a change of length {length:.3g}, where the model's is {size:.3g} and "

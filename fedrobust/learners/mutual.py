@@ -65,6 +65,11 @@ class MutualLearner:
         If the backbone is unknown or cannot take such images, or the device is absent.
     """
 
+    #: What `fit` reports beside the number of images; what begins with "class-" has a number for each class.
+    reports = frozenset(
+        {"loss", "last-loss", "received-loss", "class-losses", "class-epoch-losses", "class-counts"}
+    )
+
     def __init__(self, spec: LearnerSpec, classes: int, channels: int, size: tuple[int, int]) -> None:
         """Build the networks with their seeded initial weights."""
         self._spec = spec

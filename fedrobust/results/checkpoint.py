@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from fedrobust.errors import UserError
 from fedrobust.federation import Defence, PreAggregation
 from fedrobust.flower.hosted_strategy import HostedStrategy
+from fedrobust.flower.strategy_state import flower_state, load_flower_state, unsaved
 from fedrobust.plugins import reraise_as_user_error
 from fedrobust.results.files import read_lines, read_tensors
 from fedrobust.results.folder import CHECKPOINT, RunFolder
@@ -27,7 +28,7 @@ __all__ = ["Checkpoint", "load_checkpoint", "save_checkpoint"]
 Part = Defence | PreAggregation
 Line = TypeVar("Line", RoundLine, VerdictLine, ClientMetricsLine)
 
-_MODEL, _STRATEGY, _STATE = "model/", "strategy/", "state/"
+_MODEL, _STRATEGY, _STATE = "model/", "strategy", "state/"
 
 
 class _Head(Record):
@@ -77,11 +78,9 @@ def save_checkpoint(folder: RunFolder, number: int, arrays: ArrayRecord, strateg
                 text = state_to_json(part.state(), type(part).__name__)
             tensors[f"{_STATE}{place}"] = np.frombuffer(text.encode(), np.uint8)
     else:
-        tensors |= {
-            f"{_STRATEGY}{attribute}/{name}": value
-            for attribute, table in _tables(strategy).items()
-            for name, value in table.items()
-        }
+        kept = {"state": flower_state(strategy), "unsaved": unsaved(strategy)}
+        text = state_to_json(kept, type(strategy).__name__)
+        tensors[_STRATEGY] = np.frombuffer(text.encode(), np.uint8)
     head = _Head(round=number, lines=folder.written_lines(), sha256=_digest(tensors))
     folder.write_tensors(CHECKPOINT, tensors, head)
     folder.completed = number
@@ -121,7 +120,7 @@ def load_checkpoint(folder: RunFolder, strategy: Strategy) -> Checkpoint | None:
     if isinstance(strategy, HostedStrategy):
         _load_states(path, (*strategy.steps, strategy.defence), tensors)
     else:
-        _load_tables(strategy, tensors)
+        _load_flower(path, strategy, tensors)
     model = {n.removeprefix(_MODEL): Array(np.array(v)) for n, v in tensors.items() if n.startswith(_MODEL)}
     return Checkpoint(ArrayRecord(model), rounds, verdicts, client_metrics)
 
@@ -144,17 +143,6 @@ def _digest(tensors: Mapping[str, NDArray[Any]]) -> str:
     return found.hexdigest()
 
 
-def _tables(strategy: Strategy) -> dict[str, Mapping[str, NDArray[Any]]]:
-    """Return a plain Flower strategy's moments: its attributes that are tables of arrays."""
-    return {
-        attribute: value
-        for attribute, value in vars(strategy).items()
-        if isinstance(value, dict)
-        and value
-        and all(isinstance(array, np.ndarray) for array in value.values())
-    }
-
-
 def _load_states(path: Path, parts: Sequence[Part], tensors: Mapping[str, NDArray[Any]]) -> None:
     """Give a pipeline's parts what they kept."""
     for place, part in enumerate(parts):
@@ -166,11 +154,14 @@ def _load_states(path: Path, parts: Sequence[Part], tensors: Mapping[str, NDArra
                 part.load_state(state_from_json(kept.tobytes().decode()))
 
 
-def _load_tables(strategy: Strategy, tensors: Mapping[str, NDArray[Any]]) -> None:
-    tables: dict[str, dict[str, NDArray[Any]]] = {}
-    for name, value in tensors.items():
-        if name.startswith(_STRATEGY):
-            attribute, _, key = name.removeprefix(_STRATEGY).partition("/")
-            tables.setdefault(attribute, {})[key] = np.array(value)
-    for attribute, table in tables.items():
-        setattr(strategy, attribute, table)
+def _load_flower(path: Path, strategy: Strategy, tensors: Mapping[str, NDArray[Any]]) -> None:
+    """Give a plain Flower strategy its attributes; refuse one that keeps what no file can hold."""
+    name = type(strategy).__name__
+    with reraise_as_user_error(f"{path}: strategy {name} cannot resume, run without --resume"):
+        kept = state_from_json(tensors[_STRATEGY].tobytes().decode())
+        if kept["unsaved"]:
+            raise UserError(
+                f"{path}: strategy {name} keeps {kept['unsaved'][0]}, which a checkpoint cannot hold, so the "
+                f"run would resume with other numbers; run without --resume"
+            )
+        load_flower_state(strategy, kept["state"])

@@ -43,6 +43,7 @@ def run(
     resume: bool = False,
     profile: Profile | None = None,
     report: bool = True,
+    isolate: bool = False,
 ) -> Result:
     """Simulate one federation on the engine that the settings name.
 
@@ -63,6 +64,9 @@ def run(
         Counts where the time goes.
     report : bool
         Write ``report.html`` into the run folder.
+    isolate : bool
+        Let hospitals train in a process of their own also where one trains at a time, on the processor: then
+        whatever a plug-in does, its hospital's round is all that it costs.
 
     Returns
     -------
@@ -87,7 +91,8 @@ def run(
     kept = _Completed()
     with _flower_quiet():
         try:
-            result = _run(Scenario.of(settings), [kept, *observers], resume, profile or Profile())
+            scenario, profile = Scenario.of(settings), profile or Profile()
+            result = _run(scenario, [kept, *observers], resume, profile, isolate=isolate)
         except KeyboardInterrupt as error:
             if kept.folder is None:
                 raise
@@ -142,11 +147,16 @@ class _Completed(Observer):
         self.rounds = outcome.number
 
 
-def _run(scenario: Scenario, observers: Sequence[Observer], resume: bool, profile: Profile) -> Result:
+def _run(
+    scenario: Scenario, observers: Sequence[Observer], resume: bool, profile: Profile, *, isolate: bool
+) -> Result:
     execution = scenario.execution
     workers = worker_count(execution)
+    # A second process would need a GPU's memory twice.
+    here = workers == 1 and not (isolate and execution.device == "cpu")
     with profile.phase("set-up"):
-        warm_up(execution)
+        if not here:
+            warm_up(execution)
         # Before any engine starts: mistakes in the settings shall not wait for Ray.
         server = Server(scenario, observers, resume=resume, profile=profile)
         client_app = make_client_app(scenario)
@@ -162,7 +172,7 @@ def _run(scenario: Scenario, observers: Sequence[Observer], resume: bool, profil
         from fedrobust.engines.flower import run_on_flower
 
         run_on_flower(client_app, execution, main)
-    elif workers == 1:
+    elif here:
         main(LocalGrid(client_app, scenario.hospitals, replied, execution.client_timeout))
     else:
         grid = pool_of_hospitals(client_app, scenario, server.data, workers, replied)

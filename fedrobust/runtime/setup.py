@@ -8,10 +8,13 @@ from collections.abc import Callable, Sequence
 
 from fedrobust.data.sources import FederationData, prepare
 from fedrobust.evaluation.server_data import ServerShare
-from fedrobust.federation import Behaviour, Defence
+from fedrobust.federation import Behaviour, Client, Defence
+from fedrobust.flower.codec import NUM_EXAMPLES
 from fedrobust.flower.hosted_strategy import HostedStrategy, build_strategy
+from fedrobust.flower.reply_checks import Schema
+from fedrobust.learners.base import Learner
 from fedrobust.pipeline.no_effect import NoEffectMonitor
-from fedrobust.plugins import origin_of
+from fedrobust.plugins import find, origin_of
 from fedrobust.results.manifest import plugin_classes
 from fedrobust.runtime.profiling import Profile
 from fedrobust.scenario import Scenario
@@ -43,6 +46,8 @@ class Setup:
         The labelled images of the server that the defence may use.
     malicious : tuple of int
         The numbers of the malicious hospitals, ascending.
+    reported : frozenset or None
+        The names and lengths of the metrics that the built-in hospital reports; None for another one.
     attacks : mapping of int to frozenset of str
         The names of the attacks of each hospital that has any.
 
@@ -69,6 +74,7 @@ class Setup:
         make: MakeTask = make_task or task_class()
         self.task: Task = make(scenario, self.data, attacks if scenario.threats else [])
         self.server_data = self._attach_server_data()
+        self.reported = _reported(self.task.learner, len(self.data.records.classes))
         self.malicious = scenario.malicious
         self.attacks = {
             number: frozenset(attack.role.name for attack in scenario.attacks_of(number))
@@ -105,6 +111,16 @@ class Setup:
         share = self.task.server_data(defence.server_share)
         defence.server = share
         return share
+
+
+def _reported(learner: Learner, classes: int) -> Schema | None:
+    """Return the metrics that hospitals report, if the learner says so and the hospital is the built-in."""
+    names = getattr(learner, "reports", None)
+    hospital = origin_of(find("hospital", "clients", (Client,), "client"))
+    if names is None or hospital.kind != "built-in":
+        return None
+    by_class = {(name, classes if name.startswith("class-") else None) for name in names}
+    return frozenset({*by_class, (NUM_EXAMPLES, None)})
 
 
 def _note_replaced_plugins(scenario: Scenario) -> None:

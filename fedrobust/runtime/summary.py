@@ -10,7 +10,7 @@ from fedrobust.results.records import Fault, RoundLine, Summary, SummaryThreat, 
 from fedrobust.runtime.setup import Setup
 from fedrobust.scenario import Scenario
 
-__all__ = ["failure", "summarise"]
+__all__ = ["failure", "skipped", "summarise"]
 
 Lines = Sequence[RoundLine]
 
@@ -68,10 +68,22 @@ def summarise(
 
 
 def failure(lines: Lines, replied: Collection[int]) -> str | None:
-    """Return in one sentence that no hospital ever sent a usable update; None if one did."""
-    if replied:
-        return None
-    return f"all hospitals failed in every round, so the model is untrained; {_first_reason(lines)}"
+    """Return in one sentence that no round gave a model; None if one did."""
+    if not replied:
+        return f"all hospitals failed in every round, so the model is untrained; {_first_reason(lines)}"
+    if all(line.not_kept for line in lines):
+        return f"no round gave a model that could be kept, so the model is untrained; {lines[0].not_kept}"
+    return None
+
+
+def skipped(lines: Lines) -> list[str]:
+    """Return in one sentence which rounds gave no model; nothing where all did."""
+    without = [line for line in lines if line.not_kept]
+    if not without:
+        return []
+    rounds = f"round {without[0].round}" if len(without) == 1 else f"{len(without)} of {len(lines)} rounds"
+    first = "" if len(without) == 1 else f"round {without[0].round}: "
+    return [f"{rounds} gave no model, and the last good one was kept; {first}{without[0].not_kept}"]
 
 
 def _threats(scenario: Scenario) -> list[SummaryThreat]:
@@ -103,14 +115,15 @@ def _first_reason(lines: Lines, among: Collection[int] | None = None) -> str:
 
 def _warnings(setup: Setup, summary: Summary, lines: Lines) -> list[str]:
     """Return what the user must know before the metrics, the gravest first."""
+    diverged = ["training diverged: the loss of the last model is not a finite number"] * summary.diverged
     if summary.failure:
-        return [summary.failure]
+        return [summary.failure, *diverged]
     found = []
     for name in summary.failed_attacks:
         hospitals = [number for number, names in setup.attacks.items() if name in names]
         why = _first_reason(lines, hospitals)
         found.append(f"attack '{name}' never ran, as its hospitals failed in every round; {why}")
-    if summary.diverged:
-        found.append("training diverged: the loss of the last model is not a finite number")
+    found += skipped(lines)
+    found += diverged
     found += [f"attack '{name}' had no effect in this run" for name in summary.no_effect_attacks]
     return found + (setup.monitor.messages(len(setup.malicious)) if setup.monitor else [])

@@ -55,7 +55,15 @@ class Fault(Record):
 
 
 class RoundLine(Record):
-    """One round: the global model's metrics after it, and who failed or was flagged in it."""
+    """One round: the global model's metrics after it, and who failed or was flagged in it.
+
+    Attributes
+    ----------
+    not_kept : str or None
+        Why the round's model is not kept, but the last one; None where it is.
+    client_evaluation : mapping or None
+        What the strategy made of the hospitals' own evaluation, where it asks for one.
+    """
 
     round: int
     lr: float | None = None
@@ -70,6 +78,8 @@ class RoundLine(Record):
     no_effect_attacks: tuple[str, ...] = ()
     no_effect_steps: tuple[str, ...] = ()
     faults: tuple[Fault, ...] = ()
+    not_kept: str | None = None
+    client_evaluation: Mapping[str, float | None | tuple[float | None, ...]] | None = None
 
 
 class VerdictLine(Record):
