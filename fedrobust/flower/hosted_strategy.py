@@ -10,8 +10,8 @@ from typing import cast
 import numpy as np
 from flwr.app import ArrayRecord, ConfigRecord, Message, MessageType, MetricRecord, RecordDict
 from flwr.serverapp import Grid
+from flwr.serverapp.strategy import Bulyan, FedXgbBagging, FedXgbCyclic, Strategy
 from flwr.serverapp.strategy import FedAvg as FlowerFedAvg
-from flwr.serverapp.strategy import FedXgbBagging, FedXgbCyclic, Strategy
 
 from fedrobust.errors import UserError
 from fedrobust.federation import Defence, PreAggregation, Update, Updates, Verdict
@@ -112,6 +112,11 @@ def _check_flower(strategy: Strategy, spec: str, hospitals: int) -> None:
             f"strategy '{spec}' has a start() of its own, which a run here would not call, as it runs the "
             f"rounds itself; move it into configure_train and aggregate_train, or use the strategy in a "
             f"ServerApp of your own"
+        )
+    if isinstance(strategy, Bulyan) and hospitals < (needed := 4 * strategy.num_malicious_nodes + 3):
+        raise UserError(
+            f"strategy '{spec}' needs {needed} hospitals (four for each malicious one, and three), but there "
+            f"are {hospitals}; give a lower num_malicious_nodes, or more clients"
         )
     evaluates = getattr(strategy, "fraction_evaluate", 0.0) > 0
     for option in ("min_available_nodes", "min_train_nodes", *(["min_evaluate_nodes"] if evaluates else [])):

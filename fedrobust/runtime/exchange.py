@@ -141,13 +141,13 @@ class Exchange:
         self, number: int, replies: Sequence[Message], faulty: bool
     ) -> tuple[ArrayRecord | None, MetricRecord | None, str | None]:
         """Return the next model, None for the last one; the round's metrics; and why the last one stays."""
-        usable, wanted = sum(not reply.has_error() for reply in replies), fewest_updates(self._strategy)
+        usable, wanted = _usable(replies), fewest_updates(self._strategy)
         if not usable:
             return None, None, "no hospital sent a usable update"
-        if usable < wanted:
-            return None, None, f"{usable} of the {wanted} updates that the strategy needs can be used"
+        if len(usable) < wanted:
+            return None, None, f"{len(usable)} of the {wanted} updates that the strategy needs can be used"
         try:
-            fresh, metrics = self._strategy.aggregate_train(number, replies)
+            fresh, metrics = self._strategy.aggregate_train(number, usable)
         except Exception as error:
             if not faulty:
                 raise
@@ -167,11 +167,16 @@ class Exchange:
         questions = list(self._strategy.configure_evaluate(number, arrays, ConfigRecord(), self._grid))
         if not questions:
             return None, []
-        metrics = self._strategy.aggregate_evaluate(number, self._ask(questions))
+        metrics = self._strategy.aggregate_evaluate(number, _usable(self._ask(questions)))
         failures = [
             ClientFailure(fault.client, f"in the evaluation: {fault.reason}") for fault in self._grid.faults
         ]
         return None if metrics is None else dict(metrics), failures
+
+
+def _usable(replies: Sequence[Message]) -> list[Message]:
+    """Return the replies without errors; some of Flower's strategies give up a round that has one."""
+    return [reply for reply in replies if not reply.has_error()]
 
 
 @contextmanager

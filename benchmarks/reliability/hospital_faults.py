@@ -1,0 +1,447 @@
+"""Every strategy of the catalogue against every fault of a hospital, on a small model and without training.
+
+One hospital of seven is at fault in every round. What the others alone give is measured with the same
+hospital silent: a reply that is refused must leave exactly that, to the bit. One that is taken, as it is just
+below a bound, may move the model by a stated factor of what the others moved it.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from functools import cache, partial
+from typing import Any
+
+import numpy as np
+from flwr.app import Array, ArrayRecord, ConfigRecord, Context, Message, MetricRecord, RecordDict
+from flwr.clientapp import ClientApp
+from flwr.serverapp import strategy as flowers
+from flwr.serverapp.strategy import Strategy
+from numpy.typing import NDArray
+
+from fedrobust.engines.local import LocalGrid
+from fedrobust.federation import ClientMetrics, Defence, PreAggregation, Update, Vector
+from fedrobust.flower.client_grid import ClientGrid
+from fedrobust.flower.compat import set_message_id
+from fedrobust.flower.hosted_strategy import HostedStrategy, build_strategy
+from fedrobust.flower.round_checks import ABSURD
+from fedrobust.plugins import available, find
+from fedrobust.runtime.exchange import Exchange, Exchanged
+
+__all__ = ["FAULTS", "FEW", "Fault", "few_replies", "problems", "strategies"]
+
+HOSPITALS, FAULTY, ROUNDS, CLASSES = 7, 3, 2, 3
+PARAMETERS, BUFFERS = 60, 6
+
+#: A reply's content; what is put into it need not fit.
+Content = Any
+Change = Callable[[Content], Content]
+
+
+@dataclass(frozen=True)
+class Fault:
+    """What the hospital at fault does.
+
+    Attributes
+    ----------
+    change : callable
+        Gets the content of an honest reply and returns what is sent, None for silence; or raises.
+    taken : bool
+        The reply may be used.
+    twice, late : bool
+        It is sent twice, or as the answer to an earlier message.
+    """
+
+    change: Change
+    taken: bool = False
+    twice: bool = False
+    late: bool = False
+
+
+class OutOfReach(BaseException):
+    """Raised by a hospital; no `Exception`."""
+
+
+class FewImages:
+    """Images of the server's own whose loss grows with the distance from a model."""
+
+    labels = np.arange(12) % CLASSES
+
+    def losses(
+        self, parameters: Vector, buffers: Vector, images: NDArray[np.int64] | None = None
+    ) -> NDArray[np.float64]:
+        """Return the distance from the point that the honest move to, for each image."""
+        places = np.arange(len(self.labels)) if images is None else images
+        with np.errstate(over="ignore"):
+            return np.full(len(places), float(((parameters.astype(np.float64) - 2.0) ** 2).mean()))
+
+    def trained(self, parameters: Vector, buffers: Vector, round: int) -> Update:
+        """Return a step towards that point."""
+        fresh = (parameters + np.float32(0.1) * (2 - parameters)).astype(np.float32)
+        report = ClientMetrics(len(self.labels), {})
+        return Update(-1, fresh, report, parameters, buffers, round, buffers)
+
+
+def start() -> ArrayRecord:
+    """Return the initial model."""
+    draw = np.random.default_rng(0)
+    parameters = draw.standard_normal(PARAMETERS).astype(np.float32)
+    return ArrayRecord({"parameters": Array(parameters), "buffers": Array(np.ones(BUFFERS, np.float32))})
+
+
+def _honest(arrays: ArrayRecord, number: int, round: int) -> Content:
+    """Return an honest reply: a step towards a common point, with some noise."""
+    draw = np.random.default_rng([number, round])
+    before, statistics = arrays["parameters"].numpy(), arrays["buffers"].numpy()
+    step = 0.1 * (2 - before) + 0.02 * draw.standard_normal(PARAMETERS)
+    moved = {
+        "parameters": Array((before + step).astype(np.float32)),
+        "buffers": Array((statistics + 0.01 * draw.standard_normal(BUFFERS)).astype(np.float32)),
+    }
+    values: dict[str, Any] = {
+        name: 1 + 0.1 * draw.random() for name in ("loss", "last-loss", "received-loss")
+    }
+    values |= {
+        name: (1 + 0.1 * draw.random(CLASSES)).tolist()
+        for name in ("class-losses", "class-epoch-losses", "class-counts")
+    }
+    return RecordDict(
+        {
+            "arrays": ArrayRecord(moved),
+            "metrics": MetricRecord({"num-examples": 20 + number, **values}),
+            "hospital": ConfigRecord({"partition-id": number}),
+        }
+    )
+
+
+class _Wire(LocalGrid):
+    """Delivers what the hospital at fault makes of its reply."""
+
+    def __init__(self, fault: Fault | None, heard: frozenset[int]) -> None:
+        super().__init__(_app(fault), HOSPITALS)
+        self._fault, self._heard, self._sent = fault, heard, 0
+
+    def send_and_receive(
+        self, messages: Iterable[Message], *, timeout: float | None = None
+    ) -> Iterable[Message]:
+        """Exchange messages; the silent ones send nothing."""
+        asked = list(messages)
+        for message in asked:
+            self._sent += 1
+            set_message_id(message, f"m{self._sent}")
+        replies = []
+        for reply in super().send_and_receive(asked, timeout=timeout):
+            number = reply.metadata.src_node_id - 1
+            if reply.metadata.message_type.startswith("query"):
+                replies.append(reply)
+            elif number in self._heard and (reply.has_error() or len(reply.content)):
+                faulty = self._fault if number == FAULTY else None
+                if faulty is not None and faulty.late:
+                    reply.metadata.__dict__["_reply_to_message_id"] = "of an earlier round"
+                replies += [reply, reply] if faulty is not None and faulty.twice else [reply]
+        return replies
+
+
+def _app(fault: Fault | None) -> ClientApp:
+    app = ClientApp()
+
+    @app.query()
+    def identify(message: Message, context: Context) -> Message:
+        number = int(context.node_config["partition-id"])
+        return Message(RecordDict({"hospital": ConfigRecord({"partition-id": number})}), reply_to=message)
+
+    @app.train()
+    def train(message: Message, context: Context) -> Message:
+        number = int(context.node_config["partition-id"])
+        arrays = next(record for record in message.content.values() if isinstance(record, ArrayRecord))
+        config = next(record for record in message.content.values() if isinstance(record, ConfigRecord))
+        content = _honest(arrays, number, int(str(config["server-round"])))
+        if number == FAULTY and fault is not None:
+            content = fault.change(content)
+        return Message(RecordDict() if content is None else content, reply_to=message)
+
+    return app
+
+
+def _numbers(name: str, values: Callable[[NDArray[np.float32]], Any]) -> Change:
+    """Return a change of one array's numbers."""
+
+    def change(content: Content) -> Content:
+        content["arrays"][name] = Array(np.asarray(values(content["arrays"][name].numpy())))
+        return content
+
+    return change
+
+
+def _metrics(**values: Any) -> Change:
+    def change(content: Content) -> Content:
+        for name, value in values.items():
+            content["metrics"][name.replace("_", "-")] = value
+        return content
+
+    return change
+
+
+def _without(record: str, name: str | None = None) -> Change:
+    def change(content: Content) -> Content:
+        if name is None:
+            del content[record]
+        else:
+            del content[record][name]
+        return content
+
+    return change
+
+
+def _with(**records: Any) -> Change:
+    def change(content: Content) -> Content:
+        content.update(records)
+        return content
+
+    return change
+
+
+def _raising(error: BaseException) -> Change:
+    def change(content: Content) -> Content:
+        raise error
+
+    return change
+
+
+def _raw(shape: tuple[int, ...], data: bytes) -> Change:
+    def change(content: Content) -> Content:
+        content["arrays"]["parameters"] = Array("float32", shape, "numpy.ndarray", data)
+        return content
+
+    return change
+
+
+def _long(factor: float, name: str = "parameters") -> Change:
+    """Return a change to an update of this many times the honest length, which is some 1.2 for parameters."""
+    size, honest = (PARAMETERS, 1.2) if name == "parameters" else (BUFFERS, 0.02)
+
+    def values(sent: NDArray[np.float32]) -> NDArray[np.float32]:
+        draw = np.random.default_rng(9).standard_normal(size)
+        return (sent + factor * honest * draw / np.linalg.norm(draw)).astype(np.float32)
+
+    return _numbers(name, values)
+
+
+def _typed(dtype: Any, value: Any) -> Change:
+    return _numbers("parameters", lambda sent: np.full(sent.shape, value).astype(dtype))
+
+
+def _widened(dtype: Any) -> Change:
+    return _numbers("parameters", lambda sent: sent.astype(dtype))
+
+
+def _same(content: Content) -> Content:
+    return content
+
+
+def _silent(content: Content) -> None:
+    return None
+
+
+#: By name.
+FAULTS: dict[str, Fault] = {
+    "crash": Fault(_raising(RuntimeError("no disk"))),
+    "SystemExit": Fault(_raising(SystemExit(3))),
+    "KeyboardInterrupt": Fault(_raising(KeyboardInterrupt())),
+    "BaseException": Fault(_raising(OutOfReach())),
+    "MemoryError": Fault(_raising(MemoryError())),
+    "RecursionError": Fault(_raising(RecursionError("too deep"))),
+    "markup in the error": Fault(_raising(ValueError("[/red] \x1b[31m \r\n<b>=1+1"))),
+    "an error of 5 MB": Fault(_raising(ValueError("x" * 5_000_000))),
+    "silence": Fault(_silent),
+    "twice": Fault(_same, taken=True, twice=True),
+    "late": Fault(_same, late=True),
+    "NaN": Fault(_numbers("parameters", lambda sent: sent * np.float32(np.nan))),
+    "one NaN": Fault(_numbers("parameters", lambda sent: np.where(np.arange(len(sent)) == 5, np.nan, sent))),
+    "infinite": Fault(_numbers("parameters", lambda sent: sent + np.float32(np.inf))),
+    "minus infinite": Fault(_numbers("parameters", lambda sent: sent - np.float32(np.inf))),
+    "NaN statistics": Fault(_numbers("buffers", lambda sent: sent * np.float32(np.nan))),
+    "beyond float32": Fault(_numbers("parameters", lambda sent: np.full(sent.shape, 1e300))),
+    "largest float32": Fault(_typed(np.float32, np.finfo(np.float32).max)),
+    "length overflows float32": Fault(_typed(np.float32, 1e25)),
+    "0.9 million models": Fault(_long(5e6)),
+    "just above the bound": Fault(_long(1.5 * ABSURD)),
+    "just below the bound": Fault(_long(0.5 * ABSURD), taken=True),
+    "statistics above the bound": Fault(_long(1e6, "buffers")),
+    "statistics below the bound": Fault(_long(0.5 * ABSURD, "buffers"), taken=True),
+    "stands still": Fault(_numbers("parameters", lambda sent: np.zeros_like(sent)), taken=True),
+    **{
+        f"type {name}": Fault(_widened(name), taken=True)
+        for name in ("float16", "float64", "longdouble", ">f4", "<f8")
+    },
+    **{
+        f"full of {name}": Fault(_typed(name, np.iinfo(name).max))
+        for name in ("int32", "uint32", "int64", "uint64")
+    },
+    "int64 full of 2**62": Fault(_typed(np.int64, 2**62)),
+    "small int8": Fault(_typed(np.int8, 1), taken=True),
+    "float16 infinity": Fault(_typed(np.float16, np.inf)),
+    "long double beyond": Fault(_typed(np.longdouble, np.longdouble("1e4000"))),
+    "truth values": Fault(_typed(bool, True)),
+    "complex": Fault(_typed(complex, 1j)),
+    "text": Fault(_typed("U4", "one")),
+    "bytes": Fault(_typed("S4", b"one")),
+    "dates": Fault(_typed("M8[s]", 1)),
+    "wrong shape": Fault(_numbers("parameters", lambda sent: sent[:-1])),
+    "another rank": Fault(_numbers("parameters", lambda sent: sent[None])),
+    "a single number": Fault(_numbers("parameters", lambda sent: np.float32(1))),
+    "empty": Fault(_numbers("parameters", lambda sent: sent[:0])),
+    "missing array": Fault(_without("arrays", "buffers")),
+    "extra array": Fault(lambda c: _numbers("parameters", lambda s: s)(_extra(c))),
+    "no arrays": Fault(_without("arrays")),
+    "two records of arrays": Fault(lambda c: _with(more=c["arrays"])(c)),
+    "no metrics": Fault(_without("metrics")),
+    "two records of metrics": Fault(lambda c: _with(more=c["metrics"])(c)),
+    "unreadable": Fault(_raw((PARAMETERS,), b"rubbish")),
+    "pickled": Fault(_raw((PARAMETERS,), b"\x93NUMPY\x01\x00\x06\x00{'descr': '|O'}")),
+    "lying head": Fault(_raw((PARAMETERS,), Array(np.zeros(2, np.float32)).data)),
+    "bytes without end": Fault(_raw((PARAMETERS,), bytes(1 << 22))),
+    "no size": Fault(_without("metrics", "num-examples")),
+    **{
+        f"size {value}": Fault(_metrics(num_examples=value))
+        for value in (0, -1, -(10**18), 10**18, 1e300, float("nan"), float("inf"))
+    },
+    "size list": Fault(_metrics(num_examples=[1, 2])),
+    "size 1e11": Fault(_metrics(num_examples=10**11), taken=True),
+    "loss NaN": Fault(_metrics(loss=float("nan")), taken=True),
+    "all losses NaN": Fault(
+        _metrics(loss=float("nan"), last_loss=float("nan"), received_loss=float("nan")), taken=True
+    ),
+    "loss infinite": Fault(_metrics(loss=float("inf")), taken=True),
+    "loss 1e308": Fault(_metrics(loss=1e308, last_loss=1e308, received_loss=1e308), taken=True),
+    "loss negative": Fault(_metrics(loss=-1e308), taken=True),
+    "class losses NaN": Fault(
+        _metrics(class_losses=[float("nan")] * CLASSES, class_counts=[-1e300] * CLASSES), taken=True
+    ),
+    "missing metric": Fault(_without("metrics", "loss")),
+    "extra metric": Fault(_metrics(more=1.0)),
+    "metric of another length": Fault(_metrics(loss=[1.0, 2.0])),
+    "metrics a million long": Fault(_metrics(loss=[0.5] * 1_000_000)),
+    "metric of 1,329 bits": Fault(_metrics(loss=10**400)),
+    "another's number": Fault(_with(hospital=ConfigRecord({"partition-id": 0}))),
+    "number as text": Fault(_with(hospital=ConfigRecord({"partition-id": "three"})), taken=True),
+    "no number": Fault(_without("hospital"), taken=True),
+}
+
+
+def _extra(content: Content) -> Content:
+    content["arrays"]["more"] = Array(np.zeros(3, np.float32))
+    return content
+
+
+#: How many hospitals are heard, where it is few.
+FEW = (1, 0)
+
+_METRICS = frozenset(
+    {("num-examples", None), ("loss", None), ("last-loss", None), ("received-loss", None)}
+    | {(name, CLASSES) for name in ("class-losses", "class-epoch-losses", "class-counts")}
+)
+
+_FLOWERS = (
+    "FedAvg", "FedAvgM(server_momentum=0.5)", "FedAdagrad", "FedAdam", "FedYogi", "FedMedian", "FedProx",
+    "FedTrimmedAvg", "Krum(num_malicious_nodes=1)", "MultiKrum(num_malicious_nodes=1)",
+    "Bulyan(num_malicious_nodes=1)", "QFedAvg(client_learning_rate=0.1)",
+)  # fmt: skip
+
+
+@cache
+def strategies() -> dict[str, Callable[[], Strategy]]:
+    """Return how to make each strategy of the catalogue, and Flower's own, by its specification."""
+    made: dict[str, Callable[[], Strategy]] = {}
+    for name in available("strategies", (Defence, PreAggregation)):
+        kind = find(name, "strategies", (Defence, PreAggregation), "strategy")
+        spec = f"{name} | median" if issubclass(kind, PreAggregation) else name
+        made[spec] = _maker(spec if name != "oracle" else "oracle(malicious=[1])")
+    for spec in ("nnm | trimmed-mean", "clipping | bucketing | krum", "arc | geometric-median"):
+        made[spec] = _maker(spec)
+    for spec in _FLOWERS:
+        path = f"flwr.serverapp.strategy:{spec}"
+        made[spec] = _maker(path if "(" in path else f"{path}()")
+    for wrapper in (
+        flowers.DifferentialPrivacyServerSideFixedClipping,
+        flowers.DifferentialPrivacyClientSideFixedClipping,
+    ):
+        made[wrapper.__name__] = partial(_private, wrapper)
+    return made
+
+
+def _private(wrapper: Callable[..., Strategy]) -> Strategy:
+    return wrapper(flowers.FedAvg(fraction_evaluate=0.0), 0.1, 10.0, HOSPITALS)
+
+
+def _maker(spec: str) -> Callable[[], Strategy]:
+    def make() -> Strategy:
+        made = build_strategy(spec, HOSPITALS)
+        if isinstance(made, HostedStrategy):
+            made.defence.server = FewImages()
+        return made
+
+    return make
+
+
+def _run(spec: str, fault: Fault | None, heard: Sequence[int]) -> list[Exchanged]:
+    """Return the rounds of one strategy."""
+    logging.getLogger("flwr").setLevel(logging.CRITICAL)
+    strategy = strategies()[spec]()
+    grid = ClientGrid(_Wire(fault, frozenset(heard)), HOSPITALS)
+    grid.discover()
+    grid.set_expected_metrics(_METRICS, finite=not isinstance(strategy, HostedStrategy))
+    exchange = Exchange(strategy, spec, grid)
+    arrays, rounds = start(), []
+    for number in range(1, ROUNDS + 1):
+        rounds.append(exchange.run(number, arrays, 0.1))
+        arrays = rounds[-1].arrays
+    return rounds
+
+
+@cache
+def _without_faulty(spec: str) -> list[Exchanged]:
+    return _run(spec, None, [number for number in range(HOSPITALS) if number != FAULTY])
+
+
+def _vector(arrays: ArrayRecord) -> NDArray[np.float64]:
+    return np.concatenate([array.numpy().astype(np.float64).ravel() for array in arrays.values()])
+
+
+def problems(spec: str, name: str) -> Iterator[str]:
+    """Yield what is wrong when a hospital of a strategy's federation is at fault in each round."""
+    fault = FAULTS[name]
+    rounds, alone = _run(spec, fault, range(HOSPITALS)), _without_faulty(spec)
+    begin = _vector(start())
+    for number, (one, other) in enumerate(zip(rounds, alone, strict=True), 1):
+        named = [failure for failure in one.failures if failure.client == FAULTY]
+        if len(one.failures) > len(named):
+            yield f"round {number} names an honest hospital: {one.failures}"
+        if not fault.taken and not named:
+            yield f"round {number} does not name the hospital"
+        if any(len(failure.reason) > 2000 for failure in named):
+            yield f"round {number} has a reason of {len(named[0].reason)} characters"
+        if one.not_kept and not other.not_kept:
+            yield f"round {number} is lost for all: {one.not_kept}"
+        found, expected = _vector(one.arrays), _vector(other.arrays)
+        if not np.isfinite(found).all():
+            yield f"round {number} gives a model that is not finite"
+        elif not fault.taken and not np.array_equal(found, expected):
+            yield f"round {number} gives other bits than the honest alone"
+        most = ABSURD * number * max(float(np.linalg.norm(expected - begin)), 1.0)
+        if float(np.linalg.norm(found - expected)) > most:
+            yield f"round {number} is further from the honest alone than {most:.3g}"
+
+
+def few_replies(spec: str, heard: int) -> Iterator[str]:
+    """Yield what is wrong when only so many hospitals reply."""
+    for number, one in enumerate(_run(spec, None, range(heard)), 1):
+        if not np.isfinite(_vector(one.arrays)).all():
+            yield f"round {number} gives a model that is not finite"
+        if len(one.failures) != HOSPITALS - heard:
+            yield f"round {number} names {len(one.failures)} hospitals"
+        if not heard and one.not_kept is None:
+            yield f"round {number} does not say that its model is not kept"
+        if one.not_kept and not np.array_equal(_vector(one.arrays), _vector(start())) and number == 1:
+            yield f"round {number} does not keep the last model"

@@ -1,0 +1,25 @@
+"""Promise 2: whatever a hospital does, its own round is all that it costs."""
+
+from __future__ import annotations
+
+import gc
+
+from benchmarks.reliability.faults import Faults
+from benchmarks.reliability.hospital_faults import FAULTS, problems, strategies
+
+TITLE = "A bad hospital costs its own round only"
+MINUTES = 10
+
+
+def inject(faults: Faults) -> None:
+    """Let every strategy of the catalogue meet every fault."""
+    # Some of Flower's strategies call the collector for each array.
+    gc.freeze()
+    for name in FAULTS:
+        for spec in strategies():
+            if faults.seconds_left < 0:
+                faults.skip(name, "the time is over")
+                break
+            with faults.fault(name, spec):
+                found = list(problems(spec, name))
+                assert not found, found[0]
