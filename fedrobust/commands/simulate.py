@@ -125,8 +125,10 @@ def _run(
             return found.folder
     if not resume:
         note_unfinished_run(settings)
+    # A debugger follows the hospitals in its own process only.
+    isolate = sys.gettrace() is None
     with Progress(quiet=silent) as progress:
-        return run(settings, [progress], resume=resume, profile=profile, isolate=True).folder
+        return run(settings, [progress], resume=resume, profile=profile, isolate=isolate).folder
 
 
 def _print_interrupted(stop: KeyboardInterrupt, settings: Settings) -> None:
