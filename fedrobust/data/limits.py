@@ -15,8 +15,8 @@ _ASSUMED_MEMORY = 16 << 30
 #: Pixels along the side of an image; `image_size` has the same bound.
 LARGEST_SIDE = 512
 
-#: A classifier's frame and a confusion matrix have a row and a column for each class.
-MOST_CLASSES = 200
+#: A classifier's frame and a confusion matrix have a row and a column for each class. Labels 0 and 255 fit.
+MOST_CLASSES = 256
 
 #: Letters in the name of a class or a site.
 LONGEST_NAME = 200
