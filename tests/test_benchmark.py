@@ -94,7 +94,7 @@ def unbroken(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_suite_gives_a_table_a_page_and_its_definition(unbroken: Path) -> None:
     made = unbroken / "runs" / "suites" / "small"
     assert {file.name for file in made.iterdir()} == {
-        *("suite.json", "costs.json", "small.toml", "table.csv", "report.html")
+        *("suite.json", "costs.json", "small.toml", "table.csv", "report.html", "SHA256SUMS")
     }
     table = rows(made / "table.csv")
     assert [(row["threat"], row["defence"]) for row in table] == [
