@@ -23,6 +23,8 @@ MINUTES = 9
 HOSPITALS, ROUNDS = 1000, 50
 #: Memory of the last rounds over that of the rounds after the first ones, in which caches fill.
 GROWTH = 1.05
+#: Seconds that the suite's helpers may take to end after it.
+END_S = 10.0
 #: Images of a hospital.
 IMAGES = 3
 
@@ -162,7 +164,9 @@ def many_cells(faults: Faults, jobs: int, extra: Sequence[str] = ()) -> None:
     # One that is seen twice has not been waited for.
     lasting = [a.zombies & b.zombies & c.zombies for a, b, c in zip(seen, seen[1:], seen[2:], strict=False)]
     faults.check(kind, not any(lasting), f"zombies {sorted(frozenset().union(*lasting))}")
-    left = _marked(f"FEDROBUST_LOAD={folder}".encode())
+    deadline = time.monotonic() + END_S
+    while (left := _marked(f"FEDROBUST_LOAD={folder}".encode())) and time.monotonic() < deadline:
+        time.sleep(0.1)
     faults.check(kind, not left, f"processes {left} are left")
 
 
