@@ -14,7 +14,7 @@ from fedrobust.flower.grid import WrappedGrid
 __all__ = ["StoppableGrid", "Stopped"]
 
 
-#: A process may have to start anew, and each limits its hospital by itself.
+#: A process may have to start again, and each limits its hospital by itself.
 _STARTING_S = 60.0
 
 
