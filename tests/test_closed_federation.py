@@ -353,6 +353,21 @@ def test_guard_knows_the_user_at_the_other_end() -> None:
     assert answer(guard, {**scope, "client": None, "server": None}) == 403
 
 
+@pytest.mark.parametrize("mapped", [False, True])
+def test_guard_of_a_server_for_both_kinds_of_addresses(mapped: bool) -> None:
+    family, host = (socket.AF_INET6, "::ffff:127.0.0.1") if mapped else (socket.AF_INET, "127.0.0.1")
+    with (
+        socket.create_server(("::", 0), family=socket.AF_INET6, dualstack_ipv6=True) as server,
+        socket.socket(family) as client,
+    ):
+        client.connect((host, server.getsockname()[1]))
+        accepted, address = server.accept()
+        with accepted:
+            ends = {"client": address[:2], "server": accepted.getsockname()[:2]}
+            assert address[0] == "::ffff:127.0.0.1"
+            assert answer(Guard(passed, fleet=True), {"path": "/v1/control/x", **ends}) == 200
+
+
 def test_signature_counts_once() -> None:
     clock = iter([0.0, 1.0, SIGNATURE_S, SIGNATURE_S, SIGNATURE_S + 1])
     rules = FleetRules(lambda: next(clock))

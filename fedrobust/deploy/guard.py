@@ -48,19 +48,24 @@ def peers_are_known() -> bool:
 
 def _user_of(client: Sequence[Any], server: Sequence[Any]) -> int | None:
     """Return the user at the other end of a connection of this machine; None if it comes from another."""
-    ends = [_as_in_table(client), _as_in_table(server)]
+    # A server for both kinds of addresses sees IPv4 ones as IPv6; the client's socket is of either kind.
+    both = [(_as_in_table(client, plain), _as_in_table(server, plain)) for plain in (True, False)]
     for table in _TABLES:
         if table.exists():
             for line in table.read_text().splitlines()[1:]:
                 fields = line.split()
-                if fields[1:3] == ends and fields[3] == _ESTABLISHED:
+                if (fields[1], fields[2]) in both and fields[3] == _ESTABLISHED:
                     return int(fields[7])
     return None
 
 
-def _as_in_table(end: Sequence[Any]) -> str:
-    """Return an address as the tables write it: words in the machine's order of bytes, and the port."""
-    packed = ipaddress.ip_address(end[0]).packed
+def _as_in_table(end: Sequence[Any], plain: bool) -> str:
+    """Return an address as the tables write it: words in the machine's order of bytes, and the port.
+
+    With `plain` an IPv4 address within an IPv6 one is taken out of it.
+    """
+    address = ipaddress.ip_address(end[0])
+    packed = ((plain and getattr(address, "ipv4_mapped", None)) or address).packed
     words = [packed[start : start + 4] for start in range(0, len(packed), 4)]
     ordered = b"".join(word[::-1] if sys.byteorder == "little" else word for word in words)
     return f"{ordered.hex().upper()}:{int(end[1]):04X}"
