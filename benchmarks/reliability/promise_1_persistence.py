@@ -21,24 +21,33 @@ import signal
 import subprocess
 import sys
 import time
+import warnings
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeVar
 
 import tomli_w
 
 from benchmarks.reliability.children import Ended, Point, can_trace, in_child, write_points
 from benchmarks.reliability.damaged_folders import damaged, refused_or_read
 from benchmarks.reliability.faults import Faults
+from fedrobust.commands.existing_run import valid_run
+from fedrobust.commands.messages import refuse
 from fedrobust.commands.program import main
+from fedrobust.commands.resume import settings_to_resume
+from fedrobust.errors import UserError
 from fedrobust.reports.writing import write_report
 from fedrobust.results.disk import Held, Lock
 from fedrobust.results.folder import partial_of
+from fedrobust.runtime.runner import keep_report, run
 from fedrobust.scenario import RunIdentity
 from fedrobust.settings import Settings
 from fedrobust.suites.command import Request, benchmark
 
 __all__ = ["MINUTES", "TITLE", "inject"]
+
+Result = TypeVar("Result")
 
 TITLE = "nothing computed is lost, nothing counted twice"
 MINUTES = 14
@@ -83,18 +92,18 @@ class Bench:
         """Return where the run stands there."""
         return RunIdentity.of(self.settings(out)).folder
 
-    def command(self, out: Path, *more: str) -> Callable[[], None]:
-        """Return what runs it, as the command line does."""
-        flags = [f"--{key.replace('_', '-')}={value}" for key, value in VALUES.items()]
-        return lambda: main(["simulate", *flags, f"--out={out}", "--quiet", *more])
+    def command(self, out: Path, *, fresh: bool = False, **changes: object) -> Callable[[], None]:
+        """Return what runs it, as `fedrobust simulate` does, but its hospitals in the same process."""
+        settings = Settings.model_validate({**VALUES, "out": str(out), **changes})
+        return lambda: _simulate(settings, fresh=fresh)
 
     def again(self, out: Path) -> Callable[[], None]:
         """Return the command that continues what is there."""
         partial = partial_of(self.folder(out))
         if (partial / "settings.toml").is_file():
-            return lambda: main(["simulate", "--resume", str(partial), "--workers=1", "--quiet"])
+            return lambda: _simulate(_refusing(lambda: settings_to_resume(partial, {}, None)), resume=True)
         # Killed before anything was kept: whoever replaces a finished run says so again.
-        return self.command(out, *(["--fresh"] if partial.exists() else []))
+        return self.command(out, fresh=partial.exists())
 
     def broken(self, out: Path) -> str:
         """Return what is wrong with the run there; empty if it is as the unbroken one."""
@@ -112,6 +121,24 @@ class Bench:
         if timed != [0, 1, 2]:
             return f"timings.jsonl has the rounds {timed}"
         return _wrong_sum(folder)
+
+
+def _simulate(settings: Settings, *, fresh: bool = False, resume: bool = False) -> None:
+    """Run settings as the command does; a process of its own for hospitals would cost each fork seconds."""
+    warnings.simplefilter("ignore")
+    found = None if fresh or resume else _refusing(lambda: valid_run(settings))
+    if found is None:
+        _refusing(lambda: run(settings, [], resume=resume, isolate=False))
+    elif not (found.folder / "report.html").is_file():
+        keep_report(found.folder)
+
+
+def _refusing(function: Callable[[], Result]) -> Result:
+    try:
+        return function()
+    except UserError as error:
+        refuse(str(error))
+        raise
 
 
 def _wrong_sum(folder: Path) -> str:
@@ -198,7 +225,7 @@ def kill_fresh_at_writes(faults: Faults, bench: Bench) -> None:
 
     def replacing(out: Path) -> Callable[[], None]:
         shutil.copytree(bench.unbroken, out / bench.unbroken.name)
-        return bench.command(out, "--fresh")
+        return bench.command(out, fresh=True)
 
     for point, out in _each(faults, bench, "fresh", replacing):
         if point.call in ("openat", "write", "ftruncate"):
@@ -378,7 +405,7 @@ def vanish(faults: Faults, bench: Bench) -> None:
             f"shutil.rmtree({str(partial if number == 0 else out)!r}, ignore_errors=True)"
         )
         with subprocess.Popen([sys.executable, "-c", remover]) as process:
-            command = bench.command(out, f"--rounds={rounds}", f"--patience={rounds}")
+            command = bench.command(out, rounds=rounds, patience=rounds)
             ended = in_child(command, bench.top)
             process.kill()
         held = (
