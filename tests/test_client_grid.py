@@ -160,3 +160,30 @@ def test_node_without_a_number_is_named(said: dict[str, Any]) -> None:
     app = fake_app(lambda a, number: (a, {}), says=lambda number: said)
     with pytest.raises(UserError, match="node 1 does not say which hospital it is"):
         ClientGrid(LocalGrid(app, 2), 2).discover()
+
+
+@pytest.mark.parametrize(
+    ("model", "sent", "seen"),
+    [("f8", "f4", "float32"), ("f4", "f8", "float32"), ("f4", "i8", "float32"), ("f4", ">f4", "float32")],
+)
+def test_replies_of_unusual_types_reach_the_strategy_in_the_models(model: str, sent: str, seen: str) -> None:
+    """Float32 stays as it is, also where a strategy has made float64 of the model: its bits depend on it."""
+    client_grid = ClientGrid(
+        LocalGrid(fake_app(lambda a, number: ({n: v.astype(sent) for n, v in a.items()}, {})), 2), 2
+    )
+    client_grid.discover()
+    arrays = ArrayRecord({name: Array(value.astype(model)) for name, value in START.items()})
+    content = RecordDict({"arrays": arrays, "config": ConfigRecord({"lr": 0.1})})
+    replies = client_grid.send_and_receive([Message(content, n, MessageType.TRAIN) for n in (1, 2)])
+    assert {array.dtype for reply in replies for array in reply.content["arrays"].values()} == {seen}
+
+
+def test_node_that_cannot_start_is_left_out() -> None:
+    def says(number: int) -> dict[str, Any]:
+        if number == 2:
+            raise RuntimeError("no scanner")
+        return {"partition-id": number}
+
+    client_grid = ClientGrid(LocalGrid(fake_app(lambda a, number: (a, {}), says=says), 3), 2)
+    with pytest.warns(UserWarning, match="node 3 does not start: RuntimeError: no scanner; it takes no part"):
+        assert len(exchange(client_grid)) == 2

@@ -263,15 +263,17 @@ class ClientGrid(WrappedGrid):
 
 
 def _as_sent(reply: Reply, model: SentModel | None) -> Message:
-    """Return a usable reply's message with its arrays in the types of the model that was sent.
+    """Return a usable reply's message, with its arrays in the model's types if they are in unusual ones.
 
-    Plain Flower strategies compute in the types that they get.
+    Plain Flower strategies compute in the types that they get. Hospitals send float32, also where a strategy
+    has made float64 of the model.
     """
     if model is None:
         return reply.message
     content = reply.message.content
     name, arrays = next(iter(records_in(content, ArrayRecord).items()))
-    if any(is_float(like.dtype) and arrays[key].dtype != like.dtype for key, like in model.arrays.items()):
+    usual = {key: {like.dtype, "float32"} for key, like in model.arrays.items() if is_float(like.dtype)}
+    if any(arrays[key].dtype not in types for key, types in usual.items()):
         content[name] = to_arrays(reply.parameters, reply.buffers, model.arrays)
     return reply.message
 
