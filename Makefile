@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 DATA_ROOT ?= $(or $(FEDROBUST_DATA_ROOT),../shared/data)
 STAMP := $(VENV)/.installed
 
-.PHONY: install simulate test test-reliability lint reproduce-detection reproduce-matrix reproduce-calibration reproduce-generalisation reproduce-experiments clean audit
+.PHONY: install simulate test test-reliability lint reproduce-detection reproduce-matrix reproduce-calibration reproduce-generalisation reproduce-experiments reproduce-learner clean audit
 
 install: $(STAMP)
 
@@ -51,26 +51,7 @@ reproduce-calibration: $(STAMP)
 reproduce-generalisation: $(STAMP)
 	$(BIN)/python benchmarks/generalisation.py --data-root $(DATA_ROOT)
 
-# The tables of experiments/README.md, on real images: about an hour on 2 cores. It can be stopped and started again.
-reproduce-experiments: $(STAMP)
-	for suite in ablation detection defences; do \
-		$(BIN)/python -m fedrobust.benchmark $$suite --data-root $(DATA_ROOT) || exit 1; done
-
-# What a release is installed from: every version with the hashes of its files, for all systems.
-constraints-hashed.txt: pyproject.toml constraints.txt
-	$(BIN)/uv pip compile pyproject.toml --extra download -c constraints.txt --universal --python-version 3.11 \
-		--generate-hashes --no-annotate --default-index https://pypi.org/simple \
-		--custom-compile-command "make $@" --quiet -o $@
-
-# What this environment holds, in CycloneDX's format.
-sbom.cdx.json: $(STAMP)
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt cyclonedx-bom
-	$(BIN)/cyclonedx-py environment $(BIN)/python --pyproject pyproject.toml -o $@
-
-# Known vulnerabilities of the pinned versions. It asks the package index, and fails on what it cannot look up.
-audit: $(STAMP)
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt pip-audit
-	$(BIN)/pip-audit --strict --no-deps --disable-pip -r constraints-hashed.txt
-
-clean:
-	rm -rf $(VENV) runs .mypy_cache .ruff_cache .pytest_cache
+# docs/learner-results.md, the learner's parts against a linear baseline: about an hour and a half on 1 core. It can be
+# stopped and started again.
+reproduce-learner: $(STAMP)
+	$(BIN)/python benchmarks/learner.py --data-root $(DATA_ROOT)
