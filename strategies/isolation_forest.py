@@ -1,7 +1,8 @@
-"""Isolation-forest weighting by reported losses, a server audit and update behaviour."""
+"""Isolation-forest weighting by losses, reported and audited, and by ties between hospitals."""
 
 from __future__ import annotations
 
+import math
 from typing import Annotated, ClassVar
 
 import numpy as np
@@ -9,101 +10,66 @@ from numpy.typing import NDArray
 from pydantic import Field
 
 from fedrobust.aggregation.clipping import clip_factors
-from fedrobust.federation import Defence, ServerData, State, Updates, Vector, Verdict
+from fedrobust.federation import Defence, DifferentiableServerData, State, Updates, Vector, Verdict
 from fedrobust.scoring.anomaly import tail_probabilities
-from fedrobust.scoring.class_losses import (
-    CEILING,
-    class_counts,
-    class_excess,
-    images_mean,
-    plausible_num_examples,
-    reported_excess,
-    robust_z_scores,
-)
-from fedrobust.scoring.server_audit import Audit, audit_updates, balanced_loss, domain_shift_ratio
-from fedrobust.scoring.update_geometry import cosine_to_others, excess_length, lack_of_direction
-from fedrobust.scoring.weight_search import search_weights
+from fedrobust.scoring.class_losses import plausible_num_examples, reported_excess, robust_z_scores
+from fedrobust.scoring.server_audit import audit_updates
+from fedrobust.scoring.ties import TieMemory, most_tied, residual_cosines, shared_help
 
 __all__ = ["IsolationForestWeighting"]
 
 Floats = NDArray[np.float64]
 
-#: The features, in the words of a verdict. Without images of the server's own, the four that need some stay
-#: 0.
-FEATURES = (
-    *("loss of the received model", "training loss"),
-    *(
-        "loss of its model on the server's images",
-        "loss of the others' mean when it joins",
-        "cosine deviation from the others",
-    ),
-    *("lack of direction", "length"),
-    "another scanner",
-)
-#: The smallest standard deviations for the robust z-scores: a share of the typical loss for losses, absolute
-#: for cosines and for logarithms of lengths.
-RECEIVED, EPOCH, OWN, HARM, ANGLE, LENGTH = 0.1, 0.15, 0.15, 0.01, 0.1, 0.25
-#: A hospital with records of at least this robust z-score is evaluated under other scanners' domain shifts.
-#: It is taken to have another scanner if its model's loss falls below the first share of the loss on the
-#: server's own images, with certainty from the second share on.
-ANOMALOUS, ELSEWHERE = 1.5, (0.8, 0.6)
-#: Updates longer than so many times the median are clipped to that.
-CLIP = 3.0
-#: Bounds on the searched weights, in uniform weights (1/n); trust below 1 lowers both. The first is slightly
-#: more than a half, so that rounding leaves no hospital less.
-LEAST, MOST = 0.5 + 1e-9, 3.0
-#: Evidence counts in full from about so many rounds on.
-ROUNDS = 4.0
+#: The smallest standard deviation of reported losses between hospitals, as a share of the typical loss.
+LOSS_FLOOR = 0.15
+#: The smallest standard deviation of the audit between hospitals, in cosines; .03 to .06 where they are alike
+#: (brain_mri4_28 and pneumoniamnist, iid).
+AUDIT_FLOOR = 0.05
 
 
 class IsolationForestWeighting(Defence):
-    """Lowers the weight of hospitals with persistently anomalous reports, models or updates.
+    """Lowers the weight of hospitals with persistently anomalous losses or with a common aim of their own.
 
     Algorithm
     ---------
-    In each round, features of each hospital become robust z-scores over the hospitals. Two kinds of evidence
-    are sums of their moving averages over rounds. *Records*: the losses that it reports of the received model
-    and of its last epoch, compared class by class, mainly the lower of the two; and the loss of its own model
-    on the server's images of the classes that it reports to hold, as far as the reported loss does not
-    explain it. Neither counts as far as another scanner explains it: as far as its model fits the server's
-    images better under that scanner's domain shift. *Update behaviour*: the increase of the loss of the
-    others' mean on those classes when the hospital joins, the cosine deviation of its update from theirs,
-    whether the update has no more direction than noise, and whether it is longer than its number of images
-    explains.
+    Every update is clipped to the median length, and its weight before the verdict is half uniform, half by
+    its reported images, bounded: whatever the evidence, no hospital moves the mean by much more than another.
 
-    An isolation forest, fitted on a drawn reference of benign hospitals some of which are permanently
-    atypical, scores both kinds and their sum, each divided by its own deviation between the hospitals; p is
-    the share of the reference with at least this score. A hospital is flagged if p < false_flag_rate and its
-    weight is then multiplied by (p / false_flag_rate)^2, until its evidence fades.
+    Two kinds of evidence are averaged over rounds. *Losses*: the reported losses of the received model and of
+    the last epoch, compared class by class, the lower of the two; and the audit, what the update does to the
+    class-balanced loss on the server's images to first order, net of what it helps a class. Both are robust
+    z-scores over the round's hospitals. An isolation forest, fitted on drawn benign hospitals some of which
+    are permanently atypical, scores the two; the p-value is the share of these with at least this score.
+    *Ties*: the cosines between what remains of two updates without the others' mean direction. Benign
+    hospitals have none, attackers with a common aim have positive ones in every round. A class that both
+    hospitals help explains a tie; nothing that they report does.
 
-    The weight before that is half the uniform weight (1/n), half by reported images, bounded. From there a
-    search for a lower class-balanced loss on the server's images makes it larger or smaller, between half the
-    uniform weight and three times it; FedLAW (Li et al., ICML 2023) learns weights on a proxy data set too,
-    but by gradients, not by evaluations.
+    p is twice the lower of the two p-values. A hospital is flagged if p < false_flag_rate, and its weight is
+    then multiplied by (p / false_flag_rate)^2, until its evidence fades. Ties take up to half of the weight
+    before that.
 
     Parameters
     ----------
     false_flag_rate : float
-        Share of the reference's benign hospitals that would be flagged, in (0, 0.5].
+        Share of benign hospitals that would be flagged in a round if they were like the reference, in (0,
+        0.5].
     memory : float
-        Weight of the past in the moving average, in [0, 1).
+        Weight of the past in the moving averages, in [0, 1).
     audit : float
         Share of the server's validation part that the rule evaluates on, in [0, 1]. With 0, as with a server
-        without images, the four features that need some are left out and the weights are not searched.
+        without images, the audit is left out and no tie is explained.
 
     Notes
     -----
-    Breakdown point: medians hold while the attackers are well below half of the hospitals. Cost: O(n^2 d) and
-    at most 3n + 3 evaluations of the server's images, one more for each hospital that is not fully trusted,
-    and six of some of them for each one with anomalous records; no history but the evidence. It needs 4
-    hospitals or more; with fewer there is no deviation to compare with, no hospital is flagged and the
-    weights are not searched. The reasoning and the measurements are in docs/detection.md.
+    Breakdown point: medians hold while the attackers are well below half of the hospitals; at most a third
+    lose weight by ties. Cost: O(n^2 d + K n d) and one forward and backward pass over the server's images; of
+    the history only sums by hospital and by pair are kept. It needs 4 hospitals or more; with fewer there is
+    no deviation to compare with and no hospital is flagged. The reasoning and the measurements are in
+    docs/detection.md.
 
     References
     ----------
     Liu, Ting and Zhou, "Isolation forest", ICDM 2008.
-
-    Li et al., "Revisiting weighted aggregation in federated learning with neural networks", ICML 2023.
     """
 
     trusts: ClassVar[frozenset[str]] = frozenset({"loss", "num_examples"})
@@ -111,7 +77,7 @@ class IsolationForestWeighting(Defence):
     def __init__(
         self,
         false_flag_rate: Annotated[float, Field(gt=0, le=0.5)] = 0.01,
-        memory: Annotated[float, Field(ge=0, lt=1)] = 0.8,
+        memory: Annotated[float, Field(ge=0, lt=1)] = 0.9,
         audit: Annotated[float, Field(ge=0, le=1)] = 0.5,
     ) -> None:
         """Keep the options."""
@@ -121,6 +87,7 @@ class IsolationForestWeighting(Defence):
         #: By hospital: the decayed number of rounds, then the decayed sum of each feature over them.
         self._sums: dict[int, list[float]] = {}
         self._trust: dict[int, float] = {}
+        self._ties = TieMemory(memory)
 
     def preload(self) -> None:
         """Import scikit-learn's forest."""
@@ -135,88 +102,47 @@ class IsolationForestWeighting(Defence):
     def weigh(self, updates: Updates) -> Verdict:
         """Return weights by the tail probability of each hospital's evidence."""
         initial = _initial_weights(updates)
+        weight = initial * np.array([self._trust.get(node, 1.0) for node in updates.nodes])
         if len(updates) < 4:
-            return Verdict(initial * self._trusted(updates))
-        audit = self._audit(updates)
-        average = self._remembered(updates, self._features(updates, audit))
-        p = tail_probabilities(_evidence(average))
-        flagged = p < self.false_flag_rate
-        trust = np.minimum(1.0, p / self.false_flag_rate) ** 2
+            return Verdict(weight)
+        harm, classes = self._audited(updates, weight)
+        average = self._remembered(updates, np.column_stack([_reported(updates), harm, classes]))
+        tie, single = self._tied(updates, weight, average[:, 2:])
+        by_losses = tail_probabilities(average[:, :2])
+        by_ties = np.minimum(1.0, single * (len(updates) - 1))
+        # Two tests, so either counts twice its probability (Bonferroni), as a tie counts for each partner.
+        p = np.minimum(1.0, 2 * np.minimum(by_losses, by_ties))
+        suspected = 0.5 + 0.5 * np.minimum(1.0, single / self.false_flag_rate)
+        trust = np.minimum(1.0, p / self.false_flag_rate) ** 2 * suspected
         self._trust.update(zip(updates.nodes, trust.tolist(), strict=True))
-        why = [_reasons(row) if flag else "" for row, flag in zip(average, flagged, strict=True)]
-        weight = initial * trust
-        if audit is not None:
-            weight = self._searched(updates, audit, weight, trust)
-        return Verdict(weight, np.abs(np.log10(p)), flagged, why)
+        flagged = p < self.false_flag_rate
+        why = [
+            _reasons(row[0], row[1], strongest) if flag else ""
+            for row, strongest, flag in zip(average, tie, flagged, strict=True)
+        ]
+        return Verdict(initial * trust, np.abs(np.log10(p)), flagged, why)
 
-    def _audit(self, updates: Updates) -> Audit | None:
-        """Return the losses of each update on the server's images; None without images."""
-        if self.server is None or not self.server_share:
-            return None
-        classes = _held(updates, self.server).shape[1]
-        return audit_updates(updates, self.server, self._trusted(updates), _clip_factors(updates), classes)
+    def _audited(self, updates: Updates, weight: Floats) -> tuple[Floats, Floats]:
+        """Return robust z-scores of the harm, shape (n,), and the class cosines, (n, K); 0 without images."""
+        if not self.server_share or not isinstance(self.server, DifferentiableServerData):
+            return np.zeros(len(updates)), np.zeros((len(updates), 1))
+        harm, classes = audit_updates(updates, self.server, weight, _clip_factors(updates))
+        return robust_z_scores(harm, AUDIT_FLOOR), classes
 
-    def _searched(self, updates: Updates, audit: Audit, weight: Floats, trust: Floats) -> Floats:
-        """Return weights within bounds that lower the server's loss, from these or from uniform ones."""
-        server, factor, classes = self.server, _clip_factors(updates), audit.own.shape[1]
-        assert server is not None
-
-        def loss(weight: Floats) -> float:
-            found = updates.combination(weight * factor)
-            return balanced_loss(server, found, updates.mean_buffers(weight), classes)
-
-        least, most = LEAST * trust / len(trust), MOST * trust / trust.sum()
-        return search_weights(loss, (weight, trust), least, most, np.nanmean(audit.harm, axis=1))
-
-    def _features(self, updates: Updates, audit: Audit | None) -> Floats:
-        """Return this round's features, robust z-scores, shape (n, len(FEATURES))."""
-        received, level = reported_excess(updates, "class-losses", "received-loss")
-        epoch, epoch_level = reported_excess(updates, "class-epoch-losses", "loss")
-        if not np.isfinite(epoch).any():
-            epoch, epoch_level = received, level
-        elif not np.isfinite(received).any():
-            received, level = epoch, epoch_level
-        reported = (
-            robust_z_scores(received, RECEIVED * abs(level)),
-            robust_z_scores(epoch, EPOCH * abs(epoch_level)),
-        )
-        gram = updates.gram()
-        noise = lack_of_direction(gram, updates.dimension, CEILING)
-        length = robust_z_scores(excess_length(updates.norms(), plausible_num_examples(updates)), LENGTH)
-        own, harm, deviation, scanner = self._audited_features(updates, audit, gram, reported)
-        return np.column_stack([*reported, own, harm, deviation, noise, length, scanner])
-
-    def _audited_features(
-        self, updates: Updates, audit: Audit | None, gram: Floats, reported: tuple[Floats, Floats]
-    ) -> tuple[Floats, Floats, Floats, Floats]:
-        """Return the features that need the server's images, shape (n,) each; zeros without them.
-
-        The loss of each hospital's model, the increase of the others' mean's loss when it joins, its cosine
-        deviation from them, and, if its records are anomalous, how surely it has another scanner, in [0, 1].
-        """
-        if audit is None or self.server is None:
-            none = np.zeros(len(updates))
-            return none, none, none, none
-        held = _held(updates, self.server)
-        # A class of which the server holds no image does not count.
-        own = robust_z_scores(np.nan_to_num(class_excess(audit.own, held)), OWN * audit.level)
-        harm = robust_z_scores(np.nan_to_num(images_mean(audit.harm, held)), HARM * audit.level)
-        # Only beside the audit, which shows whom it helps: the only hospital holding a class deviates the
-        # most.
-        weight = self._trusted(updates) * _clip_factors(updates)
-        deviation = robust_z_scores(-cosine_to_others(gram, weight), ANGLE)
-        anomalous = np.maximum(np.minimum(*reported), _unexplained(own, reported[0])) > ANOMALOUS
-        ratio = domain_shift_ratio(updates, self.server, held, anomalous)
-        least, most = ELSEWHERE
-        return own, harm, deviation, np.clip((least - ratio) / (least - most), 0.0, 1.0)
-
-    def _trusted(self, updates: Updates) -> Floats:
-        """Return the trust after the last round, shape (n,): 1 for a hospital that is not flagged or new."""
-        return np.array([self._trust.get(node, 1.0) for node in updates.nodes])
+    def _tied(self, updates: Updates, weight: Floats, classes: Floats) -> tuple[Floats, Floats]:
+        """Return each hospital's strongest tie, a z-score, and the probability of such a one, shape (n,)."""
+        cosines = residual_cosines(updates.gram(), weight * _clip_factors(updates))
+        scores = self._ties.add(updates.nodes, cosines, shared_help(classes))
+        strongest = scores.max(axis=1)
+        tail = np.array([0.5 * math.erfc(score / math.sqrt(2)) for score in strongest])
+        return strongest, np.where(most_tied(scores), np.maximum(tail, 1e-12), 1.0)
 
     def _remembered(self, updates: Updates, features: Floats) -> Floats:
-        """Add this round's features to the evidence; return the moving averages, of the features' shape."""
-        enough = min(ROUNDS, 1 / (1 - self.memory))
+        """Add this round's features to the evidence; return the moving averages, of the features' shape.
+
+        The first rounds count as if as many without evidence as half the memory's length had gone before.
+        """
+        enough = 0.5 / (1 - self.memory)
         averages = []
         for node, row in zip(updates.nodes, features.tolist(), strict=True):
             before = self._sums.get(node, [0.0] * (len(row) + 1))
@@ -227,50 +153,36 @@ class IsolationForestWeighting(Defence):
 
     def state(self) -> State:
         """Return the evidence and the trust by hospital."""
-        return {"sums": self._sums, "trust": self._trust}
+        return {"sums": self._sums, "trust": self._trust, "ties": self._ties.state()}
 
     def load_state(self, state: State) -> None:
         """Take back the evidence and the trust by hospital."""
         self._sums, self._trust = dict(state["sums"]), dict(state["trust"])
+        self._ties.load_state(state["ties"])
 
 
-def _held(updates: Updates, server: ServerData) -> Floats:
-    """Return how many images of each class each hospital reports, shape (n, K)."""
-    counts = class_counts(updates)
-    # A hospital that reports none is evaluated on all classes.
-    held = np.zeros((len(updates), int(server.labels.max()) + 1)) if counts is None else counts
-    return np.where(held.sum(axis=1, keepdims=True) > 0, held, 1.0)
+def _reported(updates: Updates) -> Floats:
+    """Return the robust z-scores of the two reported losses, the lower one of each hospital, shape (n,).
 
-
-def _evidence(average: Floats) -> Floats:
-    """Return the evidence against each hospital's records and update behaviour, shape (n, 2)."""
-    received, epoch, own, harm, deviation, noise, length, scanner = average.T
-    doubt = np.maximum(received, 0.0)
-    # With another scanner, the received model fits a hospital's records badly and its model fits the server's
-    # images badly. But the epoch's loss falls, its update agrees with the others', and its model fits the
-    # server's images better under that scanner's domain shift, which is not so with wrong labels or noise.
-    records = np.maximum(np.minimum(received, epoch), 0.0)
-    records += 0.5 * np.maximum(received - 3.0, 0.0) * np.clip(deviation / 2, 0.0, 1.0) ** 2
-    # A loss on the server's images that such records do not explain is a contradiction.
-    records = (records + _unexplained(own, received)) * (1 - scanner)
-    # Help, the opposite of harm, counts in favour of a hospital, the less the more its records are in doubt.
-    # It also explains the deviation of a hospital that has learned what the others have not, and there counts
-    # twice more.
-    help = np.minimum(harm, 0.0) * np.clip(1 - doubt / 5, 0.0, 1.0)
-    deviated = np.where(deviation > 0, np.maximum(deviation + 2 * help, 0.0), deviation)
-    behaviour = np.maximum(harm - doubt, 0.0) + help + deviated + noise + np.maximum(length, 0.0)
-    return np.column_stack([records, behaviour])
-
-
-def _unexplained(own: Floats, received: Floats) -> Floats:
-    """Return the part of a model's loss on the server's images that a high received loss does not explain."""
-    return np.asarray(np.maximum(own - 2 * np.maximum(received, 0.0), 0.0))
+    A benign hospital with another scanner has a high loss of the received model but learns its images within
+    the epoch; wrong labels and noise stay hard to learn.
+    """
+    received, level = reported_excess(updates, "class-losses", "received-loss")
+    epoch, epoch_level = reported_excess(updates, "class-epoch-losses", "loss")
+    if not np.isfinite(epoch).any():
+        epoch, epoch_level = received, level
+    elif not np.isfinite(received).any():
+        received, level = epoch, epoch_level
+    return np.minimum(
+        robust_z_scores(received, LOSS_FLOOR * abs(level)),
+        robust_z_scores(epoch, LOSS_FLOOR * abs(epoch_level)),
+    )
 
 
 def _clip_factors(updates: Updates) -> Floats:
-    """Return the factors that leave no update longer than CLIP medians, shape (n,)."""
+    """Return the factors that leave no update longer than the median one, shape (n,)."""
     norms = updates.norms()
-    bound = CLIP * float(np.median(norms))
+    bound = float(np.median(norms))
     return clip_factors(norms, bound) if bound > 0 else np.ones(len(norms))
 
 
@@ -282,7 +194,12 @@ def _initial_weights(updates: Updates) -> Floats:
     return np.asarray(0.5 + 0.5 * images / images.mean())
 
 
-def _reasons(row: Floats) -> str:
-    """Return the features with the highest evidence against a hospital."""
-    most = np.argsort(-row, kind="stable")[:3]
-    return "; ".join(f"{FEATURES[k]}: robust z-score {row[k]:.1f}" for k in most if row[k] > 1)
+def _reasons(reported: float, harm: float, tie: float) -> str:
+    """Return the evidence against a hospital, the strongest first."""
+    evidence = {
+        "reported losses": reported,
+        "harm on the server's images": harm,
+        "tie to another hospital": tie,
+    }
+    order = sorted(evidence, key=lambda name: -evidence[name])
+    return "; ".join(f"{name}: robust z-score {evidence[name]:.1f}" for name in order if evidence[name] > 1)

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import copy
 import math
-from dataclasses import replace
+from collections.abc import Iterator
 from fractions import Fraction
 
 import numpy as np
 from numpy.typing import NDArray
 
-from fedrobust.data.corruption import other_scanner
 from fedrobust.data.records import Records
 from fedrobust.federation import Update, Vector
 from fedrobust.learners.base import Learner, State
@@ -20,11 +18,6 @@ __all__ = ["ServerShare"]
 
 #: The number under which the server trains; no hospital has it.
 _SERVER = -1
-
-#: Other scanners: exponent of the brightness curve, and blur as a share of the image's shorter side.
-SCANNERS = ((0.4, 0.0), (0.6, 0.0), (1.7, 0.0), (2.5, 0.0), (1.0, 0.04))
-#: Images in a view, all classes together: enough to tell one scanner from another.
-VIEWED = 128
 
 
 class ServerShare:
@@ -60,7 +53,6 @@ class ServerShare:
         self.labels: NDArray[np.int64] = self._records.labels
         self.share = share
         self.lr = lr
-        self._views: tuple[ServerShare, ...] = ()
 
     def losses(
         self, parameters: Vector, buffers: Vector, images: NDArray[np.int64] | None = None
@@ -69,27 +61,11 @@ class ServerShare:
         seen = self._records if images is None else self._records.take(images)
         return self._learner.predict(State(parameters, buffers), seen.images, seen.labels).losses
 
-    def views(self) -> tuple[ServerShare, ...]:
-        """Return some of the images, as they are and as other scanners would show them; built once."""
-        if not self._views:
-            classes, counts = np.unique(self.labels, return_counts=True)
-            most = max(1, VIEWED // len(classes))
-            chosen = [
-                np.flatnonzero(self.labels == k)[np.arange(min(n, most)) * n // min(n, most)]
-                for k, n in zip(classes, counts, strict=True)
-            ]
-            some = self._records.take(np.sort(np.concatenate(chosen)))
-            pixels = min(some.images.shape[2:])
-            images = [some.images]
-            images += [other_scanner(some.images, gamma, blur=blur * pixels) for gamma, blur in SCANNERS]
-            self._views = tuple(self._showing(replace(some, images=seen)) for seen in images)
-        return self._views
-
-    def _showing(self, records: Records) -> ServerShare:
-        """Return a share of the same server that holds these records."""
-        made = copy.copy(self)
-        made._records, made.labels = records, records.labels
-        return made
+    def gradients(self, parameters: Vector, buffers: Vector) -> Iterator[Vector]:
+        """Yield the gradient of the mean loss of each class that the server holds images of."""
+        for k in np.unique(self.labels):
+            seen = self._records.take(np.flatnonzero(self.labels == k))
+            yield self._learner.gradient(State(parameters, buffers), seen.images, seen.labels)
 
     def trained(self, parameters: Vector, buffers: Vector, round: int) -> Update:
         """Return the update of a hospital with exactly these images, trained as every hospital is."""

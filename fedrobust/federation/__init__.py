@@ -8,7 +8,13 @@ from fedrobust.data.records import Records
 from fedrobust.federation.attack import Attack, GradientHook, Trigger
 from fedrobust.federation.behaviour import Behaviour, HookContext, Role
 from fedrobust.federation.client import Client
-from fedrobust.federation.defence import Defence, PreAggregation, ServerData, State, ViewedServerData
+from fedrobust.federation.defence import (
+    Defence,
+    DifferentiableServerData,
+    PreAggregation,
+    ServerData,
+    State,
+)
 from fedrobust.federation.updates import ClientMetrics, Update, Updates, Vector, Verdict
 
 __all__ = [
@@ -17,6 +23,7 @@ __all__ = [
     "Client",
     "ClientMetrics",
     "Defence",
+    "DifferentiableServerData",
     "GradientHook",
     "HookContext",
     "PreAggregation",
@@ -30,7 +37,6 @@ __all__ = [
     "Updates",
     "Vector",
     "Verdict",
-    "ViewedServerData",
 ]
 
 #: The short name that plug-ins may use for `ClientMetrics`.

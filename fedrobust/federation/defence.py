@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from typing import Any, ClassVar, Protocol, runtime_checkable
 
 import numpy as np
@@ -13,7 +13,7 @@ from fedrobust.errors import UserError
 from fedrobust.federation.updates import Update, Updates, Vector, Verdict
 from fedrobust.plugins import RemembersOptions
 
-__all__ = ["Defence", "PreAggregation", "ServerData", "State", "ViewedServerData"]
+__all__ = ["Defence", "DifferentiableServerData", "PreAggregation", "ServerData", "State"]
 
 #: What a rule keeps between rounds: mappings with any keys, lists, numbers, texts and NumPy arrays.
 State = Mapping[str, Any]
@@ -42,11 +42,11 @@ class ServerData(Protocol):
 
 
 @runtime_checkable
-class ViewedServerData(ServerData, Protocol):
-    """Images of the server's own to which it can also apply the domain shifts of other scanners."""
+class DifferentiableServerData(ServerData, Protocol):
+    """Images of the server's own whose loss it can also differentiate."""
 
-    def views(self) -> Sequence[ServerData]:
-        """Return some of the images: unchanged, then once under the domain shift of each other scanner."""
+    def gradients(self, parameters: Vector, buffers: Vector) -> Iterable[Vector]:
+        """Yield the gradient of the mean loss of each class with images, ascending; shape (d,) each."""
         ...
 
 

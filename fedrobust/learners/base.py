@@ -72,6 +72,12 @@ class Learner(Protocol):
         """Predict images, uint8 or float32 in [0, 1], shape (n, channels, height, width)."""
         ...
 
+    def gradient(
+        self, state: State, images: NDArray[np.uint8] | NDArray[np.float32], labels: NDArray[np.int64]
+    ) -> Vector:
+        """Return the gradient of the images' mean loss in the parameters, shape (d,), dropout off."""
+        ...
+
     def named_tensors(self, state: State) -> Mapping[str, NDArray[np.float32]]:
         """Return the model under its layers' names, with all that a reload needs to classify."""
         ...

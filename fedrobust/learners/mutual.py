@@ -21,7 +21,7 @@ from torch.nn import functional
 
 from fedrobust.data.records import Records
 from fedrobust.errors import UserError
-from fedrobust.federation import ClientMetrics, GradientHook
+from fedrobust.federation import ClientMetrics, GradientHook, Vector
 from fedrobust.learners.backbones import build_backbone
 from fedrobust.learners.base import Fitted, Prediction, State
 from fedrobust.learners.etf import simplex_etf
@@ -169,6 +169,24 @@ class MutualLearner:
         probabilities, losses = (torch.cat(tensors) for tensors in zip(*parts, strict=True))
         each = losses.double().cpu()
         return Prediction(probabilities.double().cpu().numpy(), each.numpy(), float(each.mean().item()))
+
+    def gradient(
+        self, state: State, images: NDArray[np.uint8] | NDArray[np.float32], labels: NDArray[np.int64]
+    ) -> Vector:
+        """Return the gradient of the images' mean loss; see `Learner.gradient`."""
+        self._flat.load(state.parameters, state.buffers)
+        self._networks.eval()
+        gradient = self._flat.parameters.grad
+        assert gradient is not None
+        gradient.zero_()
+        with _repeatable(self._device):
+            for part in self._chunks(len(labels)):
+                answers = torch.from_numpy(np.ascontiguousarray(labels[part])).to(self._device)
+                scores = self._scores(self._pixels(images[part]))
+                total = torch.stack([self._loss.each(s, answers).sum() for s in scores]).mean()
+                (total / len(labels)).backward()  # type: ignore[no-untyped-call]
+        found: Vector = gradient.cpu().numpy().copy()
+        return found
 
     def named_tensors(self, state: State) -> dict[str, NDArray[np.float32]]:
         """Return both networks' tensors as ``networks.<number>.<layer>`` and the frame as ``frame``."""

@@ -15,11 +15,11 @@ __all__ = ["tail_probabilities"]
 
 Floats = NDArray[np.float64]
 
-#: Drawn hospitals in the reference, and the heaviness of their tails (degrees of freedom of Student's t).
+#: Drawn hospitals in the reference: enough for a tail probability of .001. A tenth of them fits each tree, as
+#: a tree cannot tell apart what lies beyond the last point of its sample.
 REFERENCE = 20_000
+#: Degrees of freedom of the reference's Student's t: benign hospitals have heavier tails than a normal.
 TAIL = 10
-#: The smallest standard deviation of the evidence between hospitals, in robust z-scores of a single round.
-FLOOR = 1.0
 
 
 def tail_probabilities(evidence: Floats) -> Floats:
@@ -28,20 +28,12 @@ def tail_probabilities(evidence: Floats) -> Floats:
     Parameters
     ----------
     evidence : ndarray, shape (n, m)
-        Kinds of evidence against each hospital, in robust z-scores of a single round. Each kind, and their
-        sum, is divided by its own deviation between the hospitals, so the anomaly score adapts to their
-        heterogeneity.
+        Kinds of evidence against each hospital, in robust z-scores; below 0 there is none.
     """
     forest, scores = _reference(*evidence.shape)
-    score = -forest.score_samples(_standing(evidence, FLOOR))
+    score = -forest.score_samples(np.clip(evidence, 0.0, CEILING))
     p = 1 - np.searchsorted(scores, score, side="left") / len(scores)
     return np.asarray(np.maximum(p, 0.5 / len(scores)))
-
-
-def _standing(evidence: Floats, floor: float) -> Floats:
-    """Return the robust z-scores of each kind of evidence and of their sum, within [0, CEILING]."""
-    columns = [*evidence.T, evidence.sum(axis=1)] if evidence.shape[1] > 1 else list(evidence.T)
-    return np.clip(np.column_stack([robust_z_scores(column, floor) for column in columns]), 0.0, CEILING)
 
 
 @functools.lru_cache(maxsize=24)
@@ -58,6 +50,7 @@ def _reference(hospitals: int, kinds: int) -> tuple[Any, Floats]:
     federations = -(-REFERENCE // hospitals)
     scale = np.sqrt(draw.chisquare(TAIL, size=(federations, hospitals, 1)) / TAIL)
     drawn = draw.standard_normal((federations, hospitals, kinds)) / scale
-    points = np.concatenate([_standing(one, 0.0) for one in drawn])
-    forest = IsolationForest(n_estimators=100, max_samples=256, random_state=0).fit(points)
+    scored = [np.column_stack([robust_z_scores(column, 0.0) for column in one.T]) for one in drawn]
+    points = np.clip(np.concatenate(scored), 0.0, CEILING)
+    forest = IsolationForest(n_estimators=100, max_samples=REFERENCE // 10, random_state=0).fit(points)
     return forest, np.sort(-forest.score_samples(points))

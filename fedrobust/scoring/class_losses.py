@@ -24,12 +24,9 @@ Floats = NDArray[np.float64]
 CEILING = 10.0
 #: The excess of a hospital with so many images is multiplied by 1 / sqrt(2), as few images say little.
 FEW = 10.0
-#: A hospital's weight in a class's typical value is its number of images to this power: between one vote for
-#: each image, where one hospital could decide alone, and one for each hospital, where those with three images
-#: would outvote the one that holds the rest.
-VOTE = 0.75
-#: A reported number counts up to so many times the median one: of all images, and of those of a class.
-LARGEST, LARGEST_CLASS = 3.0, 16.0
+#: A reported number of images counts up to so many times the median one, in all and of a class: no single
+#: report decides what is typical.
+LARGEST = 3.0
 
 
 def plausible_num_examples(updates: Updates) -> Floats:
@@ -46,7 +43,7 @@ def class_counts(updates: Updates) -> Floats | None:
         return None
     held = np.isfinite(counts) & (counts > 0)
     usual = [np.median(counts[held[:, k], k]) if held[:, k].any() else 0.0 for k in range(counts.shape[1])]
-    return np.where(held, np.minimum(np.where(held, counts, 0.0), LARGEST_CLASS * np.array(usual)), 0.0)
+    return np.where(held, np.minimum(np.where(held, counts, 0.0), LARGEST * np.array(usual)), 0.0)
 
 
 def reported_excess(updates: Updates, by_class: str, plain: str) -> tuple[Floats, float]:
@@ -78,9 +75,8 @@ def class_excess(values: Floats, counts: Floats) -> Floats:
     values : ndarray, shape (n, K)
         One for each hospital and class; NaN where there is none.
     counts : ndarray, shape (n, K)
-        Images of each class that each hospital holds. A class's typical value is the median in which a
-        hospital counts by its images to the power `VOTE`; the excess of a hospital with few images is reduced
-        (`FEW`).
+        Images of each class that each hospital holds. A class's typical value is the median in which each
+        hospital counts by its images; the excess of a hospital with few images is reduced (`FEW`).
 
     Returns
     -------
@@ -91,7 +87,7 @@ def class_excess(values: Floats, counts: Floats) -> Floats:
     excess = np.zeros(values.shape)
     for k in np.flatnonzero(held.sum(axis=0) > 1):
         who = held[:, k]
-        excess[who, k] = values[who, k] - _weighted_median(values[who, k], counts[who, k] ** VOTE)
+        excess[who, k] = values[who, k] - _weighted_median(values[who, k], counts[who, k])
     return images_mean(np.where(held, excess, np.nan), counts) * few_images(
         np.where(held, counts, 0.0).sum(axis=1)
     )
