@@ -111,7 +111,8 @@ class TieMemory:
         total, rounds = self._memory * total + cosines, self._memory * rounds + 1
         squares = self._memory**2 * squares + noise**2
         self._sums[here] = total, rounds, squares
-        tie = total / rounds - EXPLAINED * shared
+        # As if one round without any tie had gone before: a single round proves little.
+        tie = total / (rounds + 1) - EXPLAINED * shared
         benign = 1 - COLLUDING**2
         between = float(np.quantile(tie[pairs], benign)) / NormalDist().inv_cdf(benign)
         score = tie / np.sqrt(max(between, SMALL_TIE) ** 2 + squares / rounds**2)
