@@ -32,8 +32,9 @@ class IsolationForestWeighting(Defence):
 
     Algorithm
     ---------
-    Every update is clipped to the median length, and its weight before the verdict is half uniform, half by
-    its reported images, bounded: whatever the evidence, no hospital moves the mean by much more than another.
+    The weight of an update longer than the median is reduced by as much as clipping would shorten it, and
+    weights before the verdict are half uniform, half by reported images, bounded: whatever the evidence, no
+    hospital moves the mean by much more than another.
 
     Two kinds of evidence are averaged over rounds. *Losses*: the reported losses of the received model and of
     the last epoch, compared class by class, the lower of the two; and the audit, what the update does to the
@@ -94,10 +95,10 @@ class IsolationForestWeighting(Defence):
         import sklearn.ensemble  # noqa: F401
 
     def combine(self, updates: Updates) -> tuple[Vector, Verdict]:
-        """Return the mean by the verdict's weights, with clipped updates."""
+        """Return the mean by the verdict's weights, with a long update's weight reduced by its length."""
         verdict = self.weigh(updates)
-        weight = np.asarray(verdict.weight)
-        return updates.combination(weight / weight.sum() * _clip_factors(updates)), verdict
+        weight = np.asarray(verdict.weight) * _clip_factors(updates)
+        return updates.combination(weight / weight.sum()), verdict
 
     def weigh(self, updates: Updates) -> Verdict:
         """Return weights by the tail probability of each hospital's evidence."""
@@ -180,7 +181,7 @@ def _reported(updates: Updates) -> Floats:
 
 
 def _clip_factors(updates: Updates) -> Floats:
-    """Return the factors that leave no update longer than the median one, shape (n,)."""
+    """Return the factors that would leave no update longer than the median one, shape (n,)."""
     norms = updates.norms()
     bound = float(np.median(norms))
     return clip_factors(norms, bound) if bound > 0 else np.ones(len(norms))
