@@ -30,7 +30,7 @@ def audit_updates(
     updates : Updates
     server : DifferentiableServerData
     weight, factor : ndarray, shape (n,)
-        The mean's weights, and what each difference is scaled by in it.
+        The mean's weights are their products; a long update's factor is its share of length that counts.
 
     Returns
     -------
@@ -38,8 +38,8 @@ def audit_updates(
     classes : ndarray, shape (n, K)
         The cosine of each update with the gradient of each class's loss; negative is help.
     """
-    share = weight / weight.sum()
-    mean = updates.combination(share * factor)
+    share = weight * factor / (weight * factor).sum()
+    mean = updates.combination(share)
     balanced = np.zeros(updates.dimension, np.float32)
     found = []
     for gradient in server.gradients(mean, updates.mean_buffers(share)):
