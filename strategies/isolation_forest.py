@@ -97,7 +97,7 @@ class IsolationForestWeighting(Defence):
     def combine(self, updates: Updates) -> tuple[Vector, Verdict]:
         """Return the mean by the verdict's weights, with a long update's weight reduced by its length."""
         verdict = self.weigh(updates)
-        weight = np.asarray(verdict.weight) * _clip_factors(updates)
+        weight = np.asarray(verdict.weight) * self._factors(updates)
         return updates.combination(weight / weight.sum()), verdict
 
     def weigh(self, updates: Updates) -> Verdict:
@@ -107,14 +107,13 @@ class IsolationForestWeighting(Defence):
         if len(updates) < 4:
             return Verdict(weight)
         harm, classes = self._audited(updates, weight)
-        average = self._remembered(updates, np.column_stack([_reported(updates), harm, classes]))
+        average = self._remembered(updates, np.column_stack([self._reported(updates), harm, classes]))
         tie, single = self._tied(updates, weight, average[:, 2:])
         by_losses = tail_probabilities(average[:, :2])
         by_ties = np.minimum(1.0, single * (len(updates) - 1))
         # Two tests, so either counts twice its probability (Bonferroni), as a tie counts for each partner.
         p = np.minimum(1.0, 2 * np.minimum(by_losses, by_ties))
-        suspected = 0.5 + 0.5 * np.minimum(1.0, single / self.false_flag_rate)
-        trust = np.minimum(1.0, p / self.false_flag_rate) ** 2 * suspected
+        trust = np.minimum(1.0, p / self.false_flag_rate) ** 2 * self._suspected(single)
         self._trust.update(zip(updates.nodes, trust.tolist(), strict=True))
         flagged = p < self.false_flag_rate
         why = [
@@ -127,16 +126,43 @@ class IsolationForestWeighting(Defence):
         """Return robust z-scores of the harm, shape (n,), and the class cosines, (n, K); 0 without images."""
         if not self.server_share or not isinstance(self.server, DifferentiableServerData):
             return np.zeros(len(updates)), np.zeros((len(updates), 1))
-        harm, classes = audit_updates(updates, self.server, weight, _clip_factors(updates))
+        harm, classes = audit_updates(updates, self.server, weight, self._factors(updates))
         return robust_z_scores(harm, AUDIT_FLOOR), classes
 
     def _tied(self, updates: Updates, weight: Floats, classes: Floats) -> tuple[Floats, Floats]:
         """Return each hospital's strongest tie, a z-score, and the probability of such a one, shape (n,)."""
-        cosines = residual_cosines(updates.gram(), weight * _clip_factors(updates))
+        cosines = residual_cosines(updates.gram(), weight * self._factors(updates))
         scores = self._ties.add(updates.nodes, cosines, shared_help(classes))
         strongest = scores.max(axis=1)
         tail = np.array([0.5 * math.erfc(score / math.sqrt(2)) for score in strongest])
         return strongest, np.where(most_tied(scores), np.maximum(tail, 1e-12), 1.0)
+
+    def _reported(self, updates: Updates) -> Floats:
+        """Return the robust z-scores of the two reported losses, the lower of each hospital, shape (n,).
+
+        A benign hospital with another scanner has a high loss of the received model but learns its images
+        within the epoch; wrong labels and noise stay hard to learn.
+        """
+        received, level = reported_excess(updates, "class-losses", "received-loss")
+        epoch, epoch_level = reported_excess(updates, "class-epoch-losses", "loss")
+        if not np.isfinite(epoch).any():
+            epoch, epoch_level = received, level
+        elif not np.isfinite(received).any():
+            received, level = epoch, epoch_level
+        return np.minimum(
+            robust_z_scores(received, LOSS_FLOOR * abs(level)),
+            robust_z_scores(epoch, LOSS_FLOOR * abs(epoch_level)),
+        )
+
+    def _factors(self, updates: Updates) -> Floats:
+        """Return the factors that would leave no update longer than the median one, shape (n,)."""
+        norms = updates.norms()
+        bound = float(np.median(norms))
+        return clip_factors(norms, bound) if bound > 0 else np.ones(len(norms))
+
+    def _suspected(self, single: Floats) -> Floats:
+        """Return the part of the weight that ties leave before they flag, shape (n,), at least half."""
+        return 0.5 + 0.5 * np.minimum(1.0, single / self.false_flag_rate)
 
     def _remembered(self, updates: Updates, features: Floats) -> Floats:
         """Add this round's features to the evidence; return the moving averages, of the features' shape.
@@ -160,31 +186,6 @@ class IsolationForestWeighting(Defence):
         """Take back the evidence and the trust by hospital."""
         self._sums, self._trust = dict(state["sums"]), dict(state["trust"])
         self._ties.load_state(state["ties"])
-
-
-def _reported(updates: Updates) -> Floats:
-    """Return the robust z-scores of the two reported losses, the lower one of each hospital, shape (n,).
-
-    A benign hospital with another scanner has a high loss of the received model but learns its images within
-    the epoch; wrong labels and noise stay hard to learn.
-    """
-    received, level = reported_excess(updates, "class-losses", "received-loss")
-    epoch, epoch_level = reported_excess(updates, "class-epoch-losses", "loss")
-    if not np.isfinite(epoch).any():
-        epoch, epoch_level = received, level
-    elif not np.isfinite(received).any():
-        received, level = epoch, epoch_level
-    return np.minimum(
-        robust_z_scores(received, LOSS_FLOOR * abs(level)),
-        robust_z_scores(epoch, LOSS_FLOOR * abs(epoch_level)),
-    )
-
-
-def _clip_factors(updates: Updates) -> Floats:
-    """Return the factors that would leave no update longer than the median one, shape (n,)."""
-    norms = updates.norms()
-    bound = float(np.median(norms))
-    return clip_factors(norms, bound) if bound > 0 else np.ones(len(norms))
 
 
 def _initial_weights(updates: Updates) -> Floats:

@@ -70,18 +70,9 @@ def reported_excess(updates: Updates, by_class: str, plain: str) -> tuple[Floats
 def class_excess(values: Floats, counts: Floats) -> Floats:
     """Return each hospital's values above others' on its classes, a mean over its images; shape (n,).
 
-    Parameters
-    ----------
-    values : ndarray, shape (n, K)
-        One for each hospital and class; NaN where there is none.
-    counts : ndarray, shape (n, K)
-        Images of each class that each hospital holds. A class's typical value is the median in which each
-        hospital counts by its images; the excess of a hospital with few images is reduced (`FEW`).
-
-    Returns
-    -------
-    ndarray, shape (n,)
-        0 where nobody shares a class with the hospital, NaN where it has no value at all.
+    Values and images by class, shape (n, K); NaN where there is no value. A class's typical value is the
+    median in which each hospital counts by its images; the excess of a hospital with few images is reduced
+    (`FEW`). It is 0 where nobody shares a class with the hospital, NaN where it has no value at all.
     """
     held = np.isfinite(values) & (counts > 0)
     excess = np.zeros(values.shape)
@@ -100,15 +91,10 @@ def few_images(images: Floats) -> Floats:
 
 
 def robust_z_scores(values: Floats, floor: float) -> Floats:
-    """Return values in robust standard deviations above the median, within [-CEILING, CEILING].
+    """Return values in robust standard deviations above the median, within [-CEILING, CEILING], shape (n,).
 
-    Parameters
-    ----------
-    values : ndarray, shape (n,)
-        A hospital without a value (NaN) while others have one counts as the worst.
-    floor : float
-        The smallest standard deviation (1.4826 MAD otherwise), so that tiny differences between hospitals
-        that agree do not count.
+    A hospital without a value (NaN) while others have one counts as the worst. The standard deviation is
+    1.4826 MAD, at least `floor`, so that tiny differences between hospitals that agree do not count.
     """
     known = np.isfinite(values)
     if not known.any():

@@ -57,7 +57,7 @@ def residual_cosines(gram: ArrayLike, weight: Floats) -> Floats:
     # What rounding leaves of a multiple of the others' sum has no direction.
     known = length > 1e-6 * np.sqrt(np.maximum(np.diagonal(g), 0.0))
     found = np.outer(known, known) & ~own
-    return np.divide(inner, np.outer(length, length), out=np.zeros_like(inner), where=found)
+    return np.asarray(np.divide(inner, np.outer(length, length), out=np.zeros_like(inner), where=found))
 
 
 def shared_help(classes: Floats) -> Floats:
@@ -70,7 +70,7 @@ def shared_help(classes: Floats) -> Floats:
         the classes counts.
     """
     more = np.maximum(np.median(classes, axis=0) - classes, 0.0)
-    return np.minimum(more[:, None, :], more[None, :, :]).max(axis=2, initial=0.0)
+    return np.asarray(np.minimum(more[:, None, :], more[None, :, :]).max(axis=2, initial=0.0))
 
 
 class TieMemory:
