@@ -167,15 +167,14 @@ class IsolationForestWeighting(Defence):
     def _remembered(self, updates: Updates, features: Floats) -> Floats:
         """Add this round's features to the evidence; return the moving averages, of the features' shape.
 
-        The first rounds count as if as many without evidence as half the memory's length had gone before.
+        They count as if one round without evidence had gone before: a single round proves little.
         """
-        enough = 0.5 / (1 - self.memory)
         averages = []
         for node, row in zip(updates.nodes, features.tolist(), strict=True):
             before = self._sums.get(node, [0.0] * (len(row) + 1))
             now = [self.memory * old + new for old, new in zip(before, [1.0, *row], strict=True)]
             self._sums[node] = now
-            averages.append([total / max(now[0], enough) for total in now[1:]])
+            averages.append([total / (now[0] + 1) for total in now[1:]])
         return np.array(averages)
 
     def state(self) -> State:
