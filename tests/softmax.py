@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -64,12 +64,8 @@ def trained(own: Site, start: Vector, node: int, round: int) -> Update:
         order = draw.permutation(len(own.labels))
         for batch in (order[at : at + 16] for at in range(0, len(order), 16)):
             images, labels = own.images[batch], own.labels[batch]
-            met[batch] = losses(weights.reshape(-1), images, labels)
-            logits = images @ weights
-            chance = np.exp(logits - logits.max(axis=1, keepdims=True))
-            chance /= chance.sum(axis=1, keepdims=True)
-            chance[range(len(labels)), labels] -= 1
-            weights -= 0.05 * images.T @ chance / len(batch)
+            met[batch] = losses(weights, images, labels)
+            weights -= 0.05 * gradient(weights, images, labels).reshape(weights.shape)
     values: dict[str, float | tuple[float, ...]] = {
         "loss": float(met.mean()),
         "received-loss": float(received.mean()),
@@ -82,6 +78,15 @@ def trained(own: Site, start: Vector, node: int, round: int) -> Update:
     return update if own.poison is None else own.poison(update, draw)
 
 
+def gradient(parameters: NDArray[Any], images: NDArray[Any], labels: NDArray[Any]) -> NDArray[np.float64]:
+    """Return the gradient of the mean cross-entropy, shape ((PIXELS + 1) * CLASSES,)."""
+    logits = images @ parameters.astype(np.float64).reshape(PIXELS + 1, CLASSES)
+    chance = np.exp(logits - logits.max(axis=1, keepdims=True))
+    chance /= chance.sum(axis=1, keepdims=True)
+    chance[range(len(labels)), labels] -= 1
+    return np.asarray((images.T @ chance / len(labels)).reshape(-1))
+
+
 def elsewhere(given: Site) -> Site:
     """Return a hospital whose scanner swaps pixels in pairs: other images with the right labels."""
     images = given.images.copy()
@@ -90,7 +95,7 @@ def elsewhere(given: Site) -> Site:
 
 
 class Images:
-    """A `ServerData` of a site's images."""
+    """A `DifferentiableServerData` of a site's images."""
 
     def __init__(self, own: Site) -> None:
         self.labels = own.labels
@@ -102,16 +107,13 @@ class Images:
         places = np.arange(len(self.labels)) if images is None else images
         return losses(parameters, self._images[places], self.labels[places])
 
+    def gradients(self, parameters: Vector, buffers: Vector) -> Iterator[Vector]:
+        for k in np.unique(self.labels):
+            its = self.labels == k
+            yield gradient(parameters, self._images[its], self.labels[its]).astype(np.float32)
+
     def trained(self, parameters: Vector, buffers: Vector, round: int) -> Update:
         return trained(Site(self._images, self.labels), parameters, -1, round)
-
-
-class Views(Images):
-    """A `ViewedServerData` that knows the plain scanner and the one of `elsewhere`."""
-
-    def views(self) -> list[Images]:
-        own = Site(self._images, self.labels)
-        return [Images(own), Images(elsewhere(own))]
 
 
 def play(

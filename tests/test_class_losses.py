@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import numpy as np
 import pytest
@@ -11,11 +12,12 @@ from helpers import make_updates
 from fedrobust.scoring.class_losses import (
     CEILING,
     FEW,
-    VOTE,
+    LARGEST,
     class_counts,
     class_excess,
     few_images,
     images_mean,
+    plausible_num_examples,
     reported_excess,
     robust_z_scores,
 )
@@ -52,7 +54,7 @@ def plain_excess(values: np.ndarray, counts: np.ndarray) -> list[float]:
         for k in range(classes):
             if not held[i][k]:
                 continue
-            mates = [(float(values[j, k]), float(counts[j, k]) ** VOTE) for j in range(n) if held[j][k]]
+            mates = [(float(values[j, k]), float(counts[j, k])) for j in range(n) if held[j][k]]
             above = float(values[i, k]) - plain_median(mates) if len(mates) > 1 else 0.0
             total, images = total + counts[i, k] * above, images + counts[i, k]
         found.append(total / images * math.sqrt(images / (images + FEW)) if images else math.nan)
@@ -164,17 +166,33 @@ def test_class_counts_invalid_reports_count_as_none() -> None:
     assert class_counts(make_updates(4, values=[{"class-counts": 7.0}] * 4)) is None
 
 
+def test_reported_numbers_of_images_are_bounded() -> None:
+    reports: list[dict[str, float | tuple[float, ...]]] = [{"class-counts": (20.0, 0.0, 5.0)}] * 4
+    counts = class_counts(make_updates(5, values=[*reports, {"class-counts": (1e9, 1e9, 5.0)}]))
+    assert counts is not None
+    # A class that one hospital alone reports has its number as the median.
+    np.testing.assert_array_equal(counts[-1], [LARGEST * 20, 1e9, 5])
+    np.testing.assert_array_equal(counts[:4], [[20, 0, 5]] * 4)
+    found = plausible_num_examples(make_updates(5, num_examples=[100, 50, 120, 100, 10**9]))
+    np.testing.assert_array_equal(found, [100, 50, 120, 100, LARGEST * 100])
+    invalid: list[Any] = [float("nan"), float("inf"), -7, 100, 100]
+    np.testing.assert_array_equal(
+        plausible_num_examples(make_updates(5, num_examples=invalid)), [0, 0, 0, 0, 0]
+    )
+
+
 def test_reported_excess_by_class_returns_excess_and_level() -> None:
     values, counts = table(1)
     reports: list[dict[str, float | tuple[float, ...]]] = [
         {"class-losses": tuple(v), "class-counts": tuple(c), "received-loss": 99.0}
         for v, c in zip(values.tolist(), counts.tolist(), strict=True)
     ]
-    excess, level = reported_excess(
-        make_updates(len(values), values=reports), "class-losses", "received-loss"
-    )
-    np.testing.assert_array_equal(excess, class_excess(values, counts))
-    assert level == np.median(images_mean(values, counts))
+    updates = make_updates(len(values), values=reports)
+    excess, level = reported_excess(updates, "class-losses", "received-loss")
+    bounded = class_counts(updates)
+    assert bounded is not None and (bounded <= counts).all()
+    np.testing.assert_array_equal(excess, class_excess(values, bounded))
+    assert level == np.median(images_mean(values, bounded))
 
 
 def test_reported_excess_without_class_losses_uses_plain_losses() -> None:

@@ -1,190 +1,156 @@
-"""The server's audit against a definition that builds every model separately."""
+"""The server's audit against a definition in float64 that stacks all updates."""
 
 from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import replace
 
 import numpy as np
 import pytest
 from helpers import make_updates
 from server_images import QuadraticServerData
+from softmax import CLASSES, Images, flipped, losses, site, trained
 
-from fedrobust.federation import Updates
+from fedrobust.federation import ClientMetrics, DifferentiableServerData, Updates, Vector
 from fedrobust.federation.mixed import Mixed
-from fedrobust.scoring.server_audit import audit_updates, balanced_loss, domain_shift_ratio
+from fedrobust.scoring.server_audit import audit_updates
 
 SEEDS = range(4)
 
 
+class Slopes(QuadraticServerData):
+    """Images whose classes pull in given directions from the model, and by the running statistics."""
+
+    def __init__(self, directions: np.ndarray) -> None:
+        super().__init__(directions[0])
+        self.directions = directions
+        self.passes = 0
+
+    def gradients(self, parameters: Vector, buffers: Vector) -> Iterator[Vector]:
+        self.passes += 1
+        for direction in self.directions:
+            yield (parameters - (1 + buffers.sum()) * direction).astype(np.float32)
+
+
 def plain(
-    updates: Updates, server: QuadraticServerData, trust: list[float], factor: list[float], classes: int
-) -> tuple:
-    """Return each model's loss by class, the rise that each brings, and the level."""
-    n = len(updates)
+    updates: Updates, server: Slopes, weight: np.ndarray, factor: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    """Return the harm and the class cosines."""
+    share = weight / weight.sum()
     base = updates.global_parameters.astype(np.float64)
     deltas = [u.parameters.astype(np.float64) - base for u in updates]
-    buffers = np.average([u.buffers for u in updates], axis=0, weights=trust)
+    mean = base + sum(w * f * delta for w, f, delta in zip(share, factor, deltas, strict=True))
+    buffers = sum(w * u.buffers.astype(np.float64) for w, u in zip(share, updates, strict=True))
+    slopes = [mean - (1 + np.sum(buffers)) * direction for direction in server.directions]
 
-    def losses_of(model: np.ndarray, statistics: np.ndarray) -> list[float]:
-        values = server.losses(model, statistics)
-        return [
-            values[server.labels == k].mean() if (server.labels == k).any() else np.nan
-            for k in range(classes)
-        ]
+    def cosine(x: np.ndarray, y: np.ndarray) -> float:
+        return float(x @ y / np.linalg.norm(x) / np.linalg.norm(y))
 
-    def mean(weights: list[float]) -> np.ndarray:
-        moved = sum(w * f * delta for w, f, delta in zip(weights, factor, deltas, strict=True))
-        return base + moved / sum(weights)
-
-    own = [losses_of(base + delta, u.buffers) for delta, u in zip(deltas, updates, strict=True)]
-    harm = []
-    for i in range(n):
-        without = [0.0 if j == i else trust[j] for j in range(n)]
-        joined = [1.0 if j == i else trust[j] for j in range(n)]
-        harm.append(np.subtract(losses_of(mean(joined), buffers), losses_of(mean(without), buffers)))
-    return np.array(own), np.array(harm), float(np.nanmean(losses_of(mean(trust), buffers)))
+    classes = np.array([[cosine(delta, slope) for slope in slopes] for delta in deltas])
+    norms = np.array([np.linalg.norm(delta) for delta in deltas]) * factor
+    balanced = np.array([cosine(delta, np.sum(slopes, axis=0)) for delta in deltas])
+    return (balanced + classes.min(axis=1)) * norms / np.median(norms), classes
 
 
 @pytest.mark.parametrize("seed", SEEDS)
-@pytest.mark.parametrize("distrusted", [False, True])
-def test_audit_random_updates_follow_the_definition(seed: int, distrusted: bool) -> None:
-    updates = make_updates(6, seed=seed, buffers=3)
+@pytest.mark.parametrize("mixed", [False, True])
+def test_audit_random_updates_follow_the_definition(seed: int, mixed: bool) -> None:
     draw = np.random.default_rng(seed)
-    server = QuadraticServerData(
-        draw.standard_normal(40), spoil=lambda values, buffers: values * (1 + buffers.sum() ** 2)
-    )
-    trust = draw.random(6) if distrusted else np.ones(6)
-    factor = draw.random(6)
-    kept = [u.parameters.copy() for u in updates], trust.copy(), factor.copy()
-    seen = audit_updates(updates, server, trust, factor, 5)
-    own, harm, level = plain(updates, server, trust.tolist(), factor.tolist(), 5)
-    # The rule works in float32, on losses of some hundreds.
-    np.testing.assert_allclose(seen.own, own, rtol=1e-4)
-    np.testing.assert_allclose(seen.harm, harm, atol=1e-4 * level)
-    assert seen.level == pytest.approx(level, rel=1e-5)
-    assert np.abs(harm[:, :3]).max() > 0.01 * level  # so that the tolerance means something
-    # The server has images of three classes only.
-    assert np.isnan(seen.own[:, 3:]).all() and np.isnan(seen.harm[:, 3:]).all()
+    updates: Updates = make_updates(6, seed=seed, buffers=3)
+    if mixed:
+        mixing = draw.random((6, 6))
+        updates = Mixed(updates, mixing / mixing.sum(axis=1, keepdims=True))
+    server = Slopes(draw.standard_normal((3, 40)))
+    weight, factor = draw.random(6), draw.random(6)
+    kept = [u.parameters.copy() for u in updates], weight.copy(), factor.copy()
+    harm, classes = audit_updates(updates, server, weight, factor)
+    wanted = plain(Updates(list(updates)), server, weight, factor)
+    np.testing.assert_allclose(harm, wanted[0], atol=1e-5)
+    np.testing.assert_allclose(classes, wanted[1], atol=1e-5)
+    assert server.passes == 1
     for update, before in zip(updates, kept[0], strict=True):
         np.testing.assert_array_equal(update.parameters, before)
-    np.testing.assert_array_equal(trust, kept[1])
+    np.testing.assert_array_equal(weight, kept[1])
     np.testing.assert_array_equal(factor, kept[2])
 
 
-def test_audit_number_of_evaluations_is_as_stated() -> None:
-    updates, server = make_updates(6), QuadraticServerData(np.zeros(40))
-    audit_updates(updates, server, np.ones(6), np.ones(6), 3)
-    assert len(server.asked) == 2 * 6 + 1
-    server.asked.clear()
-    # A hospital with less than full trust joins with full weight: one more evaluation.
-    audit_updates(updates, server, np.array([1, 1, 1, 1, 0.5, 0.0]), np.ones(6), 3)
-    assert len(server.asked) == 2 * 6 + 1 + 2
+def test_audit_class_cosine_is_the_change_of_the_class_loss() -> None:
+    """A small step along an update changes each class's loss by as much as its cosine says."""
+    sites = [site((30, 30, 30, 30), seed) for seed in range(5)]
+    sites[3] = flipped(sites[3])
+    start = np.zeros(81 * CLASSES, np.float32)
+    updates = Updates([trained(own, start, node, 1) for node, own in enumerate(sites)])
+    images = site((40, 30, 20, 10), 999)
+    server = Images(images)
+    assert isinstance(server, DifferentiableServerData)
+    weight = np.ones(5)
+    harm, classes = audit_updates(updates, server, weight, np.ones(5))
+    mean = updates.mean(weight).astype(np.float64)
+    for k, slope in enumerate(server.gradients(mean.astype(np.float32), np.zeros(0, np.float32))):
+        its = images.labels == k
+        for i, update in enumerate(updates):
+            step = 1e-4 * update.delta.astype(np.float64)
+            up, down = (losses(mean + s * step, images.images, images.labels)[its].mean() for s in (1, -1))
+            change = (up - down) / 2e-4 / np.linalg.norm(update.delta) / np.linalg.norm(slope)
+            assert classes[i, k] == pytest.approx(change, abs=1e-4)
+    assert harm.argmax() == 3 and np.delete(harm, 3).max() < 0 < harm[3]
 
 
-def test_balanced_loss_weighs_the_servers_classes_equally() -> None:
-    updates = make_updates(1)
-    server = QuadraticServerData(np.zeros(40), m=20)
-    server.labels = np.repeat([0, 1, 2], [15, 4, 1])
-    values = server.losses(updates[0].parameters, updates[0].buffers)
-    wanted = np.mean([values[server.labels == k].mean() for k in range(3)])
-    assert balanced_loss(server, updates[0].parameters, updates[0].buffers, 5) == pytest.approx(wanted)
-    assert wanted != pytest.approx(values.mean(), rel=1e-3)
+def test_audit_help_for_one_class_is_netted_against_harm() -> None:
+    base = np.zeros(40, np.float32)
+    rare, common = np.eye(40)[0], np.eye(40)[1]
+    # The mean lowers the loss of neither class yet: both gradients point away from where it should go.
+    server = Slopes(1000 * np.array([rare, common]))
+    deltas = [rare - 0.2 * common, -rare - common, *[rare + common] * 3]
+    updates = Updates(
+        [
+            replace(u, parameters=(base + delta).astype(np.float32), global_parameters=base)
+            for u, delta in zip(make_updates(5, d=40), deltas, strict=True)
+        ]
+    )
+    harm, classes = audit_updates(updates, server, np.ones(5), np.ones(5))
+    assert classes[0, 0] < -0.9 and classes[0, 1] > 0.1
+    assert harm[0] < 0 and harm[1] > 1 and harm[2:].max() < -1
 
 
-def test_audit_harm_is_positive_and_help_negative() -> None:
+def test_audit_of_what_hospitals_report_uses_nothing() -> None:
+    updates = make_updates(6)
+    claims = ClientMetrics(10**6, {"class-counts": (0.0, 0.0, 1e9), "received-loss": 99.0, "loss": 0.01})
+    other = Updates([replace(updates[0], report=claims), *list(updates)[1:]], updates.seed)
+    server = Slopes(np.random.default_rng(0).standard_normal((3, 40)))
+    found, wanted = (audit_updates(u, server, np.ones(6), np.ones(6)) for u in (other, updates))
+    np.testing.assert_array_equal(found[0], wanted[0])
+    np.testing.assert_array_equal(found[1], wanted[1])
+
+
+def test_audit_longer_updates_count_more_up_to_their_bound() -> None:
     updates = make_updates(5)
-    base = updates.global_parameters
-    good = np.random.default_rng(1).standard_normal(40).astype(np.float32)
-    signs = [1, 1, 1, 3, -1]
-    made = Updates([u.with_delta(s * 0.1 * good) for s, u in zip(signs, updates, strict=True)])
-    harm = audit_updates(made, QuadraticServerData(base + good), np.ones(5), np.ones(5), 3).harm
-    assert (harm[4] > 0).all() and (harm[3] < 0).all()
+    server = Slopes(np.random.default_rng(0).standard_normal((3, 40)))
+    before, classes = audit_updates(updates, server, np.ones(5), np.ones(5))
+    long = Updates([updates[0].with_delta(4 * updates[0].delta), *list(updates)[1:]], updates.seed)
+    after, same = audit_updates(long, server, np.ones(5), np.array([0.25, 1, 1, 1, 1]))
+    np.testing.assert_allclose(after, before, atol=1e-4)
+    np.testing.assert_allclose(same, classes, atol=1e-4)
+    shorter, _ = audit_updates(updates, server, np.ones(5), np.array([1, 1, 1, 1, 1e-6]))
+    assert abs(shorter[4]) < 1e-4
 
 
-def test_audit_model_without_a_finite_loss_gets_a_large_one() -> None:
+def test_audit_without_a_finite_gradient_or_length_is_0() -> None:
     updates = make_updates(4)
-    server = QuadraticServerData(
-        np.zeros(40), spoil=lambda values, buffers: np.where(np.arange(20) < 2, [np.nan, np.inf] * 10, values)
-    )
-    seen = audit_updates(updates, server, np.ones(4), np.ones(4), 3)
-    assert np.isfinite(seen.own).all() and np.isfinite(seen.harm).all()
-    assert seen.own[:, 0].min() > 1e5
-
-
-def test_audit_trust_in_one_hospital_only_counts_as_uniform() -> None:
-    updates, server = make_updates(5), QuadraticServerData(np.ones(40))
-    alone = audit_updates(updates, server, np.eye(5)[2], np.ones(5), 3)
-    everyone = audit_updates(updates, server, np.ones(5), np.ones(5), 3)
-    np.testing.assert_array_equal(alone.harm, everyone.harm)
-
-
-class Viewed(QuadraticServerData):
-    """Images on which other models do best through other scanners."""
-
-    def __init__(self, target: np.ndarray, shown: list[QuadraticServerData]) -> None:
-        super().__init__(target)
-        self._shown = shown
-
-    def views(self) -> list[QuadraticServerData]:
-        return self._shown
-
-
-def test_domain_shift_ratio_is_the_lowest_loss_over_the_plain_one() -> None:
-    updates = make_updates(6, seed=3, buffers=2)
-    draw = np.random.default_rng(3)
-    here = draw.standard_normal(40)
-    plain, *others = shown = [
-        QuadraticServerData(here, m=12),
-        QuadraticServerData(here + 3, m=12),
-        QuadraticServerData(updates[2].parameters + 0.1, m=12),
-        QuadraticServerData(here + 0.1 * draw.standard_normal(40), m=12),
-    ]
-    server = Viewed(here, shown)
-    held = draw.integers(0, 5, (6, 4)).astype(float)
-    held[4] = [0, 0, 0, 7]  # a class that the server has no image of
-    held[5] = 0
-    ratio = domain_shift_ratio(updates, server, held, np.array([True, False, True, True, True, True]))
-
-    def loss(view: QuadraticServerData, i: int) -> float:
-        values = view.losses(updates[i].parameters, updates[i].buffers)
-        known = [k for k in range(3) if held[i, k]]
-        means = [values[view.labels == k].mean() for k in known]
-        return float(np.average(means, weights=held[i, known]))
-
-    for i in (0, 2, 3):
-        expected = min(1.0, min(loss(view, i) for view in others) / loss(plain, i))
-        assert ratio[i] == pytest.approx(expected, rel=1e-5)
-    assert ratio[2] < 0.1 and ratio[1] == 1
-    assert ratio[4:].tolist() == [1, 1]
-    # No other hospital is evaluated, and a server without such views gives 1.
-    for view in shown:
-        view.asked.clear()
-    domain_shift_ratio(updates, server, held, np.zeros(6, bool))
-    assert not any(view.asked for view in shown)
-    for silent in (QuadraticServerData(here), Viewed(here, []), Viewed(here, [plain])):
-        assert domain_shift_ratio(updates, silent, held, np.ones(6, bool)).tolist() == [1] * 6
-
-
-def test_audit_mixed_updates_are_evaluated_like_plain_ones() -> None:
-    source = make_updates(5, buffers=2)
-    mixing = np.random.default_rng(0).random((5, 5))
-    mixed = Mixed(source, mixing / mixing.sum(axis=1, keepdims=True))
-    server = QuadraticServerData(np.ones(40), spoil=lambda values, buffers: values + buffers.sum())
-    trust = np.array([1, 1, 0.3, 1, 1.0])
-    found, wanted = (
-        audit_updates(u, server, trust, np.ones(5), 3) for u in (mixed, Updates(list(mixed), source.seed))
-    )
-    np.testing.assert_allclose(found.own, wanted.own, rtol=1e-5)
-    np.testing.assert_allclose(found.harm, wanted.harm, atol=1e-4 * wanted.level)
+    still = Updates([u.with_delta(0 * u.delta) for u in updates])
+    server = Slopes(np.random.default_rng(0).standard_normal((2, 40)))
+    harm, classes = audit_updates(still, server, np.ones(4), np.ones(4))
+    assert not harm.any() and not classes.any()
+    broken = Slopes(np.array([np.full(40, np.nan), np.ones(40)]))
+    with np.errstate(invalid="ignore"):
+        harm, classes = audit_updates(updates, broken, np.ones(4), np.ones(4))
+    assert np.isfinite(harm).all() and not classes[:, 0].any() and classes[:, 1].any()
 
 
 def test_audit_order_of_hospitals_does_not_matter() -> None:
     updates, server = make_updates(5), QuadraticServerData(np.ones(40))
     order = [3, 0, 4, 1, 2]
     renumbered = make_updates(5, nodes=np.argsort(order).tolist())
-    found, other = (audit_updates(u, server, np.ones(5), np.ones(5), 3) for u in (updates, renumbered))
-    np.testing.assert_array_equal(other.own, found.own[order])
-    np.testing.assert_allclose(other.harm, found.harm[order], atol=1e-4 * found.level)
-
-
-def test_audit_classes_that_no_hospital_reports_are_left_out() -> None:
-    seen = audit_updates(make_updates(4), QuadraticServerData(np.ones(40)), np.ones(4), np.ones(4), 2)
-    assert seen.own.shape == seen.harm.shape == (4, 2) and np.isfinite(seen.own).all()
+    found, other = (audit_updates(u, server, np.ones(5), np.ones(5)) for u in (updates, renumbered))
+    np.testing.assert_allclose(other[0], found[0][order], atol=1e-5)
+    np.testing.assert_allclose(other[1], found[1][order], atol=1e-5)
