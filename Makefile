@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 DATA_ROOT ?= $(or $(FEDROBUST_DATA_ROOT),../shared/data)
 STAMP := $(VENV)/.installed
 
-.PHONY: install simulate test test-reliability lint reproduce-detection reproduce-matrix reproduce-calibration reproduce-generalisation reproduce-experiments reproduce-learner clean audit
+.PHONY: install simulate test test-reliability lint reproduce-detection reproduce-matrix reproduce-generalisation reproduce-experiments reproduce-learner clean audit
 
 install: $(STAMP)
 
@@ -40,11 +40,6 @@ reproduce-detection: $(STAMP)
 # docs/matrix.md, every attack against every defence, on real images: about 20 minutes on 2 cores.
 reproduce-matrix: $(STAMP)
 	$(BIN)/python benchmarks/matrix.py --data-root $(DATA_ROOT)
-
-# docs/calibration.md, the default defence against attacks, atypical hospitals and all rules: some four hours on 2
-# cores. It can be stopped and started again, and run in parts: see the script's --tables, --data and --seeds.
-reproduce-calibration: $(STAMP)
-	$(BIN)/python benchmarks/calibration.py --data-root $(DATA_ROOT)
 
 # docs/generalisation.md, ten methods on data, threats and seeds that nothing was tuned on. The whole grid takes days;
 # stopped at any time, its runs are a balanced sample. See the script's --parts, --budget and other selectors.

@@ -8,7 +8,6 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from benchmarks.calibration_page import interval
 from benchmarks.generalisation_plan import (
     ADAPTIVE_METHODS,
     BACKDOORS,
@@ -22,7 +21,7 @@ from benchmarks.generalisation_plan import (
     Federation,
     Key,
 )
-from benchmarks.pages import escaped, prose, row, table_head
+from benchmarks.pages import escaped, interval, prose, row, table_head
 from fedrobust.evaluation.statistics import ranks
 from fedrobust.results.suite_table import merge_ties
 

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import math
 import textwrap
 from collections.abc import Iterable, Sequence
 
-__all__ = ["escaped", "prose", "row", "table_head"]
+import numpy as np
+
+__all__ = ["escaped", "interval", "prose", "row", "table_head"]
 
 #: The width of the pages.
 WIDTH = 100
@@ -19,6 +22,16 @@ def prose(text: str) -> list[str]:
 def escaped(name: str) -> str:
     """Return a name for a cell of a table, where a bar would begin the next cell."""
     return name.replace("|", "&#124;")
+
+
+def interval(values: Sequence[float]) -> tuple[float, float]:
+    """Return the mean and half the width of its 95 % interval (Student's t); NaN with fewer than 3 values."""
+    from scipy.stats import t
+
+    mean = float(np.mean(values)) if len(values) else math.nan
+    if len(values) < 3:
+        return mean, math.nan
+    return mean, float(t.ppf(0.975, len(values) - 1) * np.std(values, ddof=1) / math.sqrt(len(values)))
 
 
 def row(cells: Iterable[object]) -> str:

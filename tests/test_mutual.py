@@ -698,3 +698,52 @@ def test_images_are_predicted_in_chunks_of_about_one_size(n: int) -> None:
     assert sizes[0] % 16 == 0 and sizes[0] <= 128
     # So the last one is not much smaller than the others, whose size is rounded up.
     assert n - cut[-1].start > sizes[0] - 16 * len(cut)
+
+
+def predicted_loss(trained: MutualLearner, state: State, records: Records) -> float:
+    """Return the mean loss as `predict` has it."""
+    return trained.predict(state, records.images, records.labels).loss
+
+
+@pytest.mark.parametrize(("head", "networks", "loss"), LOSSES)
+def test_the_gradient_is_that_of_the_predicted_loss(head: str, networks: int, loss: str) -> None:
+    trained = learner(head=head, networks=networks, loss=loss)
+    state = fit(trained).state
+    gradient = trained.gradient(state, EASY.images, EASY.labels).astype(np.float64)
+    assert gradient.shape == state.parameters.shape and gradient.any()
+    draw = np.random.default_rng(0)
+    for direction in (gradient / np.linalg.norm(gradient), draw.choice([-1.0, 1.0], len(gradient))):
+        step = 2e-3 * direction / np.linalg.norm(direction)
+        up, down = (
+            predicted_loss(
+                trained, State((state.parameters + s * step).astype(np.float32), state.buffers), EASY
+            )
+            for s in (1, -1)
+        )
+        assert (up - down) / 2 == pytest.approx(gradient @ step, rel=0.05, abs=2e-6)
+
+
+def test_the_gradient_of_all_images_is_the_mean_over_parts() -> None:
+    trained = learner(networks=2)
+    records = easy_records(300)
+    state = fit(trained).state
+    whole = trained.gradient(state, records.images, records.labels)
+    parts = [
+        (len(records.labels[part]), trained.gradient(state, records.images[part], records.labels[part]))
+        for part in (slice(0, 100), slice(100, 110), slice(110, 300))
+    ]
+    wanted = sum(size * part.astype(np.float64) for size, part in parts) / 300
+    np.testing.assert_allclose(whole, wanted, atol=1e-5 * np.abs(wanted).max())
+
+
+def test_a_gradient_leaves_the_state_and_the_next_training_as_they_were() -> None:
+    trained, other = learner(networks=2), learner(networks=2)
+    state = fit(trained).state
+    kept = state.parameters.copy(), state.buffers.copy()
+    first = trained.gradient(state, EASY.images, EASY.labels)
+    np.testing.assert_array_equal(trained.gradient(state, EASY.images, EASY.labels), first)
+    np.testing.assert_array_equal(state.parameters, kept[0])
+    np.testing.assert_array_equal(state.buffers, kept[1])
+    again, fresh = (fit(one, state=state, round=2).state for one in (trained, other))
+    np.testing.assert_array_equal(again.parameters, fresh.parameters)
+    np.testing.assert_array_equal(again.buffers, fresh.buffers)

@@ -11,10 +11,10 @@ from federations import Cut, Unplugged, learner_of, tiny
 from helpers import make_records
 
 from fedrobust import run
-from fedrobust.data.corruption import other_scanner
 from fedrobust.data.records import Records
 from fedrobust.data.sources import prepare
-from fedrobust.evaluation.server_data import SCANNERS, ServerShare, _part
+from fedrobust.evaluation.server_data import ServerShare, _part
+from fedrobust.federation import DifferentiableServerData
 from fedrobust.learners.base import State
 from fedrobust.scenario import Scenario
 
@@ -80,28 +80,21 @@ def test_server_share_depends_on_the_seed() -> None:
     assert not np.array_equal(first, other)
 
 
-def test_server_share_views_show_the_same_images() -> None:
-    validation = make_records(labels=np.repeat([2, 0, 3, 1], [300, 60, 3, 1]).tolist())
-    server, images = share(validation, 1.0)
-    nothing = np.zeros(1, np.float32), np.zeros(0, np.float32)
-    views = server.views()
-    assert server.views() is views and len(views) == len(SCANNERS) + 1
-    seen = []
-    for view in views:
-        view.losses(*nothing)
-        seen.append(server._learner.seen[-1])  # type: ignore[attr-defined]
-        np.testing.assert_array_equal(view.labels, views[0].labels)
-    plain, *others = seen
-    # Some of each class, and all of a class with few.
-    assert np.bincount(views[0].labels).tolist() == [32, 1, 32, 3]
-    drawn = places(plain, validation)
-    assert len(set(drawn)) == len(drawn)
-    np.testing.assert_array_equal(validation.labels[drawn], views[0].labels)
-    for (gamma, blur), other in zip(SCANNERS, others, strict=True):
-        np.testing.assert_array_equal(other, other_scanner(plain, gamma, blur=blur * min(images.shape[2:])))
-        assert (other != plain).any((1, 2, 3)).all()
-    server.losses(*nothing)
-    np.testing.assert_array_equal(server._learner.seen[-1], images)  # type: ignore[attr-defined]
+def test_server_share_gradients_are_those_of_its_classes(tmp_path: Path) -> None:
+    settings = tiny(tmp_path)
+    learner, validation = learner_of(settings), prepare(Scenario.of(settings).data).part("val")
+    start = learner.initial()
+    server = ServerShare(learner, validation, 1.0, settings.seed, 0.01)
+    assert isinstance(server, DifferentiableServerData)
+    classes = np.unique(validation.labels)
+    found = list(server.gradients(start.parameters, start.buffers))
+    assert len(found) == len(classes)
+    for k, gradient in zip(classes, found, strict=True):
+        of = validation.take(np.flatnonzero(validation.labels == k))
+        np.testing.assert_array_equal(gradient, learner.gradient(start, of.images, of.labels))
+    # A class without images has none.
+    some = ServerShare(learner, validation.take(np.flatnonzero(validation.labels != 0)), 0.5, 0, 0.01)
+    assert len(list(some.gradients(start.parameters, start.buffers))) == len(classes) - 1
 
 
 def test_server_share_losses_and_training_equal_the_learner(tmp_path: Path) -> None:

@@ -144,7 +144,7 @@ class PlainMemory:
             total, rounds = self.memory * total + cosines[i, j], self.memory * rounds + 1
             squares = self.memory**2 * squares + noise**2
             self.pairs[nodes[i], nodes[j]] = total, rounds, squares
-            ties[nodes[i], nodes[j]] = total / rounds - EXPLAINED * shared[i, j], squares / rounds**2
+            ties[nodes[i], nodes[j]] = total / (rounds + 1) - EXPLAINED * shared[i, j], squares / rounds**2
         benign = 1 - COLLUDING**2
         quantile = float(np.quantile([tie for tie, _ in ties.values()], benign))
         between = max(quantile / statistics.NormalDist().inv_cdf(benign), SMALL_TIE)
