@@ -123,15 +123,26 @@ def test_audit_of_what_hospitals_report_uses_nothing() -> None:
     np.testing.assert_array_equal(found[1], wanted[1])
 
 
+class Fixed(Slopes):
+    """Images with the same gradients at every model."""
+
+    def gradients(self, parameters: Vector, buffers: Vector) -> Iterator[Vector]:
+        return (direction.astype(np.float32) for direction in self.directions)
+
+
 def test_audit_longer_updates_count_more_up_to_their_bound() -> None:
     updates = make_updates(5)
-    server = Slopes(np.random.default_rng(0).standard_normal((3, 40)))
+    server = Fixed(np.random.default_rng(0).standard_normal((3, 40)))
+    before, classes = audit_updates(updates, server, np.ones(5), np.ones(5))
     long = Updates([updates[0].with_delta(4 * updates[0].delta), *list(updates)[1:]], updates.seed)
-    after, _ = audit_updates(long, server, np.ones(5), np.array([0.25, 1, 1, 1, 1]))
+    after, same = audit_updates(long, server, np.ones(5), np.array([0.25, 1, 1, 1, 1]))
+    np.testing.assert_allclose(after, before, atol=1e-5)
+    np.testing.assert_allclose(same, classes, atol=1e-5)
+    # Without the bound its harm counts by its length in median lengths.
+    norms = long.norms()
     alone, _ = audit_updates(long, server, np.ones(5), np.ones(5))
-    assert abs(alone[0]) > 2 * abs(after[0])
-    shorter, _ = audit_updates(updates, server, np.ones(5), np.array([1, 1, 1, 1, 1e-6]))
-    assert abs(shorter[4]) < 1e-4
+    unit = before[0] / (updates.norms()[0] / np.median(updates.norms()))
+    assert alone[0] == pytest.approx(unit * norms[0] / np.median(norms), rel=1e-4)
 
 
 def test_audit_without_a_finite_gradient_or_length_is_0() -> None:
