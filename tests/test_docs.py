@@ -30,10 +30,14 @@ PAGES = [
 SMALL = ["--rounds", "1", "--local-epochs", "1", "--networks", "1", "--workers", "1", "--image-size", "16"]
 
 
-#: Flags in the pages that are of Flower's, Ray's and mypy's.
+#: Flags in the pages that are of Flower's, Ray's, mypy's and pip's.
 OF_OTHERS = {
     "--address",
     "--federation-config",
+    "--no-deps",
+    "--no-index",
+    "--only-binary",
+    "--require-hashes",
     "--run-config",
     "--strict",
     "--trusted-entities",
@@ -244,7 +248,7 @@ def test_flags_and_make_targets_of_the_pages_exist() -> None:
     ours = {"--" + name.replace("_", "-") for name in Settings.model_fields} | OF_OTHERS
     for source in [*(TOP / "fedrobust").rglob("*.py"), *(TOP / "benchmarks").glob("*.py")]:
         ours |= set(re.findall(r'(?<=["/])--[a-z-]+(?=["/])', source.read_text()))
-    targets = set(re.findall(r"^([a-z-]+):", (TOP / "Makefile").read_text(), re.MULTILINE))
+    targets = set(re.findall(r"^([a-z-]+)[.\w]*:", (TOP / "Makefile").read_text(), re.MULTILINE))
     for page in PAGES:
         text = page.read_text()
         assert set(re.findall(r"(?<![\w-])--[a-z][a-z-]+", text)) <= ours, page.name

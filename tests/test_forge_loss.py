@@ -124,7 +124,7 @@ def test_forge_loss_in_a_run_flood_silences_feddetect(tmp_path: Path) -> None:
     flags = []
     for attack in ("label-flip", "label-flip + forge-loss(mode=flood)"):
         settings = tiny(
-            tmp_path, clients=8, malicious=3, attack=attack, strategy="feddetect(warm_up=0)", rounds=2
+            tmp_path, clients=8, malicious=3, attack=attack, strategy="feddetect(warm_up=0)", rounds=3
         )
         result = run(settings)
         assert result.summary["faults"] == 0

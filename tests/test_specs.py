@@ -58,7 +58,7 @@ def test_settings_are_imported_by_the_border_alone() -> None:
     assert outside == set()
 
 
-@pytest.mark.parametrize("setting", ["dr_weight", "temperature", "noise_std", "patience", "ray_address"])
+@pytest.mark.parametrize("setting", ["dr_weight", "mutual_weight", "noise_std", "patience", "ray_address"])
 def test_setting_is_named_in_few_modules(setting: str) -> None:
     # The model of the settings, the scenario, a part of it, and where it is used.
     naming = [file for file in PACKAGE.rglob("*.py") if setting in file.read_text(encoding="utf-8")]

@@ -36,6 +36,8 @@ Schema = frozenset[tuple[str, int | None]]
 
 #: Characters of a reason that are kept: an error text may be as long as a hospital likes.
 _REASON = 400
+#: Room for the note that says how long a text was.
+_LENGTH_SAID = 40
 
 #: Bytes that the widest number of a reply may take: a complex one of long doubles.
 _WIDEST = 32
@@ -246,6 +248,7 @@ def _short(value: object) -> str:
     except ValueError:
         # Python writes no integer of more than some thousand digits.
         return "a number too long to be written"
-    if len(text) <= _REASON:
+    # What the hospital has cut, with the length of the whole, is not cut again.
+    if len(text) <= _REASON + _LENGTH_SAID:
         return text
-    return f"{text[:_REASON]} ... (cut; {len(text)} characters in all)"
+    return f"{text[:_REASON]} ... ({len(text):,} characters)"
