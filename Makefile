@@ -50,3 +50,27 @@ reproduce-generalisation: $(STAMP)
 # stopped and started again.
 reproduce-learner: $(STAMP)
 	$(BIN)/python benchmarks/learner.py --data-root $(DATA_ROOT)
+
+# The tables of experiments/README.md, on real images: about an hour on 2 cores. It can be stopped and started again.
+reproduce-experiments: $(STAMP)
+	for suite in ablation detection defences; do \
+		$(BIN)/python -m fedrobust.benchmark $$suite --data-root $(DATA_ROOT) || exit 1; done
+
+# What a release is installed from: every version with the hashes of its files, for all systems.
+constraints-hashed.txt: pyproject.toml constraints.txt
+	$(BIN)/uv pip compile pyproject.toml --extra download -c constraints.txt --universal --python-version 3.11 \
+		--generate-hashes --no-annotate --default-index https://pypi.org/simple \
+		--custom-compile-command "make $@" --quiet -o $@
+
+# What this environment holds, in CycloneDX's format.
+sbom.cdx.json: $(STAMP)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt cyclonedx-bom
+	$(BIN)/cyclonedx-py environment $(BIN)/python --pyproject pyproject.toml -o $@
+
+# Known vulnerabilities of the pinned versions. It asks the package index, and fails on what it cannot look up.
+audit: $(STAMP)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt pip-audit
+	$(BIN)/pip-audit --strict --no-deps --disable-pip -r constraints-hashed.txt
+
+clean:
+	rm -rf $(VENV) runs .mypy_cache .ruff_cache .pytest_cache
