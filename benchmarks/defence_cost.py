@@ -7,7 +7,7 @@ and with FedAvg in turn, without what precedes round 1; the ratio is the median 
 
     python benchmarks/defence_cost.py --json
 
-About four minutes on 2 cores. The results are meaningless if the machine does other work at the same time.
+The results are meaningless if the machine does other work at the same time.
 """
 
 from __future__ import annotations

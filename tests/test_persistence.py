@@ -11,7 +11,6 @@ import random
 import shutil
 import signal
 import threading
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -23,6 +22,7 @@ from flwr.app import Array, ArrayRecord
 from run_folders import make_run
 
 from benchmarks.reliability.damaged_folders import damaged, refused_or_read
+from benchmarks.reliability.promise_1_persistence import take_and_release
 from fedrobust import Settings, UserError, run
 from fedrobust.commands.program import main
 from fedrobust.federation import Attack, Defence, Records
@@ -203,24 +203,6 @@ def test_file_that_vanishes_never_makes_a_finished_run(tmp_path: Path) -> None:
         folder.finish()
     folder.release()
     assert not folder.final.exists()
-
-
-def take_and_release(folder: Path, seconds: float, found: multiprocessing.Queue[tuple[int, int]]) -> None:
-    taken = both = 0
-    mark, ends = folder.with_name("owner"), time.monotonic() + seconds
-    while time.monotonic() < ends:
-        try:
-            lock = Lock(folder)
-        except Held:
-            continue
-        taken += 1
-        try:
-            os.close(os.open(mark, os.O_CREAT | os.O_EXCL))
-            os.unlink(mark)
-        except FileExistsError:
-            both += 1
-        lock.release()
-    found.put((taken, both))
 
 
 def test_lock_is_never_held_by_two(tmp_path: Path) -> None:

@@ -351,7 +351,7 @@ def fill_disk(faults: Faults, bench: Bench) -> None:
             subprocess.run(["umount", str(disk)], check=True)
 
 
-def _take_and_release(folder: Path, seconds: float, found: multiprocessing.Queue[tuple[int, int]]) -> None:
+def take_and_release(folder: Path, seconds: float, found: multiprocessing.Queue[tuple[int, int]]) -> None:
     """Take and release a run folder; count how often, and how often another process had it as well."""
     taken = both = 0
     mark, ends = folder.with_name("owner"), time.monotonic() + seconds
@@ -377,9 +377,7 @@ def two_processes(faults: Faults) -> None:
     top.mkdir()
     context = multiprocessing.get_context("fork")
     found: multiprocessing.Queue[tuple[int, int]] = context.Queue()
-    all_of_them = [
-        context.Process(target=_take_and_release, args=(top / "run", 8.0, found)) for _ in range(4)
-    ]
+    all_of_them = [context.Process(target=take_and_release, args=(top / "run", 8.0, found)) for _ in range(4)]
     for process in all_of_them:
         process.start()
     counts = [found.get(timeout=60) for _ in all_of_them]
