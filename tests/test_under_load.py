@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import mmap
 import os
 import subprocess
 import sys
@@ -33,7 +34,9 @@ def test_more_cells_than_cores_end_and_leave_nothing(tmp_path: Path) -> None:
 
 def test_usage_sees_zombies_memory_and_descriptors() -> None:
     before = usage(os.getpid())
-    held = bytearray(os.urandom(1 << 20) * 32)
+    # Pages of its own: an array could be given pages that the process held before.
+    held = mmap.mmap(-1, 32 << 20)
+    held.write(b"1" * len(held))
     with open(os.devnull), subprocess.Popen([sys.executable, "-c", ""], stdout=subprocess.PIPE) as child:
         assert child.stdout is not None
         child.stdout.read()
