@@ -146,6 +146,7 @@ class Hospital(Client):
             buffers=state.buffers,
             round=round,
             global_buffers=received.buffers,
+            layout=getattr(self._learner, "layout", None),
         )
 
     def _bind(self, round: int) -> None:

@@ -15,6 +15,7 @@ from fedrobust.federation.defence import (
     ServerData,
     State,
 )
+from fedrobust.federation.layout import Layer, Layout
 from fedrobust.federation.updates import ClientMetrics, Update, Updates, Vector, Verdict
 
 __all__ = [
@@ -26,6 +27,8 @@ __all__ = [
     "DifferentiableServerData",
     "GradientHook",
     "HookContext",
+    "Layer",
+    "Layout",
     "PreAggregation",
     "Records",
     "Report",

@@ -16,6 +16,8 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from fedrobust.federation.blocks import each_part
+from fedrobust.federation.layout import Layer, Layout
+from fedrobust.federation.verdict import Verdict
 
 __all__ = ["ClientMetrics", "Update", "Updates", "Vector", "Verdict"]
 
@@ -70,6 +72,8 @@ class Update:
         Counted from 1.
     global_buffers : ndarray of float32, shape (b,) or (0,)
         The running statistics that it started from. They are not sent back: the server adds its own.
+    layout : Layout or None
+        Where the model's layers lie in these vectors; None where that is unknown.
     """
 
     node: int
@@ -79,6 +83,7 @@ class Update:
     buffers: Vector = field(default_factory=lambda: np.zeros(0, np.float32))
     round: int = 1
     global_buffers: Vector = field(default_factory=lambda: np.zeros(0, np.float32))
+    layout: Layout | None = None
 
     @property
     def delta(self) -> Vector:
@@ -150,6 +155,17 @@ class Updates(Sequence[Update]):
     def num_examples(self) -> NDArray[np.float64]:
         """Return the reported numbers of training images, shape (n,)."""
         return np.array([update.report.num_examples for update in self._updates], dtype=np.float64)
+
+    @property
+    def layout(self) -> Layout:
+        """Return where the layers lie; one layer covers each vector where that is unknown."""
+        known = self._updates[0].layout
+        return known or Layout.whole(self.dimension, len(self._updates[0].buffers))
+
+    @property
+    def layers(self) -> tuple[Layer, ...]:
+        """Return the layers of the trainable parameters; `block` of a layer's `part` are its differences."""
+        return self.layout.parameters
 
     def reported(self, name: str) -> NDArray[np.float64]:
         """Return one reported value of each hospital, shape (n,) or (n, K).
@@ -347,40 +363,3 @@ class Updates(Sequence[Update]):
 
         each_part(len(result), CHUNK, work)
         return result
-
-
-@dataclass
-class Verdict:
-    """What a defence decides on each hospital of a round, in the order of `Updates`.
-
-    Attributes
-    ----------
-    weight : array_like, shape (n,)
-        Weight in the aggregate, up to a common factor; not negative. All zero keeps the global model.
-    score : array_like, shape (n,), optional
-        Anomaly score, higher is more suspicious; only its order matters.
-    flagged : array_like of bool, shape (n,), optional
-        The hospitals that the defence takes to be poisoned.
-    why : sequence of str, optional
-        The reason, a few words for each, for the report.
-    """
-
-    weight: ArrayLike
-    score: ArrayLike | None = None
-    flagged: ArrayLike | None = None
-    why: Sequence[str] | None = None
-
-    def checked(self, n: int) -> Verdict:
-        """Return a copy with arrays of length n; `ValueError` where something does not fit."""
-        weight = np.array(self.weight, np.float64)
-        if weight.shape != (n,):
-            raise ValueError(f"weight has shape {weight.shape}, but {n} hospitals replied")
-        if not np.isfinite(weight).all() or (weight < 0).any():
-            raise ValueError(f"weights must be finite and not negative, got {weight.tolist()}")
-        score = np.full(n, np.nan) if self.score is None else np.array(self.score, np.float64)
-        flagged = np.zeros(n, bool) if self.flagged is None else np.array(self.flagged, bool)
-        why = [""] * n if self.why is None else [str(words) for words in self.why]
-        for name, column in (("score", score), ("flagged", flagged), ("why", why)):
-            if np.shape(column) != (n,):
-                raise ValueError(f"{name} has shape {np.shape(column)}, but {n} hospitals replied")
-        return Verdict(weight, score, flagged, why)

@@ -14,7 +14,7 @@ from flwr.serverapp.strategy import Bulyan, FedXgbBagging, FedXgbCyclic, Strateg
 from flwr.serverapp.strategy import FedAvg as FlowerFedAvg
 
 from fedrobust.errors import UserError
-from fedrobust.federation import Defence, PreAggregation, Update, Updates, Verdict
+from fedrobust.federation import Defence, Layout, PreAggregation, Update, Updates, Verdict
 from fedrobust.flower.arrays import records_in
 from fedrobust.flower.codec import ARRAYS, CONFIG, SERVER_ROUND, read_metrics
 from fedrobust.flower.vectors import SentModel, is_buffer, to_arrays
@@ -149,12 +149,15 @@ class HostedStrategy(Strategy):
         The hospitals whose updates the last round used.
     monitor : NoEffectMonitor
         Knows which steps, or the defence, had no effect so far.
+    layout : Layout or None
+        Where the model's layers lie; whoever knows the learner sets it. None: each array is a layer.
     """
 
     def __init__(self, pipeline: Pipeline, seed: int = 0) -> None:
         """Keep the pipeline."""
         self.pipeline = pipeline
         self._seed = seed
+        self.layout: Layout | None = None
         self._global: ArrayRecord | None = None
         self.verdict: Verdict | None = None
         self.nodes: tuple[int, ...] = ()
@@ -187,7 +190,8 @@ class HostedStrategy(Strategy):
         self.verdict, self.nodes = None, ()
         if not valid or self._global is None:
             return None, None
-        given = Updates(_to_updates(valid, SentModel(self._global), server_round), self._seed)
+        model = SentModel(self._global, self.layout)
+        given = Updates(_to_updates(valid, model, server_round), self._seed)
         parameters, buffers, self.verdict = self.pipeline.aggregate(given, self.monitor)
         self.nodes = given.nodes
         metrics = verdict_metrics(self.verdict, self.nodes)

@@ -8,6 +8,7 @@ from functools import cached_property
 import numpy as np
 from flwr.app import Array, ArrayRecord
 
+from fedrobust.federation.layout import Layout
 from fedrobust.federation.updates import ClientMetrics, Update, Vector
 from fedrobust.flower.arrays import LazyArray, record_of
 
@@ -93,11 +94,14 @@ class SentModel:
     ----------
     arrays : ArrayRecord
         As they were sent.
+    layout : Layout, optional
+        Where the layers lie, for a model that travels as flat vectors. Not given: each array is a layer.
     """
 
-    def __init__(self, arrays: ArrayRecord) -> None:
+    def __init__(self, arrays: ArrayRecord, layout: Layout | None = None) -> None:
         """Keep the arrays; vectors are made when they are needed."""
         self.arrays = arrays
+        self._layout = layout
         self.shapes = shapes_of(arrays)
 
     @cached_property
@@ -110,6 +114,18 @@ class SentModel:
         """Return the running statistics, read-only, shape (b,)."""
         return fixed(flat(self.arrays, buffers=True))
 
+    @cached_property
+    def layout(self) -> Layout:
+        """Return where the layers lie in the two vectors."""
+        if self._layout is not None:
+            return self._layout
+        floats = [(name, array) for name, array in self.arrays.items() if is_float(array.dtype)]
+        parameters, buffers = (
+            {name: tuple(a.shape) for name, a in floats if is_buffer(name, a.dtype) == kind}
+            for kind in (False, True)
+        )
+        return Layout.of(parameters, buffers)
+
     def vectors(self, arrays: Mapping[str, Array]) -> tuple[Vector, Vector]:
         """Return the parameters and the running statistics of a reply's arrays, read-only."""
         parameters, buffers = (fixed(flat(arrays, buffers=kind, like=self.arrays)) for kind in (False, True))
@@ -119,4 +135,4 @@ class SentModel:
         self, node: int, parameters: Vector, buffers: Vector, metrics: ClientMetrics, round: int
     ) -> Update:
         """Return the update of a hospital that started from this model."""
-        return Update(node, parameters, metrics, self.parameters, buffers, round, self.buffers)
+        return Update(node, parameters, metrics, self.parameters, buffers, round, self.buffers, self.layout)

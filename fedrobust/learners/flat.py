@@ -75,6 +75,14 @@ class FlatModule:
         """Return copies of the parameters and the buffers."""
         return _numpy(self.parameters.detach()), _numpy(self.buffers)
 
+    def shapes(self, prefix: str) -> tuple[dict[str, tuple[int, ...]], dict[str, tuple[int, ...]]]:
+        """Return the shapes of the parameters and of the buffers, in order, by name after a prefix."""
+        parameters, buffers = (
+            {prefix + name: tuple(shape) for name, shape in known.items()}
+            for known in (self._names, self._buffer_names)
+        )
+        return parameters, buffers
+
     def named(
         self, parameters: NDArray[np.float32], buffers: NDArray[np.float32]
     ) -> dict[str, NDArray[np.float32]]:

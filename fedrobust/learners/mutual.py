@@ -12,6 +12,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
+from functools import cached_property
 
 import numpy as np
 import torch
@@ -21,7 +22,7 @@ from torch.nn import functional
 
 from fedrobust.data.records import Records
 from fedrobust.errors import UserError
-from fedrobust.federation import ClientMetrics, GradientHook, Vector
+from fedrobust.federation import ClientMetrics, GradientHook, Layout, Vector
 from fedrobust.learners.backbones import build_backbone
 from fedrobust.learners.base import Fitted, Prediction, State
 from fedrobust.learners.etf import simplex_etf
@@ -86,6 +87,12 @@ class MutualLearner:
         self._norms = [m for m in self._networks.modules() if isinstance(m, nn.modules.batchnorm._BatchNorm)]
         self._flat = FlatModule(self._networks, self._device)
         self._initial = State(*self._flat.save())
+
+    @cached_property
+    def layout(self) -> Layout:
+        """Return where the networks' layers lie in a state's vectors, under the names of the model file."""
+        parameters, buffers = self._flat.shapes("networks.")
+        return Layout.of(parameters, buffers)
 
     def initial(self) -> State:
         """Return the seeded initial state, the same for every participant."""

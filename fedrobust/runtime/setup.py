@@ -73,6 +73,8 @@ class Setup:
             import fedrobust.learners.mutual  # noqa: F401
         make: MakeTask = make_task or task_class()
         self.task: Task = make(scenario, self.data, attacks if scenario.threats else [])
+        if isinstance(self.strategy, HostedStrategy):
+            self.strategy.layout = getattr(self.task.learner, "layout", None)
         self.server_data = self._attach_server_data()
         self.reported = _reported(self.task.learner, len(self.data.records.classes))
         self.malicious = scenario.malicious
