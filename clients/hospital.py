@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from copy import deepcopy
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 
@@ -11,12 +13,16 @@ from fedrobust.attacks import hooks
 from fedrobust.attacks.compare import same_report, same_update, to_change
 from fedrobust.attacks.hooks import name_of
 from fedrobust.data.records import Records
-from fedrobust.federation import Attack, Behaviour, Client, GradientHook, Update, Vector
+from fedrobust.federation import Attack, Behaviour, Client, GradientHook, Memory, Update, Vector
 from fedrobust.learners.base import Learner, State
 from fedrobust.learners.proximal import proximal_hook
 from fedrobust.seeding import attack_rng
 
 __all__ = ["Hospital"]
+
+#: The names of what the learner remembers: of the trainings whose updates are sent, and of those without any
+#: attack that an attack compares them with.
+_LEARNER, _COMPARED = "learner", "compared-learner"
 
 
 class Hospital(Client):
@@ -54,6 +60,7 @@ class Hospital(Client):
         """Change the records, if a behaviour does that."""
         self.number = number
         self.no_effect: tuple[str, ...] = ()
+        self.memory: dict[str, Memory] = {}
         self._learner = learner
         self._behaviours = tuple(behaviours)
         self._seed = seed
@@ -74,12 +81,13 @@ class Hospital(Client):
         """Train from the received parameters and return the update to send."""
         received = State(parameters, buffers)
         self._proximal_mu = proximal_mu
+        self._bind(round)
         active = [hooks.is_active(behaviour, round) for behaviour in self._behaviours]
         if not all(active):
+            self.memory.pop(_COMPARED, None)
             on = zip(self._behaviours, active, strict=True)
             self.no_effect = tuple(name_of(behaviour) for behaviour, is_on in on if is_on)
             return self._trained(received, self._clean, round, lr)
-        self._bind(round)
         attacks = {place: one for place, one in enumerate(self._behaviours) if isinstance(one, Attack)}
         try:
             return self._attacked(attacks, received, round, lr)
@@ -93,7 +101,12 @@ class Hospital(Client):
         needs_benign = [attack for attack in attacks.values() if attack.needs_honest]
         separate_run = bool(self._transformers) or any(attack.hooks_gradient for attack in attacks.values())
         if needs_benign:
-            benign = self._trained(received, self._clean, round, lr)
+            # The training whose update is not sent starts from what the last one like it left.
+            learner = self.memory.get(_COMPARED, self.memory.get(_LEARNER, {}))
+            if separate_run and learner:
+                self.memory[_COMPARED] = deepcopy(learner)
+            kept = _COMPARED if separate_run else _LEARNER
+            benign = self._trained(received, self._clean, round, lr, kept=kept)
             for attack in needs_benign:
                 attack.bind(honest=to_change(benign))
         gradient_hooks = {
@@ -128,15 +141,21 @@ class Hospital(Client):
         round: int,
         lr: float,
         gradient_hook: GradientHook | None = None,
+        kept: str = _LEARNER,
     ) -> Update:
-        """Return the update of a training on these records, with its true metrics."""
+        """Return the update of a training on these records, with its true metrics.
+
+        `kept` names the learner's memory of trainings like this one.
+        """
         if self._proximal_mu:
             # First: an attack changes the gradient of what the hospital is asked to minimise.
             term = proximal_hook(received.parameters, self._proximal_mu)
             gradient_hook = _joined([term] if gradient_hook is None else [term, gradient_hook])
         # A learner whose gradients nobody changes need not know of hooks.
-        hooked = {} if gradient_hook is None else {"gradient_hook": gradient_hook}
-        fitted = self._learner.fit(received, records, round=round, client=self.number, lr=lr, **hooked)
+        more: dict[str, Any] = {} if gradient_hook is None else {"gradient_hook": gradient_hook}
+        if getattr(self._learner, "remembers", False):
+            more["memory"] = self.memory.setdefault(kept, {})
+        fitted = self._learner.fit(received, records, round=round, client=self.number, lr=lr, **more)
         state = fitted.state
         return Update(
             node=self.number,
@@ -150,9 +169,10 @@ class Hospital(Client):
         )
 
     def _bind(self, round: int) -> None:
-        """Give each behaviour a generator of its own for this round."""
+        """Give each behaviour a generator of its own for this round, and what it remembers."""
         for place, behaviour in enumerate(self._behaviours):
-            behaviour.bind(rng=attack_rng(self._seed, place, round, self.number))
+            memory = self.memory.setdefault(f"behaviour-{place}", {})
+            behaviour.bind(rng=attack_rng(self._seed, place, round, self.number), memory=memory)
 
 
 def _joined(gradient_hooks: Sequence[GradientHook]) -> GradientHook | None:

@@ -194,6 +194,7 @@ class Scenario:
                 max(1, len(threat.hospitals)),
                 self._defence.text,
                 self.malicious,
+                self.seed,
             )
             attack.bind(role=role)
             attacks.append(attack)

@@ -543,9 +543,11 @@ class Bends(Attack):
         return lambda parameters, gradient: -gradient
 
 
-def sent(mod: Any, number: int = 0, rounds: int = 1, **config: Any) -> tuple[RecordDict, RecordDict]:
+def sent(
+    mod: Any, number: int = 0, rounds: int = 1, grid: LocalGrid | None = None, **config: Any
+) -> tuple[RecordDict, RecordDict]:
     """Return what a node receives in a round and what it sends under an attack."""
-    grid = LocalGrid(app(mods=[] if mod is None else [mod]), 6)
+    grid = grid or LocalGrid(app(mods=[] if mod is None else [mod]), 6)
     content = RecordDict(
         {"arrays": start(), "config": ConfigRecord({"lr": 0.1, "server-round": rounds, **config})}
     )
@@ -721,3 +723,14 @@ def test_the_package_stays_light() -> None:
     code = "import sys, fedrobust; print([m for m in ('torch', 'flwr', 'numpy') if m in sys.modules])"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
+
+
+def test_an_attack_in_a_foreign_app_remembers() -> None:
+    mod = fedrobust.attack("test_memory:Remembering", nodes=[0])
+    grid = LocalGrid(app(mods=[mod]), 6)
+    first = difference(*sent(mod, 0, 1, grid), "2.weight")
+    again = difference(*sent(mod, 0, 2, grid), "2.weight")
+    honest = difference(*sent(mod, 1, 2, grid), "2.weight")
+    trained = difference(*sent(None, 0, 2), "2.weight")
+    assert np.allclose(again, trained + 2 * first, atol=1e-5) and np.abs(first).max() > 1e-3
+    assert np.array_equal(honest, difference(*sent(None, 1, 2), "2.weight"))

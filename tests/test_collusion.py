@@ -255,7 +255,7 @@ def test_colluding_attack_without_effect_is_named(tmp_path: Path) -> None:
 
 @pytest.mark.slow
 def test_the_same_bits_on_every_engine(tmp_path: Path) -> None:
-    attack = "backdoor + mimic + test_collusion:Drawn"
+    attack = "backdoor + test_memory:Remembering + mimic + test_collusion:Drawn"
     engines: list[dict[str, Any]] = [{"workers": 1}, {"workers": 2}, {"engine": "flower", "workers": 2}]
     results = [
         run(tiny(tmp_path / str(place), clients=5, malicious=2, strategy="fedavg", attack=attack, **engine))

@@ -12,6 +12,7 @@ from fedrobust.attacks.compare import same_report, same_update
 from fedrobust.attacks.hooks import collude, is_active, name_of
 from fedrobust.errors import UserError
 from fedrobust.federation import Attack, Update
+from fedrobust.federation.memory import largest_memory
 from fedrobust.flower.arrays import records_in
 from fedrobust.flower.codec import (
     HOSPITAL,
@@ -23,6 +24,7 @@ from fedrobust.flower.codec import (
 )
 from fedrobust.flower.compat import error_reply, is_superlink
 from fedrobust.flower.grid import WrappedGrid
+from fedrobust.flower.memory import MemoryStore, NodeMemory, keep, recall
 from fedrobust.flower.reply_checks import Expected, ReplyFault, check_reply
 from fedrobust.flower.vectors import SentModel
 from fedrobust.pipeline.no_effect import ROUNDING
@@ -34,8 +36,15 @@ __all__ = ["CollusionGrid", "with_collusion"]
 _ERROR_ATTACK_RAISED = 1
 
 
-def with_collusion(grid: Grid, scenario: Scenario) -> Grid:
+def with_collusion(grid: Grid, scenario: Scenario, memories: MemoryStore | None = None) -> Grid:
     """Return the grid, wrapped where an attack of the scenario sees several hospitals' updates.
+
+    Parameters
+    ----------
+    grid : Grid
+    scenario : Scenario
+    memories : MemoryStore, optional
+        Where the attacks keep what they remember between rounds; in this process unless given.
 
     Raises
     ------
@@ -43,7 +52,8 @@ def with_collusion(grid: Grid, scenario: Scenario) -> Grid:
         If there is such an attack and the grid is that of a real SuperLink: its hospitals do not see each
         other.
     """
-    groups = [_Group(scenario, threat, place) for place, threat in enumerate(scenario.threats)]
+    store = memories or NodeMemory(RecordDict())
+    groups = [_Group(scenario, threat, place, store) for place, threat in enumerate(scenario.threats)]
     groups = [group for group in groups if group.colluders]
     if not groups:
         return grid
@@ -65,10 +75,10 @@ def _is_real(grid: Grid) -> bool:
 class _Group:
     """The hospitals of one threat with the attacks of its chain, the same objects in every round."""
 
-    def __init__(self, scenario: Scenario, threat: Threat, place: int) -> None:
+    def __init__(self, scenario: Scenario, threat: Threat, place: int, memories: MemoryStore) -> None:
         self.hospitals = frozenset(threat.hospitals)
         self._chain = scenario.attacks_of(threat.hospitals[0])
-        self._seed, self._threat = scenario.seed, place
+        self._seed, self._threat, self._memories = scenario.seed, place, memories
         #: The attacks that see several updates, by their places in the chain.
         self.colluders = {
             place: attack
@@ -77,12 +87,25 @@ class _Group:
         }
 
     def colluding(self, round: int) -> Iterator[Attack]:
-        """Yield the attacks that act in a round, each with its generator."""
+        """Yield the attacks that act in a round, each with its generator and what it remembers."""
         if not all(is_active(behaviour, round) for behaviour in self._chain):
             return
+        kept = recall(self._memories, self._owner, round)
         for place, attack in self.colluders.items():
-            attack.bind(rng=collusion_rng(self._seed, self._threat, place, round))
+            memory = kept.setdefault(f"behaviour-{place}", {})
+            attack.bind(rng=collusion_rng(self._seed, self._threat, place, round), memory=memory)
             yield attack
+
+    def keep(self, round: int, limit: int) -> int:
+        """Keep what the attacks of a round remember; return its bytes."""
+        if not all(is_active(behaviour, round) for behaviour in self._chain):
+            return 0
+        kept = {f"behaviour-{place}": attack.memory for place, attack in self.colluders.items()}
+        return keep(self._memories, self._owner, round, kept, limit)
+
+    @property
+    def _owner(self) -> str:
+        return f"threat-{self._threat}"
 
 
 class CollusionGrid(WrappedGrid):
@@ -130,6 +153,7 @@ class CollusionGrid(WrappedGrid):
             before = [found[place] for place in places]
             try:
                 after, effective = _colluded(group, before, honest, exchange.round)
+                kept = group.keep(exchange.round, largest_memory(exchange.model_bytes))
                 changes = [_changes(*pair) for pair in zip(before, after, strict=True)]
             except Exception as error:  # noqa: BLE001 - if an attack fails, so do its hospitals in this round
                 for place in places:
@@ -138,7 +162,9 @@ class CollusionGrid(WrappedGrid):
             for place, (arrays, metrics), names in zip(places, changes, effective, strict=True):
                 _put(replies[place].content, arrays, metrics)
                 about = hospital_record(replies[place])
-                about = replace(about, no_effect=about.no_effect - names)
+                # What all of them keep together counts once.
+                size, kept = about.memory_bytes + kept, 0
+                about = replace(about, no_effect=about.no_effect - names, memory_bytes=size)
                 replies[place].content[HOSPITAL] = about.record()
         return replies
 
@@ -151,6 +177,7 @@ class _Exchange:
         # Before the attack a colluder's update may be of any length.
         self._expected = Expected(self._model)
         self.round = TrainConfig.round_of(question) or 0
+        self.model_bytes = sum(array.numpy().nbytes for array in self._model.arrays.values())
 
     def update(self, message: Message) -> Update | None:
         """Return a reply as an update of read-only views, or None; the client grid reports the fault."""

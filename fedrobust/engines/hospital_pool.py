@@ -15,6 +15,7 @@ from fedrobust.data.sources import FederationData, adopt
 from fedrobust.engines.pool import PoolGrid
 from fedrobust.engines.shared_folder import SharedFolder
 from fedrobust.flower.client_app import make_client_app
+from fedrobust.flower.memory import MemoryStore
 from fedrobust.scenario import Scenario
 
 __all__ = ["pool_of_hospitals"]
@@ -26,6 +27,7 @@ def pool_of_hospitals(
     data: FederationData,
     workers: int,
     on_reply: Callable[[], None] | None = None,
+    memories: MemoryStore | None = None,
 ) -> PoolGrid:
     """Return a pool whose workers map the hospitals' records instead of loading them.
 
@@ -48,7 +50,7 @@ def pool_of_hospitals(
             split=replace(data.split, train=np.arange(len(ordered)), val=empty, test=empty),
             hospitals=hospitals,
         )
-        make_app = functools.partial(_hospitals_app, scenario, light, images)
+        make_app = functools.partial(_hospitals_app, scenario, light, images, memories)
         return PoolGrid(
             client_app,
             make_app,
@@ -63,8 +65,10 @@ def pool_of_hospitals(
         raise
 
 
-def _hospitals_app(scenario: Scenario, light: FederationData, images: Path) -> ClientApp:
+def _hospitals_app(
+    scenario: Scenario, light: FederationData, images: Path, memories: MemoryStore | None
+) -> ClientApp:
     """Return a worker's ClientApp, whose records are those in the shared file."""
     mapped: Any = np.load(images, mmap_mode="r")
     adopt(scenario.data, replace(light, records=replace(light.records, images=mapped)))
-    return make_client_app(scenario)
+    return make_client_app(scenario, memories)

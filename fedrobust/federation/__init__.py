@@ -16,6 +16,7 @@ from fedrobust.federation.defence import (
     State,
 )
 from fedrobust.federation.layout import Layer, Layout
+from fedrobust.federation.memory import Memory
 from fedrobust.federation.updates import ClientMetrics, Update, Updates, Vector, Verdict
 
 __all__ = [
@@ -29,6 +30,7 @@ __all__ = [
     "HookContext",
     "Layer",
     "Layout",
+    "Memory",
     "PreAggregation",
     "Records",
     "Report",

@@ -8,6 +8,7 @@ from typing import ClassVar
 import numpy as np
 
 from fedrobust.data.records import Records
+from fedrobust.federation.memory import Memory
 from fedrobust.federation.updates import Update
 from fedrobust.plugins import RemembersOptions
 
@@ -35,6 +36,9 @@ class Role:
         or docstring say that it knows the defence may read it.
     attackers : tuple of int
         The numbers of all malicious hospitals, of all threats; empty where they are unknown.
+    seed : int
+        The run's seed, for what the hospitals of a threat draw alike without a word: `rng` differs by
+        hospital.
     """
 
     name: str = ""
@@ -44,6 +48,7 @@ class Role:
     members: int = 1
     strategy: str = ""
     attackers: tuple[int, ...] = ()
+    seed: int = 0
 
 
 @dataclass(frozen=True)
@@ -77,6 +82,7 @@ class Behaviour(RemembersOptions):
     malicious: ClassVar[bool] = False
 
     _context: HookContext = HookContext()
+    _memory: Memory | None = None
 
     @property
     def role(self) -> Role:
@@ -90,14 +96,29 @@ class Behaviour(RemembersOptions):
             raise AttributeError(f"{type(self).__name__}.rng is there in hooks only")
         return self._context.rng
 
+    @property
+    def memory(self) -> Memory:
+        """Return what it keeps from round to round: names to NumPy arrays and to what JSON can hold.
+
+        A hospital's behaviour finds in its hooks what it left in the hospital's round before, wherever that
+        was trained, and nothing in the first one. It stays where the hospital is; only its size is reported.
+        In `collude` it is the memory of all hospitals of the threat together.
+        """
+        if self._memory is None:
+            self._memory = {}
+        return self._memory
+
     def bind(
         self,
         *,
         role: Role | None = None,
         rng: np.random.Generator | None = None,
         honest: Update | None = None,
+        memory: Memory | None = None,
     ) -> None:
         """Set what the next hooks read; parts not given stay, but `honest`, which is valid for one round."""
+        if memory is not None:
+            self._memory = memory
         now = self._context
         self._context = HookContext(
             now.role if role is None else role, now.rng if rng is None else rng, honest

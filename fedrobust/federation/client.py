@@ -4,13 +4,23 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 
+from fedrobust.federation.memory import Memory
 from fedrobust.federation.updates import Update, Vector
 
 __all__ = ["Client"]
 
 
 class Client(ABC):
-    """One participant of the federation; `clients/hospital.py` is the honest one."""
+    """One participant of the federation; `clients/hospital.py` is the honest one.
+
+    Attributes
+    ----------
+    memory : dict of str to Memory
+        What its parts keep from round to round. Before `fit` it holds what it held after `fit` in the
+        hospital's last round, whichever process that was in.
+    """
+
+    memory: dict[str, Memory]
 
     @abstractmethod
     def fit(

@@ -17,6 +17,7 @@ from fedrobust.data.sources import prepare
 from fedrobust.data.spec import DataSpec
 from fedrobust.errors import UserError
 from fedrobust.federation import Client
+from fedrobust.federation.memory import largest_memory
 from fedrobust.flower.arrays import records_in
 from fedrobust.flower.codec import (
     CLIENT_ASSIGNMENT,
@@ -30,6 +31,7 @@ from fedrobust.flower.codec import (
     model_of,
     pack_reply,
 )
+from fedrobust.flower.memory import MemoryStore, NodeMemory, keep, recall
 from fedrobust.learners.factory import build_learner
 from fedrobust.plugins import find
 from fedrobust.scenario import Scenario
@@ -63,13 +65,17 @@ def _records(data: DataSpec, number: int, own: DataSpec | None) -> Records:
     return own_records(data, own)
 
 
-def make_client_app(scenario: Scenario | Callable[[Context], Scenario]) -> ClientApp:
+def make_client_app(
+    scenario: Scenario | Callable[[Context], Scenario], memories: MemoryStore | None = None
+) -> ClientApp:
     """Return the ClientApp.
 
     Parameters
     ----------
     scenario : Scenario or callable
         The run's, or how to make it of a message's context.
+    memories : MemoryStore, optional
+        Where the hospitals keep what they remember between rounds; the node's own state unless given.
     """
     app = ClientApp()
 
@@ -87,12 +93,18 @@ def make_client_app(scenario: Scenario | Callable[[Context], Scenario]) -> Clien
         identity = _identity(message, context)
         run = chosen(context)
         own = _own(run.data, message, context)
-        hospital = _hospital(run, _number(message, context), own)
+        number = _number(message, context)
+        hospital = _hospital(run, number, own)
         config, state = TrainConfig.of(message), model_of(message)
         # A hospital of the user's own that knows no proximal term works with all strategies without one.
         proximal = {"proximal_mu": config.proximal_mu} if config.proximal_mu else {}
+        store = memories or NodeMemory(context.state, shared=_assigned(message) is not None)
+        owner, limit = f"hospital-{number}", largest_memory(state.parameters.nbytes + state.buffers.nbytes)
+        hospital.memory = recall(store, owner, config.round)
         update = hospital.fit(state.parameters, state.buffers, config.round, config.lr, **proximal)
-        identity = replace(identity, no_effect=frozenset(getattr(hospital, "no_effect", ())))
+        kept = keep(store, owner, config.round, hospital.memory, limit)
+        no_effect = frozenset(getattr(hospital, "no_effect", ()))
+        identity = replace(identity, no_effect=no_effect, memory_bytes=kept)
         return Message(pack_reply(update, identity), reply_to=message)
 
     @app.evaluate()
@@ -128,14 +140,19 @@ def _own(federation: DataSpec, message: Message, context: Context) -> DataSpec |
 
 def _number(message: Message, context: Context) -> int:
     """Return the hospital that answers: the node's own, or the one that a shared node is asked for."""
-    config = records_in(message.content, ConfigRecord) if message.has_content() else {}
-    assignment = config.get(CLIENT_ASSIGNMENT)
+    assignment = _assigned(message)
     number = context.node_config.get(PARTITION_ID) if assignment is None else assignment[PARTITION_ID]
     if number is None:
         raise UserError(
             'this node does not say which hospital it is; start it with --node-config "partition-id=0"'
         )
     return int(cast(int, number))
+
+
+def _assigned(message: Message) -> ConfigRecord | None:
+    """Return the record that says for which hospital a shared node answers; None for a node of its own."""
+    config = records_in(message.content, ConfigRecord) if message.has_content() else {}
+    return config.get(CLIENT_ASSIGNMENT)
 
 
 def _identity(message: Message, context: Context) -> HospitalRecord:

@@ -60,6 +60,8 @@ class ClientGrid(WrappedGrid):
         Those of the last exchange.
     no_effect : dict of int to frozenset of str
         By hospital, the attacks that had no effect in the last round.
+    memory_bytes : int
+        What the hospitals of the last exchange keep until their next round, by their own account.
     """
 
     def __init__(self, grid: Grid, hospitals: int, wait_s: float = 60) -> None:
@@ -77,6 +79,7 @@ class ClientGrid(WrappedGrid):
         self._unread: set[str] = set()
         self.faults: list[ClientFailure] = []
         self.no_effect: dict[int, frozenset[str]] = {}
+        self.memory_bytes = 0
 
     def discover(self) -> None:
         """Ask every node which hospital it is; a node that does not say so takes no part.
@@ -211,7 +214,7 @@ class ClientGrid(WrappedGrid):
         replies = list(self.inner.send_and_receive(list(sent.values()), timeout=timeout))
         expected = Expected(model, metrics=self._metrics if training else None, finite=self._finite)
         checked = check_round(replies, sent, expected)
-        self.faults, self.no_effect = list(checked.failures), {}
+        self.faults, self.no_effect, self.memory_bytes = list(checked.failures), {}, 0
         self.faults += [ClientFailure(number, _TWICE) for number in checked.repeated]
         usable: dict[int, Message] = {}
         for number, reply in checked.usable.items():
@@ -219,6 +222,7 @@ class ClientGrid(WrappedGrid):
                 self.faults.append(ClientFailure(number, f"claims to be hospital {reply.hospital.number}"))
                 continue
             self.no_effect[number] = reply.hospital.no_effect
+            self.memory_bytes += reply.hospital.memory_bytes
             usable[number] = _as_sent(reply, model)
         self.faults.sort(key=lambda fault: fault.client)
         return [

@@ -55,6 +55,7 @@ DATA_SPEC = "data-spec"
 
 NUM_EXAMPLES, PARTITION_ID, SERVER_ROUND = "num-examples", "partition-id", "server-round"
 _NUM_PARTITIONS, _OWN_DATA, _NO_EFFECT = "num-partitions", "own-data", "no-effect"
+_MEMORY = "memory-bytes"
 _LR, _PROXIMAL_MU = "lr", "proximal-mu"
 
 
@@ -72,12 +73,15 @@ class HospitalRecord:
         It trains on data of its own, which the server does not know.
     no_effect : frozenset of str
         The attacks that had no effect in this round: for the run's notes, never for a defence.
+    memory_bytes : int
+        What the hospital keeps until its next round, likewise.
     """
 
     number: int | None = None
     hospitals: int | None = None
     own_data: bool = False
     no_effect: frozenset[str] = frozenset()
+    memory_bytes: int = 0
 
     @classmethod
     def read(cls, record: ConfigRecord) -> HospitalRecord:
@@ -88,6 +92,7 @@ class HospitalRecord:
             _integer(record.get(_NUM_PARTITIONS)),
             bool(record.get(_OWN_DATA)),
             frozenset(str(name) for name in named) if isinstance(named, list) else frozenset(),
+            max(0, _integer(record.get(_MEMORY)) or 0),
         )
 
     def record(self) -> ConfigRecord:
@@ -99,6 +104,8 @@ class HospitalRecord:
             made[_OWN_DATA] = True
         if self.no_effect:
             made[_NO_EFFECT] = sorted(self.no_effect)
+        if self.memory_bytes:
+            made[_MEMORY] = self.memory_bytes
         return made
 
 

@@ -62,7 +62,9 @@ class Learner(Protocol):
     ) -> Fitted:
         """Train from the state on the records; the result depends on the arguments and the seed alone.
 
-        With `gradient_hook` the optimiser gets what it makes of each step's gradient.
+        With `gradient_hook` the optimiser gets what it makes of each step's gradient. A learner with the
+        attribute `remembers = True` is also given `memory`, a dictionary of its own that holds what it left
+        there in the hospital's round before; the result depends on that, too.
         """
         ...
 

@@ -26,6 +26,7 @@ from fedrobust.errors import UserError
 from fedrobust.results.checksums import SUMS, write_sums
 from fedrobust.results.disk import Held, Lock, append_bytes, read_regular, sweep_asides, write_bytes
 from fedrobust.results.files import line_of, write_json, write_tensors, write_text
+from fedrobust.results.memory_folder import MEMORY
 from fedrobust.results.records import WrittenLines
 from fedrobust.scenario import RunIdentity
 
@@ -177,6 +178,8 @@ class RunFolder:
         """Put the complete run in its final place; an older one of the same settings is deleted."""
         with self._writing():
             self._check_complete()
+            # All rounds are in the checkpoint: nobody trains again.
+            shutil.rmtree(self.partial / MEMORY, ignore_errors=True)
             write_sums(self.partial, but=CHECKPOINT)
             _put_in_place(self.final)
         self._lock.release()

@@ -47,6 +47,7 @@ class Exchanged:
     client_metrics: ClientMetricsLine
     failures: Sequence[ClientFailure]
     no_effect: Mapping[int, frozenset[str]]
+    memory_bytes: int
     not_kept: str | None
     undo: Callable[[], None]
     client_evaluation: Mapping[str, object] | None = None
@@ -105,7 +106,7 @@ class Exchange:
             messages = list(strategy.configure_train(number, arrays, ConfigRecord({"lr": lr}), grid))
             replies = self._ask(messages)
             faults = list(grid.faults)
-            no_effect = dict(grid.no_effect)
+            no_effect, memory_bytes = dict(grid.no_effect), grid.memory_bytes
             client_metrics = client_metrics_line(number, replies)
             with self._profile.phase("imports"):
                 self._preload()
@@ -124,6 +125,7 @@ class Exchange:
             client_metrics=client_metrics,
             failures=[*faults, *late],
             no_effect=no_effect,
+            memory_bytes=memory_bytes,
             not_kept=not_kept,
             undo=undo,
             client_evaluation=evaluated,

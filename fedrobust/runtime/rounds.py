@@ -91,6 +91,7 @@ class Rounds:
             no_effect_steps=monitor.no_effect if monitor else [],
             # Cut: whatever a hospital writes there would stand in the file once a round.
             faults=[{"hospital": one.client, "reason": one_line(one.reason)} for one in trained.failures],
+            memory_bytes=trained.memory_bytes or None,
             not_kept=trained.not_kept,
             client_evaluation=trained.client_evaluation,
         )

@@ -19,7 +19,8 @@ from fedrobust.engines.local import LocalGrid
 from fedrobust.errors import RunInterrupted, UserError
 from fedrobust.flower.client_app import make_client_app
 from fedrobust.plugins import PluginSpec, spec_of
-from fedrobust.results.folder import recover
+from fedrobust.results.folder import partial_of, recover
+from fedrobust.results.memory_folder import MemoryFolder
 from fedrobust.runtime.observers import Observer, Observers, RoundOutcome, RunStart
 from fedrobust.runtime.profiling import Profile
 from fedrobust.runtime.progress import Progress, interactive
@@ -159,14 +160,15 @@ def _run(
             warm_up(execution)
         # Before any engine starts: mistakes in the settings shall not wait for Ray.
         server = Server(scenario, observers, resume=resume, profile=profile)
-        client_app = make_client_app(scenario)
+        memories = MemoryFolder(partial_of(scenario.run.folder))
+        client_app = make_client_app(scenario, memories)
     results: list[Result] = []
     ready = time.perf_counter()
     replied = Observers(observers).replied
 
     def main(grid: Grid) -> None:
         profile.add("set-up", time.perf_counter() - ready)
-        results.append(server.run(with_collusion(grid, scenario)))
+        results.append(server.run(with_collusion(grid, scenario, memories)))
 
     if execution.engine == "flower":
         from fedrobust.engines.flower import run_on_flower
@@ -175,7 +177,7 @@ def _run(
     elif here:
         main(LocalGrid(client_app, scenario.hospitals, replied, execution.client_timeout))
     else:
-        grid = pool_of_hospitals(client_app, scenario, server.data, workers, replied)
+        grid = pool_of_hospitals(client_app, scenario, server.data, workers, replied, memories)
         try:
             threading.Thread(target=server.warm_up, daemon=True).start()
             main(grid)
@@ -195,7 +197,8 @@ def serve(grid: Grid, settings: Settings, observers: Sequence[Observer] = ()) ->
     """Run a federation over a grid that exists, as a ServerApp does."""
     with _flower_quiet():
         scenario = Scenario.of(settings)
-        result = Server(scenario, observers).run(with_collusion(grid, scenario))
+        memories = MemoryFolder(partial_of(scenario.run.folder))
+        result = Server(scenario, observers).run(with_collusion(grid, scenario, memories))
     keep_report(result.folder)
     return result
 

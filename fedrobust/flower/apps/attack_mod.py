@@ -18,9 +18,11 @@ from fedrobust.attacks.compare import same_update, to_change
 from fedrobust.data.records import Records
 from fedrobust.errors import UserError
 from fedrobust.federation import Attack, Behaviour, Role
+from fedrobust.federation.memory import largest_memory
 from fedrobust.flower.apps.metric_aliases import read_aliased, write_aliased
 from fedrobust.flower.arrays import records_in
 from fedrobust.flower.codec import NUM_EXAMPLES, PARTITION_ID, SERVER_ROUND, TrainConfig
+from fedrobust.flower.memory import NodeMemory, keep, recall
 from fedrobust.flower.vectors import SentModel, is_float, shapes_of, to_arrays
 from fedrobust.plugins import AttackChain, add_working_folder, find, instantiate
 from fedrobust.seeding import attack_rng
@@ -146,7 +148,7 @@ class AttackMod:
         hospitals: int | None,
         key: str = NUM_EXAMPLES,
     ) -> None:
-        """Keep the specification; the attacks are made again for each message, as they have no state."""
+        """Keep the specification; the attacks are made again for each message."""
         self.spec, self.seed, self.nodes, self.hospitals, self.key = spec, seed, nodes, hospitals, key
 
     def chain(self, number: int) -> list[Behaviour]:
@@ -158,7 +160,8 @@ class AttackMod:
             one: Behaviour = instantiate(
                 find(part.name, "clients", (Behaviour,), "attack"), part.options, part.name
             )
-            one.bind(role=Role(part.name, number, self.hospitals, member, max(1, len(nodes))))
+            role = Role(part.name, number, self.hospitals, member, max(1, len(nodes)), seed=self.seed)
+            one.bind(role=role)
             attacks.append(one)
         return attacks
 
@@ -175,10 +178,11 @@ class AttackMod:
             )
         if self.nodes is not None and number not in self.nodes:
             return reply
-        self._rewrite(message, reply, int(cast(int, context.node_id if number is None else number)))
+        node = int(cast(int, context.node_id if number is None else number))
+        self._rewrite(message, reply, node, NodeMemory(context.state))
         return reply
 
-    def _rewrite(self, message: Message, reply: Message, number: int) -> None:
+    def _rewrite(self, message: Message, reply: Message, number: int, memories: NodeMemory) -> None:
         """Put what the attacks make of the client's arrays and metrics in their place."""
         received = self._one(message, ArrayRecord)[1]
         place, trained = self._one(reply, ArrayRecord)
@@ -190,7 +194,10 @@ class AttackMod:
             )
         reported = read_aliased(metrics, self.key)
         update = model.update(number, *model.vectors(trained), reported, _round(message, self.spec))
-        attacks = self.chain(number)
+        attacks, owner = self.chain(number), f"fedrobust-attack-{number}"
+        kept = recall(memories, owner, update.round)
+        for position, one in enumerate(attacks):
+            one.bind(memory=kept.setdefault(f"behaviour-{position}", {}))
         if not all(hooks.is_active(one, update.round) for one in attacks):
             return
         moved, report = update, update.report
@@ -199,6 +206,8 @@ class AttackMod:
                 one.bind(rng=attack_rng(self.seed, position, update.round, number))
                 moved = hooks.poison_update(one, to_change(moved))
                 report = hooks.forge_report(one, replace(report, values=dict(report.values)))
+        kept = {f"behaviour-{position}": one.memory for position, one in enumerate(attacks)}
+        keep(memories, owner, update.round, kept, largest_memory(update.parameters.nbytes))
         same = same_update(moved, update)
         if self.key not in metrics and report.num_examples != update.report.num_examples:
             raise UserError(

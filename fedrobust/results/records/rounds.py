@@ -59,6 +59,8 @@ class RoundLine(Record):
 
     Attributes
     ----------
+    memory_bytes : int or None
+        What the hospitals that replied keep until their next round; None where they keep nothing.
     not_kept : str or None
         Why the round's model is not kept, but the last one; None where it is.
     client_evaluation : mapping or None
@@ -78,6 +80,7 @@ class RoundLine(Record):
     no_effect_attacks: tuple[str, ...] = ()
     no_effect_steps: tuple[str, ...] = ()
     faults: tuple[Fault, ...] = ()
+    memory_bytes: int | None = None
     not_kept: str | None = None
     client_evaluation: Mapping[str, float | None | tuple[float | None, ...]] | None = None
 
