@@ -12,7 +12,7 @@ from fedrobust.data.spec import DataSpec
 from fedrobust.federation import Behaviour, Role
 from fedrobust.learners.spec import LearnerSpec
 from fedrobust.pipeline.specs import with_false_flag_rate
-from fedrobust.plugins import AttackChain, PipelineSpec, PluginSpec, find, instantiate
+from fedrobust.plugins import AttackChain, EvaluationSpecs, PipelineSpec, PluginSpec, find, instantiate
 from fedrobust.seeding import generator
 from fedrobust.settings import Execution, Settings
 
@@ -101,6 +101,12 @@ class Scenario:
         Rounds without a better validation loss after which the run stops.
     noise_std : float
         Of the noise on the noisy test set.
+    evaluations : EvaluationSpecs
+        Of the last model.
+    evaluate_images : int
+        Test images for these, at most.
+    views : int
+        Views of each image that the server's evaluations average.
     data : DataSpec
     learner : LearnerSpec
     execution : Execution
@@ -117,6 +123,9 @@ class Scenario:
     lr: float
     patience: int
     noise_std: float
+    evaluations: EvaluationSpecs
+    evaluate_images: int
+    views: int
     data: DataSpec
     learner: LearnerSpec
     execution: Execution
@@ -142,6 +151,9 @@ class Scenario:
             lr=settings.lr,
             patience=settings.patience,
             noise_std=settings.noise_std,
+            evaluations=EvaluationSpecs.parse(settings.evaluate),
+            evaluate_images=settings.evaluate_images,
+            views=settings.tte,
             data=_data(settings),
             learner=_learner(settings),
             execution=settings.execution(),

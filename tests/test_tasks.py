@@ -60,7 +60,7 @@ class MeanBrightness:
     def summary(self, line: RoundLine) -> Mapping[str, object]:
         return {"error": line.val.loss}
 
-    def write_final(self, folder: RunFolder, state: State, silent: Collection[int]) -> None:
+    def write_final(self, folder: RunFolder, state: State, silent: Collection[int], tell: Any) -> None:
         folder.write_model(self.learner.named_tensors(state), {"task": self.name})
         folder.write_json("brightness.json", {"mean": float(state.parameters[0]), "silent": sorted(silent)})
 

@@ -35,6 +35,8 @@ class Kind:
         What else users call it.
     brief : str
         Shown in place of the entries on the page of all kinds, where there are too many.
+    flag : str
+        The flag's name where it is not the kind's.
     """
 
     name: str
@@ -44,6 +46,7 @@ class Kind:
     code: Callable[[str], Callable[..., object] | None] = lambda _: None
     other_words: tuple[str, ...] = ()
     brief: str = ""
+    flag: str = ""
 
     def answers_to(self, word: str) -> bool:
         """Return whether a word means this kind."""
@@ -116,6 +119,19 @@ def _partitions() -> dict[str, str]:
     return dict(PARTITIONS)
 
 
+def _evaluations() -> dict[str, str]:
+    from fedrobust.plugins import available
+    from fedrobust.robustness import Evaluation
+
+    return available("evaluations", (Evaluation,))
+
+
+def _evaluation(name: str) -> type | None:
+    from fedrobust.robustness import Evaluation
+
+    return _found(name, "evaluations", (Evaluation,))
+
+
 def _backbones() -> dict[str, str]:
     from fedrobust.learners.backbones import backbone_names
 
@@ -142,6 +158,15 @@ KINDS = (
     Kind("data", "data", "--data NAME", _sources, _source, ("source", "sources", "dataset", "datasets")),
     Kind("partition", "partitions", "--partition NAME", _partitions, other_words=("split", "splits")),
     Kind(
+        "evaluation",
+        "evaluations",
+        '--evaluate "NAME, NAME(option=value)" of the last model',
+        _evaluations,
+        _evaluation,
+        ("evaluate", "corruption", "evasion", "robustness"),
+        flag="evaluate",
+    ),
+    Kind(
         "backbone",
         "backbones",
         "--backbone NAME",
@@ -158,7 +183,7 @@ def list_plugins(
         typer.Argument(help="a kind (attacks), a name (krum), or words to search for", metavar="WHAT"),
     ] = None,
 ) -> None:
-    r"""List strategies, attacks, data sources, partitions and backbones, your own included.
+    r"""List strategies, attacks, data sources, partitions, evaluations and backbones, your own included.
 
     Examples: fedrobust list, fedrobust list attacks, fedrobust list krum, fedrobust list median
     """
@@ -261,7 +286,11 @@ def _print_options(kind: Kind, name: str, code: Callable[..., object]) -> None:
 
     options = options_of(code)
     name = one_line(name)
-    print(f'\noptions, given as --{kind.name} "{name}(option=value)"' if options else "\nIt has no options.")
+    print(
+        f'\noptions, given as --{kind.flag or kind.name} "{name}(option=value)"'
+        if options
+        else "\nIt has no options."
+    )
     for option in options:
         facts = ["required" if option.required else f"default {_default(option.default)}"]
         _print_paragraph(

@@ -52,7 +52,7 @@ class ServerEvaluation:
         self, scenario: Scenario, data: FederationData, learner: Learner, attacks: Iterable[Behaviour]
     ) -> None:
         """Make all the images once."""
-        self._learner = learner
+        self._learner, self._views = learner, scenario.views
         self._val, self._test = data.part("val"), data.part("test")
         self._noisy = gaussian_noise(self._test.images, scenario.noise_std, scenario.seed)
         self._triggers: list[Trigger] = []
@@ -101,7 +101,7 @@ class ServerEvaluation:
     def _measured(
         self, part: str, state: State, records: Records, images: NDArray[np.uint8] | NDArray[np.float32]
     ) -> dict[str, object]:
-        prediction = self._learner.predict(state, images, records.labels)
+        prediction = self._learner.predict(state, images, records.labels, self._views)
         self.probabilities[part] = prediction.probabilities
         return {
             "loss": prediction.loss,
@@ -109,10 +109,10 @@ class ServerEvaluation:
         }
 
     def _on_other_images(self, state: State, images: NDArray[np.uint8]) -> NDArray[np.float64]:
-        return self._learner.predict(state, images, self._test.labels).probabilities
+        return self._learner.predict(state, images, self._test.labels, self._views).probabilities
 
     def _success(self, state: State, trigger: Trigger) -> float:
         """Return the share of stamped test images of other classes that are predicted as the target."""
         stamped = trigger.records
-        predicted = self._learner.predict(state, stamped.images, stamped.labels).probabilities.argmax(1)
-        return float((predicted == trigger.target).mean())
+        found = self._learner.predict(state, stamped.images, stamped.labels, self._views)
+        return float((found.probabilities.argmax(1) == trigger.target).mean())

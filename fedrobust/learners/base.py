@@ -7,13 +7,16 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 from fedrobust.data.records import Records
 from fedrobust.federation import ClientMetrics, GradientHook, Vector
+
+if TYPE_CHECKING:
+    from torch import nn
 
 __all__ = ["Fitted", "Learner", "Prediction", "State"]
 
@@ -69,9 +72,20 @@ class Learner(Protocol):
         ...
 
     def predict(
-        self, state: State, images: NDArray[np.uint8] | NDArray[np.float32], labels: NDArray[np.int64]
+        self,
+        state: State,
+        images: NDArray[np.uint8] | NDArray[np.float32],
+        labels: NDArray[np.int64],
+        views: int = 1,
     ) -> Prediction:
-        """Predict images, uint8 or float32 in [0, 1], shape (n, channels, height, width)."""
+        """Predict images, uint8 or float32 in [0, 1], shape (n, channels, height, width).
+
+        With several `views` the probabilities of so many views of each image are averaged.
+        """
+        ...
+
+    def classifier(self, state: State, views: int = 1) -> nn.Module:
+        """Return a module of its own from images in [0, 1] to log-probabilities, fixed and differentiable."""
         ...
 
     def gradient(

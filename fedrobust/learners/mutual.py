@@ -25,6 +25,7 @@ from fedrobust.errors import UserError
 from fedrobust.federation import ClientMetrics, GradientHook, Layout, Vector
 from fedrobust.learners.backbones import build_backbone
 from fedrobust.learners.base import Fitted, Prediction, State
+from fedrobust.learners.classifier import Classifier, view_of
 from fedrobust.learners.etf import simplex_etf
 from fedrobust.learners.flat import Adam, FlatModule
 from fedrobust.learners.losses import loss_of
@@ -149,7 +150,11 @@ class MutualLearner:
         return Fitted(State(parameters, buffers), ClientMetrics(len(labels), values))
 
     def predict(
-        self, state: State, images: NDArray[np.uint8] | NDArray[np.float32], labels: NDArray[np.int64]
+        self,
+        state: State,
+        images: NDArray[np.uint8] | NDArray[np.float32],
+        labels: NDArray[np.int64],
+        views: int = 1,
     ) -> Prediction:
         """Average the networks' class probabilities; see `Learner.predict`.
 
@@ -163,7 +168,8 @@ class MutualLearner:
         def predicted(part: slice) -> tuple[Tensor, Tensor]:
             with torch.no_grad():
                 answers = torch.from_numpy(np.ascontiguousarray(labels[part])).to(self._device)
-                scores = self._scores(self._pixels(images[part]))
+                pixels = self._pixels(images[part])
+                scores = [s for n in range(views) for s in self._scores(view_of(pixels, n))]
                 probabilities = torch.stack([self._logits(s).softmax(1) for s in scores]).mean(0)
                 return probabilities, torch.stack([self._loss.each(s, answers) for s in scores]).mean(0)
 
@@ -176,6 +182,11 @@ class MutualLearner:
         probabilities, losses = (torch.cat(tensors) for tensors in zip(*parts, strict=True))
         each = losses.double().cpu()
         return Prediction(probabilities.double().cpu().numpy(), each.numpy(), float(each.mean().item()))
+
+    def classifier(self, state: State, views: int = 1) -> Classifier:
+        """Return the networks as one differentiable module; see `Learner.classifier`."""
+        self._flat.load(state.parameters, state.buffers)
+        return Classifier(self._networks, self.frame, self._loss.temperature, views)
 
     def gradient(
         self, state: State, images: NDArray[np.uint8] | NDArray[np.float32], labels: NDArray[np.int64]

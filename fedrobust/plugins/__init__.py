@@ -14,10 +14,11 @@ from fedrobust.plugins.options import (
     options_of,
 )
 from fedrobust.plugins.origin import Origin, origin_of, source_hash
-from fedrobust.plugins.specs import AttackChain, PipelineSpec, PluginSpec, ThreatSpec
+from fedrobust.plugins.specs import AttackChain, EvaluationSpecs, PipelineSpec, PluginSpec, ThreatSpec
 
 __all__ = [
     "AttackChain",
+    "EvaluationSpecs",
     "Fraction",
     "Limits",
     "OptionInfo",

@@ -26,7 +26,7 @@ def available(package: str, bases: tuple[type, ...]) -> dict[str, str]:
     Parameters
     ----------
     package : str
-        ``"clients"`` or ``"strategies"``.
+        ``"clients"``, ``"strategies"`` or ``"evaluations"``.
     bases : tuple of type
         What a plug-in's class derives from.
     """

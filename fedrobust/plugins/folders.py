@@ -1,7 +1,7 @@
-"""The folders of plug-ins: `clients/`, `strategies/`, `experiments/`, fedrobust's own and the user's.
+"""The folders of plug-ins: `clients/`, `strategies/` and the like, fedrobust's own and the user's.
 
 Python's own rule for such folders would let any `clients.py` or `clients/__init__.py` of a user's hide
-fedrobust's. A finder of these three names joins the folders instead, and passes over what else has the name.
+fedrobust's. A finder of these names joins the folders instead, and passes over what else has the name.
 """
 
 from __future__ import annotations
@@ -13,12 +13,18 @@ from pathlib import Path
 from types import ModuleType
 from typing import overload
 
-__all__ = ["HOME", "PluginFolders", "add_working_folder", "join_folders", "passed_over"]
+__all__ = ["HOME", "PluginFolders", "add_working_folder", "built_in_folder", "join_folders", "passed_over"]
 
 #: The folder that holds `fedrobust` and the built-in `clients`, `strategies` and `experiments`.
 HOME = Path(__file__).resolve().parents[2]
 
-_NAMES = ("clients", "strategies", "experiments")
+#: Each folder's name, as users have it, and where the built-in plug-ins are.
+_BUILT_IN = {
+    "clients": HOME / "clients",
+    "strategies": HOME / "strategies",
+    "experiments": HOME / "experiments",
+    "evaluations": HOME / "fedrobust" / "robustness" / "evaluations",
+}
 
 
 def add_working_folder() -> None:
@@ -28,13 +34,18 @@ def add_working_folder() -> None:
         sys.path.append(folder)
 
 
+def built_in_folder(name: str) -> Path | None:
+    """Return where the built-in plug-ins of a folder's name are; None for any other name."""
+    return _BUILT_IN.get(name)
+
+
 class PluginFolders(Sequence[str]):
     """The folders of one name, those on the search path before fedrobust's own; follows changes of the path.
 
     Parameters
     ----------
     name : str
-        ``"clients"``, ``"strategies"`` or ``"experiments"``.
+        ``"clients"``, ``"strategies"``, ``"experiments"`` or ``"evaluations"``.
     """
 
     def __init__(self, name: str) -> None:
@@ -43,7 +54,7 @@ class PluginFolders(Sequence[str]):
 
     def _found(self) -> list[str]:
         own = [folder for folder in _on_path(self._name) if not _is_package(folder)]
-        return [str(folder) for folder in dict.fromkeys([*own, HOME / self._name])]
+        return [str(folder) for folder in dict.fromkeys([*own, _BUILT_IN[self._name]])]
 
     @overload
     def __getitem__(self, place: int) -> str: ...
@@ -74,7 +85,7 @@ def join_folders(module: ModuleType) -> None:
     if getattr(module, "__file__", None) is None:
         module.__path__ = PluginFolders(module.__name__)  # type: ignore[assignment]
         return
-    home = str(HOME / module.__name__)
+    home = str(_BUILT_IN[module.__name__])
     path = list(getattr(module, "__path__", ()))
     if home not in path:
         module.__path__ = [*path, home]
@@ -83,7 +94,7 @@ def join_folders(module: ModuleType) -> None:
 def _on_path(name: str) -> list[Path]:
     """Return the folders of this name on the search path, without fedrobust's own."""
     folders = [Path(entry or ".").absolute() / name for entry in sys.path]
-    return [folder for folder in dict.fromkeys(folders) if folder != HOME / name and folder.is_dir()]
+    return [folder for folder in dict.fromkeys(folders) if folder != _BUILT_IN[name] and folder.is_dir()]
 
 
 def _is_package(folder: Path) -> bool:
@@ -92,12 +103,12 @@ def _is_package(folder: Path) -> bool:
 
 
 class _Finder:
-    """Finds the three names, before Python's own finders do."""
+    """Finds these names, before Python's own finders do."""
 
     @staticmethod
     def find_spec(name: str, path: object = None, target: object = None) -> ModuleSpec | None:
         """Return what to import of the name; None for any other."""
-        if name not in _NAMES:
+        if name not in _BUILT_IN:
             return None
         spec = ModuleSpec(name, None, is_package=True)
         spec.submodule_search_locations = PluginFolders(name)  # type: ignore[assignment]

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from fedrobust.plugins.folders import HOME
+from fedrobust.plugins.folders import HOME, built_in_folder
 
 __all__ = ["Origin", "origin_of", "source_hash"]
 
@@ -110,7 +110,8 @@ def _built_in(file: Path) -> bool:
 
 def _hides_built_in(module: str) -> bool:
     package, _, name = module.rpartition(".")
-    return package in ("clients", "strategies") and (HOME / package / f"{name}.py").is_file()
+    folder = built_in_folder(package)
+    return folder is not None and (folder / f"{name}.py").is_file()
 
 
 def _beside(path: Path, root: Path) -> bool:

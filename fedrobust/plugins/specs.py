@@ -16,6 +16,7 @@ from fedrobust.errors import UserError
 __all__ = [
     "FIRST_OPTION",
     "AttackChain",
+    "EvaluationSpecs",
     "PipelineSpec",
     "PluginSpec",
     "ThreatSpec",
@@ -149,6 +150,24 @@ class PipelineSpec(_Chain):
                 f"strategy '{text}': '+' joins attacks; the steps of a strategy are joined with '|', as in "
                 f"'{' | '.join(steps)}'"
             )
+
+
+@dataclass(frozen=True)
+class EvaluationSpecs(_Chain):
+    """Evaluations of the last model, joined with ``,``; each stands once."""
+
+    separator: ClassVar[str] = ","
+
+    @classmethod
+    def parse(cls, text: str | Self) -> Self:
+        """Read evaluations; none of an empty text."""
+        if isinstance(text, str) and not text.strip():
+            return cls(text, ())
+        found = super().parse(text)
+        for place, name in enumerate(found.names):
+            if name in found.names[:place]:
+                raise UserError(f"evaluation '{name}' is given twice; leave one out")
+        return found
 
 
 @dataclass(frozen=True)

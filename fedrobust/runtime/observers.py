@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from fedrobust.results.records import ClientMetricsLine, RoundLine, VerdictLine
+from fedrobust.robustness.measure import Step
 from fedrobust.scenario import Scenario
 
 if TYPE_CHECKING:
@@ -76,8 +77,9 @@ class Observer:
     """Follows a run; a subclass overrides the events that it needs.
 
     The events come in this order: `started` once, then for each round `replied` for each hospital and
-    `round_done`, and `finished` once the run folder is complete. The run's own files are written before an
-    observer is notified, so an error that an observer raises ends the run but loses no completed round.
+    `round_done`, `evaluating` where the settings name evaluations, and `finished` once the run folder is
+    complete. The run's own files are written before an observer is notified, so an error that an observer
+    raises ends the run but loses no completed round.
     """
 
     def started(self, start: RunStart) -> None:
@@ -88,6 +90,9 @@ class Observer:
 
     def round_done(self, outcome: RoundOutcome) -> None:
         """Handle a completed round."""
+
+    def evaluating(self, step: Step) -> None:
+        """Handle how far the evaluations of the last model are; the first step is a note on costs."""
 
     def finished(self, result: Result) -> None:
         """Handle the end of the run; the run folder is in its final place."""
@@ -114,6 +119,11 @@ class Observers(Observer):
         """Tell every member."""
         for member in self._members:
             member.round_done(outcome)
+
+    def evaluating(self, step: Step) -> None:
+        """Tell every member."""
+        for member in self._members:
+            member.evaluating(step)
 
     def finished(self, result: Result) -> None:
         """Tell every member."""

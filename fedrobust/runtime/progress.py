@@ -13,6 +13,7 @@ from rich.progress import Progress as Bar
 from rich.text import Text
 
 from fedrobust.printing import PlainConsole, one_line
+from fedrobust.robustness.measure import Step
 from fedrobust.runtime.observers import Observer, RoundOutcome, RunStart
 from fedrobust.scenario import Scenario
 
@@ -117,6 +118,18 @@ class Progress(Observer):
                 ),
                 f" {fault.reason}",
             )
+
+    def evaluating(self, step: Step) -> None:
+        """Show a note on the costs, and how far the evaluations are."""
+        if step.note and not self._quiet:
+            self._print(step.note)
+        if not step.total:
+            return
+        self._bar.update(
+            self._task, description=step.text, total=step.total, completed=step.done, state="images"
+        )
+        if self._lines and time.monotonic() - self._shown > EVERY:
+            self._print(f"{step.text}: {step.done} of {step.total} images")
 
     def finished(self, result: object) -> None:
         """Remove the bar."""

@@ -127,7 +127,7 @@ class Server:
         source, completed = setup.data.records.source, len(history.lines)
         observers.started(RunStart(scenario, setup.malicious, source, folder.partial, completed))
         self._train(rounds, history, observers)
-        self._write_final(folder, history)
+        self._write_final(folder, history, observers)
         seconds = time.monotonic() - began
         summary = summarise(
             setup, history.lines, history.verdicts, history.replied, seconds, str(folder.final)
@@ -183,10 +183,11 @@ class Server:
             observers.round_done(outcome)
             ended = plateau.exhausted(loss(outcome.line))
 
-    def _write_final(self, folder: RunFolder, history: _History) -> None:
+    def _write_final(self, folder: RunFolder, history: _History, observers: Observer) -> None:
         """Write what the task keeps of the last model."""
         failed = ({fault.hospital for fault in line.faults} for line in history.lines)
-        self._setup.task.write_final(folder, unpack(history.arrays), set.intersection(*failed))
+        silent = set.intersection(*failed)
+        self._setup.task.write_final(folder, unpack(history.arrays), silent, observers.evaluating)
 
 
 def _shapes(arrays: ArrayRecord) -> dict[str, tuple[int, ...]]:

@@ -23,7 +23,7 @@ from pydantic import (
 )
 
 from fedrobust.errors import UserError
-from fedrobust.plugins.specs import AttackChain, ThreatSpec, parse_threats
+from fedrobust.plugins.specs import AttackChain, EvaluationSpecs, ThreatSpec, parse_threats
 from fedrobust.settings.execution import EXECUTION_SETTINGS, Execution
 from fedrobust.settings.wording import Given, sentence
 
@@ -123,6 +123,19 @@ class Settings(BaseModel):
         le=10,
         description="standard deviation of the noise on the noisy test set; images are in [0, 1]",
     )
+    evaluate: str = Field(
+        default="",
+        description="evaluations of the last model, joined with ',', such as 'noise, pgd(eps=8)'",
+    )
+    evaluate_images: int = Field(
+        default=256,
+        ge=1,
+        le=1_000_000,
+        description="test images for --evaluate at most, class by class",
+    )
+    tte: int = Field(
+        default=1, ge=1, le=10, description="test-time ensembling: views of each test image that are averaged"
+    )
     engine: Literal["local", "flower"] = Field(
         default="local", description="worker processes of this machine, or Flower's simulation runtime"
     )
@@ -186,6 +199,13 @@ class Settings(BaseModel):
             if len(text) > _LONGEST_TEXT:
                 raise ValueError(f"is {len(text):,} characters long; {_LONGEST_TEXT:,} is the most")
         return value
+
+    @field_validator("evaluate", mode="before")
+    @classmethod
+    def _list_to_text(cls, value: Any) -> Any:
+        """Write a list of evaluations as one text, and read it."""
+        text = ", ".join(map(str, value)) if isinstance(value, list | tuple) else value
+        return EvaluationSpecs.parse(text).text.strip() if isinstance(text, str) else text
 
     @field_validator("data_root", "out", mode="before")
     @classmethod
@@ -260,10 +280,14 @@ class Settings(BaseModel):
 
     def identity(self) -> dict[str, Any]:
         """Return the settings that decide the result, in a canonical order."""
-        # Without threats, or a rate, a run is what it was before there were any, and so is its name.
+        # Without threats, a rate or evaluations a run is what it was before there were any, as is its name.
         left_out = EXECUTION_SETTINGS if self.threat else EXECUTION_SETTINGS | {"threat"}
         if self.false_flag_rate is None:
             left_out |= {"false_flag_rate"}
+        if not self.evaluate:
+            left_out |= {"evaluate", "evaluate_images"}
+        if self.tte == 1:
+            left_out |= {"tte"}
         return {key: value for key, value in sorted(self.model_dump().items()) if key not in left_out}
 
     def threats(self) -> tuple[ThreatSpec, ...]:

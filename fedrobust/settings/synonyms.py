@@ -16,6 +16,7 @@ SYNONYMS = {
         "data": "dataset datasets source",
         "data-root": "data-dir data-folder data-path root",
         "device": "gpu cuda accelerator",
+        "evaluate": "evaluation evaluations evasion adversarial corruption corruptions robustness",
         "image-size": "resolution resize img-size",
         "local-epochs": "epochs epoch num-epochs",
         "lr": "learning-rate eta",
@@ -28,6 +29,7 @@ SYNONYMS = {
         "seed": "random-seed random-state",
         "strategy": "defence defense aggregator aggregation aggregation-rule rule server-strategy",
         "threat": "threats",
+        "tte": "tta test-time-augmentation test-time-ensembling views",
         "workers": "jobs n-jobs num-workers processes parallel threads cpus",
     }.items()
     for other in others.split()

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping
 from typing import ClassVar, Protocol
 
 from fedrobust.evaluation.server_data import ServerShare
 from fedrobust.learners.base import Learner, State
 from fedrobust.results.folder import RunFolder
 from fedrobust.results.records import RoundLine
+from fedrobust.robustness.measure import Step
 
-__all__ = ["Task"]
+__all__ = ["Task", "Tell"]
+
+Tell = Callable[[Step], None]
 
 
 class Task(Protocol):
@@ -50,7 +53,7 @@ class Task(Protocol):
         """Return what the run's summary holds of the last round's line; asked after `write_final`."""
         ...
 
-    def write_final(self, folder: RunFolder, state: State, silent: Collection[int]) -> None:
+    def write_final(self, folder: RunFolder, state: State, silent: Collection[int], tell: Tell) -> None:
         """Write the last model and what a report needs of it.
 
         Parameters
@@ -60,5 +63,7 @@ class Task(Protocol):
             The last global model.
         silent : collection of int
             Hospitals that failed in every round.
+        tell : callable
+            Told how far evaluations of the last model are.
         """
         ...

@@ -20,7 +20,11 @@ from fedrobust.learners.base import State
 from fedrobust.learners.factory import build_learner
 from fedrobust.results.folder import RunFolder
 from fedrobust.results.records import RoundLine
+from fedrobust.robustness.plan import named_evaluations
+from fedrobust.robustness.study import study
+from fedrobust.robustness.target import Target
 from fedrobust.scenario import Scenario
+from fedrobust.tasks.base import Tell
 
 __all__ = ["Classification"]
 
@@ -57,6 +61,8 @@ class Classification:
         #: The last model's scale and its calibrated probabilities on the test images.
         self._scale = 1.0
         self._calibrated: Mapping[str, NDArray[np.float64]] = {}
+        self._evaluations = named_evaluations(scenario.evaluations)
+        self._robustness: Mapping[str, object] | None = None
 
     def evaluate(self, state: State) -> Mapping[str, object]:
         """Return metrics on validation, clean, noisy and stamped images, and by hospital."""
@@ -100,9 +106,10 @@ class Classification:
             "commonest_class_share": share,
             "no_better_than_commonest_class": clean["accuracy"] <= share,
             "diverged": None in (line.val.loss, line.clean.loss),
+            "robustness": self._robustness,
         }
 
-    def write_final(self, folder: RunFolder, state: State, silent: Collection[int]) -> None:
+    def write_final(self, folder: RunFolder, state: State, silent: Collection[int], tell: Tell) -> None:
         """Write the model, ``evaluation.json`` and examples of poisoned images."""
         evaluation, hospitals = self._evaluation, self._evaluation.hospitals
         if not evaluation.probabilities:
@@ -111,15 +118,33 @@ class Classification:
         self._scale, self._calibrated = evaluation.calibrated()
         folder.write_model(self.learner.named_tensors(state), self._description())
         last = self._calibrated, hospitals.last, hospitals.unknown
-        folder.write_json(
-            "evaluation.json", final_evaluation(self._scenario, self._data, evaluation.labels, *last)
-        )
+        content = final_evaluation(self._scenario, self._data, evaluation.labels, *last)
+        if self._evaluations:
+            content["robustness"] = self._robustness = self._study(folder, state, tell)
+        folder.write_json("evaluation.json", content)
         # A hospital that never replied may have ended its worker process while it was built.
         examples = poisoned_examples(self._scenario, self._data, hospitals.unknown.union(silent))
         if examples:
             images = {f"original/{place}": example.original for place, example in enumerate(examples)}
             images |= {f"poisoned/{place}": example.poisoned for place, example in enumerate(examples)}
             folder.write_tensors("examples.safetensors", images, [example.about for example in examples])
+
+    def _study(self, folder: RunFolder, state: State, tell: Tell) -> Mapping[str, object]:
+        """Return the results of the settings' evaluations; write pictures of what they do."""
+        scenario, records = self._scenario, self._data.records
+        module = self.learner.classifier(state, scenario.views)
+        target = Target(module, records.images.shape[1:], len(records.classes))
+        found = study(
+            self._evaluations, target, self._data.part("test"), scenario.evaluate_images, scenario.seed, tell
+        )
+        if found.pictures:
+            images = {
+                f"{part}/{place}": getattr(picture, part)
+                for place, picture in enumerate(found.pictures)
+                for part in ("original", "changed", "difference")
+            }
+            folder.write_tensors("robustness.safetensors", images, [one.about for one in found.pictures])
+        return found.results
 
     def _description(self) -> Mapping[str, object]:
         """Return the description in the model file's metadata."""

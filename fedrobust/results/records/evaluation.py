@@ -8,6 +8,7 @@ from typing import Self
 from pydantic import Field, model_validator
 
 from fedrobust.results.records.base import Record, Role
+from fedrobust.results.records.robustness import Robustness
 
 __all__ = [
     "CalibrationBin",
@@ -75,6 +76,7 @@ class Evaluation(Record):
     noisy: ClassMetrics = ClassMetrics()
     hospitals: tuple[HospitalEvaluation, ...] = ()
     splits: Mapping[str, PartSummary] = {}
+    robustness: Robustness | None = None
 
     @model_validator(mode="after")
     def _one_for_each_class(self) -> Self:

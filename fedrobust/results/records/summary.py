@@ -8,6 +8,7 @@ from pydantic import Field
 
 from fedrobust.results.records.base import Record
 from fedrobust.results.records.manifest import ThreatRecord
+from fedrobust.results.records.robustness import Robustness
 from fedrobust.results.records.rounds import Metrics
 
 __all__ = ["Baseline", "Calibration", "Detection", "Summary", "SummaryThreat"]
@@ -108,6 +109,8 @@ class Summary(Record):
         Metric to what the baseline has more of it.
     commonest_class_share : float or None
         The accuracy of always naming the commonest class.
+    robustness : Robustness or None
+        The evaluations on changed images, where the settings name some.
     """
 
     clean: Metrics = Metrics()
@@ -145,3 +148,4 @@ class Summary(Record):
     backbone: str = ""
     head: str = ""
     networks: int | None = None
+    robustness: Robustness | None = None

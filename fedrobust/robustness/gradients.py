@@ -1,0 +1,135 @@
+"""Whether a model's gradients are real, and whether white-box attacks make use of them."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from fedrobust.robustness.base import Evasion
+from fedrobust.robustness.measure import Measured
+from fedrobust.robustness.target import Images, Labels, Target
+
+__all__ = ["GradientCheck", "check_gradients", "masking"]
+
+#: Images whose gradients are checked.
+_CHECKED = 32
+
+#: Length of the step along the gradient over which the loss is compared, in images of [0, 1] and in float64.
+_STEP = 1e-5
+
+#: The loss may change by so much more or less than the gradient says, as a share of it.
+_TOLERANCE = 0.05
+
+#: From these shares of images without a gradient, or with a wrong one, on it is said.
+_FEW = 0.05
+
+#: A black-box attack finds more than a white-box one if it turns so many more of all attacked images.
+_MORE = 0.02
+
+
+@dataclass(frozen=True)
+class GradientCheck:
+    """What a check of the gradients of the loss in the images found.
+
+    Attributes
+    ----------
+    images : int
+        Correctly classified images that were checked.
+    zero : float or None
+        Share of them whose gradient is zero, so that a white-box attack does not move them.
+    wrong : float or None
+        Share of the others along whose gradient the loss changes otherwise than the gradient says.
+    """
+
+    images: int
+    zero: float | None
+    wrong: float | None
+
+
+def check_gradients(target: Target, images: Images, labels: Labels) -> GradientCheck:
+    """Compare the gradients of the cross-entropy with differences of it along them, in float64.
+
+    Parameters
+    ----------
+    target : Target
+    images : ndarray of float32, shape (n, channels, height, width)
+        In [0, 1]; those that are classified correctly are checked, up to 32.
+    labels : ndarray of int64, shape (n,)
+    """
+    right = np.flatnonzero(target.predict(images) == labels)[:_CHECKED]
+    if not len(right):
+        return GradientCheck(0, None, None)
+    import torch
+
+    answers = torch.tensor(labels[right], device=target.device)
+    # As attacks see it, float32 and all: there a saturated model has no gradient left.
+    seen = torch.tensor(images[right], device=target.device, requires_grad=True)
+    loss = torch.nn.functional.nll_loss(target.module(seen), answers, reduction="sum")
+    (gradient,) = torch.autograd.grad(loss, seen)
+    lengths = gradient.double().flatten(1).norm(dim=1)
+    alive = (lengths > 0) & torch.isfinite(lengths)
+    zero = 1 - float(alive.double().mean())
+    if not alive.any():
+        return GradientCheck(len(right), zero, None)
+    exact = copy.deepcopy(target.module).double()
+    along = gradient[alive].double() / lengths[alive, None, None, None]
+    with torch.no_grad():
+        ahead, behind = (
+            torch.nn.functional.nll_loss(
+                exact(seen[alive].double() + sign * _STEP * along), answers[alive], reduction="none"
+            )
+            for sign in (1, -1)
+        )
+    found = (ahead - behind) / (2 * _STEP)
+    wrong = (found - lengths[alive]).abs() > _TOLERANCE * lengths[alive]
+    return GradientCheck(len(right), zero, float(wrong.double().mean()))
+
+
+def masking(check: GradientCheck, measured: Sequence[Measured]) -> tuple[str, ...]:
+    """Return sentences on signs of gradient masking: white-box results that are too favourable.
+
+    An attack that has the gradients must find at least what one finds without them, if both may move an
+    image equally far (Athalye et al., "Obfuscated Gradients Give a False Sense of Security", ICML 2018,
+    section 3.1).
+    """
+    found = []
+    if check.zero is not None and check.zero > _FEW:
+        found.append(
+            f"gradient masking: the gradient is zero for {100 * check.zero:.0f} % of {check.images} images, "
+            "so white-box attacks leave them as they are"
+        )
+    if check.wrong is not None and check.wrong > _FEW:
+        found.append(
+            f"gradient masking: for {100 * check.wrong:.0f} % of {check.images} images the loss does not "
+            "change as its gradient says, so white-box attacks are misled"
+        )
+    for blind in _attacks(measured, white=False):
+        for white in _attacks(measured, white=True):
+            ours, theirs = blind.mean["defence_rate"], white.mean["defence_rate"]
+            if not _no_further(blind, white) or ours is None or theirs is None:
+                continue
+            if theirs - ours > _MORE:
+                found.append(
+                    f"gradient masking: {white.named.text}, which has the model's gradients, leaves "
+                    f"{100 * theirs:.1f} % of the images right, {blind.named.text} without them only "
+                    f"{100 * ours:.1f} %"
+                )
+    return tuple(found)
+
+
+def _attacks(measured: Sequence[Measured], *, white: bool) -> list[Measured]:
+    return [
+        one
+        for one in measured
+        if isinstance(one.named.evaluation, Evasion) and (one.named.evaluation.kind == "white-box") == white
+    ]
+
+
+def _no_further(first: Measured, second: Measured) -> bool:
+    """Return whether an attack may move an image no further than another one, by the same norm."""
+    one, other = first.named.evaluation, second.named.evaluation
+    assert isinstance(one, Evasion) and isinstance(other, Evasion)
+    return None not in (one.eps, other.eps) and one.norm == other.norm and (one.eps or 0) <= (other.eps or 0)

@@ -1,0 +1,193 @@
+"""Evaluations of a model on changed images: metrics, attacks against ART's own, checks of gradients."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from helpers import easy_records
+from torch import Tensor, nn
+
+from fedrobust.errors import UserError
+from fedrobust.learners.mutual import MutualLearner
+from fedrobust.learners.spec import LearnerSpec
+from fedrobust.plugins import EvaluationSpecs
+from fedrobust.robustness.gradients import check_gradients, masking
+from fedrobust.robustness.measure import Measured, measure
+from fedrobust.robustness.plan import named_evaluations, stratified_sample
+from fedrobust.robustness.target import Target
+from fedrobust.seeding import globally_seeded, torch_seeded
+
+RECORDS = easy_records(64, size=12)
+
+
+@pytest.fixture(scope="module")
+def learner() -> MutualLearner:
+    return MutualLearner(LearnerSpec(networks=2, local_epochs=6), 4, 1, (12, 12))
+
+
+@pytest.fixture(scope="module")
+def module(learner: MutualLearner) -> nn.Module:
+    fitted = learner.fit(learner.initial(), RECORDS, round=1, client=0, lr=3e-3)
+    return learner.classifier(fitted.state)
+
+
+def target_of(module: nn.Module) -> Target:
+    return Target(module, (1, 12, 12), 4)
+
+
+def measured(module: nn.Module, text: str, seed: int = 0) -> tuple[Measured, ...]:
+    specs = EvaluationSpecs.parse(text)
+    return measure(named_evaluations(specs), target_of(module), RECORDS.images, RECORDS.labels, seed)
+
+
+def pictures(module: nn.Module, text: str) -> np.ndarray:
+    (one,) = measured(module, text)
+    return next(iter(one.pictures.values()))
+
+
+def pixels() -> np.ndarray:
+    return RECORDS.images.astype(np.float32) / np.float32(255)
+
+
+def test_classifier_has_the_probabilities_that_the_learner_predicts(learner: MutualLearner) -> None:
+    state = learner.initial()
+    for views in (1, 3):
+        predicted = learner.predict(state, RECORDS.images, RECORDS.labels, views).probabilities
+        found = np.exp(target_of(learner.classifier(state, views)).log_probabilities(pixels()))
+        np.testing.assert_allclose(found, predicted, atol=1e-6)
+
+
+def art_classifier(module: nn.Module) -> object:
+    from art.estimators.classification import PyTorchClassifier
+
+    return PyTorchClassifier(
+        module, nn.CrossEntropyLoss(), (1, 12, 12), 4, clip_values=(0.0, 1.0), device_type="cpu"
+    )
+
+
+@pytest.mark.parametrize(("norm", "art_norm"), [("inf", np.inf), ("2", 2)])
+def test_pgd_is_what_art_gives_on_the_same_network(module: nn.Module, norm: str, art_norm: float) -> None:
+    from art.attacks.evasion import ProjectedGradientDescent
+
+    eps = 12 if norm == "inf" else 200
+    found = pictures(module, f"pgd(eps={eps}, steps=5, norm='{norm}')")
+    right = target_of(module).predict(pixels()) == RECORDS.labels
+    attack = ProjectedGradientDescent(
+        art_classifier(module),
+        norm=art_norm,
+        eps=eps / 255,
+        eps_step=eps / 2 / 255,
+        max_iter=5,
+        num_random_init=1,
+        batch_size=64,
+        verbose=False,
+    )
+    with globally_seeded(0, "evaluation", "pgd", 0), torch_seeded(0, "evaluation", "pgd", 0):
+        direct = attack.generate(pixels()[right], np.eye(4, dtype=np.float32)[RECORDS.labels[right]])
+    assert right.sum() > 30
+    np.testing.assert_allclose(found[right], direct, atol=1e-6)
+    np.testing.assert_array_equal(found[~right], pixels()[~right])
+
+
+@pytest.mark.parametrize("name", ["fgsm(eps=0)", "pgd(eps=0, steps=2)", "noise(std=0)", "clean"])
+def test_attack_without_budget_leaves_every_image_and_metric(module: nn.Module, name: str) -> None:
+    (one,) = measured(module, name)
+    clean = np.mean(target_of(module).predict(pixels()) == RECORDS.labels)
+    assert one.mean == {**one.mean, "accuracy": clean, "defence_rate": 1.0, "drop": 0.0}
+    assert all(distances == (0.0, 0.0) for distances in one.moved.values())
+
+
+@pytest.mark.parametrize("name", ["fgsm(eps={})", "pgd(eps={}, steps=5)", "noise(std={})"])
+def test_accuracy_does_not_rise_with_the_budget(module: nn.Module, name: str) -> None:
+    levels = (0, 0.1, 0.5) if "noise" in name else (0, 8, 24, 64)
+    found = [one.mean["accuracy"] for level in levels for one in measured(module, name.format(level))]
+    assert found == sorted(found, reverse=True)
+    assert found[-1] < found[0]
+
+
+def test_metrics_are_shares_of_the_images_that_were_right(module: nn.Module) -> None:
+    (one,) = measured(module, "pgd(eps=24, steps=5)")
+    before = target_of(module).predict(pixels()) == RECORDS.labels
+    after = target_of(module).predict(next(iter(one.pictures.values()))) == RECORDS.labels
+    assert one.mean["defence_rate"] == (before & after).sum() / before.sum()
+    assert one.mean["accuracy"] == after.mean()
+
+
+def test_results_do_not_depend_on_the_other_evaluations(module: nn.Module) -> None:
+    alone = measured(module, "pgd(eps=8, steps=3)")
+    among = measured(module, "noise(std=0.1), fgsm, pgd(eps=8, steps=3)")
+    assert alone[0].mean == among[2].mean
+    np.testing.assert_array_equal(alone[0].pictures[""], among[2].pictures[""])
+    other = measured(module, "noise(std=0.1)", seed=1)[0].pictures["0.1"]
+    assert not np.array_equal(other, among[0].pictures["0.1"])
+
+
+class Masked(nn.Module):
+    """Rounds its images to 16 levels, through which no gradient comes."""
+
+    def __init__(self, module: nn.Module) -> None:
+        super().__init__()
+        self.module = module
+
+    def forward(self, images: Tensor) -> Tensor:
+        return self.module(torch.round(images * 16) / 16 + 0 * images)
+
+
+class Shattered(Masked):
+    """Adds a ripple to its answers, whose gradient says nothing of the image."""
+
+    def forward(self, images: Tensor) -> Tensor:
+        found = self.module(images) * (1 + 0.3 * torch.sin(1e7 * images.mean((1, 2, 3))))[:, None]
+        return torch.log_softmax(found, dim=1)
+
+
+def test_gradients_of_the_networks_are_real(module: nn.Module) -> None:
+    check = check_gradients(target_of(module), pixels(), RECORDS.labels)
+    assert (check.images, check.zero, check.wrong) == (32, 0.0, 0.0)
+    assert masking(check, measured(module, "pgd(eps=8, steps=3)")) == ()
+
+
+def test_network_without_gradients_is_reported_as_masked(module: nn.Module) -> None:
+    check = check_gradients(target_of(Masked(module)), pixels(), RECORDS.labels)
+    assert check.zero == 1.0
+    (sentence,) = masking(check, ())
+    assert "gradient is zero for 100 %" in sentence
+
+
+def test_network_whose_gradients_mislead_is_reported_as_masked(module: nn.Module) -> None:
+    check = check_gradients(target_of(Shattered(module)), pixels(), RECORDS.labels)
+    assert check.zero == 0.0
+    (sentence,) = masking(check, ())
+    assert "does not change as its gradient says" in sentence
+
+
+@pytest.mark.parametrize(
+    ("n", "size", "expected"),
+    [([50, 30, 20], 10, [5, 3, 2]), ([98, 1, 1], 10, [8, 1, 1]), ([3, 2, 1], 99, [3, 2, 1])],
+)
+def test_sample_keeps_the_shares_of_the_classes(n: list[int], size: int, expected: list[int]) -> None:
+    labels = np.repeat(np.arange(3), n)
+    places = stratified_sample(labels, size, 0)
+    assert np.bincount(labels[places]).tolist() == expected
+    assert (np.diff(places) > 0).all()
+    np.testing.assert_array_equal(places, stratified_sample(labels, size, 0))
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("pdg", ["unknown evaluation 'pdg'", "pgd"]),
+        ("pgd(epsilon=8)", ["pgd: there is no option 'epsilon'", "eps"]),
+        ("pgd(eps=-1)", ["pgd: eps is -1"]),
+        ("pgd(norm='1')", ["pgd: norm is '1'", "'inf' or '2'"]),
+        ("noise(std=-1)", ["noise: std is -1"]),
+        ("noise,,fgsm", ["something is missing beside ','"]),
+        ("fgsm, fgsm", ["evaluation 'fgsm' is given twice"]),
+    ],
+)
+def test_bad_evaluation_is_one_sentence(text: str, words: list[str]) -> None:
+    with pytest.raises(UserError) as refused:
+        named_evaluations(EvaluationSpecs.parse(text))
+    assert all(word in str(refused.value) for word in words)
+    assert "\n" not in str(refused.value)
