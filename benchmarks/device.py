@@ -27,7 +27,7 @@ import numpy as np
 import torch
 
 from fedrobust.data.records import Records
-from fedrobust.learners import mutual
+from fedrobust.learners import devices
 from fedrobust.learners.mutual import MutualLearner
 from fedrobust.learners.spec import LearnerSpec
 from fedrobust.plugins import PluginSpec
@@ -50,13 +50,13 @@ FEDERATIONS = (
 @contextlib.contextmanager
 def nondeterministic() -> Iterator[None]:
     """Train with faster settings of a device that are not deterministic."""
-    kept = mutual._repeatable
-    mutual._repeatable = lambda device: contextlib.nullcontext()  # type: ignore[assignment,return-value]
+    kept = devices.repeatable
+    devices.repeatable = lambda device: contextlib.nullcontext()  # type: ignore[assignment,return-value]
     try:
         with torch.backends.cudnn.flags(enabled=True, benchmark=True, deterministic=False, allow_tf32=True):
             yield
     finally:
-        mutual._repeatable = kept
+        devices.repeatable = kept
 
 
 def epoch(device: str, backbone: str, networks: int, side: int, n: int, repeat: int) -> float:

@@ -10,13 +10,18 @@ from pathlib import Path
 
 from fedrobust.data.spec import DataSpec
 from fedrobust.federation import Behaviour, Role
+from fedrobust.learners.choices import adversary_of, optimizer_of, pruning_of
 from fedrobust.learners.spec import LearnerSpec
+from fedrobust.pipeline.server_optimiser import ServerStep
 from fedrobust.pipeline.specs import with_false_flag_rate
 from fedrobust.plugins import AttackChain, EvaluationSpecs, PipelineSpec, PluginSpec, find, instantiate
 from fedrobust.seeding import generator
 from fedrobust.settings import Execution, Settings
 
 __all__ = ["RunIdentity", "Scenario", "Threat"]
+
+#: FedAdam's server learning rate and first moment unless given (Reddi et al., ICLR 2021, appendix D).
+_ADAM_LR, _ADAM_MOMENTUM = 0.01, 0.9
 
 
 @dataclass(frozen=True)
@@ -93,6 +98,10 @@ class Scenario:
         As the settings write it.
     false_flag_rate : float or None
         For the last step of the strategy.
+    server_step : ServerStep
+        How far the model moves towards what the strategy's defence returns.
+    proximal_mu : float
+        Weight of FedProx's term in the hospitals.
     rounds : int
         Rounds at most.
     lr : float
@@ -119,6 +128,8 @@ class Scenario:
     spare_attacks: AttackChain
     strategy: PipelineSpec
     false_flag_rate: float | None
+    server_step: ServerStep
+    proximal_mu: float
     rounds: int
     lr: float
     patience: int
@@ -147,6 +158,8 @@ class Scenario:
             spare_attacks=AttackChain.parse(settings.attack),
             strategy=PipelineSpec.parse(settings.strategy),
             false_flag_rate=settings.false_flag_rate,
+            server_step=_server_step(settings),
+            proximal_mu=settings.proximal,
             rounds=settings.rounds,
             lr=settings.lr,
             patience=settings.patience,
@@ -240,6 +253,17 @@ def _sorted(threats: Iterable[Threat]) -> tuple[int, ...]:
     return tuple(sorted(number for threat in threats for number in threat.hospitals))
 
 
+def _server_step(settings: Settings) -> ServerStep:
+    """Return how the server moves the model; the defaults are those of the optimiser."""
+    adam = settings.server_optimizer == "adam"
+    lr, momentum = (_ADAM_LR, _ADAM_MOMENTUM) if adam else (1.0, 0.0)
+    return ServerStep(
+        settings.server_optimizer,
+        lr if settings.server_lr is None else settings.server_lr,
+        momentum if settings.server_momentum is None else settings.server_momentum,
+    )
+
+
 def _data(settings: Settings) -> DataSpec:
     return DataSpec(
         PluginSpec.parse(settings.data),
@@ -268,4 +292,11 @@ def _learner(settings: Settings) -> LearnerSpec:
         dr_weight=settings.dr_weight,
         mutual_weight=settings.mutual_weight,
         temperature=settings.temperature,
+        init=settings.init,
+        optimizer=optimizer_of(settings.optimizer),
+        precision=settings.precision,
+        augment=settings.augment == "light",
+        attention=settings.attention,
+        pruning=pruning_of(settings.prune, settings.rounds),
+        adversary=adversary_of(settings.adversarial_training),
     )

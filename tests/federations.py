@@ -21,6 +21,19 @@ from fedrobust.settings import Settings
 Behaviour = Callable[[dict[str, np.ndarray], int], tuple[dict[str, np.ndarray], dict[str, Any]]]
 
 
+#: Every option of training that is off by default.
+TRAINING_OPTIONS: dict[str, Any] = {
+    "optimizer": "sgd(momentum=0.9)",
+    "lr": 0.02,
+    "proximal": 0.1,
+    "server_optimizer": "adam",
+    "attention": "cbam",
+    "augment": "light",
+    "adversarial_training": "pgd(eps=4, steps=1)",
+    "prune": "weights(ratio=0.5, start=2)",
+}
+
+
 def tiny(out: Path, **changes: Any) -> Settings:
     """Return settings of a federation that runs in about a second."""
     quick = {

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from federations import Cut, Unplugged, tiny
+from federations import TRAINING_OPTIONS, Cut, Unplugged, tiny
 from flwr.app import Array, ArrayRecord
 
 from fedrobust import Settings, UserError, run
@@ -38,6 +38,7 @@ def interrupted(settings: Settings, number: int) -> Path:
         {"strategy": "flwr.serverapp.strategy:FedAdam"},
         {"backbone": "shufflenet_v2_x0_5", "strategy": "fedavg"},
         {"lr": 1e-9, "patience": 3},
+        TRAINING_OPTIONS,
     ],
     ids=str,
 )

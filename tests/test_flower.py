@@ -9,9 +9,10 @@ import sys
 import time
 import tomllib
 from pathlib import Path
+from typing import Any
 
 import pytest
-from federations import tiny
+from federations import TRAINING_OPTIONS, tiny
 
 from fedrobust import UserError, run
 
@@ -19,9 +20,10 @@ TOP = Path(__file__).resolve().parents[1]
 
 
 @pytest.mark.slow
-def test_the_simulation_runtime_gives_the_same_bits(tmp_path: Path) -> None:
+@pytest.mark.parametrize("options", [{}, TRAINING_OPTIONS], ids=["default", "training options"])
+def test_the_simulation_runtime_gives_the_same_bits(tmp_path: Path, options: dict[str, Any]) -> None:
     local, flower = (
-        run(tiny(tmp_path / engine, engine=engine, malicious=1, networks=2, workers=2))
+        run(tiny(tmp_path / engine, engine=engine, malicious=1, networks=2, workers=2, **options))
         for engine in ("local", "flower")
     )
     names = ("rounds.jsonl", "verdicts.jsonl", "client_metrics.jsonl", "evaluation.json")

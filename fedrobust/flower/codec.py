@@ -56,7 +56,7 @@ DATA_SPEC = "data-spec"
 NUM_EXAMPLES, PARTITION_ID, SERVER_ROUND = "num-examples", "partition-id", "server-round"
 _NUM_PARTITIONS, _OWN_DATA, _NO_EFFECT = "num-partitions", "own-data", "no-effect"
 _MEMORY = "memory-bytes"
-_LR, _PROXIMAL_MU = "lr", "proximal-mu"
+_LR, PROXIMAL_MU = "lr", "proximal-mu"
 
 
 @dataclass(frozen=True)
@@ -166,13 +166,13 @@ class TrainConfig:
         return cls(
             int(cast(int, config[SERVER_ROUND])),
             float(cast(float, config[_LR])),
-            float(cast(float, config.get(_PROXIMAL_MU, 0.0))),
+            float(cast(float, config.get(PROXIMAL_MU, 0.0))),
         )
 
     @staticmethod
     def unread(message: Message) -> frozenset[str]:
         """Return the keys that a strategy added to a training message and that no hospital reads."""
-        return frozenset().union(*_configs(message)) - {SERVER_ROUND, _LR, _PROXIMAL_MU}
+        return frozenset().union(*_configs(message)) - {SERVER_ROUND, _LR, PROXIMAL_MU}
 
     @staticmethod
     def round_of(message: Message) -> int | None:

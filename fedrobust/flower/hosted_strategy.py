@@ -20,6 +20,7 @@ from fedrobust.flower.codec import ARRAYS, CONFIG, SERVER_ROUND, read_metrics
 from fedrobust.flower.vectors import SentModel, is_buffer, to_arrays
 from fedrobust.pipeline.no_effect import NoEffectMonitor
 from fedrobust.pipeline.pipeline import Pipeline
+from fedrobust.pipeline.server_optimiser import ServerStep
 from fedrobust.pipeline.specs import build_pipeline, find_part, with_false_flag_rate
 from fedrobust.plugins import PipelineSpec, instantiate
 
@@ -33,7 +34,11 @@ __all__ = [
 
 
 def build_strategy(
-    spec: str | PipelineSpec, hospitals: int, seed: int = 0, false_flag_rate: float | None = None
+    spec: str | PipelineSpec,
+    hospitals: int,
+    seed: int = 0,
+    false_flag_rate: float | None = None,
+    server_step: ServerStep = ServerStep(),  # noqa: B008 - frozen
 ) -> Strategy:
     """Return the Flower strategy that a specification names.
 
@@ -48,6 +53,8 @@ def build_strategy(
         For rules that draw.
     false_flag_rate : float, optional
         Handed to the last step as its option of that name, unless the specification gives it one.
+    server_step : ServerStep
+        How far the model moves towards what a defence returns.
 
     Raises
     ------
@@ -59,10 +66,15 @@ def build_strategy(
     chosen = written if false_flag_rate is None else with_false_flag_rate(written, false_flag_rate)
     built = read_strategy(chosen, lambda thing, options: _flower_defaults(thing, options, hospitals))
     if isinstance(built, Strategy):
+        if not server_step.changes_nothing:
+            raise UserError(
+                f"strategy '{written.text}' is a plain Flower strategy, which moves the model by itself; "
+                f"leave --server-optimizer, --server-lr and --server-momentum out, or give its own options"
+            )
         _check_flower(built, written.text, hospitals)
         return built
     built.check(hospitals)
-    return HostedStrategy(replace(built, names=written.names), seed)
+    return HostedStrategy(replace(built, names=written.names, optimiser=server_step.optimiser()), seed)
 
 
 def read_strategy(

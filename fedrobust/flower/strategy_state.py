@@ -14,7 +14,6 @@ import numpy as np
 from flwr.app import Array, ArrayRecord, ConfigRecord, MetricRecord
 from flwr.serverapp.strategy import Strategy
 
-from fedrobust.federation import Defence, PreAggregation
 from fedrobust.flower.hosted_strategy import HostedStrategy
 
 __all__ = ["fewest_updates", "flower_state", "load_flower_state", "remembered", "unsaved"]
@@ -39,7 +38,7 @@ def fewest_updates(strategy: Strategy) -> int:
 def remembered(strategy: Strategy) -> Callable[[], None]:
     """Return a function that puts the strategy back into the state that it is in now."""
     if isinstance(strategy, HostedStrategy):
-        parts: tuple[Defence | PreAggregation, ...] = (*strategy.steps, strategy.defence)
+        parts = strategy.pipeline.parts
         states = [copy.deepcopy(part.state()) for part in parts]
 
         def load() -> None:

@@ -15,7 +15,7 @@ from fedrobust.errors import UserError, nearest
 from fedrobust.plugins import PluginSpec
 from fedrobust.plugins.specs import with_first_option_named
 
-__all__ = ["SmallCNN", "backbone_names", "build_backbone", "torchvision_models"]
+__all__ = ["SmallCNN", "backbone_names", "build_backbone", "replace_module", "torchvision_models"]
 
 #: Images up to this side get a stem that shrinks them less.
 SMALL_IMAGE = 64
@@ -201,11 +201,12 @@ def _adapt_stem(network: nn.Module, channels: int, *, small: bool) -> None:
         size, stride, padding = (3, 2 if pools else 1, 1) if shrink else kept
         bias = first.bias is not None
         fresh = nn.Conv2d(channels, first.out_channels, size, stride, padding, bias=bias)
-        _replace(network, path, fresh)
+        replace_module(network, path, fresh)
     for pool in pools if shrink else ():
-        _replace(network, pool, nn.Identity())
+        replace_module(network, pool, nn.Identity())
 
 
-def _replace(network: nn.Module, path: str, module: nn.Module) -> None:
+def replace_module(network: nn.Module, path: str, module: nn.Module) -> None:
+    """Put a module in another one's place."""
     parent, _, name = path.rpartition(".")
     setattr(network.get_submodule(parent), name, module)

@@ -71,6 +71,13 @@ class Learner(Protocol):
         """
         ...
 
+    def settled(self, state: State, sent: State | None, round: int) -> State:
+        """Return what the server keeps of a round's new model, given the one that it sent; None at round 0.
+
+        Most learners keep all of it.
+        """
+        ...
+
     def predict(
         self,
         state: State,

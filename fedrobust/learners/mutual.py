@@ -11,7 +11,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack, contextmanager
 from functools import cached_property
 
 import numpy as np
@@ -23,12 +22,19 @@ from torch.nn import functional
 from fedrobust.data.records import Records
 from fedrobust.errors import UserError
 from fedrobust.federation import ClientMetrics, GradientHook, Layout, Vector
+from fedrobust.learners import devices
+from fedrobust.learners.adversary import attacked
+from fedrobust.learners.attention import add_attention
+from fedrobust.learners.augment import Augmentation
 from fedrobust.learners.backbones import build_backbone
 from fedrobust.learners.base import Fitted, Prediction, State
 from fedrobust.learners.classifier import Classifier, view_of
 from fedrobust.learners.etf import simplex_etf
-from fedrobust.learners.flat import Adam, FlatModule
+from fedrobust.learners.flat import FlatModule
 from fedrobust.learners.losses import loss_of
+from fedrobust.learners.optimisers import FlatOptimiser, Masked, optimiser_for
+from fedrobust.learners.pretrained import Backbone, load_initial
+from fedrobust.learners.pruning import Pruner
 from fedrobust.learners.spec import LearnerSpec
 from fedrobust.seeding import torch_generator, torch_seeded
 
@@ -76,18 +82,35 @@ class MutualLearner:
         """Build the networks with their seeded initial weights."""
         self._spec = spec
         self._classes = classes
-        self._device = _device(spec.device)
+        self._device = devices.device_named(spec.device)
+        if spec.precision == "bf16" and self._device.type == "cpu":
+            raise UserError("--precision bf16 is for a GPU, such as --device cuda:0; on the CPU leave it out")
         self._loss = loss_of(spec)
         outputs = max(FEATURES, classes) if spec.fixed_frame else classes
         self.frame = simplex_etf(classes, outputs, spec.seed).to(self._device) if spec.fixed_frame else None
-        networks = []
+        networks: list[nn.Module] = []
+        self._backbones: list[Backbone] = []
         for number in range(spec.networks):
             with torch_seeded(spec.seed, "weights", number):
                 networks.append(build_backbone(spec.backbone, channels, outputs, size))
+                self._backbones.append(Backbone.of(networks[-1]))
+                if spec.attention != "none":
+                    add_attention(networks[-1], spec.attention, channels, size)
         self._networks = nn.ModuleList(networks)
         self._norms = [m for m in self._networks.modules() if isinstance(m, nn.modules.batchnorm._BatchNorm)]
         self._flat = FlatModule(self._networks, self._device)
-        self._initial = State(*self._flat.save())
+        self._augment = Augmentation() if spec.augment else None
+        self._pruner = Pruner(self._networks, spec.pruning) if spec.pruning else None
+        self._seeded = State(*self._flat.save())
+
+    @cached_property
+    def _initial(self) -> State:
+        state = self._seeded
+        if self._spec.init is not None:
+            self._flat.load(state.parameters, state.buffers)
+            load_initial(self._spec.init, self._networks, self._backbones, self.frame)
+            state = State(*self._flat.save())
+        return self.settled(state, None, 0)
 
     @cached_property
     def layout(self) -> Layout:
@@ -96,8 +119,19 @@ class MutualLearner:
         return Layout.of(parameters, buffers)
 
     def initial(self) -> State:
-        """Return the seeded initial state, the same for every participant."""
+        """Return the initial state, seeded or from the file of the settings.
+
+        Only the server asks for it: hospitals train from what they receive and need no such file.
+        """
         return self._initial
+
+    def settled(self, state: State, sent: State | None, round: int) -> State:
+        """Return what is kept of a round's new model: without its pruned weights; see `Learner.settled`."""
+        if self._pruner is None or not self._pruner.prunes(round + 1):
+            return state
+        before = torch.from_numpy(np.array(sent.parameters)) if sent and self._pruner.prunes(round) else None
+        pruned = self._pruner.pruned(torch.from_numpy(np.array(state.parameters)), before)
+        return State(pruned.numpy(), state.buffers)
 
     def fit(
         self,
@@ -109,19 +143,19 @@ class MutualLearner:
         lr: float,
         gradient_hook: GradientHook | None = None,
     ) -> Fitted:
-        """Train `local_epochs` epochs with Adam from the state; see `Learner.fit`.
+        """Train `local_epochs` epochs from the state; see `Learner.fit`.
 
         The optimiser starts from zero in every round, so a hospital keeps nothing between rounds.
         """
         spec = self._spec
-        with _repeatable(self._device), torch_seeded(spec.seed, "layers", round, client):
+        with devices.repeatable(self._device), torch_seeded(spec.seed, "layers", round, client):
             self._flat.load(state.parameters, state.buffers)
             images = self._pixels(records.images)
             labels = torch.from_numpy(np.ascontiguousarray(records.labels)).to(self._device)
             counts = torch.from_numpy(records.counts()).to(self._device)
             received = self._losses(images, labels)
             shuffle = torch_generator(spec.seed, "batches", round, client)
-            optimiser = Adam(self._flat.parameters, lr, spec.weight_decay)
+            optimiser = self._optimiser(round, lr)
             self._networks.train()
             means: list[Tensor] = []
             sizes: list[int] = []
@@ -129,10 +163,10 @@ class MutualLearner:
             for _ in range(spec.local_epochs):
                 means, sizes = [], []
                 for batch in _batches(len(labels), spec.batch_size, shuffle, self._device):
+                    part = self._presented(images[batch], labels[batch]), labels[batch], counts
                     # One value has no variance: BatchNorm falls back on its running statistics.
                     for norm in self._norms:
                         norm.train(len(batch) > 1)
-                    part = images[batch], labels[batch], counts
                     mean, met[batch] = self._step(*part, optimiser, gradient_hook)
                     means.append(mean)
                     sizes.append(len(batch))
@@ -175,7 +209,7 @@ class MutualLearner:
 
         chunks = self._chunks(len(labels))
         with (
-            _repeatable(self._device),
+            devices.repeatable(self._device),
             ThreadPoolExecutor(threads, initializer=torch.set_num_threads, initargs=(1,)) as pool,
         ):
             parts = list(pool.map(predicted, chunks) if threads > 1 else map(predicted, chunks))
@@ -197,7 +231,7 @@ class MutualLearner:
         gradient = self._flat.parameters.grad
         assert gradient is not None
         gradient.zero_()
-        with _repeatable(self._device):
+        with devices.repeatable(self._device):
             for part in self._chunks(len(labels)):
                 answers = torch.from_numpy(np.ascontiguousarray(labels[part])).to(self._device)
                 scores = self._scores(self._pixels(images[part]))
@@ -232,6 +266,40 @@ class MutualLearner:
             tensor = tensor.float().div_(255)
         return tensor.sub_(0.5).mul_(4)
 
+    def _optimiser(self, round: int, lr: float) -> FlatOptimiser:
+        """Return a fresh optimiser of the loaded model, whose pruned weights become and stay zero."""
+        flat = self._flat.parameters
+        optimiser = optimiser_for(self._spec.optimizer, flat, lr, self._spec.weight_decay)
+        if self._pruner is None or not self._pruner.prunes(round):
+            return optimiser
+        return Masked(optimiser, flat, self._pruner.kept(flat.detach()))
+
+    def _presented(self, images: Tensor, labels: Tensor) -> Tensor:
+        """Return a batch as it is trained on: changed a little, attacked, or as it is."""
+        if self._augment is None and self._spec.adversary is None:
+            return images
+        pixels = images / 4 + 0.5
+        if self._augment is not None:
+            pixels = self._augment(pixels)
+        if self._spec.adversary is not None:
+            self._networks.eval()
+            pixels = attacked(pixels, self._spec.adversary, lambda x, n: self._loss_of(x, labels[:n]))
+            self._networks.train()
+        return (pixels - 0.5) * 4
+
+    def _loss_of(self, pixels: Tensor, labels: Tensor) -> Tensor:
+        """Return the networks' sum of losses on images in [0, 1], shape ()."""
+        scores = self._trained_scores((pixels - 0.5) * 4)
+        return torch.stack([self._loss.each(s, labels).sum() for s in scores]).sum()
+
+    def _trained_scores(self, images: Tensor) -> list[Tensor]:
+        """Return each network's outputs in training, in the precision of the settings; (n, K) each."""
+        if self._spec.precision == "float32":
+            return self._scores(images)
+        with torch.autocast(self._device.type, dtype=torch.bfloat16):
+            scores = self._scores(images)
+        return [one.float() for one in scores]
+
     def _scores(self, images: Tensor) -> list[Tensor]:
         """Return each network's outputs: cosines with the frame, or a linear layer's logits; (n, K) each."""
         outputs = [network(images) for network in self._networks]
@@ -247,7 +315,7 @@ class MutualLearner:
         images: Tensor,
         labels: Tensor,
         counts: Tensor,
-        optimiser: Adam,
+        optimiser: FlatOptimiser,
         gradient_hook: GradientHook | None,
     ) -> tuple[Tensor, Tensor]:
         """Make one optimiser step for all networks.
@@ -255,7 +323,7 @@ class MutualLearner:
         Returns their mean supervised loss on the batch, shape (), and that of each record before the step
         without Rect, shape (n,).
         """
-        scores = self._scores(images)
+        scores = self._trained_scores(images)
         supervised = torch.stack([self._loss.trained(s, labels, counts).mean() for s in scores])
         loss = supervised.sum()
         if len(scores) == 2 and self._spec.kl_weight:
@@ -296,41 +364,3 @@ def _batches(n: int, size: int, shuffle: torch.Generator, device: torch.device) 
     if len(batches) > 1 and len(batches[-1]) == 1:
         batches[-2:] = [torch.cat(batches[-2:])]
     yield from batches
-
-
-@contextmanager
-def _one_thread() -> Iterator[None]:
-    """Run torch on one thread: the order of float sums must not depend on the number of cores."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)
-
-
-@contextmanager
-def _repeatable(device: torch.device) -> Iterator[None]:
-    """Make the bits repeatable: one thread, and on CUDA deterministic kernels without TF32."""
-    with ExitStack() as stack:
-        stack.enter_context(_one_thread())
-        if device.type == "cuda":
-            exact = torch.backends.cudnn.flags(
-                enabled=True, benchmark=False, deterministic=True, allow_tf32=False
-            )
-            stack.enter_context(exact)
-        yield
-
-
-def _device(name: str) -> torch.device:
-    try:
-        device = torch.device(name)
-        torch.zeros(1, device=device)
-    except (RuntimeError, AssertionError) as error:
-        if name.lower() in ("gpu", "nvidia"):
-            raise UserError(f"--device '{name}': the first GPU is called cuda:0") from None
-        raise UserError(
-            f"--device '{name}' cannot be used here ({str(error).splitlines()[0]}); use cpu, or a CUDA "
-            f"device such as cuda:0"
-        ) from None
-    return device

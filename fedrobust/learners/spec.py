@@ -5,13 +5,16 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
+from fedrobust.learners.choices import ADAM, Noise, Optimizer, Perturbation, Pruning
 from fedrobust.plugins import PluginSpec
 
-__all__ = ["CNN", "Head", "LearnerSpec", "LossName"]
+__all__ = ["CNN", "Attention", "Head", "LearnerSpec", "LossName", "Precision"]
 
 CNN = PluginSpec.parse("cnn")
 
 Head = Literal["etf-rect", "etf", "linear-rect", "linear"]
+Attention = Literal["none", "se", "cbam"]
+Precision = Literal["float32", "bf16"]
 LossName = Literal["cross-entropy", "dot-regression"]
 
 #: Each loss's own softmax temperature and weight of mutual learning. For cross-entropy on cosines see the
@@ -35,6 +38,13 @@ class LearnerSpec:
     dr_weight: float = 10.0
     mutual_weight: float | None = None
     temperature: float | None = None
+    init: str | None = None
+    optimizer: Optimizer = ADAM
+    precision: Precision = "float32"
+    augment: bool = False
+    attention: Attention = "none"
+    pruning: Pruning | None = None
+    adversary: Perturbation | Noise | None = None
 
     @property
     def fixed_frame(self) -> bool:

@@ -11,6 +11,7 @@ from fedrobust.errors import UserError
 from fedrobust.federation import Defence, PreAggregation, Updates, Vector, Verdict
 from fedrobust.federation.mixed import Mixed
 from fedrobust.pipeline.no_effect import NoEffectMonitor
+from fedrobust.pipeline.server_optimiser import ServerOptimiser
 from fedrobust.plugins import reraise_as_user_error
 
 __all__ = ["Pipeline"]
@@ -26,16 +27,25 @@ class Pipeline:
     steps : tuple of PreAggregation
     names : tuple of str
         The steps' and, last, the defence's, for messages; not given: their classes'.
+    optimiser : ServerOptimiser or None
+        Moves the model towards what the defence returns; None: that is the next model.
     """
 
     defence: Defence
     steps: tuple[PreAggregation, ...] = ()
     names: tuple[str, ...] = ()
+    optimiser: ServerOptimiser | None = None
 
     def __post_init__(self) -> None:
         """Name the parts after their classes where no names are given."""
         if not self.names:
             object.__setattr__(self, "names", tuple(_called(part) for part in (*self.steps, self.defence)))
+
+    @property
+    def parts(self) -> tuple[PreAggregation | Defence | ServerOptimiser, ...]:
+        """Return whatever may keep something between rounds, in order."""
+        last = () if self.optimiser is None else (self.optimiser,)
+        return (*self.steps, self.defence, *last)
 
     def check(self, hospitals: int) -> None:
         """Raise `UserError` if the options of a step or of the defence do not fit so many hospitals."""
@@ -62,6 +72,8 @@ class Pipeline:
         parameters, verdict = _combined(self.defence, updates)
         if monitor is not None:
             monitor.record_defence(self.defence, updates, parameters, verdict)
+        if self.optimiser is not None:
+            parameters = self.optimiser.step(given[0].global_parameters, parameters)
         traced = updates.trace(verdict).checked(len(given))
         return parameters, self._buffers(given, traced), traced
 

@@ -17,6 +17,7 @@ from fedrobust.errors import UserError
 from fedrobust.federation import Defence, PreAggregation
 from fedrobust.flower.hosted_strategy import HostedStrategy
 from fedrobust.flower.strategy_state import flower_state, load_flower_state, unsaved
+from fedrobust.pipeline.server_optimiser import ServerOptimiser
 from fedrobust.plugins import reraise_as_user_error
 from fedrobust.results.files import read_lines, read_tensors
 from fedrobust.results.folder import CHECKPOINT, RunFolder
@@ -25,7 +26,7 @@ from fedrobust.results.state import state_from_json, state_to_json
 
 __all__ = ["Checkpoint", "load_checkpoint", "save_checkpoint"]
 
-Part = Defence | PreAggregation
+Part = Defence | PreAggregation | ServerOptimiser
 Line = TypeVar("Line", RoundLine, VerdictLine, ClientMetricsLine)
 
 _MODEL, _STRATEGY, _STATE = "model/", "strategy", "state/"
@@ -72,8 +73,7 @@ def save_checkpoint(folder: RunFolder, number: int, arrays: ArrayRecord, strateg
     if isinstance(strategy, HostedStrategy):
         # Not beside the round's number: the file's head is bounded, and a rule may keep a vector as long as
         # the model.
-        parts: tuple[Part, ...] = (*strategy.steps, strategy.defence)
-        for place, part in enumerate(parts):
+        for place, part in enumerate(strategy.pipeline.parts):
             with reraise_as_user_error(f"{type(part).__name__}: state() fails"):
                 text = state_to_json(part.state(), type(part).__name__)
             tensors[f"{_STATE}{place}"] = np.frombuffer(text.encode(), np.uint8)
@@ -118,7 +118,7 @@ def load_checkpoint(folder: RunFolder, strategy: Strategy) -> Checkpoint | None:
         raise UserError(f"{path}: the checkpoint cannot be read ({reason}); run without --resume") from None
     folder.completed = head.round
     if isinstance(strategy, HostedStrategy):
-        _load_states(path, (*strategy.steps, strategy.defence), tensors)
+        _load_states(path, strategy.pipeline.parts, tensors)
     else:
         _load_flower(path, strategy, tensors)
     model = {n.removeprefix(_MODEL): Array(np.array(v)) for n, v in tensors.items() if n.startswith(_MODEL)}

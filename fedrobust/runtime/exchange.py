@@ -12,6 +12,7 @@ from flwr.serverapp.strategy import Strategy
 
 from fedrobust.errors import UserError
 from fedrobust.flower.client_grid import ClientGrid
+from fedrobust.flower.codec import PROXIMAL_MU
 from fedrobust.flower.hosted_strategy import HostedStrategy
 from fedrobust.flower.reply_checks import ClientFailure, last_line
 from fedrobust.flower.strategy_state import fewest_updates, remembered
@@ -76,6 +77,8 @@ class Exchange:
         For the global generators that Flower's strategies sample with.
     limit_s : float
         Seconds before a hospital is dropped from the round.
+    proximal_mu : float
+        Weight of FedProx's term in the hospitals, for strategies that ask for none themselves.
     preload : callable
         Called while nothing is measured, before the first aggregation.
     profile : Profile
@@ -90,12 +93,14 @@ class Exchange:
         *,
         seed: int = 0,
         limit_s: float = 3600.0,
+        proximal_mu: float = 0.0,
         preload: Callable[[], None] = lambda: None,
         profile: Profile | None = None,
     ) -> None:
         """Keep everything."""
         self._strategy, self._name, self._grid = strategy, name, grid
         self._seed, self._limit_s, self._preload = seed, limit_s, preload
+        self._config = {PROXIMAL_MU: proximal_mu} if proximal_mu else {}
         self._profile = profile or Profile()
 
     def run(self, number: int, arrays: ArrayRecord, lr: float) -> Exchanged:
@@ -103,7 +108,9 @@ class Exchange:
         strategy, grid = self._strategy, self._grid
         grid.set_expected_shapes(arrays)
         with strategy_at_work(self._name, self._seed, number):
-            messages = list(strategy.configure_train(number, arrays, ConfigRecord({"lr": lr}), grid))
+            messages = list(
+                strategy.configure_train(number, arrays, ConfigRecord({"lr": lr, **self._config}), grid)
+            )
             replies = self._ask(messages)
             faults = list(grid.faults)
             no_effect, memory_bytes = dict(grid.no_effect), grid.memory_bytes

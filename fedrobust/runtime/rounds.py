@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 
 from flwr.app import ArrayRecord
 from flwr.serverapp import Grid
 
 from fedrobust.flower.client_grid import ClientGrid
-from fedrobust.flower.codec import unpack
+from fedrobust.flower.codec import pack, unpack
 from fedrobust.flower.hosted_strategy import HostedStrategy
 from fedrobust.printing import one_line
 from fedrobust.results.records import RoundLine
@@ -47,6 +48,7 @@ class Rounds:
             clients,
             seed=scenario.seed,
             limit_s=scenario.execution.client_timeout,
+            proximal_mu=scenario.proximal_mu,
             preload=setup.preload,
             profile=profile,
         )
@@ -60,7 +62,7 @@ class Rounds:
         if self._setup.server_data is not None:
             self._setup.server_data.lr = lr
         with self._profile.phase("aggregation"):
-            trained = self._exchange.run(number, arrays, lr)
+            trained = self._settled(number, arrays, self._exchange.run(number, arrays, lr))
         with self._profile.phase("evaluation"):
             line = self._evaluated(number, lr, trained)
             if trained.not_kept is None and self._setup.task.validation_loss(line) is None:
@@ -70,6 +72,13 @@ class Rounds:
         return RoundOutcome(
             line, trained.verdict, trained.client_metrics, trained.arrays, trained.defence_mib
         )
+
+    def _settled(self, number: int, sent: ArrayRecord, trained: Exchanged) -> Exchanged:
+        """Return the round with what the learner keeps of its model: a pruned one loses weights."""
+        if self._setup.scenario.learner.pruning is None:
+            return trained
+        kept = self._setup.task.learner.settled(unpack(trained.arrays), unpack(sent), number)
+        return replace(trained, arrays=pack(kept))
 
     def _no_effect_attacks(self, reported: Mapping[int, frozenset[str]]) -> list[str]:
         """Return the attacks that had no effect at any hospital; one that did not reply reports nothing."""

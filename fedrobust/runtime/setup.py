@@ -61,7 +61,11 @@ class Setup:
         """Make everything that does not need the hospitals."""
         self.scenario = scenario
         self.strategy = build_strategy(
-            scenario.strategy, scenario.hospitals, scenario.seed, scenario.false_flag_rate
+            scenario.strategy,
+            scenario.hospitals,
+            scenario.seed,
+            scenario.false_flag_rate,
+            scenario.server_step,
         )
         attacks = scenario.all_attacks()
         for sentence in scenario.notes:

@@ -24,6 +24,7 @@ from pydantic import (
 
 from fedrobust.errors import UserError
 from fedrobust.plugins.specs import AttackChain, EvaluationSpecs, ThreatSpec, parse_threats
+from fedrobust.settings.content import content_of
 from fedrobust.settings.execution import EXECUTION_SETTINGS, Execution
 from fedrobust.settings.wording import Given, sentence
 
@@ -66,8 +67,21 @@ class Settings(BaseModel):
     rounds: int = Field(default=20, ge=1, le=100_000, description="maximum number of rounds")
     local_epochs: int = Field(default=2, ge=1, le=100_000, description="local epochs per round")
     batch_size: int = Field(default=32, ge=1, le=1_000_000, description="mini-batch size")
-    lr: float = Field(default=1e-3, gt=0, le=10, description="Adam's learning rate in round 1")
-    weight_decay: float = Field(default=1e-3, ge=0, le=10, description="Adam's L2 penalty")
+    lr: float = Field(default=1e-3, gt=0, le=10, description="the hospitals' learning rate in round 1")
+    weight_decay: float = Field(default=1e-3, ge=0, le=10, description="the optimiser's L2 penalty")
+    optimizer: str = Field(default="adam", description="the hospitals' optimiser: adam or sgd(momentum=0.9)")
+    proximal: float = Field(
+        default=0.0, ge=0, le=1e6, description="weight of FedProx's pull towards the received model"
+    )
+    server_optimizer: Literal["sgd", "adam"] = Field(
+        default="sgd", description="how the server moves towards what the defence returns"
+    )
+    server_lr: float | None = Field(
+        default=None, gt=0, le=100, description="the server's learning rate; default: 1, and 0.01 for adam"
+    )
+    server_momentum: float | None = Field(
+        default=None, ge=0, lt=1, description="the server's momentum; default: 0, and 0.9 for adam"
+    )
     patience: int = Field(
         default=20,
         ge=1,
@@ -103,6 +117,22 @@ class Settings(BaseModel):
     )
     backbone: str = Field(
         default="cnn", description="cnn, or the name of a torchvision classification network"
+    )
+    attention: Literal["none", "se", "cbam"] = Field(
+        default="none", description="attention blocks behind each stage of the backbone"
+    )
+    init: str | None = Field(
+        default=None, description="safetensors file of initial weights: a run's model or a backbone's"
+    )
+    augment: Literal["none", "light"] = Field(
+        default="none", description="small random changes of place, size and exposure of training images"
+    )
+    adversarial_training: str = Field(
+        default="none",
+        description="attack on the images that hospitals train on: pgd(eps=8, steps=7), fgsm or noise",
+    )
+    prune: str = Field(
+        default="none", description="share of weights to prune, weights(ratio=, start=) or filters(...)"
     )
     dr_weight: float = Field(default=10.0, gt=0, le=1e6, description="weight of the dot-regression loss")
     mutual_weight: float | None = Field(
@@ -149,6 +179,9 @@ class Settings(BaseModel):
         default=None, description="host:port of a running Ray cluster that --engine flower joins, or 'auto'"
     )
     device: str = Field(default="cpu", description="cpu, or a CUDA device such as cuda:0")
+    precision: Literal["float32", "bf16"] = Field(
+        default="float32", description="numbers of a training step; bf16 is for a GPU"
+    )
     out: str = Field(default="runs", description="folder for the run folders")
 
     @model_validator(mode="before")
@@ -171,7 +204,19 @@ class Settings(BaseModel):
         """Write the threats as one text, since Flower's run config holds no list."""
         return "; ".join(threat)
 
-    @field_validator("attack", "strategy", "partition", "data", "backbone", mode="before")
+    @field_validator(
+        *(
+            "attack",
+            "strategy",
+            "partition",
+            "data",
+            "backbone",
+            "optimizer",
+            "adversarial_training",
+            "prune",
+        ),
+        mode="before",
+    )
     @classmethod
     def _table_to_call(cls, value: Any) -> Any:
         """Write a TOML table ``{name, option...}`` as ``name(option=value)``."""
@@ -207,11 +252,17 @@ class Settings(BaseModel):
         text = ", ".join(map(str, value)) if isinstance(value, list | tuple) else value
         return EvaluationSpecs.parse(text).text.strip() if isinstance(text, str) else text
 
-    @field_validator("data_root", "out", mode="before")
+    @field_validator("data_root", "out", "init", mode="before")
     @classmethod
     def _path_to_text(cls, value: Any) -> Any:
         """Take a path, and expand a leading ``~``."""
         return os.path.expanduser(value) if isinstance(value, str | PathLike) else value
+
+    @field_validator("prune", mode="before")
+    @classmethod
+    def _share_to_text(cls, value: Any) -> Any:
+        """Take a number for a share of the weights."""
+        return f"{value:g}" if isinstance(value, float) else value
 
     @field_validator("networks", mode="before")
     @classmethod
@@ -288,7 +339,11 @@ class Settings(BaseModel):
             left_out |= {"evaluate", "evaluate_images"}
         if self.tte == 1:
             left_out |= {"tte"}
-        return {key: value for key, value in sorted(self.model_dump().items()) if key not in left_out}
+        values = {key: value for key, value in sorted(self.model_dump().items()) if key not in left_out}
+        if self.init is not None:
+            # Wherever the file stands, and not what stood there before.
+            values["init"] = content_of(self.init)
+        return values
 
     def threats(self) -> tuple[ThreatSpec, ...]:
         """Return the threats; `malicious` and `attack` are the short form of one."""

@@ -223,6 +223,13 @@ def _differing_labels(cell: Planned, other: Planned) -> str:
     return ", ".join(differing) or str(cell)
 
 
+#: The settings that name something to be built.
+_TRIED = (
+    *("strategy", "attack", "threat", "clients", "rounds", "optimizer", "adversarial_training", "prune"),
+    *("server_optimizer", "server_lr", "server_momentum"),
+)
+
+
 def _try_parts(suite: Suite, cells: Sequence[Planned]) -> None:
     """Build every strategy and attack once, so that a misspelt name is found before any run."""
     from fedrobust.flower.hosted_strategy import build_strategy
@@ -231,13 +238,15 @@ def _try_parts(suite: Suite, cells: Sequence[Planned]) -> None:
     tried: set[tuple[object, ...]] = set()
     for cell in cells:
         settings = cell.settings
-        key = (settings.strategy, settings.attack, settings.threat, settings.clients)
+        key = tuple(getattr(settings, name) for name in _TRIED)
         if key in tried:
             continue
         tried.add(key)
         try:
-            build_strategy(settings.strategy, settings.clients, settings.seed, settings.false_flag_rate)
-            Scenario.of(settings).all_attacks()
+            scenario = Scenario.of(settings)
+            rate, step = settings.false_flag_rate, scenario.server_step
+            build_strategy(settings.strategy, settings.clients, settings.seed, rate, step)
+            scenario.all_attacks()
         except UserError as error:
             where = ", ".join(f"{axis} '{label}'" for axis, label in cell.labels.items())
             raise UserError(f"suite {suite.name}, {where}: {error}") from None
