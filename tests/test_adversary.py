@@ -28,12 +28,12 @@ def test_one_step_by_the_sign_is_the_worst_for_a_linear_loss() -> None:
     torch.testing.assert_close(attacked(IMAGES, Perturbation(8.0, 20), linear), expected)
 
 
-@pytest.mark.parametrize("norm", ["inf", 2])
-def test_a_perturbation_stays_in_its_ball_and_raises_the_loss(norm: Literal["inf", 2]) -> None:
+@pytest.mark.parametrize("norm", ["inf", "2"])
+def test_a_perturbation_stays_in_its_ball_and_raises_the_loss(norm: Literal["inf", "2"]) -> None:
     for eps in (0.0, 2.0, 16.0):
         changed = attacked(IMAGES, Perturbation(eps, 5, norm=norm), linear)
         change = (changed - IMAGES).flatten(1)
-        size = change.abs().amax(1) if norm == "inf" else change.square().mean(1).sqrt()
+        size = change.abs().amax(1) if norm == "inf" else change.norm(dim=1)
         assert (size <= eps / 255 + 1e-6).all() and changed.min() >= 0 and changed.max() <= 1
         assert (linear(changed, 8) > linear(IMAGES, 8)) == (eps > 0)
     with pytest.raises(AssertionError):

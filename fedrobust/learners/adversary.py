@@ -49,20 +49,17 @@ def _ascended(clean: Tensor, how: Perturbation, loss: Callable[[Tensor], Tensor]
     for _ in range(how.steps):
         changed = changed.detach().requires_grad_()
         (gradient,) = torch.autograd.grad(loss(changed), changed)
-        direction = gradient.sign() if how.norm == "inf" else gradient / _root_mean_square(gradient)
+        direction = gradient.sign() if how.norm == "inf" else gradient / _length(gradient)
         changed = _projected(clean, changed.detach() + step * direction - clean, eps, how.norm)
     return changed.detach()
 
 
 def _projected(clean: Tensor, change: Tensor, eps: float, norm: object) -> Tensor:
     """Return the images with a change that is cut to the ball, values in [0, 1]."""
-    if norm == "inf":
-        change = change.clamp(-eps, eps)
-    else:
-        change = change * (eps / _root_mean_square(change)).clamp(max=1)
-    return (clean + change).clamp(0, 1)
+    cut = change.clamp(-eps, eps) if norm == "inf" else change * (eps / _length(change)).clamp(max=1)
+    return (clean + cut).clamp(0, 1)
 
 
-def _root_mean_square(images: Tensor) -> Tensor:
-    """Return each image's root of the mean of squares, shape (n, 1, 1, 1); never 0."""
-    return images.square().mean((1, 2, 3), keepdim=True).sqrt().clamp(min=1e-12)
+def _length(images: Tensor) -> Tensor:
+    """Return each image's Euclidean length, shape (n, 1, 1, 1); never 0."""
+    return images.square().sum((1, 2, 3), keepdim=True).sqrt().clamp(min=1e-12)

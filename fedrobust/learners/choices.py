@@ -69,12 +69,12 @@ class Perturbation:
     Attributes
     ----------
     eps : float
-        Radius in levels of 255: with the norm "inf" the most that a value changes, with 2 the root of the
-        mean of the squared changes.
+        Radius in levels of 255: with the norm "inf" the most that a value changes, with "2" the Euclidean
+        length of the change.
     steps : int
     step : float or None
         Length of a step, like `eps`; None: 2.5 eps / steps.
-    norm : "inf" or 2
+    norm : "inf", "2"
     share : float
         Share of each batch that is attacked.
     random_start : bool
@@ -84,7 +84,7 @@ class Perturbation:
     eps: Annotated[float, Field(ge=0, le=255)] = 8.0
     steps: Annotated[int, Field(ge=1, le=1000)] = 7
     step: Annotated[float, Field(gt=0, le=255)] | None = None
-    norm: Literal["inf", 2] = "inf"
+    norm: Literal["inf", "2", 2] = "inf"
     share: PositiveFraction = 1.0
     random_start: bool = True
 

@@ -38,6 +38,14 @@ _UNWRITABLE = re.compile("[\0\ud800-\udfff]")
 _LONGEST_TEXT = 10_000
 
 
+#: Settings that enter a run's name only where they are not the default: runs without them keep theirs.
+_NAMED_IF_GIVEN = (
+    *("evaluate", "tte"),
+    *("false_flag_rate", "optimizer", "proximal", "server_optimizer", "server_lr", "server_momentum"),
+    *("init", "augment", "attention", "adversarial_training", "prune", "precision"),
+)
+
+
 class Settings(BaseModel):
     """Everything that decides what a run does; frozen, and an unknown key is an error.
 
@@ -331,14 +339,12 @@ class Settings(BaseModel):
 
     def identity(self) -> dict[str, Any]:
         """Return the settings that decide the result, in a canonical order."""
-        # Without threats, a rate or evaluations a run is what it was before there were any, as is its name.
+        # Without threats or evaluations a run is what it was before there were any, and so is its name.
+        fields = type(self).model_fields
         left_out = EXECUTION_SETTINGS if self.threat else EXECUTION_SETTINGS | {"threat"}
-        if self.false_flag_rate is None:
-            left_out |= {"false_flag_rate"}
+        left_out |= {name for name in _NAMED_IF_GIVEN if getattr(self, name) == fields[name].default}
         if not self.evaluate:
-            left_out |= {"evaluate", "evaluate_images"}
-        if self.tte == 1:
-            left_out |= {"tte"}
+            left_out |= {"evaluate_images"}
         values = {key: value for key, value in sorted(self.model_dump().items()) if key not in left_out}
         if self.init is not None:
             # Wherever the file stands, and not what stood there before.
