@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import torch
 from torch import Tensor, nn
@@ -122,7 +122,7 @@ def _stages(network: nn.Module, channels: int, size: tuple[int, int]) -> dict[st
     if any(type(module).__name__ in _WITHOUT_MAPS for module in network.modules()):
         return {}
 
-    def watch(path: str) -> object:
+    def watch(path: str) -> Callable[[nn.Module, object, object], None]:
         def seen(module: nn.Module, _: object, output: object) -> None:
             if isinstance(output, Tensor) and output.dim() == 4 and min(output.shape[2:]) >= _SMALLEST_MAP:
                 last[(output.shape[2], output.shape[3])] = path, output.shape[1]

@@ -9,6 +9,7 @@ Those named ``-rect`` have Rect, which pulls harder towards rare classes.
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from functools import cached_property
@@ -23,16 +24,15 @@ from fedrobust.data.records import Records
 from fedrobust.errors import UserError
 from fedrobust.federation import ClientMetrics, GradientHook, Layout, Vector
 from fedrobust.learners import devices
-from fedrobust.learners.adversary import attacked
 from fedrobust.learners.attention import add_attention
-from fedrobust.learners.augment import Augmentation
-from fedrobust.learners.backbones import build_backbone
+from fedrobust.learners.backbones import build_backbone, replace_module
 from fedrobust.learners.base import Fitted, Prediction, State
 from fedrobust.learners.classifier import Classifier, view_of
 from fedrobust.learners.etf import simplex_etf
 from fedrobust.learners.flat import FlatModule
 from fedrobust.learners.losses import loss_of
 from fedrobust.learners.optimisers import FlatOptimiser, Masked, optimiser_for
+from fedrobust.learners.presentation import Presentation
 from fedrobust.learners.pretrained import Backbone, load_initial
 from fedrobust.learners.pruning import Pruner
 from fedrobust.learners.spec import LearnerSpec
@@ -99,7 +99,7 @@ class MutualLearner:
         self._networks = nn.ModuleList(networks)
         self._norms = [m for m in self._networks.modules() if isinstance(m, nn.modules.batchnorm._BatchNorm)]
         self._flat = FlatModule(self._networks, self._device)
-        self._augment = Augmentation() if spec.augment else None
+        self._present = Presentation(spec.augment, spec.adversary, self._networks, self._attack_loss)
         self._pruner = Pruner(self._networks, spec.pruning) if spec.pruning else None
         self._seeded = State(*self._flat.save())
 
@@ -163,7 +163,7 @@ class MutualLearner:
             for _ in range(spec.local_epochs):
                 means, sizes = [], []
                 for batch in _batches(len(labels), spec.batch_size, shuffle, self._device):
-                    part = self._presented(images[batch], labels[batch]), labels[batch], counts
+                    part = self._present(images[batch], labels[batch]), labels[batch], counts
                     # One value has no variance: BatchNorm falls back on its running statistics.
                     for norm in self._norms:
                         norm.train(len(batch) > 1)
@@ -240,6 +240,34 @@ class MutualLearner:
         found: Vector = gradient.cpu().numpy().copy()
         return found
 
+    def attacked(
+        self, state: State, images: NDArray[np.float32], labels: NDArray[np.int64]
+    ) -> NDArray[np.float32]:
+        """Return images in [0, 1] as adversarial training attacks them; as they are without it."""
+        self._flat.load(state.parameters, state.buffers)
+        self._networks.eval()
+        with devices.repeatable(self._device), torch_seeded(self._spec.seed, "attacked"):
+            parts = [
+                self._present.attacked(
+                    torch.tensor(images[part], device=self._device),
+                    torch.tensor(labels[part], device=self._device),
+                )
+                for part in self._chunks(len(labels))
+            ]
+        return torch.cat(parts).cpu().numpy()
+
+    def feature_networks(self, state: State) -> list[nn.Module]:
+        """Return copies of the networks that end in features: before the frame, or the last linear layer."""
+        self._flat.load(state.parameters, state.buffers)
+        found = []
+        for network in self._networks:
+            copied = copy.deepcopy(network)
+            if self.frame is None:
+                path = [p for p, m in copied.named_modules() if isinstance(m, nn.Linear | nn.Conv2d)][-1]
+                replace_module(copied, path, nn.Identity())
+            found.append(copied)
+        return found
+
     def named_tensors(self, state: State) -> dict[str, NDArray[np.float32]]:
         """Return both networks' tensors as ``networks.<number>.<layer>`` and the frame as ``frame``."""
         named = {
@@ -274,22 +302,9 @@ class MutualLearner:
             return optimiser
         return Masked(optimiser, flat, self._pruner.kept(flat.detach()))
 
-    def _presented(self, images: Tensor, labels: Tensor) -> Tensor:
-        """Return a batch as it is trained on: changed a little, attacked, or as it is."""
-        if self._augment is None and self._spec.adversary is None:
-            return images
-        pixels = images / 4 + 0.5
-        if self._augment is not None:
-            pixels = self._augment(pixels)
-        if self._spec.adversary is not None:
-            self._networks.eval()
-            pixels = attacked(pixels, self._spec.adversary, lambda x, n: self._loss_of(x, labels[:n]))
-            self._networks.train()
-        return (pixels - 0.5) * 4
-
-    def _loss_of(self, pixels: Tensor, labels: Tensor) -> Tensor:
-        """Return the networks' sum of losses on images in [0, 1], shape ()."""
-        scores = self._trained_scores((pixels - 0.5) * 4)
+    def _attack_loss(self, images: Tensor, labels: Tensor) -> Tensor:
+        """Return the networks' sum of losses, shape (), which an attack on images climbs."""
+        scores = self._trained_scores(images)
         return torch.stack([self._loss.each(s, labels).sum() for s in scores]).sum()
 
     def _trained_scores(self, images: Tensor) -> list[Tensor]:
