@@ -275,6 +275,7 @@ def _data(settings: Settings) -> DataSpec:
         PluginSpec.parse(settings.partition),
         settings.clients,
         settings.seed,
+        settings.skip_bad,
     )
 
 

@@ -27,6 +27,18 @@ def unchanged_search_path() -> Iterator[None]:
     sys.path[:] = before
 
 
+@pytest.fixture(scope="session", autouse=True)
+def own_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Keep decoded images out of the user's cache."""
+    before = os.environ.get("FEDROBUST_CACHE")
+    os.environ["FEDROBUST_CACHE"] = str(tmp_path_factory.mktemp("cache"))
+    yield
+    if before is None:
+        del os.environ["FEDROBUST_CACHE"]
+    else:
+        os.environ["FEDROBUST_CACHE"] = before
+
+
 @pytest.fixture
 def data_root() -> Path:
     """Return the folder of real images that the environment names."""

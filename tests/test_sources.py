@@ -67,7 +67,7 @@ def test_image_size(tmp_path: Path) -> None:
         ("mednist:mine", "did you mean 'medmnist'"),
         ("mine", "did you mean 'medmnist:mine'"),
         ("brain_mri4_28", "brain_mri4_28.npz in --data-root is named medmnist:brain_mri4_28"),
-        ("mine:x", "known: phantom, medmnist:NAME"),
+        ("mine:x", "known: phantom, medmnist:NAME, folder:PATH"),
     ],
 )
 def test_what_cannot_be_loaded(tmp_path: Path, data: str, words: str) -> None:

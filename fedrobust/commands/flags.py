@@ -68,9 +68,9 @@ def _flag(name: str, field: FieldInfo) -> Any:
     """Return the annotation of a setting's flag; values stay text, which `Settings` checks."""
     shown = "" if field.default in (None, ()) else f" [default: {field.default}]"
     text = (field.description or "") + shown.replace("[", r"\[")
-    if field.annotation is bool:
-        return Annotated[bool | None, typer.Option(f"--{name}", help=field.description, show_default=False)]
     flag = "--" + name.replace("_", "-")
+    if field.annotation is bool:
+        return Annotated[bool | None, typer.Option(flag, help=field.description, show_default=False)]
     option = typer.Option(
         flag, help=text, metavar=_metavar(field), show_default=False, envvar=_ENVIRONMENT.get(name)
     )

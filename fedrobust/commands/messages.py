@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Iterable
 from typing import TextIO
 
 import click
@@ -11,7 +12,7 @@ from fedrobust.errors import nearest
 from fedrobust.printing import one_line
 from fedrobust.settings import SYNONYMS
 
-__all__ = ["note", "refuse", "show_warning", "usage_sentence"]
+__all__ = ["note", "print_report", "refuse", "show_warning", "usage_sentence"]
 
 
 def show_warning(
@@ -30,6 +31,12 @@ def show_warning(
 def note(sentence: str) -> None:
     """Print a note, one sentence, on standard error."""
     print(f"fedrobust: note: {one_line(sentence)}", file=sys.stderr)
+
+
+def print_report(lines: Iterable[str]) -> None:
+    """Print a line for each fault on standard error."""
+    for line in lines:
+        print(f"fedrobust: {one_line(line)}", file=sys.stderr)
 
 
 def usage_sentence(error: click.UsageError) -> str:

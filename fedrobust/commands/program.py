@@ -11,7 +11,8 @@ import click
 import typer
 
 from fedrobust import __version__
-from fedrobust.commands.messages import refuse, show_warning, usage_sentence
+from fedrobust.commands.messages import print_report, refuse, show_warning, usage_sentence
+from fedrobust.data.ingest.faults import FaultyRecords
 from fedrobust.errors import UserError
 from fedrobust.plugins import add_working_folder
 
@@ -68,6 +69,9 @@ def _run(app: typer.Typer, arguments: list[str] | None) -> None:
     warnings.showwarning = show_warning
     try:
         code = app(args=arguments, standalone_mode=False)
+    except FaultyRecords as error:
+        print_report(error.report)
+        refuse(str(error))
     except UserError as error:
         refuse(str(error))
     except click.UsageError as error:

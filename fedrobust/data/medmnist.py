@@ -21,7 +21,7 @@ from fedrobust.errors import UserError, nearest
 __all__ = ["load"]
 
 _PARTS = ("train", "val", "test")
-_FACTS = ("site", "sex", "view")
+_FACTS = ("site", "patient", "sex", "view", "age", "fold")
 _KEYS = {"classes"} | {f"{part}_{what}" for part in _PARTS for what in ("images", "labels", *_FACTS)}
 # Classes and MD5s of the published 2D sets, as the medmnist package 3.0.2 gives them. Texts, because as
 # literals they would fill two pages. An indented line continues the one before.

@@ -39,7 +39,12 @@ _prepared: dict[DataSpec, FederationData] = {}
 SOURCES = {
     "phantom": "synthetic chest radiographs drawn by a seeded generator; six findings; no patient's data",
     "medmnist:NAME": "NAME.npz in MedMNIST's layout from --data-root, published by MedMNIST or not",
+    "folder:PATH": "images in class folders, also below folders of parts (train, val, test) or sites",
+    "manifest:FILE": "images that a CSV, TSV, JSON lines or Parquet table lists: path, label, hospital, ...",
 }
+
+#: Sources of files, each with the class in `ingest.load` that has its options.
+_OF_FILES = {"folder": "FolderSource", "manifest": "ManifestSource"}
 
 
 @dataclass(frozen=True)
@@ -91,6 +96,8 @@ def load_records(spec: DataSpec) -> Records:
         size = {} if spec.image_size is None else {"size": spec.image_size}
         options = {**size, **source.options}
         return _checked_classes(cast(Records, instantiate(phantom, options, "phantom")))
+    if kind in _OF_FILES:
+        return _checked_classes(_from_files(kind, dataset, spec))
     if kind != "medmnist":
         raise UserError(f"unknown data source '{source.text}'; {_meant(spec)}")
     if source.options:
@@ -107,6 +114,20 @@ def load_records(spec: DataSpec) -> Records:
     return _checked_side(
         _checked_classes(_resized(load_medmnist(dataset, root, spec.download), spec.image_size))
     )
+
+
+def _from_files(kind: str, place: str, spec: DataSpec) -> Records:
+    """Return the records of a source of files; a path starts in the working folder or in --data-root."""
+    from fedrobust.data.ingest import load  # late: it imports decoders
+
+    if not place:
+        raise UserError(f"data '{kind}' needs a path: {kind}:PATH")
+    source: load.FileSource = instantiate(getattr(load, _OF_FILES[kind]), spec.source.options, kind)
+    path = Path(place).expanduser()
+    if spec.root is not None and not path.is_absolute() and not path.exists():
+        path = Path(spec.root) / path
+    bases = [] if spec.root is None else [Path(spec.root)]
+    return source.load(path.absolute(), bases, spec.image_size, skip_bad=spec.skip_bad)
 
 
 def _meant(spec: DataSpec) -> str:

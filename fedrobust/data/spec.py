@@ -19,7 +19,7 @@ class DataSpec:
     Attributes
     ----------
     source : PluginSpec
-        ``phantom(...)`` or ``medmnist:NAME``.
+        Such as ``phantom(...)``, ``medmnist:NAME`` or ``manifest:FILE``.
     root : str or None
         The folder that holds data files.
     download : bool
@@ -33,6 +33,8 @@ class DataSpec:
         See `fedrobust.data.partition`.
     hospitals : int
     seed : int
+    skip_bad : bool
+        Whether records of files that cannot be used are left out instead of refused.
     """
 
     source: PluginSpec
@@ -44,3 +46,4 @@ class DataSpec:
     partition: PluginSpec = IID
     hospitals: int = 1
     seed: int = 0
+    skip_bad: bool = False

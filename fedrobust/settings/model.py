@@ -40,7 +40,7 @@ _LONGEST_TEXT = 10_000
 
 #: Settings that enter a run's name only where they are not the default: runs without them keep theirs.
 _NAMED_IF_GIVEN = (
-    *("evaluate", "tte"),
+    *("skip_bad", "evaluate", "tte"),
     *("false_flag_rate", "optimizer", "proximal", "server_optimizer", "server_lr", "server_momentum"),
     *("init", "augment", "attention", "adversarial_training", "prune", "precision"),
 )
@@ -97,10 +97,16 @@ class Settings(BaseModel):
         description="stop after this many rounds without a lower validation loss",
     )
     seed: int = Field(default=0, ge=0, lt=2**63, description="random seed")
-    data: str = Field(default="phantom", description="phantom (synthetic) or medmnist:NAME")
+    data: str = Field(
+        default="phantom",
+        description="phantom (synthetic), medmnist:NAME, folder:PATH or manifest:FILE",
+    )
     data_root: str | None = Field(default=None, description="folder of the data files")
     download: bool = Field(
         default=False, description="download a missing MedMNIST file (the only network access)"
+    )
+    skip_bad: bool = Field(
+        default=False, description="leave out records of files that cannot be used, instead of stopping"
     )
     split: Literal["pooled", "official"] = Field(
         default="pooled", description="pool all images and split them 7:2:1, or keep the file's own split"

@@ -1,0 +1,365 @@
+"""Decoded images, kept on disk and memory-mapped, so that a source is decoded once.
+
+An entry belongs to a list of files and a way to decode them. It states of each file its size, its times and
+the SHA-256 of its bytes: a file with other times is read again, and decoded again where its bytes differ.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import hashlib
+import json
+import os
+import secrets
+import shutil
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import IO, Any, TypeVar
+
+import numpy as np
+import PIL
+from numpy.typing import NDArray
+
+from fedrobust.data.ingest.decode import DECODER, decode
+from fedrobust.data.ingest.pixels import How, Undecodable
+from fedrobust.data.ingest.progress import Progress
+from fedrobust.errors import UserError
+
+__all__ = ["Cached", "Item", "cache_entries", "cache_folder", "cached_images", "clear_cache"]
+
+#: Bytes of a file that is read at all.
+MOST_FILE_BYTES = 1 << 30
+
+#: Bytes of all entries; the environment variable `LIMIT` gives another number of gigabytes.
+_MOST_CACHED = 20e9
+LIMIT = "FEDROBUST_CACHE_GB"
+FOLDER = "FEDROBUST_CACHE"
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class Item:
+    """One file to decode.
+
+    Attributes
+    ----------
+    name : str
+        Which file it is, among all.
+    stamp : tuple of int
+        Size and times: while they are the same, the bytes are.
+    size : int
+        Of the file, in bytes.
+    read : callable
+        Returns its bytes.
+    """
+
+    name: str
+    stamp: tuple[int, ...]
+    size: int
+    read: Callable[[], bytes]
+
+    @classmethod
+    def of(cls, path: Path) -> Item:
+        """Return the item of a file."""
+        found = path.stat()
+        stamp = (found.st_size, found.st_mtime_ns, found.st_ctime_ns)
+        return cls(str(path), stamp, found.st_size, path.read_bytes)
+
+
+@dataclass(frozen=True)
+class Cached:
+    """The images of some files.
+
+    Attributes
+    ----------
+    images : ndarray of uint8, shape (n, 1 or 3, side, side)
+        Memory-mapped and read-only.
+    item : ndarray of int64, shape (n,)
+        Which file each image comes from.
+    frame : ndarray of int64, shape (n,)
+        The number of its slice or frame.
+    content : list of str
+        The SHA-256 of each file's bytes, in hex.
+    faults : dict of int to tuple of str
+        Kind and sentence for each file that gives no image.
+    """
+
+    images: NDArray[np.uint8]
+    item: NDArray[np.int64]
+    frame: NDArray[np.int64]
+    content: list[str]
+    faults: dict[int, tuple[str, str]]
+
+
+@dataclass(frozen=True)
+class _Known:
+    """What an entry states of one file."""
+
+    stamp: tuple[int, ...]
+    content: str
+    frames: tuple[int, ...]
+    fault: tuple[str, str] | None
+
+    def as_json(self) -> list[Any]:
+        return [self.stamp, self.content, self.frames, self.fault]
+
+    @classmethod
+    def of(cls, found: Sequence[Any]) -> _Known:
+        stamp, content, frames, fault = found
+        return cls(tuple(stamp), str(content), tuple(frames), tuple(fault) if fault else None)
+
+
+def cache_folder() -> Path:
+    """Return the folder of all entries: FEDROBUST_CACHE, or ``fedrobust`` in the user's cache folder."""
+    if chosen := os.environ.get(FOLDER):
+        return Path(chosen).expanduser().absolute()
+    home = os.environ.get("XDG_CACHE_HOME")
+    return (Path(home) if home else Path.home() / ".cache") / "fedrobust"
+
+
+def cached_images(items: Sequence[Item], how: How, source: str) -> Cached:
+    """Return the images of some files, from the cache where it has them.
+
+    Raises
+    ------
+    UserError
+        If the cache cannot be written.
+    """
+    if not items:
+        none = np.zeros(0, np.int64)
+        return Cached(np.zeros((0, 1, how.side, how.side), np.uint8), none, none, [], {})
+    named = json.dumps([DECODER, PIL.__version__, asdict(how), [item.name for item in items]])
+    key = hashlib.sha256(named.encode()).hexdigest()[:32]
+    folder = cache_folder() / "images"
+    try:
+        folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+        with _lock(folder / f"{key}.lock"):
+            entry = _Entry(folder, key, how)
+            entry.renew(items, source)
+            _make_room(folder, keep=key)
+            return entry.cached()
+    except OSError as error:
+        raise UserError(
+            f"the cache of decoded images in {folder} cannot be written ({error.strerror}); free some room, "
+            f"or name another folder in {FOLDER}"
+        ) from error
+
+
+class _Entry:
+    """One list of files, decoded in one way; used under its lock only."""
+
+    def __init__(self, folder: Path, key: str, how: How) -> None:
+        """Read what is there, if it is complete."""
+        self._folder, self._how = folder, how
+        self._about = folder / f"{key}.json"
+        self._known: list[_Known] = []
+        self._images = np.zeros((0, 1, how.side, how.side), np.uint8)
+        with contextlib.suppress(OSError, ValueError, KeyError, TypeError):
+            about = json.loads(self._about.read_bytes())
+            known = [_Known.of(found) for found in about["files"]]
+            images = _mapped(folder / about["pixels"], int(about["channels"]), how.side)
+            if len(images) == sum(len(one.frames) for one in known):
+                self._known, self._images = known, images
+
+    def renew(self, items: Sequence[Item], source: str) -> None:
+        """Decode what has changed."""
+        fresh = len(self._known) != len(items)
+        if fresh:
+            self._known = [_Known((), "", (), None)] * len(items)
+        elif all(one.stamp == item.stamp for one, item in zip(self._known, items, strict=True)):
+            os.utime(self._about)  # the least recently used entry goes first
+            return
+        pixels = f"{self._about.stem}.{secrets.token_hex(4)}.bin"
+        try:
+            known = self._written(self._folder / pixels, items, source)
+        except BaseException:
+            (self._folder / pixels).unlink(missing_ok=True)
+            raise
+        aside = self._about.with_suffix(".aside")
+        about = {
+            "pixels": pixels,
+            "channels": self._images.shape[1],
+            "source": source,
+            "files": [one.as_json() for one in known],
+        }
+        aside.write_text(json.dumps(about))
+        aside.replace(self._about)
+        self._known = known
+        for old in self._folder.glob(f"{self._about.stem}.*.bin"):
+            if old.name != pixels:
+                old.unlink()
+
+    def _written(self, path: Path, items: Sequence[Item], source: str) -> list[_Known]:
+        """Write all images to a file, those of unchanged files from the entry; map it."""
+        starts = np.cumsum([0, *(len(one.frames) for one in self._known)])
+        before = self._images
+
+        def one(number: int) -> tuple[_Known, list[NDArray[np.uint8]]]:
+            item, old = items[number], self._known[number]
+            kept = [_narrow(image) for image in before[starts[number] : starts[number + 1]]]
+            if old.stamp == item.stamp:
+                return old, kept
+            return _read(item, old, kept, self._how)
+
+        known = []
+        with path.open("wb") as stream, Progress(f"decoding {source}", len(items)) as progress:
+            pixels = _Writer(stream, self._how.side)
+            for found, images in _in_threads(one, len(items)):
+                known.append(found)
+                for image in images:
+                    pixels.add(image)
+                progress.advance()
+            stream.flush()
+        self._images = _mapped(path, pixels.channels, self._how.side)
+        return known
+
+    def cached(self) -> Cached:
+        """Return the images with what is known of them."""
+        counts = [len(one.frames) for one in self._known]
+        return Cached(
+            self._images,
+            np.repeat(np.arange(len(counts)), counts),
+            np.array([number for one in self._known for number in one.frames], np.int64),
+            [one.content for one in self._known],
+            {number: one.fault for number, one in enumerate(self._known) if one.fault},
+        )
+
+
+class _Writer:
+    """Appends images to a file; from the first one in colour on, all have three channels."""
+
+    def __init__(self, stream: IO[bytes], side: int) -> None:
+        self.channels = 1
+        self._stream, self._side, self._count = stream, side, 0
+
+    def add(self, image: NDArray[np.uint8]) -> None:
+        if len(image) > self.channels:
+            self._widen()
+        image = np.repeat(image, self.channels // len(image), axis=0)
+        self._stream.write(np.ascontiguousarray(image).data)
+        self._count += 1
+
+    def _widen(self) -> None:
+        """Repeat the one channel of all images so far."""
+        self.channels = 3
+        if not self._count:
+            return
+        self._stream.flush()
+        path = Path(self._stream.name)
+        wide = path.with_suffix(".wide")
+        with wide.open("wb") as stream:
+            for image in _mapped(path, 1, self._side):
+                stream.write(np.repeat(image, 3, axis=0).data)
+        with wide.open("rb") as stream:
+            self._stream.seek(0)
+            shutil.copyfileobj(stream, self._stream)
+        wide.unlink()
+
+
+def _narrow(image: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """Return a grey image with one channel, which has three where another one was in colour."""
+    return image[:1] if (image == image[:1]).all() else image
+
+
+def _read(
+    item: Item, old: _Known, kept: list[NDArray[np.uint8]], how: How
+) -> tuple[_Known, list[NDArray[np.uint8]]]:
+    """Return what a file is now: its images of before where its bytes are the same."""
+    if item.size > MOST_FILE_BYTES:
+        what = f"the file has {item.size >> 20} MiB, more than {MOST_FILE_BYTES >> 20}"
+        return _Known(item.stamp, "", (), ("large file", what)), []
+    try:
+        data = item.read()
+    except OSError as error:
+        fault = ("unreadable file", f"the file cannot be read ({error.strerror})")
+        return _Known((), "", (), fault), []
+    content = hashlib.sha256(data).hexdigest()
+    if content == old.content:
+        return _Known(item.stamp, content, old.frames, old.fault), kept
+    try:
+        found = decode(data, item.name, how)
+    except Undecodable as error:
+        lasting = item.stamp if "not installed" not in error.kind else ()
+        return _Known(lasting, content if lasting else "", (), (error.kind, str(error))), []
+    return (
+        _Known(item.stamp, content, tuple(one.frame for one in found), None),
+        [one.pixels for one in found],
+    )
+
+
+def _in_threads(function: Callable[[int], T], count: int) -> Iterator[T]:
+    """Yield a function's results for 0 to count - 1, in order, at most a few at a time.
+
+    Threads, as Pillow and zlib let go of Python's lock while they decode, and images need not be copied
+    between processes.
+    """
+    workers = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    with ThreadPoolExecutor(workers) as pool:
+        try:
+            ahead = [pool.submit(function, number) for number in range(min(count, 32 * workers))]
+            for number in range(count):
+                yield ahead[number % len(ahead)].result()
+                following = number + len(ahead)
+                if following < count:
+                    ahead[number % len(ahead)] = pool.submit(function, following)
+        except BaseException:
+            pool.shutdown(cancel_futures=True)
+            raise
+
+
+def _mapped(path: Path, channels: int, side: int) -> NDArray[np.uint8]:
+    size = path.stat().st_size
+    if channels not in (1, 3) or size % (channels * side * side):
+        raise ValueError("no whole number of images")
+    shape = (size // (channels * side * side), channels, side, side)
+    return np.memmap(path, np.uint8, "r", shape=shape) if size else np.zeros(shape, np.uint8)
+
+
+@contextlib.contextmanager
+def _lock(path: Path) -> Iterator[None]:
+    """Hold a file's lock: another process that decodes the same source is waited for."""
+    with path.open("w") as stream:
+        fcntl.flock(stream, fcntl.LOCK_EX)
+        yield
+
+
+def cache_entries() -> list[tuple[str, int]]:
+    """Return each entry's source and bytes, the most recently used first."""
+    entries = []
+    for about in _by_use(cache_folder() / "images"):
+        size = sum(file.stat().st_size for file in about.parent.glob(f"{about.stem}.*"))
+        with contextlib.suppress(OSError, ValueError, KeyError):
+            entries.append((str(json.loads(about.read_bytes())["source"]), size))
+    return entries
+
+
+def clear_cache() -> None:
+    """Delete all entries; images in use stay until they are released."""
+    shutil.rmtree(cache_folder() / "images", ignore_errors=True)
+
+
+def _by_use(folder: Path) -> list[Path]:
+    return sorted(folder.glob("*.json"), key=lambda about: about.stat().st_mtime, reverse=True)
+
+
+def _make_room(folder: Path, keep: str) -> None:
+    """Delete the least recently used entries beyond the size that all may have."""
+    limit = _limit()
+    for about in _by_use(folder):
+        files = [file for file in folder.glob(f"{about.stem}.*") if file.suffix != ".lock"]
+        limit -= sum(file.stat().st_size for file in files)
+        if limit < 0 and about.stem != keep:
+            for file in files:
+                file.unlink(missing_ok=True)
+
+
+def _limit() -> float:
+    text = os.environ.get(LIMIT, "")
+    try:
+        return float(text) * 1e9 if text else _MOST_CACHED
+    except ValueError:
+        raise UserError(f"{LIMIT} is '{text}', but must be a number of gigabytes; change it") from None

@@ -1,0 +1,303 @@
+"""From a source of files to records: its table is read, all of it checked, its images decoded or cached."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import Field
+
+from fedrobust.data.ingest.cache import Cached, Item, cached_images
+from fedrobust.data.ingest.faults import Fault, settle
+from fedrobust.data.ingest.folder import read_folder
+from fedrobust.data.ingest.manifest import ManifestOptions, read_manifest
+from fedrobust.data.ingest.paths import BadPath, Finder
+from fedrobust.data.ingest.pixels import How
+from fedrobust.data.ingest.table import PARTS, Row, Table, part_named
+from fedrobust.data.limits import LONGEST_NAME, MOST_CLASSES
+from fedrobust.data.records import Records
+from fedrobust.errors import UserError, nearest
+
+__all__ = ["DEFAULT_SIDE", "FileSource", "FolderSource", "ManifestSource"]
+
+#: Pixels along a side of images from files, whose own sizes differ, unless `image_size` says another number.
+DEFAULT_SIDE = 64
+
+_Words = tuple[str | int, ...]
+_Channels = Literal[0, 1, 3]
+_Slices = Annotated[int, Field(ge=1, le=1000)] | tuple[int, ...]
+_Axis = Literal[0, 1, 2]
+
+
+@dataclass(frozen=True)
+class FileSource:
+    """What all sources of files can be told.
+
+    Parameters
+    ----------
+    classes : tuple of str
+        All labels that count, in order; none to take those that occur.
+    channels : int
+        1 for grey, 3 for RGB; 0 for grey where all images are.
+    slices : int or tuple of int
+        Of a volume or of several frames: so many, evenly spaced, or those of these numbers.
+    axis : int
+        The axis that slices of a volume stand on: 0 from left to right, 1 from back to front, 2 from feet to
+        head.
+    window : tuple of float
+        The values that become black and white in images of more than 8 bits, such as (-1000, 400).
+    """
+
+    classes: _Words = ()
+    channels: _Channels = 0
+    slices: _Slices = 1
+    axis: _Axis = 2
+    window: tuple[float, float] | None = None
+
+    def load(self, path: Path, bases: Sequence[Path], side: int | None, *, skip_bad: bool) -> Records:
+        """Return the records of a source at a path.
+
+        Parameters
+        ----------
+        path : Path
+        bases : sequence of Path
+            Other folders that its files may lie in.
+        side : int or None
+            Height and width of the images, in pixels; None for `DEFAULT_SIDE`.
+        skip_bad : bool
+
+        Raises
+        ------
+        UserError
+            If it cannot be read, or has faults that are not to be skipped.
+        """
+        raise NotImplementedError
+
+    def how(self, side: int | None) -> How:
+        """Return how files are decoded."""
+        slices = self.slices if isinstance(self.slices, int) else tuple(self.slices)
+        return How(side or DEFAULT_SIDE, self.channels, slices, self.axis, self.window)
+
+    def names(self) -> tuple[str, ...]:
+        """Return the classes as texts."""
+        return tuple(str(name) for name in self.classes)
+
+
+@dataclass(frozen=True)
+class FolderSource(FileSource):
+    """A folder of class folders; see `read_folder` for `levels`."""
+
+    levels: str = ""
+
+    def load(self, path: Path, bases: Sequence[Path], side: int | None, *, skip_bad: bool) -> Records:
+        """Return the records of the images below a folder."""
+        table = read_folder(path, f"folder:{path.name}", self.levels)
+        return _records(table, [path, *bases], self.names(), self.how(side), skip_bad=skip_bad)
+
+
+@dataclass(frozen=True)
+class ManifestSource(FileSource):
+    """A table of images; options named as columns say what the file calls them. See `ManifestOptions`."""
+
+    path: str = ""
+    label: str = ""
+    hospital: str = ""
+    site: str = ""
+    patient: str = ""
+    sex: str = ""
+    view: str = ""
+    age: str = ""
+    split: str = ""
+    fold: str = ""
+    join: str = ""
+    on: str = ""
+
+    def load(self, path: Path, bases: Sequence[Path], side: int | None, *, skip_bad: bool) -> Records:
+        """Return the records of the images that a manifest lists."""
+        names = ("path", "label", "hospital", "site", "patient", "sex", "view", "age", "split", "fold")
+        columns = {name: value for name in names if (value := getattr(self, name))}
+        options = ManifestOptions(columns, self.join, self.on, self.names())
+        table = read_manifest(path, f"manifest:{path.name}", options)
+        return _records(table, [path.parent, *bases], self.names(), self.how(side), skip_bad=skip_bad)
+
+
+def _records(
+    table: Table, folders: Sequence[Path], classes: tuple[str, ...], how: How, *, skip_bad: bool
+) -> Records:
+    """Return the records of a table whose rows name files inside these folders.
+
+    Raises
+    ------
+    FaultyRecords
+        Naming every record that cannot be used, unless they are to be skipped.
+    UserError
+        If no record is left.
+    """
+    check = _Check(table, classes)
+    finder = Finder(folders)
+    files: list[Path | None] = []
+    first: dict[Path, Row] = {}
+    for number, row in enumerate(table.rows):
+        path = check.path(number, finder)
+        if path is not None and path in first:
+            check.add(number, "duplicate path", f"the same file as {first[path].where or first[path].path}")
+            path = None
+        if path is not None:
+            first[path] = row
+        files.append(path)
+    found = [number for number, path in enumerate(files) if path is not None]
+    items = [Item.of(path) for path in files if path is not None]
+    return checked_records(table, check, found, items, how, skip_bad=skip_bad)
+
+
+def checked_records(
+    table: Table, check: _Check, found: list[int], items: list[Item], how: How, *, skip_bad: bool
+) -> Records:
+    """Return the records of those rows whose files were found, decoded.
+
+    Parameters
+    ----------
+    table : Table
+    check : _Check
+        With the faults so far.
+    found : list of int
+        The rows whose files were found.
+    items : list of Item
+        Their files.
+    how : How
+    skip_bad : bool
+    """
+    cached = cached_images(items, how, table.source)
+    for place, (kind, sentence) in cached.faults.items():
+        check.add(found[place], kind, sentence)
+    check.rows()
+    settle(table.source, check.report(), len(table.rows), skip=skip_bad)
+    good = np.array([number not in check.bad for number in found], bool)
+    kept = np.flatnonzero(good[cached.item]) if len(found) else np.zeros(0, np.int64)
+    if not len(kept):
+        raise UserError(f"{table.source}: no record is left that can be used; correct the faults above")
+    rows = [table.rows[found[item]] for item in cached.item[kept]]
+    labels = [row.label for row in rows]
+    classes = check.classes or _ordered(set(labels))
+    number_of = {name: number for number, name in enumerate(classes)}
+    # A view of the memory map where every image counts.
+    images = cached.images if len(kept) == len(cached.images) else cached.images[kept]
+    return Records(
+        images=images,
+        labels=np.array([number_of[label] for label in labels], np.int64),
+        classes=classes,
+        facts=_facts(table, rows, cached, kept),
+        parts=np.array([part_named(row.part) or "" for row in rows]) if table.has_parts else None,
+        source=table.source,
+    )
+
+
+def _facts(
+    table: Table, rows: Sequence[Row], cached: Cached, kept: NDArray[np.int64]
+) -> Mapping[str, NDArray[np.str_]]:
+    """Return the columns of facts; slices of one file are of one patient, whatever the table says."""
+    facts = {name: np.array([row.facts.get(name, "") for row in rows]) for name in sorted(table.columns)}
+    facts["file"] = np.array([row.path for row in rows])
+    facts["content"] = np.array([cached.content[item] for item in cached.item[kept]])
+    frames = cached.frame[kept]
+    if frames.any():
+        facts["frame"] = frames.astype(np.str_)
+    if len(np.unique(cached.item[kept])) < len(kept):
+        patient = facts.get("patient", np.full(len(rows), ""))
+        facts["patient"] = np.where(patient == "", facts["file"], patient)
+    return facts
+
+
+class _Check:
+    """Finds what is wrong with a table's rows, and keeps it in their order.
+
+    Parameters
+    ----------
+    table : Table
+    classes : tuple of str
+        All labels that count; empty to take those that occur more than once.
+
+    Attributes
+    ----------
+    bad : set of int
+        The rows with faults.
+    """
+
+    def __init__(self, table: Table, classes: tuple[str, ...]) -> None:
+        """Start with the faults that the reader found."""
+        self.classes = classes
+        self.bad: set[int] = set()
+        self._table = table
+        self._faults: list[tuple[int, Fault]] = [(-1, fault) for fault in table.faults]
+
+    def add(self, number: int, kind: str, what: str) -> None:
+        """Note what is wrong with a row."""
+        self.bad.add(number)
+        self._faults.append((number, Fault(what, self._table.rows[number].place, kind)))
+
+    def report(self) -> list[Fault]:
+        """Return all faults in the order of the rows."""
+        return [fault for _, fault in sorted(self._faults, key=lambda one: one[0])]
+
+    def path(self, number: int, finder: Finder) -> Path | None:
+        """Return the file of a row; None, with a fault, where there is none."""
+        row = self._table.rows[number]
+        if not row.path and any(fault.fatal for fault in self._table.faults):
+            return None  # there is no such column, which is said once
+        try:
+            return finder.find(row.path)
+        except BadPath as error:
+            self.add(number, error.kind, str(error))
+            return None
+
+    def rows(self) -> None:
+        """Check labels, parts and hospitals of all rows."""
+        rows = self._table.rows
+        # A label that is told once is no class: nothing could be trained and tested on it.
+        counts = Counter(row.label for row in rows if row.label)
+        known = self.classes or tuple(label for label, count in counts.items() if count > 1) or tuple(counts)
+        if len(known) > MOST_CLASSES:
+            what = f"{len(known)} labels, more than the {MOST_CLASSES} classes that a model may have"
+            self._faults.append((-1, Fault(f"{what}; name the column of the classes", fatal=True)))
+            return
+        for number, row in enumerate(rows):
+            if not row.label and counts:
+                self.add(number, "missing label", "the label is missing")
+            elif row.label and row.label not in known:
+                hint = nearest(row.label, known)
+                self.add(number, "unknown label", f"the label '{row.label}' is unknown; {hint}")
+            if self._table.has_parts and part_named(row.part) is None:
+                what = f"the split is '{row.part}'; name {', '.join(PARTS)}" if row.part else "has no split"
+                self.add(number, "unknown split", what)
+            self._facts(number, row)
+        self._hospitals()
+
+    def _facts(self, number: int, row: Row) -> None:
+        if "site" in self._table.columns and not row.facts.get("site"):
+            self.add(number, "missing hospital", "the hospital is missing")
+        for name, value in {**row.facts, "label": row.label}.items():
+            if len(value) > LONGEST_NAME:
+                self.add(number, "long text", f"{name} has {len(value)} letters, more than {LONGEST_NAME}")
+
+    def _hospitals(self) -> None:
+        """Note hospitals that have no usable image."""
+        rows = enumerate(self._table.rows)
+        hospitals = {row.facts.get("site", ""): 0 for row in self._table.rows}
+        for number, row in rows:
+            hospitals[row.facts.get("site", "")] += number not in self.bad
+        for name, count in hospitals.items():
+            if name and not count:
+                fault = Fault(f"hospital '{name}' has no image that can be used", kind="empty hospital")
+                self._faults.append((len(self._table.rows), fault))
+
+
+def _ordered(labels: set[str]) -> tuple[str, ...]:
+    """Return labels in order: whole numbers by value, others by letter."""
+    if all(label.lstrip("-").isdigit() for label in labels):
+        return tuple(sorted(labels, key=int))
+    return tuple(sorted(labels))
