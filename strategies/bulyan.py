@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import ClassVar
+
 import numpy as np
 from numpy.typing import NDArray
 from pydantic import NonNegativeInt
@@ -39,6 +41,9 @@ class Bulyan(Defence):
     El Mhamdi, Guerraoui and Rouault, "The hidden vulnerability of distributed learning in Byzantium", ICML
     2018, section 4.
     """
+
+    #: Of the last few that are left, two nearest to each other have equal scores.
+    ties_by_number: ClassVar[bool] = True
 
     def __init__(self, f: NonNegativeInt | None = None) -> None:
         """Keep the option."""

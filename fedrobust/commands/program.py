@@ -35,6 +35,7 @@ def _print_version(wanted: bool) -> None:
 def main(arguments: list[str] | None = None) -> None:
     """Run `fedrobust <command>`."""
     from fedrobust.commands.benchmark import benchmark
+    from fedrobust.commands.check import check
     from fedrobust.commands.compare import compare
     from fedrobust.commands.deploy_local import deploy_local
     from fedrobust.commands.list_plugins import list_plugins
@@ -53,6 +54,7 @@ def main(arguments: list[str] | None = None) -> None:
     app.command("report")(report)
     app.command("compare")(compare)
     app.command("list")(list_plugins)
+    app.command("check")(check)
     _run(app, arguments)
 
 

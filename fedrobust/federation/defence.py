@@ -66,6 +66,9 @@ class Defence(RemembersOptions):
     #: True for the plain mean itself: a run does not say that it had no effect.
     plain_mean: ClassVar[bool] = False
 
+    #: True if the rule decides between equal scores by the hospitals' numbers where its paper leaves it open.
+    ties_by_number: ClassVar[bool] = False
+
     #: Share of the server's validation part that the rule evaluates on, in [0, 1]; a rule that does sets it
     #: in its constructor and finds the images in `server`. The manifest prints it.
     server_share: float = 0.0

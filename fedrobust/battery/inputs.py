@@ -1,0 +1,135 @@
+"""What the battery gives to plug-ins: rounds of updates, records, and images of the server's own."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fedrobust.data.records import Records
+from fedrobust.federation import ClientMetrics, Layout, Update, Updates, Vector
+
+__all__ = ["CLASSES", "LAYOUT", "SIDE", "ToyServer", "a_round", "deltas", "make_report", "records"]
+
+#: The toy model: a softmax layer on the 16 pixels of a grey image and a constant, three classes.
+SIDE, CLASSES = 4, 3
+_PIXELS = SIDE * SIDE
+LAYOUT = Layout.of(
+    {"head.weight": (_PIXELS, CLASSES), "head.bias": (CLASSES,)},
+    {"norm.running_mean": (2,), "norm.running_var": (2,)},
+)
+_D = LAYOUT.parameters[-1].part.stop
+
+
+def deltas(n: int, seed: int = 0) -> NDArray[np.float64]:
+    """Return n random differences that share a direction, shape (n, d)."""
+    rng = np.random.default_rng([seed, n])
+    return np.asarray(0.1 * rng.standard_normal(_D) + 0.1 * rng.standard_normal((n, _D)))
+
+
+def make_report(seed: int = 0, value: float | None = None) -> ClientMetrics:
+    """Return a report as the built-in hospitals send it; every value is `value` where that is given."""
+    rng = np.random.default_rng([seed, 1])
+    scalars = rng.uniform(0.5, 1.5, 3) if value is None else np.full(3, value)
+    names = ("loss", "last-loss", "received-loss")
+    values: dict[str, float | tuple[float, ...]] = dict(zip(names, map(float, scalars), strict=True))
+    for name in ("class-losses", "class-epoch-losses", "class-counts"):
+        row = rng.uniform(0.5, 1.5, CLASSES) if value is None else np.full(CLASSES, value)
+        values[name] = tuple(row.tolist())
+    return ClientMetrics(int(rng.integers(10, 40)), values)
+
+
+def a_round(
+    differences: NDArray[np.float64],
+    *,
+    nodes: Sequence[int] | None = None,
+    reports: Sequence[ClientMetrics] | None = None,
+    round: int = 1,
+    seed: int = 0,
+    start: Vector | None = None,
+) -> Updates:
+    """Return a round with these differences from the global model; arrays are read-only, as in a run."""
+    n = len(differences)
+    rng = np.random.default_rng([n, round, 2])
+    base = np.random.default_rng(3).standard_normal(_D).astype(np.float32) if start is None else start
+    means = rng.standard_normal((n, 4)).astype(np.float32) ** 2
+    updates = []
+    for place, delta in enumerate(differences):
+        parameters = (base + delta.astype(np.float32)).astype(np.float32)
+        for array in (parameters, base, means):
+            array.flags.writeable = False
+        node = place if nodes is None else nodes[place]
+        report = make_report(place) if reports is None else reports[place]
+        updates.append(
+            Update(node, parameters, report, base, means[place], round, np.ones(4, np.float32), LAYOUT)
+        )
+    return Updates(updates, seed)
+
+
+def records(
+    n: int = 24, channels: int = 1, side: int = 32, classes: int = CLASSES, labels: Sequence[int] = ()
+) -> Records:
+    """Return random images; labels go round the classes unless they are given."""
+    rng = np.random.default_rng([n, channels, side])
+    chosen = np.asarray(labels if len(labels) else np.arange(n) % classes, np.int64)
+    images = rng.integers(0, 256, (len(chosen), channels, side, side), dtype=np.uint8)
+    return Records(images, chosen, tuple(f"class {k}" for k in range(classes)), source="the battery")
+
+
+class ToyServer:
+    """Images of the server's own and the toy model's loss on them."""
+
+    def __init__(self, n: int = 18) -> None:
+        """Draw the images."""
+        made = records(n, side=SIDE)
+        self.images, self.labels, self.classes = made.images, made.labels, CLASSES
+
+    def losses(
+        self, parameters: Vector, buffers: Vector, images: NDArray[np.int64] | None = None
+    ) -> NDArray[np.float64]:
+        """Return each image's cross-entropy."""
+        places = np.arange(len(self.labels)) if images is None else images
+        chance = self.probabilities(parameters, buffers, self.images[places])
+        return -np.log(np.maximum(chance[np.arange(len(places)), self.labels[places]], 1e-30))
+
+    def gradients(self, parameters: Vector, buffers: Vector) -> Iterator[Vector]:
+        """Yield the gradient of each class's mean loss."""
+        for k in np.unique(self.labels):
+            its = self.labels == k
+            yield self.gradient(parameters, buffers, self.images[its], self.labels[its])
+
+    def trained(self, parameters: Vector, buffers: Vector, round: int) -> Update:
+        """Return the update of ten steps of gradient descent."""
+        fresh = np.array(parameters)
+        for _ in range(10):
+            fresh -= np.float32(0.1) * self.gradient(fresh, buffers, self.images, self.labels)
+        report = ClientMetrics(len(self.labels))
+        return Update(-1, fresh, report, parameters, buffers, round, buffers, LAYOUT)
+
+    def probabilities(
+        self, parameters: Vector, buffers: Vector, images: NDArray[np.uint8]
+    ) -> NDArray[np.float64]:
+        """Return the class probabilities of images, shape (n, K)."""
+        with np.errstate(over="ignore", invalid="ignore"):
+            logits = _inputs(images) @ parameters.astype(np.float64).reshape(_PIXELS + 1, CLASSES)
+            chance = np.exp(logits - logits.max(axis=1, keepdims=True))
+        return np.asarray(chance / chance.sum(axis=1, keepdims=True))
+
+    def gradient(
+        self, parameters: Vector, buffers: Vector, images: NDArray[np.uint8], labels: NDArray[np.int64]
+    ) -> Vector:
+        """Return the gradient of the mean cross-entropy of images, shape (d,)."""
+        chance = self.probabilities(parameters, buffers, images)
+        chance[np.arange(len(labels)), labels] -= 1
+        return np.asarray(_inputs(images).T @ chance / len(labels), np.float32).reshape(-1)
+
+    def activations(
+        self, parameters: Vector, buffers: Vector, images: NDArray[np.uint8], layer: str
+    ) -> NDArray[np.float64]:
+        """Return the outputs of the layer, here the logits, shape (n, K)."""
+        return np.asarray(_inputs(images) @ parameters.astype(np.float64).reshape(_PIXELS + 1, CLASSES))
+
+
+def _inputs(images: NDArray[np.uint8]) -> NDArray[np.float64]:
+    return np.column_stack([images.reshape(len(images), -1) / 255.0, np.ones(len(images))])
