@@ -2,22 +2,27 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pytest
 import torch
-from helpers import easy_records
+from helpers import easy_records, make_records
+from scipy.ndimage import gaussian_filter
 from torch import Tensor, nn
 
+from fedrobust.data.records import Records
 from fedrobust.errors import UserError
 from fedrobust.learners.mutual import MutualLearner
 from fedrobust.learners.spec import LearnerSpec
 from fedrobust.plugins import EvaluationSpecs
 from fedrobust.robustness.gradients import check_gradients, masking
 from fedrobust.robustness.measure import Measured, measure
-from fedrobust.robustness.plan import named_evaluations, stratified_sample
+from fedrobust.robustness.plan import evaluation_class, named_evaluations, stratified_sample
 from fedrobust.robustness.target import Target
 from fedrobust.seeding import globally_seeded, torch_seeded
 
+NAMES = ("blur", "contrast", "brightness", "motion", "jpeg", "pixelate", "gamma", "ghosting", "bias-field")
 RECORDS = easy_records(64, size=12)
 
 
@@ -46,8 +51,12 @@ def pictures(module: nn.Module, text: str) -> np.ndarray:
     return next(iter(one.pictures.values()))
 
 
+def pixels_of(records: Records) -> np.ndarray:
+    return records.images.astype(np.float32) / np.float32(255)
+
+
 def pixels() -> np.ndarray:
-    return RECORDS.images.astype(np.float32) / np.float32(255)
+    return pixels_of(RECORDS)
 
 
 def test_classifier_has_the_probabilities_that_the_learner_predicts(learner: MutualLearner) -> None:
@@ -88,6 +97,17 @@ def test_pgd_is_what_art_gives_on_the_same_network(module: nn.Module, norm: str,
     assert right.sum() > 30
     np.testing.assert_allclose(found[right], direct, atol=1e-6)
     np.testing.assert_array_equal(found[~right], pixels()[~right])
+
+
+def test_deepfool_is_what_art_gives_on_the_same_network(module: nn.Module) -> None:
+    from art.attacks.evasion import DeepFool
+
+    found = pictures(module, "deepfool(eps=None, steps=5)")
+    right = target_of(module).predict(pixels()) == RECORDS.labels
+    attack = DeepFool(art_classifier(module), max_iter=5, epsilon=0.02, batch_size=16, verbose=False)
+    np.testing.assert_allclose(found[right], attack.generate(pixels()[right]), atol=1e-6)
+    (bounded,) = measured(module, "deepfool(eps=100, steps=5)")
+    assert bounded.moved[""][0] == pytest.approx(100, rel=1e-4)
 
 
 @pytest.mark.parametrize("name", ["fgsm(eps=0)", "pgd(eps=0, steps=2)", "noise(std=0)", "clean"])
@@ -155,11 +175,58 @@ def test_network_without_gradients_is_reported_as_masked(module: nn.Module) -> N
     assert "gradient is zero for 100 %" in sentence
 
 
+def test_white_box_attack_that_finds_less_than_a_black_box_one_is_reported(module: nn.Module) -> None:
+    found = measured(Masked(module), "pgd(eps=120, steps=3), square(eps=120, steps=40)")
+    sentences = masking(check_gradients(target_of(module), pixels(), RECORDS.labels), found)
+    assert len(sentences) == 1
+    assert sentences[0].startswith("gradient masking: pgd(eps=120, steps=3), which has the model's gradients")
+
+
 def test_network_whose_gradients_mislead_is_reported_as_masked(module: nn.Module) -> None:
     check = check_gradients(target_of(Shattered(module)), pixels(), RECORDS.labels)
     assert check.zero == 0.0
     (sentence,) = masking(check, ())
     assert "does not change as its gradient says" in sentence
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+@pytest.mark.parametrize("name", [*NAMES, "noise"])
+def test_corruption_is_stronger_at_a_higher_severity(name: str, channels: int) -> None:
+    rough = np.random.default_rng(0).standard_normal((6, channels, 24, 28))
+    images = np.clip(0.5 + gaussian_filter(rough, (0, 0, 2, 2)), 0, 1).astype(np.float32)
+    levels: dict[str, object] = {"std": [0.01, 0.1, 0.3]} if name == "noise" else {"severity": [1, 3, 5]}
+    made: Any = evaluation_class(name)(**levels)
+    found = [
+        made.changed(level, None, images.copy(), None, np.random.default_rng(1)) for level in made.conditions
+    ]
+    assert all(one.shape == images.shape and one.dtype == np.float32 for one in found)
+    strengths = [float(np.abs(one - images).mean()) for one in found]
+    assert strengths == sorted(strengths)
+    assert 0 < strengths[0] < strengths[-1]
+    again = made.changed(made.conditions[-1], None, images.copy(), None, np.random.default_rng(1))
+    np.testing.assert_array_equal(again, found[-1])
+
+
+def test_corruptions_average_all_nine(module: nn.Module) -> None:
+    together, blur, gamma = measured(module, "corruptions(severity=5), blur(severity=5), gamma(5)")
+    assert list(together.conditions) == [f"{name} 5" for name in NAMES]
+    assert together.conditions["blur 5"]["accuracy"] == blur.mean["accuracy"]
+    accuracies = [metrics["accuracy"] for metrics in together.conditions.values()]
+    assert together.mean["accuracy"] == pytest.approx(np.mean(accuracies))
+    assert gamma.conditions["5"]["accuracy"] is not None
+
+
+@pytest.mark.parametrize("classes", [2, 3])
+def test_every_attack_takes_colour_and_few_classes(classes: int) -> None:
+    records = make_records(24, classes=classes, channels=3, size=(12, 12))
+    module = MutualLearner(LearnerSpec(networks=1), classes, 3, (12, 12)).classifier
+    state = MutualLearner(LearnerSpec(networks=1), classes, 3, (12, 12)).initial()
+    target = Target(module(state), (3, 12, 12), classes, lambda: module(state))
+    text = "fgsm, pgd(steps=2), deepfool(steps=2), square(steps=3), transfer(steps=2), "
+    text += "autoattack(steps=2, squares=2), autoattack(norm='2', eps=90, steps=2, squares=2)"
+    specs = named_evaluations(EvaluationSpecs.parse(text))
+    for one in measure(specs, target, records.images, records.labels, 0):
+        assert (one.mean["accuracy"] or 0) <= (target.predict(pixels_of(records)) == records.labels).mean()
 
 
 @pytest.mark.parametrize(
@@ -182,6 +249,8 @@ def test_sample_keeps_the_shares_of_the_classes(n: list[int], size: int, expecte
         ("pgd(eps=-1)", ["pgd: eps is -1"]),
         ("pgd(norm='1')", ["pgd: norm is '1'", "'inf' or '2'"]),
         ("noise(std=-1)", ["noise: std is -1"]),
+        ("blur(severity=6)", ["blur: severity is 6", "1, 2, 3, 4 or 5"]),
+        ("corruptions(severity=[])", ["severity is []"]),
         ("noise,,fgsm", ["something is missing beside ','"]),
         ("fgsm, fgsm", ["evaluation 'fgsm' is given twice"]),
     ],

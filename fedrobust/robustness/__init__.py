@@ -9,7 +9,6 @@ from fedrobust.robustness.base import (
     Evaluation,
     Evasion,
     PixelDistance,
-    Severity,
 )
 from fedrobust.robustness.target import Images, Labels, Target
 
@@ -21,6 +20,5 @@ __all__ = [
     "Images",
     "Labels",
     "PixelDistance",
-    "Severity",
     "Target",
 ]

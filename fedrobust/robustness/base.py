@@ -10,7 +10,6 @@ from typing import Annotated, ClassVar, Literal
 import numpy as np
 from pydantic import Field
 
-from fedrobust.errors import UserError
 from fedrobust.robustness.target import Images, Labels, Target
 
 __all__ = [
@@ -21,7 +20,6 @@ __all__ = [
     "Kind",
     "Norm",
     "PixelDistance",
-    "Severity",
 ]
 
 #: What an evaluation knows of the model: nothing at all, its gradients, its answers only, or a substitute's.
@@ -31,15 +29,13 @@ Norm = Literal["inf", "2"]
 #: How far an attack may move an image, in grey levels of 255, by its norm.
 PixelDistance = Annotated[float, Field(ge=0, le=255_000)]
 
-Severity = Annotated[int, Field(ge=1, le=5)]
-
 #: The severities of a corruption unless others are given.
-SEVERITIES: tuple[Severity, ...] = (1, 3, 5)
+SEVERITIES: tuple[int, ...] = (1, 3, 5)
 
 
 @dataclass(frozen=True)
 class Cost:
-    """How many passes through the model an evaluation makes for each image, at most.
+    """How many passes through the model an evaluation usually makes for each image.
 
     Attributes
     ----------
@@ -98,14 +94,11 @@ class Corruption(Evaluation):
         From 1, hardly visible, to 5; each of several is evaluated, and the results are averaged.
     """
 
-    def __init__(self, severity: Severity | Sequence[Severity] = SEVERITIES) -> None:
+    def __init__(self, severity: int | Sequence[int] = SEVERITIES) -> None:
         """Keep the severities in ascending order."""
         given = [severity] if isinstance(severity, int) else list(severity)
         if not given or any(isinstance(one, bool) or not 1 <= one <= 5 for one in given):
-            raise UserError(
-                f"{type(self).__name__.lower()}: severity is {severity!r}, but must be 1, 2, 3, 4 or 5, or "
-                "a list of these"
-            )
+            raise ValueError(f"severity is {severity!r}, but must be 1, 2, 3, 4 or 5, or a list of these")
         self._levels: dict[str, float] = {str(one): one for one in sorted(set(given))}
 
     @property

@@ -109,7 +109,7 @@ def measure(
 def estimated_seconds(
     evaluations: Sequence[NamedEvaluation], target: Target, images: NDArray[np.uint8], labels: Labels
 ) -> tuple[float, tuple[str, ...]]:
-    """Return how long the evaluations take at most, and the texts of those that cannot say it.
+    """Return how long the evaluations take, and the texts of those that cannot say it.
 
     A pass is timed on a few images.
     """

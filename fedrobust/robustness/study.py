@@ -74,7 +74,7 @@ def study(
     seconds, unknown = estimated_seconds(evaluations, target, images, labels)
     more = f", and how long {', '.join(unknown)} will take is not known" if unknown else ""
     of = f"{len(sample)} of {len(test)}" if len(sample) < len(test) else f"all {len(test)}"
-    tell(Step("", 0, 0, f"evaluating on {of} test images takes {_duration(seconds)} at most{more}"))
+    tell(Step("", 0, 0, f"evaluating on {of} test images takes {_duration(seconds)}{more}"))
     measured = measure(evaluations, target, images, labels, seed, tell)
     attacked = any(isinstance(one.named.evaluation, Evasion) for one in measured)
     pixels = images.astype(np.float32) / np.float32(255)

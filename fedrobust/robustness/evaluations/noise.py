@@ -6,7 +6,6 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from fedrobust.errors import UserError
 from fedrobust.robustness import Corruption, Images
 
 
@@ -23,7 +22,7 @@ class Noise(Corruption):
         """Keep the standard deviations in ascending order."""
         given = [std] if isinstance(std, int | float) else list(std)
         if not given or not all(0 <= one <= 10 for one in given):
-            raise UserError(f"noise: std is {std!r}, but must be a number in [0, 10] or a list of these")
+            raise ValueError(f"std is {std!r}, but must be a number in [0, 10] or a list of these")
         self._levels = {f"{one:g}": float(one) for one in sorted(set(given))}
 
     def corrupt(self, images: Images, severity: float, rng: np.random.Generator) -> Images:

@@ -7,12 +7,8 @@ from typing import Annotated, Any
 from pydantic import Field, PositiveInt
 
 from fedrobust.robustness import ArtEvasion, PixelDistance
-from fedrobust.robustness.art_evasion import art_norm
+from fedrobust.robustness.art_evasion import made_pgd
 from fedrobust.robustness.base import Cost, Norm
-from fedrobust.robustness.target import BATCH
-
-#: The steps together are so many times as long as eps unless a step is given (Madry et al., section 5.1).
-_REACH = 2.5
 
 
 class Pgd(ArtEvasion):
@@ -43,23 +39,12 @@ class Pgd(ArtEvasion):
         """Keep the options."""
         super().__init__()
         self.eps, self.steps, self.norm, self.restarts = eps, steps, norm, restarts
-        self.step = min(eps, _REACH * eps / steps if step is None else step)
+        self.step = step
 
     def made(self, classifier: Any) -> Any:
         """Return ART's attack."""
-        from art.attacks.evasion import ProjectedGradientDescent
-
         assert self.norm is not None and self.eps is not None
-        return ProjectedGradientDescent(
-            classifier,
-            norm=art_norm(self.norm),
-            eps=self.eps / 255,
-            eps_step=self.step / 255,
-            max_iter=self.steps,
-            num_random_init=self.restarts,
-            batch_size=BATCH,
-            verbose=False,
-        )
+        return made_pgd(classifier, self.eps, self.steps, self.norm, self.restarts, self.step)
 
     @property
     def cost(self) -> Cost:
