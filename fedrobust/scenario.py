@@ -67,7 +67,11 @@ class RunIdentity:
     @classmethod
     def of(cls, settings: Settings) -> RunIdentity:
         """Return the identity of the run of these settings."""
-        words = [settings.data, settings.strategy, *(threat.attacks.text for threat in settings.threats())]
+        words = [
+            _without_folders(settings.data),
+            settings.strategy,
+            *(threat.attacks.text for threat in settings.threats()),
+        ]
         name = re.sub(r"[^a-z0-9_]+", "-", "-".join(words).lower()).strip("-")[:80]
         return cls(f"{name}-seed{settings.seed}", settings.digest(), settings.out, settings)
 
@@ -231,6 +235,13 @@ class Scenario:
         if self.false_flag_rate is None:
             return self.strategy
         return with_false_flag_rate(self.strategy, self.false_flag_rate)
+
+
+def _without_folders(data: str) -> str:
+    """Return a source without the folders above its file, which are private: a run folder is passed on."""
+    spec = PluginSpec.parse(data)
+    kind, colon, place = spec.name.partition(":")
+    return kind + colon + Path(place).name + spec.text.removeprefix(spec.name)
 
 
 def _kind(part: PluginSpec) -> type[Behaviour]:

@@ -5,12 +5,14 @@ from __future__ import annotations
 import difflib
 import re
 from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 from typing import cast
 
 import numpy as np
 from numpy.typing import NDArray
 
+from fedrobust.data.duplicates import Duplicates, duplicates
 from fedrobust.data.limits import LARGEST_SIDE
 from fedrobust.data.long_tail import long_tailed
 from fedrobust.data.medmnist import load as load_medmnist
@@ -67,6 +69,11 @@ class FederationData:
     split: Split
     hospitals: tuple[NDArray[np.int64], ...]
     digest: str
+
+    @cached_property
+    def duplicates(self) -> Duplicates:
+        """Return how many images stand in several parts or hospitals."""
+        return duplicates(self.records, self.split, self.hospitals)
 
     def of_hospital(self, number: int) -> Records:
         """Return one hospital's training records, without a copy where they stand one after another."""

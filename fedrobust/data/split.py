@@ -7,11 +7,12 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from fedrobust.data.patients import Patients, check_together
 from fedrobust.data.records import Records
 from fedrobust.errors import UserError
 from fedrobust.seeding import generator
 
-__all__ = ["Split", "official", "pooled"]
+__all__ = ["Split", "official", "pooled", "whole_shares"]
 
 _PARTS = ("train", "val", "test")
 
@@ -48,7 +49,8 @@ def pooled(records: Records, seed: int, shares: tuple[float, float, float] = (0.
     Split
         Every position of the n exactly once. The sizes are n times the shares, rounded, and each class is
         spread in the same shares, but has an image in every part where it has 3 or more. Of a class with
-        fewer, the first image goes to train and the second to test, at the cost of the sizes.
+        fewer, the first image goes to train and the second to test, at the cost of the sizes. Where patients
+        are known, all this holds for patients, and all images of one are in one part.
 
     Raises
     ------
@@ -81,13 +83,15 @@ def official(records: Records, seed: int) -> Split:
     Raises
     ------
     UserError
-        If the records have no parts, none in train, or one of another name.
+        If the records have no parts, none in train, or one of another name, or a patient is in two of them.
     """
     source = records.source or "the data"
     if records.parts is None:
         raise UserError(f"{source}: no split is published with these images; use the pooled split")
     if unknown := sorted(set(records.parts.tolist()) - set(_PARTS)):
         raise UserError(f"{source}: there are parts named {unknown}; name them train, val or test")
+    everything = np.arange(len(records))
+    check_together(records, everything, records.parts, "published parts; use the pooled split")
     kept = {part: np.flatnonzero(records.parts == part) for part in _PARTS}
     if not len(kept["train"]):
         raise UserError(f"{source}: the published split has no training image; use the pooled split")
@@ -111,7 +115,9 @@ def _missing_shares(train: int, val: int, test: int) -> dict[str, float]:
 def _draw(
     records: Records, index: NDArray[np.int64], shares: tuple[float, ...], rng: np.random.Generator
 ) -> list[NDArray[np.int64]]:
-    """Deal the positions in index out to one sorted array per share, class by class."""
+    """Deal the positions in index out to one sorted array per share, class by class, patients as a whole."""
+    patients = Patients(records, index)
+    records, index = patients.records, patients.leaders
     labels = records.labels[index]
     table = _allocate(np.bincount(labels, minlength=len(records.classes)), np.array(shares))
     dealt: list[list[NDArray[np.int64]]] = [[] for _ in shares]
@@ -119,7 +125,7 @@ def _draw(
         members = rng.permutation(index[labels == number])
         for part, block in zip(dealt, np.split(members, np.cumsum(row)[:-1]), strict=True):
             part.append(block)
-    return [np.sort(np.concatenate(part)) for part in dealt]
+    return [patients.all_images(np.sort(np.concatenate(part))) for part in dealt]
 
 
 def _allocate(counts: NDArray[np.int64], shares: NDArray[np.float64]) -> NDArray[np.int64]:
@@ -130,7 +136,7 @@ def _allocate(counts: NDArray[np.int64], shares: NDArray[np.float64]) -> NDArray
     """
     table = np.array([_round_class(int(count), shares) for count in counts])
     ideal = counts[:, None] * shares
-    sizes = _round(int(counts.sum()), shares)
+    sizes = whole_shares(int(counts.sum()), shares)
     while (excess := table.sum(axis=0) - sizes).any():
         source, sink = int(excess.argmax()), int(excess.argmin())
         surplus = table - ideal
@@ -151,14 +157,14 @@ def _round_class(count: int, shares: NDArray[np.float64]) -> NDArray[np.int64]:
         # Nothing can be learnt without train, nothing reported without test: val comes last.
         order = [0, parts - 1, *range(1, parts - 1)]
         return np.isin(np.arange(parts), order[:count]).astype(np.int64)
-    sizes = _round(count, shares)
+    sizes = whole_shares(count, shares)
     while (empty := np.flatnonzero(sizes == 0)).size:
         sizes[sizes.argmax()] -= 1
         sizes[empty[0]] += 1
     return sizes
 
 
-def _round(count: int, shares: NDArray[np.float64]) -> NDArray[np.int64]:
+def whole_shares(count: int, shares: NDArray[np.float64]) -> NDArray[np.int64]:
     """Return whole numbers near count times shares that sum to count (largest remainders)."""
     exact = count * shares
     sizes = np.floor(exact).astype(np.int64)

@@ -7,6 +7,7 @@ import os
 import platform
 import subprocess
 from collections.abc import Iterator
+from dataclasses import asdict
 from importlib import metadata
 from pathlib import Path
 
@@ -58,6 +59,8 @@ def manifest(scenario: Scenario, data: FederationData, defence: Defence | None, 
                 number: np.bincount(data.records.labels[part], minlength=len(data.records.classes))
                 for number, part in enumerate(data.hospitals)
             },
+            "sites": _sites(data),
+            "duplicates": asdict(data.duplicates),
         },
         malicious=scenario.malicious,
         atypical=scenario.atypical,
@@ -67,6 +70,14 @@ def manifest(scenario: Scenario, data: FederationData, defence: Defence | None, 
         oracle=defence is not None and defence.oracle,
         defence_server_data=None if defence is None else _server_data(defence),
     )
+
+
+def _sites(data: FederationData) -> dict[int, list[str]]:
+    """Return the names of the sites that each hospital's images come from."""
+    sites = data.records.facts.get("site")
+    if sites is None:
+        return {}
+    return {number: np.unique(sites[part]).tolist() for number, part in enumerate(data.hospitals)}
 
 
 def plugins_of(scenario: Scenario) -> tuple[PluginRecord, ...]:

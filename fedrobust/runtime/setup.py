@@ -72,6 +72,7 @@ class Setup:
             warnings.warn(sentence, UserWarning, stacklevel=2)
         with profile.phase("data"):
             self.data = prepare(scenario.data)
+        _note_duplicates(self.data)
         with profile.phase("imports"):
             # torch, which a task's learner would import anyway
             import fedrobust.learners.mutual  # noqa: F401
@@ -117,6 +118,19 @@ class Setup:
         share = self.task.server_data(defence.server_share)
         defence.server = share
         return share
+
+
+def _note_duplicates(data: FederationData) -> None:
+    """Warn of images that are trained on and tested on."""
+    found = data.duplicates.parts
+    if found:
+        warnings.warn(
+            f"{data.records.source}: {found} validation and test images have the same pixels as one of "
+            f"another part, so results look better than they are; leave one of each out, or give both the "
+            f"same patient",
+            UserWarning,
+            stacklevel=2,
+        )
 
 
 def _reported(learner: Learner, classes: int) -> Schema | None:

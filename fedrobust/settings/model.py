@@ -117,7 +117,9 @@ class Settings(BaseModel):
         le=1e6,
         description="a long tail of classes: training images of the commonest for each of the rarest",
     )
-    partition: str = Field(default="iid", description="iid, dirichlet(alpha=0.5) or site")
+    partition: str = Field(
+        default="iid", description="iid, dirichlet(alpha=0.5), site, sizes(shares=[...]), ..."
+    )
     image_size: int | None = Field(
         default=None, ge=8, le=512, description="image side in pixels; default: as in the data"
     )

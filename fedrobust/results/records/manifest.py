@@ -58,6 +58,10 @@ class DataRecord(Record):
         Channels, height, width.
     hospitals : mapping
         The number of images of each class, by hospital; None where the server does not know them.
+    sites : mapping
+        The sites that each hospital's images come from, where the source names any.
+    duplicates : mapping
+        ``parts`` and ``hospitals``: images with the same pixels as one of another part or hospital.
     """
 
     source: str
@@ -68,6 +72,8 @@ class DataRecord(Record):
     classes: tuple[str, ...]
     split: SplitSizes | None = None
     hospitals: Mapping[int, tuple[int, ...] | None] = {}
+    sites: Mapping[int, tuple[str, ...]] = {}
+    duplicates: Mapping[str, int] = {}
 
 
 class ServerDataUse(Record):
