@@ -33,7 +33,7 @@ def interrupted(settings: Settings, number: int) -> Path:
 @pytest.mark.parametrize(
     "changes",
     [
-        {"strategy": "feddetect(warm_up=1)"},
+        {"strategy": "feddetect(warm_up=1)", "attack": "label-flip + poisoned-fl"},
         {"strategy": "isolation-forest", "networks": 2},
         {"strategy": "flwr.serverapp.strategy:FedAdam"},
         {"backbone": "shufflenet_v2_x0_5", "strategy": "fedavg"},

@@ -53,6 +53,8 @@ def deployed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Any
         "3",
         "--malicious",
         "1",
+        "--attack",
+        "label-flip + poisoned-fl",
         "--rounds",
         "2",
         "--local-epochs",
@@ -81,7 +83,7 @@ def test_deployment_gives_the_bits_of_the_local_engine(
     assert done.returncode == 0, done.stderr
     summary = json.loads(done.stdout)
     monkeypatch.syspath_prepend(str(deployed["folder"]))
-    here = run(tiny(tmp_path, clients=3, malicious=1, strategy="my-mean"))
+    here = run(tiny(tmp_path, clients=3, malicious=1, attack="label-flip + poisoned-fl", strategy="my-mean"))
     there = Path(summary["run"])
     assert there == deployed["folder"] / "out" / here.folder.name
     names = ("rounds.jsonl", "verdicts.jsonl", "client_metrics.jsonl", "evaluation.json")

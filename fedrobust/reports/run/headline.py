@@ -26,6 +26,8 @@ _DEEDS: Mapping[str, str] = {
     "free-rider": "sent updates without training",
     "forge-loss": "reported a false loss",
     "forge-size": "reported too many images",
+    "poisoned-fl": "pushed the model in one direction",
+    "lazy": "repeated old updates",
     "mimic": "copied an honest hospital",
     "neurotoxin": "planted a durable backdoor",
 }
