@@ -23,10 +23,10 @@ class PoisonedFL(Attack):
     Xie, Fang and Gong, "Model Poisoning Attacks to Federated Learning via Multi-Round Consistency", CVPR
     2025. All attackers have the same signs s. With h the difference between the last two models that the
     hospital received, and m the difference that it sent last, v_j = abs(h_j - m_j |h| / |m|) is what the
-    others moved; it sends lambda |h| v s / |v s|. Every `period` rounds it counts the parameters that moved by the
-    signs since the last count. If they are not more than the 99 % quantile of as many fair coins, for which
-    the normal approximation stands at any size of model, lambda shrinks to `shrink` times itself, at least to
-    `least`. It knows no other hospital's update.
+    others moved; it sends lambda |h| v s / |v s|. Every `period` rounds it counts the parameters that moved
+    by the signs since the last count. If they are not more than the 99 % quantile of as many fair coins, for
+    which the normal approximation stands at any size of model, lambda shrinks to `shrink` times itself, at
+    least to `least`. It knows no other hospital's update.
 
     Without a model received before, in its first round, a hospital sends what it trained. A hospital that is
     not asked in every round takes its own last two rounds for the last two of the federation.
@@ -37,7 +37,10 @@ class PoisonedFL(Attack):
         The first lambda.
     period : int
         Rounds between counts.
-    shrink, least : float
+    shrink : float
+        lambda's factor after a count that fails.
+    least : float
+        The smallest lambda.
     """
 
     def __init__(

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from fedrobust.data.spec import DataSpec
 from fedrobust.federation import Behaviour, Role
+from fedrobust.federation.participation import Participation
 from fedrobust.learners.choices import adversary_of, optimizer_of, pruning_of
 from fedrobust.learners.spec import LearnerSpec
 from fedrobust.pipeline.server_optimiser import ServerStep
@@ -106,6 +107,8 @@ class Scenario:
         How far the model moves towards what the strategy's defence returns.
     proximal_mu : float
         Weight of FedProx's term in the hospitals.
+    participation : Participation
+        Who takes part in each round.
     rounds : int
         Rounds at most.
     lr : float
@@ -134,6 +137,7 @@ class Scenario:
     false_flag_rate: float | None
     server_step: ServerStep
     proximal_mu: float
+    participation: Participation = field(compare=False)
     rounds: int
     lr: float
     patience: int
@@ -164,6 +168,14 @@ class Scenario:
             false_flag_rate=settings.false_flag_rate,
             server_step=_server_step(settings),
             proximal_mu=settings.proximal,
+            participation=Participation(
+                settings.clients,
+                settings.seed,
+                settings.participation,
+                settings.per_round,
+                settings.sampling,
+                settings.availability,
+            ),
             rounds=settings.rounds,
             lr=settings.lr,
             patience=settings.patience,

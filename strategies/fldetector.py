@@ -40,7 +40,9 @@ class FLDetector(Defence):
     Breakdown point: none is proven; a malicious majority is the lower cluster. Cost: O(n d). Deviations: the
     paper scales to sum 1, which is the same where all hospitals reply; it restarts the training without the
     flagged hospitals, while here training continues and each round judges again. Updates are remembered as
-    sketches (`fedrobust.aggregation.sketch`), exact up to 16384 parameters.
+    sketches (`fedrobust.aggregation.sketch`), exact up to 16384 parameters. A
+    hospital is scored in rounds that follow one in which it replied, so where few take part in a round, few
+    are ever judged.
 
     References
     ----------
@@ -78,6 +80,8 @@ class FLDetector(Defence):
     @one_blas_thread()
     def _score(self, nodes: tuple[int, ...], now: Floats, step: Floats) -> None:
         known = [place for place, node in enumerate(nodes) if node in self._last]
+        if not known:
+            return
         change = _hessian_product(np.array(self._steps), np.array(self._changes), step)
         errors = np.array([np.linalg.norm(self._last[nodes[k]] + change - now[k]) for k in known])
         # Mean 1 in place of sum 1, so that a round in which few replied weighs no more on those than any

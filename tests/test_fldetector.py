@@ -151,3 +151,11 @@ def test_fldetector_round_of_crashes_changes_no_other_verdict(crashed: set[int])
     # The rule has a false alarm in round 14 by itself.
     extra = [found - usual for found, usual in zip(flagged(crashed), flagged(set()), strict=True)]
     assert not any(extra[8:]), extra
+
+
+def test_fldetector_scores_nobody_where_nobody_took_part_in_the_round_before() -> None:
+    rule = FLDetector(window=2)
+    for updates in training(6, n=6):
+        chosen = [updates[place] for place in ([0, 1, 2] if updates.round % 2 else [3, 4, 5])]
+        verdict = rule.weigh(Updates(chosen, updates.seed))
+        assert np.all(verdict.weight) and np.isnan(np.asarray(verdict.score)).all()

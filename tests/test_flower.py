@@ -22,9 +22,9 @@ TOP = Path(__file__).resolve().parents[1]
 @pytest.mark.slow
 @pytest.mark.parametrize("options", [{}, TRAINING_OPTIONS], ids=["default", "training options"])
 def test_the_simulation_runtime_gives_the_same_bits(tmp_path: Path, options: dict[str, Any]) -> None:
-    attack = "label-flip + poisoned-fl"
+    attack, both = "label-flip + poisoned-fl", {"malicious": 1, "workers": 2}
     local, flower = (
-        run(tiny(tmp_path / engine, engine=engine, malicious=1, attack=attack, workers=2, **options))
+        run(tiny(tmp_path / engine, engine=engine, attack=attack, networks=2, **both, **options))
         for engine in ("local", "flower")
     )
     names = ("rounds.jsonl", "verdicts.jsonl", "client_metrics.jsonl", "evaluation.json")

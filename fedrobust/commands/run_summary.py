@@ -106,6 +106,8 @@ def _detection(run: FinishedRun) -> list[str]:
         lines.append(f"Falsely flagged hospitals: {falsely}.")
         weight = sum(detection.weights.get(number) or 0.0 for number in malicious)
         uniform = len(malicious) / run.clients
+        if run.is_partial:
+            uniform = detection.malicious_share or 0.0
         lines.append(f"Final weight of the malicious: {weight:.3f} (uniform weights: {uniform:.3f}).")
     else:
         lines.append(f"No hospital was malicious. Falsely flagged hospitals: {falsely}.")
@@ -130,6 +132,9 @@ def _remarks(run: FinishedRun) -> list[str]:
             f"The defence used {summary.server_images} labelled images of the server "
             f"({part} the validation part)."
         )
+    if run.is_partial:
+        asked = sum(len(line.asked or ()) for line in run.rounds) / max(1, len(run.rounds))
+        lines.append(f"Asked in a round: {asked:g} of {run.clients} hospitals, on average.")
     if summary.faults:
         lines.append(f"Discarded updates of failed hospitals: {summary.faults} (reasons in rounds.jsonl).")
     rounds, patience = run.manifest.setting("rounds"), run.manifest.setting("patience")

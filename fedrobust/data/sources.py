@@ -82,6 +82,11 @@ class FederationData:
             return self.records.take(slice(int(positions[0]), int(positions[-1]) + 1))
         return self.records.take(positions)
 
+    @property
+    def sizes(self) -> NDArray[np.int64]:
+        """Return each hospital's number of training records."""
+        return np.array([len(positions) for positions in self.hospitals], np.int64)
+
     def part(self, name: str) -> Records:
         """Return the server's ``"val"`` or ``"test"`` records."""
         return self.records.take(getattr(self.split, name))

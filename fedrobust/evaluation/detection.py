@@ -49,7 +49,10 @@ class DetectionMetrics(TypedDict):
 
 
 def detection_summary(
-    verdicts: Sequence[RoundVerdict], malicious: Collection[int], clients: int
+    verdicts: Sequence[RoundVerdict],
+    malicious: Collection[int],
+    clients: int,
+    expected: Collection[int] | None = None,
 ) -> DetectionMetrics:
     """Return detection metrics over a run.
 
@@ -61,6 +64,9 @@ def detection_summary(
         The ground truth.
     clients : int
         All hospitals of the federation, those that failed included.
+    expected : collection of int, optional
+        Where not all hospitals take part in every round: those of whom an update was expected in the last
+        round with a verdict.
 
     Returns
     -------
@@ -70,10 +76,13 @@ def detection_summary(
         ``false_flag_rate`` is the share of the verdicts on honest hospitals, over all rounds, that flagged.
         ``malicious_weight`` is the share of the last round's weight that malicious hospitals have, and
         ``malicious_share`` their share of all hospitals, to compare it with. ``failed`` lists the hospitals
-        without an update in that round. A metric that is undefined is None.
+        without an update in that round. A metric that is undefined is None. With `expected`, a hospital
+        counts as flagged by the last verdict on itself, recall is among the malicious hospitals that were
+        ever judged, and the share, like ``failed``, is of those expected.
     """
     bad = set(malicious)
-    share = len(bad) / clients if bad else None
+    present = set(range(clients)) if expected is None else set(expected)
+    share = len(bad & present) / max(1, len(present)) if bad else None
     known = [verdict for verdict in verdicts if verdict.hospitals]
     if not known:
         return DetectionMetrics(
@@ -89,19 +98,23 @@ def detection_summary(
         )
     last = known[-1]
     flagged, weights = set(last.flagged), dict(zip(last.hospitals, last.weights, strict=True))
+    judged_bad = bad
+    if expected is not None:
+        latest = {hospital: hospital in one.flagged for one in known for hospital in one.hospitals}
+        flagged, judged_bad = {hospital for hospital, flag in latest.items() if flag}, bad & latest.keys()
     honest_rounds = [(hospital, one) for one in known for hospital in one.hospitals if hospital not in bad]
     false_flags = sum(hospital in verdict.flagged for hospital, verdict in honest_rounds)
     hit = len(flagged & bad)
     return DetectionMetrics(
         precision=hit / len(flagged) if flagged else None,
-        recall=hit / len(bad) if bad else None,
+        recall=hit / len(judged_bad) if judged_bad else None,
         auroc=_auroc(known, bad),
         false_flag_rate=false_flags / len(honest_rounds) if honest_rounds else None,
         malicious_weight=sum(weights.get(one) or 0.0 for one in sorted(bad)) if bad else None,
         malicious_share=share,
         weights={str(hospital): weight for hospital, weight in weights.items()},
         flagged=sorted(flagged),
-        failed=sorted(set(range(clients)) - set(weights)),
+        failed=sorted(present - set(weights)),
     )
 
 

@@ -17,6 +17,7 @@ from flwr.app import ArrayRecord, ConfigRecord, Message, MessageType, RecordDict
 from flwr.serverapp import Grid
 
 from fedrobust.errors import UserError
+from fedrobust.federation.participation import TakingPart
 from fedrobust.flower.arrays import records_in
 from fedrobust.flower.codec import (
     CLIENT_ASSIGNMENT,
@@ -77,6 +78,7 @@ class ClientGrid(WrappedGrid):
         self._metrics: Schema | None = None
         self._finite = False
         self._unread: set[str] = set()
+        self._taking_part: TakingPart | None = None
         self.faults: list[ClientFailure] = []
         self.no_effect: dict[int, frozenset[str]] = {}
         self.memory_bytes = 0
@@ -163,8 +165,13 @@ class ClientGrid(WrappedGrid):
         return next(iter(self._answers.values())).hospitals == len(self._answers)
 
     def get_node_ids(self) -> Iterable[int]:
-        """Return a node id for each hospital, in the hospitals' order."""
-        return [number + 1 for number in range(self._hospitals)]
+        """Return a node id for each hospital that the round asks, in the hospitals' order."""
+        part = self._taking_part
+        return [number + 1 for number in (range(self._hospitals) if part is None else part.asked)]
+
+    def set_taking_part(self, part: TakingPart | None) -> None:
+        """Ask these hospitals in the next exchanges, and let nothing reach those that do not answer."""
+        self._taking_part = part
 
     def set_expected_shapes(self, arrays: ArrayRecord) -> None:
         """Require the names and shapes of these arrays of every new global model."""
@@ -184,7 +191,8 @@ class ClientGrid(WrappedGrid):
         another simulation perhaps one after another.
         """
         side_by_side = self._hospitals if is_superlink(self.innermost) else self.side_by_side
-        return limit_s * math.ceil(self._hospitals / side_by_side)
+        asked = self._hospitals if self._taking_part is None else len(self._taking_part.asked)
+        return limit_s * math.ceil(asked / side_by_side)
 
     def check_model(self, arrays: ArrayRecord) -> None:
         """Raise `ValueError` if these cannot be the next global model."""
@@ -201,7 +209,8 @@ class ClientGrid(WrappedGrid):
         self, messages: Iterable[Message], *, timeout: float | None = None
     ) -> Iterable[Message]:
         """Exchange messages; return the replies ordered by hospital, the faulty ones as errors."""
-        asked = list(messages)
+        absent = {} if self._taking_part is None else self._taking_part.absent
+        asked = [message for message in messages if message.metadata.dst_node_id - 1 not in absent]
         self._note_unread(asked)
         training = any(m.metadata.message_type.partition(".")[0] == MessageType.TRAIN for m in asked)
         models = (record for m in asked for record in records_in(m.content, ArrayRecord).values())

@@ -35,6 +35,14 @@ def fewest_updates(strategy: Strategy) -> int:
     return max(1, wanted) if isinstance(wanted, int) else 1
 
 
+def fewest_nodes(strategy: Strategy) -> int:
+    """Return how many nodes a strategy waits for before it sends anything, by its own words."""
+    wanted = [getattr(strategy, name, 1) for name in ("min_available_nodes", "min_train_nodes")]
+    inner = getattr(strategy, "strategy", None)
+    nested = [fewest_nodes(inner)] if isinstance(inner, Strategy) else []
+    return max([1, *nested, *(number for number in wanted if isinstance(number, int))])
+
+
 def remembered(strategy: Strategy) -> Callable[[], None]:
     """Return a function that puts the strategy back into the state that it is in now."""
     if isinstance(strategy, HostedStrategy):

@@ -16,6 +16,7 @@ from fedrobust.errors import UserError
 __all__ = [
     "FIRST_OPTION",
     "AttackChain",
+    "AvailabilitySpec",
     "EvaluationSpecs",
     "PipelineSpec",
     "PluginSpec",
@@ -135,6 +136,13 @@ class AttackChain(_Chain):
                 f"attack '{text}' ends with a number of hospitals, which belongs to a threat; write "
                 f"--threat '{text}'"
             )
+
+
+@dataclass(frozen=True)
+class AvailabilitySpec(_Chain):
+    """What keeps hospitals from taking part, joined with ``+``."""
+
+    separator: ClassVar[str] = "+"
 
 
 @dataclass(frozen=True)

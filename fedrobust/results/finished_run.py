@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -18,6 +19,7 @@ from fedrobust.results.records import (
     TimingLine,
     VerdictLine,
     check_format,
+    expected_updates,
     reported_images,
 )
 
@@ -153,12 +155,29 @@ class FinishedRun:
     @cached_property
     def weights(self) -> dict[int, float]:
         """Return each hospital's last weight, in uniform weights; empty for a strategy without verdicts."""
-        return self.judged[-1].uniform_weights(self.clients) if self.judged else {}
+        return self.uniform_weights(self.judged[-1]) if self.judged else {}
+
+    def uniform_weights(self, verdict: VerdictLine) -> dict[int, float]:
+        """Return the weights of a round as multiples of 1/n, for the n hospitals that it expected."""
+        expected = expected_updates(self.rounds, verdict.round)
+        return verdict.uniform_weights(self.clients if expected is None else len(expected))
 
     @property
     def flagged(self) -> frozenset[int]:
-        """Return the hospitals that are flagged at the end."""
+        """Return the hospitals that are flagged at the end, or when they last took part."""
+        if self.is_partial:
+            return frozenset(self.summary.detection.flagged)
         return frozenset(self.judged[-1].flagged) if self.judged else frozenset()
+
+    @cached_property
+    def is_partial(self) -> bool:
+        """Return whether not all hospitals take part in every round."""
+        return any(line.asked is not None for line in self.rounds)
+
+    @cached_property
+    def rounds_taken_part(self) -> Counter[int]:
+        """Return in how many rounds each hospital sent a usable update, by its number."""
+        return Counter(number for line in self.client_metrics for number in line.hospitals)
 
     @cached_property
     def never_took_part(self) -> frozenset[int]:

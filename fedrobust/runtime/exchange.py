@@ -11,11 +11,12 @@ from flwr.app import ArrayRecord, ConfigRecord, Message, MetricRecord
 from flwr.serverapp.strategy import Strategy
 
 from fedrobust.errors import UserError
+from fedrobust.federation.participation import TakingPart
 from fedrobust.flower.client_grid import ClientGrid
 from fedrobust.flower.codec import PROXIMAL_MU
 from fedrobust.flower.hosted_strategy import HostedStrategy
 from fedrobust.flower.reply_checks import ClientFailure, last_line
-from fedrobust.flower.strategy_state import fewest_updates, remembered
+from fedrobust.flower.strategy_state import fewest_nodes, fewest_updates, remembered
 from fedrobust.plugins import place_of, reraise_as_user_error
 from fedrobust.results.records import ClientMetricsLine, VerdictLine
 from fedrobust.results.round_lines import client_metrics_line, verdict_line
@@ -103,14 +104,18 @@ class Exchange:
         self._config = {PROXIMAL_MU: proximal_mu} if proximal_mu else {}
         self._profile = profile or Profile()
 
-    def run(self, number: int, arrays: ArrayRecord, lr: float) -> Exchanged:
-        """Return what a round gives that starts from a global model."""
+    def run(
+        self, number: int, arrays: ArrayRecord, lr: float, taking_part: TakingPart | None = None
+    ) -> Exchanged:
+        """Return what a round gives that starts from a global model; all take part unless it is said who."""
         strategy, grid = self._strategy, self._grid
+        grid.set_taking_part(taking_part)
         grid.set_expected_shapes(arrays)
         with strategy_at_work(self._name, self._seed, number):
-            messages = list(
-                strategy.configure_train(number, arrays, ConfigRecord({"lr": lr, **self._config}), grid)
-            )
+            # Flower's strategies wait for more nodes where there are too few; no more will come.
+            enough = taking_part is None or len(taking_part.asked) >= fewest_nodes(strategy)
+            config = ConfigRecord({"lr": lr, **self._config})
+            messages = list(strategy.configure_train(number, arrays, config, grid)) if enough else []
             replies = self._ask(messages)
             faults = list(grid.faults)
             no_effect, memory_bytes = dict(grid.no_effect), grid.memory_bytes
@@ -123,7 +128,7 @@ class Exchange:
             if not_kept is not None:
                 undo()
             kept = arrays if fresh is None else fresh
-            evaluated, late = self._evaluated(number, kept)
+            evaluated, late = self._evaluated(number, kept) if enough else (None, [])
         silent = not_kept is not None and isinstance(strategy, HostedStrategy)
         return Exchanged(
             arrays=kept,

@@ -8,6 +8,7 @@ from dataclasses import replace
 from flwr.app import ArrayRecord
 from flwr.serverapp import Grid
 
+from fedrobust.federation.participation import TakingPart
 from fedrobust.flower.client_grid import ClientGrid
 from fedrobust.flower.codec import pack, unpack
 from fedrobust.flower.hosted_strategy import HostedStrategy
@@ -62,7 +63,8 @@ class Rounds:
         if self._setup.server_data is not None:
             self._setup.server_data.lr = lr
         with self._profile.phase("aggregation"):
-            trained = self._settled(number, arrays, self._exchange.run(number, arrays, lr))
+            exchanged = self._exchange.run(number, arrays, lr, self._taking_part(number))
+            trained = self._settled(number, arrays, exchanged)
         with self._profile.phase("evaluation"):
             line = self._evaluated(number, lr, trained)
             if trained.not_kept is None and self._setup.task.validation_loss(line) is None:
@@ -80,6 +82,11 @@ class Rounds:
         kept = self._setup.task.learner.settled(unpack(trained.arrays), unpack(sent), number)
         return replace(trained, arrays=pack(kept))
 
+    def _taking_part(self, number: int) -> TakingPart | None:
+        """Return who takes part in a round; None where all always do."""
+        plan = self._setup.scenario.participation
+        return None if plan.is_complete else plan.of(number, self._setup.data.sizes)
+
     def _no_effect_attacks(self, reported: Mapping[int, frozenset[str]]) -> list[str]:
         """Return the attacks that had no effect at any hospital; one that did not reply reports nothing."""
         attacks = self._setup.attacks
@@ -89,7 +96,7 @@ class Rounds:
 
     def _evaluated(self, number: int, lr: float, trained: Exchanged) -> RoundLine:
         """Evaluate the model and return the round's line."""
-        monitor = self._setup.monitor
+        monitor, part = self._setup.monitor, self._taking_part(number)
         return RoundLine.of(
             self._setup.task.evaluate(unpack(trained.arrays)),
             round=number,
@@ -100,6 +107,8 @@ class Rounds:
             no_effect_steps=monitor.no_effect if monitor else [],
             # Cut: whatever a hospital writes there would stand in the file once a round.
             faults=[{"hospital": one.client, "reason": one_line(one.reason)} for one in trained.failures],
+            asked=None if part is None else part.asked,
+            absent=[] if part is None else [{"hospital": h, "reason": r} for h, r in part.absent.items()],
             memory_bytes=trained.memory_bytes or None,
             not_kept=trained.not_kept,
             client_evaluation=trained.client_evaluation,

@@ -62,7 +62,7 @@ class Setup:
         self.scenario = scenario
         self.strategy = build_strategy(
             scenario.strategy,
-            scenario.hospitals,
+            scenario.participation.per_round,
             scenario.seed,
             scenario.false_flag_rate,
             scenario.server_step,

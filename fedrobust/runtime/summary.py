@@ -6,7 +6,7 @@ import warnings
 from collections.abc import Collection, Mapping, Sequence
 
 from fedrobust.evaluation.detection import detection_summary
-from fedrobust.results.records import Fault, RoundLine, Summary, SummaryThreat, VerdictLine
+from fedrobust.results.records import Fault, RoundLine, Summary, SummaryThreat, VerdictLine, expected_updates
 from fedrobust.runtime.setup import Setup
 from fedrobust.scenario import Scenario
 
@@ -41,7 +41,12 @@ def summarise(
     written = scenario.run.written
     summary = Summary.of(
         setup.task.summary(lines[-1]),
-        detection=detection_summary(verdicts, setup.malicious, scenario.hospitals),
+        detection=detection_summary(
+            verdicts,
+            setup.malicious,
+            scenario.hospitals,
+            expected_updates(lines, max((one.round for one in verdicts if one.hospitals), default=0)),
+        ),
         no_effect_attacks=_no_effect_attacks(lines),
         no_effect_steps=() if failed else lines[-1].no_effect_steps,
         failed_attacks=sorted(_failed_attacks(setup.attacks, replied)),
@@ -122,6 +127,9 @@ def _warnings(setup: Setup, summary: Summary, lines: Lines) -> list[str]:
     for name in summary.failed_attacks:
         hospitals = [number for number, names in setup.attacks.items() if name in names]
         why = _first_reason(lines, hospitals)
+        if all(line.asked is not None and not {*line.asked}.intersection(hospitals) for line in lines):
+            found.append(f"attack '{name}' never ran, as its hospitals were never asked")
+            continue
         found.append(f"attack '{name}' never ran, as its hospitals failed in every round; {why}")
     found += skipped(lines)
     found += diverged

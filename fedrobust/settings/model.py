@@ -42,6 +42,7 @@ _LONGEST_TEXT = 10_000
 _NAMED_IF_GIVEN = (
     *("skip_bad", "evaluate", "tte"),
     *("false_flag_rate", "optimizer", "proximal", "server_optimizer", "server_lr", "server_momentum"),
+    *("participation", "per_round", "sampling", "availability"),
     *("init", "augment", "attention", "adversarial_training", "prune", "precision"),
 )
 
@@ -71,6 +72,22 @@ class Settings(BaseModel):
     )
     false_flag_rate: float | None = Field(
         default=None, gt=0, le=0.5, description="false_flag_rate of the strategy, where it has this option"
+    )
+    participation: float = Field(
+        default=1.0, gt=0, le=1, description="share of the hospitals that each round asks"
+    )
+    per_round: int | None = Field(
+        default=None, ge=1, le=100_000, description="their number, in place of participation"
+    )
+    sampling: Literal["uniform", "size", "cyclic"] = Field(
+        default="uniform",
+        description="how they are drawn: equally likely, by their images, or in turn",
+    )
+    availability: str = Field(
+        default="always",
+        description="always, or what keeps hospitals from taking part: dropout(rate=0.1), "
+        "late(share=0.2, round=5), leaving(share=0.2, round=10), stragglers(deadline=2, spread=0.5); join "
+        "several with '+'",
     )
     rounds: int = Field(default=20, ge=1, le=100_000, description="maximum number of rounds")
     local_epochs: int = Field(default=2, ge=1, le=100_000, description="local epochs per round")
@@ -315,6 +332,15 @@ class Settings(BaseModel):
         """Refuse more attackers than hospitals."""
         if self.malicious > self.clients:
             raise ValueError(f"malicious = {self.malicious} is more than clients = {self.clients}")
+        return self
+
+    @model_validator(mode="after")
+    def _some_take_part(self) -> Settings:
+        """Refuse two numbers of hospitals for a round, or one that there are not."""
+        if self.per_round is not None and self.participation != 1:
+            raise ValueError("per-round stands in place of participation; give one or the other")
+        if self.per_round is not None and self.per_round > self.clients:
+            raise ValueError(f"per-round = {self.per_round} is more than clients = {self.clients}")
         return self
 
     @model_validator(mode="after")

@@ -9,6 +9,7 @@ SYNONYMS = {
     other: meant
     for meant, others in {
         "attack": "attacks poison poisoning adversary",
+        "availability": "dropout stragglers dropout-rate late-joiners",
         "backbone": "model network net arch architecture",
         "batch-size": "batch batchsize bs",
         "client-timeout": "timeout",
@@ -24,7 +25,9 @@ SYNONYMS = {
         "adversaries poisoned",
         "noise-std": "noise sigma",
         "out": "output output-dir outdir out-dir run-dir",
+        "participation": "fraction fraction-fit fraction-train client-fraction sample-rate c",
         "partition": "noniid non-iid iid dirichlet alpha",
+        "per-round": "clients-per-round hospitals-per-round num-clients-per-round k",
         "rounds": "num-rounds n-rounds num-server-rounds",
         "seed": "random-seed random-state",
         "strategy": "defence defense aggregator aggregation aggregation-rule rule server-strategy",

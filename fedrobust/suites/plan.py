@@ -226,7 +226,7 @@ def _differing_labels(cell: Planned, other: Planned) -> str:
 #: The settings that name something to be built.
 _TRIED = (
     *("strategy", "attack", "threat", "clients", "rounds", "optimizer", "adversarial_training", "prune"),
-    *("server_optimizer", "server_lr", "server_momentum"),
+    *("server_optimizer", "server_lr", "server_momentum", "participation", "per_round", "availability"),
 )
 
 
@@ -245,7 +245,7 @@ def _try_parts(suite: Suite, cells: Sequence[Planned]) -> None:
         try:
             scenario = Scenario.of(settings)
             rate, step = settings.false_flag_rate, scenario.server_step
-            build_strategy(settings.strategy, settings.clients, settings.seed, rate, step)
+            build_strategy(settings.strategy, scenario.participation.per_round, settings.seed, rate, step)
             scenario.all_attacks()
         except UserError as error:
             where = ", ".join(f"{axis} '{label}'" for axis, label in cell.labels.items())

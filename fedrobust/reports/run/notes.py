@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from statistics import fmean
 
@@ -38,6 +39,7 @@ def notes(run: FinishedRun) -> list[str]:
     made += [f"The attack {name} had no effect in this run." for name in summary.no_effect_attacks]
     made += [f"{name} had no effect in this run." for name in summary.no_effect_steps]
     made += _replaced(run)
+    made += _taking_part(run)
     made += _never_took_part(run)
     made += _missed(run)
     made += _falsely_flagged(run)
@@ -78,6 +80,20 @@ def _replaced(run: FinishedRun) -> list[str]:
         for plugin in run.manifest.plugins
         if plugin.replaces_built_in
     ]
+
+
+def _taking_part(run: FinishedRun) -> list[str]:
+    """Return who took part, where not all hospitals do in every round."""
+    if not run.is_partial:
+        return []
+    asked = [len(line.asked or ()) for line in run.rounds]
+    most = f"{min(asked)} to {max(asked)}" if min(asked) < max(asked) else f"{max(asked)}"
+    never = run.clients - len(run.rounds_taken_part)
+    made = f"Each round asked {most} of {run.clients} hospitals"
+    why = Counter(one.reason for line in run.rounds for one in line.absent)
+    if why:
+        made += f"; of {sum(asked)} in all, {listed([f'{n} {reason}' for reason, n in sorted(why.items())])}"
+    return [made + (f"; {never} never took part." if never else ".")]
 
 
 def _never_took_part(run: FinishedRun) -> list[str]:

@@ -68,7 +68,7 @@ def curves(run: FinishedRun) -> Choices:
 def trust(run: FinishedRun) -> Plot:
     """Return the trust timeline: hospitals by rounds, weights as colour, flags as marks."""
     rounds = [verdict.round for verdict in run.verdicts]
-    weights = [verdict.uniform_weights(run.clients) for verdict in run.verdicts]
+    weights = [run.uniform_weights(verdict) for verdict in run.verdicts]
     named = {hospital.number: hospital_label(hospital, attack=True) for hospital in run.hospitals}
     cells = [[of_round.get(number) for of_round in weights] for number in named]
     flags = [(verdict.round, named[n]) for verdict in run.verdicts for n in verdict.flagged if n in named]

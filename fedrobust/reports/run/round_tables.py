@@ -54,12 +54,12 @@ def hospitals_table(run: FinishedRun) -> Table:
         flags = [verdict.round for verdict in run.judged if n in verdict.flagged]
         why = last.why.get(n, "") if last else ""
         images = sum(hospital.counts) if hospital.counts else None
-        rows.append(
-            [n, role_of(hospital), images, run.weights.get(n), len(flags), flags[0] if flags else None, why]
-        )
+        part = [run.rounds_taken_part[n]] if run.is_partial else []
+        verdict: list[Cell] = [run.weights.get(n), len(flags), flags[0] if flags else None, why]
+        rows.append([n, role_of(hospital), images, *part, *verdict])
     columns: list[Column | str] = [
-        *("hospital", "truth", "images", Column("last weight (1 = uniform)", 2)),
-        *("rounds flagged", "first flagged in", "why, at the end"),
+        *("hospital", "truth", "images", *(["rounds taken part in"] if run.is_partial else [])),
+        *(Column("last weight (1 = uniform)", 2), "rounds flagged", "first flagged in", "why, at the end"),
     ]
     return Table("Hospitals, the truth, and the defence's verdict", columns, rows)
 
@@ -90,7 +90,7 @@ def trust_table(run: FinishedRun) -> Table:
     columns: list[Column | str] = ["hospital", "truth"]
     rows: list[list[Cell]] = [[hospital.number, role_of(hospital)] for hospital in run.hospitals]
     for verdict in chosen:
-        weights = verdict.uniform_weights(run.clients)
+        weights = run.uniform_weights(verdict)
         columns.append(Column(f"round {verdict.round}", 2))
         for hospital, row in zip(run.hospitals, rows, strict=True):
             weight = weights.get(hospital.number)

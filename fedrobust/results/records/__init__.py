@@ -50,6 +50,7 @@ from fedrobust.results.records.rounds import (
     TimingLine,
     VerdictLine,
     WrittenLines,
+    expected_updates,
     reported_images,
 )
 from fedrobust.results.records.summary import Baseline, Calibration, Detection, Summary, SummaryThreat
@@ -90,5 +91,6 @@ __all__ = [
     "VerdictLine",
     "WrittenLines",
     "check_format",
+    "expected_updates",
     "reported_images",
 ]

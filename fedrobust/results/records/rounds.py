@@ -17,6 +17,7 @@ __all__ = [
     "TimingLine",
     "VerdictLine",
     "WrittenLines",
+    "expected_updates",
     "reported_images",
 ]
 
@@ -59,6 +60,10 @@ class RoundLine(Record):
 
     Attributes
     ----------
+    asked : tuple of int or None
+        The hospitals that the round asked, where not all take part in every round.
+    absent : tuple of Fault
+        Those of them that did not answer, as the scenario has it: no fault of theirs.
     memory_bytes : int or None
         What the hospitals that replied keep until their next round; None where they keep nothing.
     not_kept : str or None
@@ -80,9 +85,19 @@ class RoundLine(Record):
     no_effect_attacks: tuple[str, ...] = ()
     no_effect_steps: tuple[str, ...] = ()
     faults: tuple[Fault, ...] = ()
+    asked: tuple[int, ...] | None = None
+    absent: tuple[Fault, ...] = ()
     memory_bytes: int | None = None
     not_kept: str | None = None
     client_evaluation: Mapping[str, float | None | tuple[float | None, ...]] | None = None
+
+
+def expected_updates(lines: Iterable[RoundLine], round: int) -> frozenset[int] | None:
+    """Return the hospitals of which a round expected an update; None where all take part in every round."""
+    line = next((one for one in lines if one.round == round), None)
+    if line is None or line.asked is None:
+        return None
+    return frozenset(line.asked) - {one.hospital for one in line.absent}
 
 
 class VerdictLine(Record):
