@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-import re
 from collections.abc import Mapping
 from os import PathLike
 from typing import Any, Literal, Self
@@ -26,16 +25,10 @@ from fedrobust.errors import UserError
 from fedrobust.plugins.specs import AttackChain, EvaluationSpecs, ThreatSpec, parse_threats
 from fedrobust.settings.content import content_of
 from fedrobust.settings.execution import EXECUTION_SETTINGS, Execution
+from fedrobust.settings.text import check_text
 from fedrobust.settings.wording import Given, sentence
 
 __all__ = ["Settings"]
-
-
-#: NUL ends a path in C; half of a surrogate pair is no Unicode text.
-_UNWRITABLE = re.compile("[\0\ud800-\udfff]")
-
-#: Characters of a value: those of long chains of plug-ins, with room.
-_LONGEST_TEXT = 10_000
 
 
 #: Settings that enter a run's name only where they are not the default: runs without them keep theirs.
@@ -269,13 +262,7 @@ class Settings(BaseModel):
     @classmethod
     def _writable_text(cls, value: Any) -> Any:
         """Refuse a text that no settings file or path can hold."""
-        for text in value if isinstance(value, list | tuple) else [value]:
-            if not isinstance(text, str):
-                continue
-            if _UNWRITABLE.search(text):
-                raise ValueError("has a character that no file can hold as text, so it cannot be kept")
-            if len(text) > _LONGEST_TEXT:
-                raise ValueError(f"is {len(text):,} characters long; {_LONGEST_TEXT:,} is the most")
+        check_text(value)
         return value
 
     @field_validator("evaluate", mode="before")
