@@ -20,11 +20,13 @@ TOP = Path(__file__).resolve().parents[1]
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("options", [{}, TRAINING_OPTIONS], ids=["default", "training options"])
+@pytest.mark.parametrize(
+    "options", [{"networks": 2}, {**TRAINING_OPTIONS, "clients": 2}], ids=["default", "training options"]
+)
 def test_the_simulation_runtime_gives_the_same_bits(tmp_path: Path, options: dict[str, Any]) -> None:
     attack, both = "label-flip + poisoned-fl", {"malicious": 1, "workers": 2}
     local, flower = (
-        run(tiny(tmp_path / engine, engine=engine, attack=attack, networks=2, **both, **options))
+        run(tiny(tmp_path / engine, engine=engine, attack=attack, **both, **options))
         for engine in ("local", "flower")
     )
     names = ("rounds.jsonl", "verdicts.jsonl", "client_metrics.jsonl", "evaluation.json")

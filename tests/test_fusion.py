@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import numpy as np
@@ -11,6 +12,7 @@ from federations import tiny
 from sklearn.linear_model import LogisticRegression
 
 from fedrobust import UserError, run
+from fedrobust.commands.program import main
 from fedrobust.learners.fusion import Fusion
 from fedrobust.scenario import Scenario
 from fedrobust.tasks.fusion import Member, _fit, fused
@@ -77,3 +79,25 @@ def test_members_of_other_data_are_refused(members: list[Member], tmp_path: Path
     other = Member(tmp_path, Scenario.of(tiny(tmp_path, seed=1)))
     with pytest.raises(UserError, match="its seed is 1, but that of .* is 0; an ensemble's members need"):
         fused([members[0], other])
+
+
+def test_command_prints_the_ensembles_metrics_in_the_words_of_a_summary(
+    members: list[Member], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    runs = [str(member.folder) for member in members]
+    file = tmp_path / "ensemble.json"
+    with pytest.raises(SystemExit) as ended:
+        main(["ensemble", *runs, "--evaluate", "noise(std=0.1)", "--out", str(file), "--json"])
+    assert ended.value.code == 0
+    printed = json.loads(capsys.readouterr().out)
+    assert printed == json.loads(file.read_text())
+    ensemble = fused(members)
+    test = ensemble.data.part("test")
+    right = ensemble.probabilities(test.images).argmax(1) == test.labels
+    assert printed["clean"]["accuracy"] == pytest.approx(right.mean())
+    (noise,) = printed["robustness"]["evaluations"]
+    assert 0 <= noise["defence_rate"] <= 1 and printed["networks"] == 3
+    with pytest.raises(SystemExit) as refused:
+        main(["ensemble", *runs, "--fit-on", "test"])
+    assert refused.value.code == 2
+    assert "--fit-on 'test': must be val or train" in capsys.readouterr().err

@@ -38,6 +38,7 @@ def main(arguments: list[str] | None = None) -> None:
     from fedrobust.commands.check import check
     from fedrobust.commands.compare import compare
     from fedrobust.commands.deploy_local import deploy_local
+    from fedrobust.commands.ensemble import ensemble
     from fedrobust.commands.list_plugins import list_plugins
     from fedrobust.commands.report import report
     from fedrobust.commands.simulate import simulate
@@ -53,6 +54,7 @@ def main(arguments: list[str] | None = None) -> None:
     app.command("benchmark")(benchmark)
     app.command("report")(report)
     app.command("compare")(compare)
+    app.command("ensemble")(ensemble)
     app.command("list")(list_plugins)
     app.command("check")(check)
     _run(app, arguments)
