@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, cast
 
 import typer
 
@@ -82,7 +82,7 @@ def _results(runs: Sequence[Path], evaluate: str, evaluate_images: int, fit_on: 
     test, scenario = joined.data.part("test"), members[0].scenario
     noisy_images = gaussian_noise(test.images, scenario.noise_std, scenario.seed)
     clean, noisy = (
-        classification_metrics(joined.probabilities(images), test.labels)
+        cast(dict[str, Any], classification_metrics(joined.probabilities(images), test.labels))
         for images in (test.images, noisy_images)
     )
     results: dict[str, Any] = {
