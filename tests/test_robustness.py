@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -11,16 +12,21 @@ from helpers import easy_records, make_records
 from scipy.ndimage import gaussian_filter
 from torch import Tensor, nn
 
+from fedrobust import Settings, run
 from fedrobust.data.records import Records
-from fedrobust.errors import UserError
+from fedrobust.errors import RunInterrupted, UserError
+from fedrobust.evaluation.metrics import metric_of
 from fedrobust.learners.mutual import MutualLearner
 from fedrobust.learners.spec import LearnerSpec
 from fedrobust.plugins import EvaluationSpecs
+from fedrobust.results.finished_run import read_run
 from fedrobust.robustness.gradients import check_gradients, masking
-from fedrobust.robustness.measure import Measured, measure
+from fedrobust.robustness.measure import Measured, Step, measure
 from fedrobust.robustness.plan import evaluation_class, named_evaluations, stratified_sample
 from fedrobust.robustness.target import Target
+from fedrobust.runtime.observers import Observer
 from fedrobust.seeding import globally_seeded, torch_seeded
+from fedrobust.suites.metrics import metric_values
 
 NAMES = ("blur", "contrast", "brightness", "motion", "jpeg", "pixelate", "gamma", "ghosting", "bias-field")
 RECORDS = easy_records(64, size=12)
@@ -260,3 +266,50 @@ def test_bad_evaluation_is_one_sentence(text: str, words: list[str]) -> None:
         named_evaluations(EvaluationSpecs.parse(text))
     assert all(word in str(refused.value) for word in words)
     assert "\n" not in str(refused.value)
+
+
+SMALL: dict[str, Any] = {
+    "clients": 3,
+    "rounds": 1,
+    "networks": 1,
+    "data": "phantom(images=240, size=16)",
+    "workers": 1,
+}
+EVALUATE = "noise(std=0.2), pgd(eps=8, steps=2), square(eps=8, steps=3)"
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    out = tmp_path_factory.mktemp("runs")
+    return run(Settings(**SMALL, out=str(out), evaluate=EVALUATE, evaluate_images=20, tte=2)).folder
+
+
+def test_run_writes_its_evaluations_in_every_file(folder: Path) -> None:
+    finished = read_run(folder)
+    found = finished.summary.robustness
+    assert found is not None and finished.evaluation is not None
+    assert finished.evaluation.robustness == found
+    assert ", ".join(one.text for one in found.evaluations) == EVALUATE
+    assert (found.images, found.test_images) == (20, 24)
+    assert found.gradients is not None and found.gradients.zero == 0
+    names = [one.plugin for one in finished.manifest.plugins]
+    assert "evaluations.pgd:Pgd" in names
+    values = metric_values(finished, None)
+    assert values["defence@pgd(eps=8, steps=2)"] == found.evaluations[1].defence_rate
+    assert metric_of("drop@noise(std=0.2)").name == "combined drop, noise(std=0.2)"
+
+
+def test_resumed_run_and_other_engines_have_the_same_evaluations(folder: Path, tmp_path: Path) -> None:
+    class Stop(Observer):
+        def evaluating(self, step: Step) -> None:
+            if step.text:
+                raise KeyboardInterrupt
+
+    settings = Settings(
+        **{**SMALL, "workers": 2}, out=str(tmp_path), evaluate=EVALUATE, evaluate_images=20, tte=2
+    )
+    with pytest.raises(RunInterrupted):
+        run(settings, [Stop()])
+    resumed = run(settings, resume=True).folder
+    for name in ("evaluation.json", "robustness.safetensors"):
+        assert (resumed / name).read_bytes() == (folder / name).read_bytes()

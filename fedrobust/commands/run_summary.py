@@ -10,6 +10,7 @@ from rich.table import Table
 
 from fedrobust.printing import PlainConsole
 from fedrobust.results.finished_run import FinishedRun
+from fedrobust.results.records import Robustness
 
 if TYPE_CHECKING:
     from fedrobust.runtime.profiling import Profile
@@ -25,6 +26,8 @@ def print_run(run: FinishedRun) -> None:
     for sentence in _first(run):
         console.print(sentence, style="bold", soft_wrap=True)
     console.print(_performance(run))
+    if run.summary.robustness is not None:
+        console.print(_evaluations(run.summary.robustness))
     for sentence in [*_detection(run), *_remarks(run), *_places(run)]:
         console.print(sentence, soft_wrap=True)
 
@@ -93,6 +96,18 @@ def _performance(run: FinishedRun) -> Table:
     return table
 
 
+def _evaluations(found: Robustness) -> Table:
+    """Return what the evaluations of the last model gave."""
+    of = f"{found.images} of {found.test_images}" if found.images < found.test_images else f"{found.images}"
+    table = Table(title=f"Evaluations on {of} test images", title_justify="left")
+    table.add_column("")
+    for column in ("accuracy", "defence rate", "combined drop"):
+        table.add_column(column, justify="right")
+    for one in found.evaluations:
+        table.add_row(one.text, _fraction(one.accuracy), _fraction(one.defence_rate), _percent(one.drop))
+    return table
+
+
 def _detection(run: FinishedRun) -> list[str]:
     """Return which hospitals the defence flagged, rightly or falsely."""
     detection = run.summary.detection
@@ -121,7 +136,7 @@ def _detection(run: FinishedRun) -> list[str]:
 
 def _remarks(run: FinishedRun) -> list[str]:
     summary = run.summary
-    lines = []
+    lines = [_sentence(sign) for sign in (summary.robustness.masking if summary.robustness else ())]
     if summary.attack_success_rate is not None:
         lines.append(f"Attack success rate: {summary.attack_success_rate:.3f}.")
     if summary.server_images:

@@ -5,10 +5,10 @@ One table for the terminal, the pages of runs and of suites, and the exported ta
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
-__all__ = ["METRICS", "ROUND_METRICS", "Metric", "Unit", "decimals", "metric_of"]
+__all__ = ["EVALUATED", "METRICS", "ROUND_METRICS", "Metric", "Unit", "decimals", "metric_of"]
 
 #: ``share`` lies in [0, 1]; ``points`` are percentage points; ``number`` has no unit, such as a loss.
 Unit = Literal["share", "percent", "points", "count", "number"]
@@ -204,10 +204,44 @@ ROUND_METRICS = (
 )
 
 
+#: What each evaluation of the last model has, by the word before the sign in ``accuracy@pgd(eps=8)``.
+EVALUATED: dict[str, Metric] = _table(
+    Metric(
+        "accuracy",
+        "accuracy",
+        "higher",
+        "share",
+        "Share of the test images classified correctly once they are changed by the evaluation.",
+    ),
+    Metric(
+        "defence",
+        "defence rate",
+        "higher",
+        "share",
+        "Share of the test images classified correctly that still are once they are changed.",
+    ),
+    Metric(
+        "drop",
+        "combined drop",
+        "lower",
+        "percent",
+        "Relative loss from unchanged to changed images: the mean of the drops of accuracy, macro F1 and "
+        "macro precision.",
+    ),
+)
+
+
 def metric_of(key: str) -> Metric:
-    """Return a metric by its key; ``sensitivity:CLASS`` is that of one class."""
+    """Return a metric by its key.
+
+    ``sensitivity:CLASS`` is that of one class, ``accuracy@EVALUATION`` that of an evaluation of `EVALUATED`.
+    """
     if key in METRICS:
         return METRICS[key]
+    word, at, evaluation = key.partition("@")
+    if at and word in EVALUATED:
+        found = EVALUATED[word]
+        return replace(found, key=key, name=f"{found.name}, {evaluation}")
     if key == _LOSS.key:
         return _LOSS
     return Metric(

@@ -18,6 +18,7 @@ from fedrobust.federation import Behaviour, Defence
 from fedrobust.pipeline.specs import find_part
 from fedrobust.plugins import find, origin_of
 from fedrobust.results.records import FORMAT, Manifest, PluginRecord, ServerDataUse
+from fedrobust.robustness.plan import evaluation_class
 from fedrobust.scenario import Scenario
 
 __all__ = ["manifest", "plugin_classes", "plugins_of"]
@@ -81,7 +82,7 @@ def _sites(data: FederationData) -> dict[int, list[str]]:
 
 
 def plugins_of(scenario: Scenario) -> tuple[PluginRecord, ...]:
-    """Return where a scenario's strategy and attacks come from, with the hashes of their sources.
+    """Return where a scenario's plug-ins come from, with the hashes of their sources.
 
     Raises
     ------
@@ -103,13 +104,15 @@ def plugins_of(scenario: Scenario) -> tuple[PluginRecord, ...]:
 
 
 def plugin_classes(scenario: Scenario) -> Iterator[type]:
-    """Yield the classes of the strategy's parts and of the attacks of a scenario."""
+    """Yield the classes of the strategy's parts, of the attacks and of the evaluations of a scenario."""
     for part in scenario.strategy.parts:
         # A class by its path may be a plain Flower strategy.
         yield find_part(part, *((object,) if ":" in part.name else ()))
     for threat in scenario.threats:
         for part in threat.attacks.parts:
             yield find(part.name, "clients", (Behaviour,), "attack")
+    for part in scenario.evaluations.parts:
+        yield evaluation_class(part.name)
 
 
 def _server_data(defence: Defence) -> ServerDataUse | None:

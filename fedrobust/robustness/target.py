@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
@@ -100,6 +101,11 @@ class Target:
         require_art()
         import torch
         from art.estimators.classification import PyTorchClassifier
+        from tqdm import tqdm
+
+        # ART's loops make a progress bar even where none is shown, with a lock between processes: a process
+        # that is ended would leave it behind.
+        tqdm.set_lock(threading.RLock())
 
         return PyTorchClassifier(
             model=self.module,

@@ -188,7 +188,7 @@ def _command(request: Request, suite: Suite, cells: Sequence[Planned]) -> str:
 
 def check_metric(name: str, where: str) -> None:
     """Raise `UserError` unless there is such a metric."""
-    if name not in METRICS and not name.startswith("sensitivity:"):
+    if name not in METRICS and not name.startswith("sensitivity:") and "@" not in name:
         raise UserError(f"{where}: there is no metric '{name}'; {nearest(name, METRICS)}")
 
 

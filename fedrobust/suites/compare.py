@@ -56,7 +56,7 @@ def comparisons(
         return []
     by_labels = {tuple(row.labels.values()): row for row in rows}
     found = []
-    for metric in (key for key in COMPARED if key in keys):
+    for metric in [*(key for key in COMPARED if key in keys), *(key for key in keys if "@" in key)]:
         table = []
         for row in rows:
             if row.labels[suite.compared_axis] == reference:

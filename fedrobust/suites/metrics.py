@@ -9,10 +9,18 @@ from statistics import fmean
 from fedrobust.evaluation.drop import combined_drop
 from fedrobust.evaluation.metrics import metric_of
 from fedrobust.results.finished_run import FinishedRun
-from fedrobust.results.records import RoundLine
+from fedrobust.results.records import Robustness, RoundLine
 from fedrobust.results.suite_records import MetricInfo
 
-__all__ = ["LAST", "CellCosts", "MetricValues", "costs", "mean_known", "metric_info", "metric_values"]
+__all__ = [
+    "LAST",
+    "CellCosts",
+    "MetricValues",
+    "costs",
+    "mean_known",
+    "metric_info",
+    "metric_values",
+]
 
 #: A cell's metrics by their keys; None where one has no meaning or was not recorded.
 MetricValues = Mapping[str, float | None]
@@ -55,6 +63,18 @@ def metric_values(run: FinishedRun, baseline: FinishedRun | None) -> MetricValue
     found |= _detection(run, baseline)
     found |= _against_baseline(run, baseline, clean["accuracy"])
     found |= {f"sensitivity:{name}": value for name, value in _sensitivities(run, last).items()}
+    return found | _evaluated(run.summary.robustness)
+
+
+def _evaluated(robustness: Robustness | None) -> dict[str, float | None]:
+    """Return the metrics of each evaluation of the last model; their keys are as in `EVALUATED`."""
+    found: dict[str, float | None] = {}
+    for one in robustness.evaluations if robustness else ():
+        found |= {
+            f"accuracy@{one.text}": one.accuracy,
+            f"defence@{one.text}": one.defence_rate,
+            f"drop@{one.text}": one.drop,
+        }
     return found
 
 

@@ -9,10 +9,11 @@ from statistics import fmean
 from rich.console import Console
 from rich.text import Text
 
-from fedrobust.evaluation.metrics import Unit
+from fedrobust.evaluation.metrics import EVALUATED, Unit
 from fedrobust.printing import PlainConsole
 from fedrobust.results.suite_records import (
     Comparison,
+    Estimate,
     Gap,
     RankingEntry,
     SmallestBudget,
@@ -54,7 +55,7 @@ def print_suite(
 
     In this order: what a reader must know first, what each method lost to each attack, the chosen metric of
     each method under each condition, ranks, differences to the reference, the drop on noisy images,
-    detection, attack budgets, costs, what is missing. What the suite does not have is left out.
+    evaluations, detection, attack budgets, costs, what is missing. What the suite does not have is left out.
 
     Parameters
     ----------
@@ -79,6 +80,7 @@ def print_suite(
     _ranking(console, table)
     _differences(console, table, key)
     _drop(console, table)
+    _evaluated(console, table)
     _detection(console, table)
     _attack_budget(console, table)
     _costs(console, costs, table)
@@ -91,9 +93,7 @@ def _performance(console: Console, table: SuiteTable, key: str) -> None:
     def cell(condition: Condition, method: str) -> Text:
         row = table.row(condition, method)
         estimate = table.estimate(condition, method, key)
-        text = digits(estimate.mean, unit)
-        if estimate.low is not None and estimate.high is not None:
-            text += f" ±{digits((estimate.high - estimate.low) / 2, unit)}"
+        text = _estimate(estimate, unit)
         own = [c for c in (row.caveats if row else ()) if c not in table.common_caveats(method)]
         return Text(text + table.signs_of(own), "bold" if table.is_best(condition, method, key) else "")
 
@@ -188,6 +188,29 @@ def _drop(console: Console, table: SuiteTable) -> None:
 
     _heading(console, "Drop from clean to noisy images, %", "of accuracy, macro F1, macro precision")
     _print_grid(console, table, cell, _DROPS[0])
+
+
+def _evaluated(console: Console, table: SuiteTable) -> None:
+    """Print what each evaluation of the last models gave: methods by evaluations, for each metric."""
+    texts = list(dict.fromkeys(key.partition("@")[2] for key in table.metrics if "@" in key))
+    places = [place for place in product(table.conditions, table.methods) if table.row(*place)]
+    for word, metric in EVALUATED.items() if texts else ():
+        lines = [
+            [" · ".join([*condition, *filter(None, [_method(table, method)])]) or "all"]
+            + [_estimate(table.estimate(condition, method, f"{word}@{text}"), metric.unit) for text in texts]
+            for condition, method in places
+        ]
+        unit = " (%)" if metric.unit == "percent" else ""
+        half = "± half of the 95 % interval" if any("±" in line[1] for line in lines) else ""
+        _heading(console, f"{metric.name}{unit} on changed images", half)
+        print_lines(console, [" · ".join([*table.condition_axes, table.axis]), *texts], lines)
+
+
+def _estimate(estimate: Estimate, unit: Unit) -> str:
+    text = digits(estimate.mean, unit)
+    if estimate.low is None or estimate.high is None:
+        return text
+    return f"{text} ±{digits((estimate.high - estimate.low) / 2, unit)}"
 
 
 def _detection(console: Console, table: SuiteTable) -> None:
