@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -44,6 +45,7 @@ class Backdoor(Attack):
         `fedrobust.data.triggers.Mark`.
     """
 
+    needs_pixels: ClassVar[bool] = True
     _label = "backdoor"
 
     def __init__(

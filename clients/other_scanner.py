@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import Annotated
+from typing import Annotated, ClassVar
 
 from pydantic import Field
 
@@ -33,6 +33,8 @@ class OtherScanner(Behaviour):
     blur : float
         Standard deviation of the blur in pixels; 0 is none.
     """
+
+    needs_pixels: ClassVar[bool] = True
 
     def __init__(
         self,

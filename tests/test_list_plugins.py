@@ -34,7 +34,9 @@ def test_catalogue_has_every_file_with_a_line(kind: str, folder: str, apart: set
 
 def test_catalogue_has_data_partitions_and_backbones() -> None:
     listing = catalogue()
-    assert set(listing["data"]) == {"phantom", "medmnist:NAME", "folder:PATH", "manifest:FILE"}
+    assert set(listing["data"]) == {
+        *("phantom", "medmnist:NAME", "folder:PATH", "manifest:FILE", "hf:PATH", "features:FILE")
+    }
     assert {"iid", "dirichlet", "site", "sizes", "pathological", "shards"} == set(listing["partition"])
     assert {"cnn", "resnet18", "resnet50"} <= set(listing["backbone"])
 

@@ -287,7 +287,7 @@ def test_download_without_the_package_or_of_an_unpublished_set(
 ) -> None:
     monkeypatch.setitem(sys.modules, "medmnist", None)
     assert "pip install medmnist" in refusal(tmp_path, "breastmnist", download=True)
-    assert "not a published" in refusal(tmp_path, "organmnist3d", download=True)
+    assert "not a published" in refusal(tmp_path, "organmnist", download=True)
 
 
 def test_real_files_load_and_warn_only_where_the_md5_is_not_the_published(data_root: Path) -> None:
@@ -325,3 +325,34 @@ def test_real_sites(data_root: Path) -> None:
     records = load("wbc5_64", data_root)
     assert records.images.shape == (400, 3, 64, 64)
     assert np.unique(records.facts["site"], return_counts=True)[1].tolist() == [300, 100]
+
+
+def test_one_finding_of_several_stands_against_the_rest(tmp_path: Path) -> None:
+    labels = np.random.default_rng(0).integers(0, 2, (20, 14)).astype(np.uint8)
+    np.savez(tmp_path / "chestmnist.npz", train_images=np.zeros((20, 8, 8), np.uint8), train_labels=labels)
+    found = load("chestmnist", tmp_path, label="effusion")
+    assert found.classes == ("no effusion", "effusion")
+    np.testing.assert_array_equal(found.labels, labels[:, 2])
+    np.testing.assert_array_equal(load("chestmnist", tmp_path, label="13").labels, labels[:, 13])
+    with pytest.raises(UserError, match=r"label=atelectasis\); atelectasis, cardiomegaly"):
+        load("chestmnist", tmp_path)
+    with pytest.raises(UserError, match="did you mean 'edema'"):
+        load("chestmnist", tmp_path, label="oedema")
+
+
+@pytest.mark.parametrize("name", ["organmnist3d", "own"])
+def test_volumes_are_refused_with_what_can_be_done(tmp_path: Path, name: str) -> None:
+    volumes = np.zeros((6, 28, 28, 28), np.uint8)
+    np.savez(tmp_path / f"{name}.npz", train_images=volumes, train_labels=np.arange(6)[:, None] % 2)
+    with pytest.raises(UserError, match=r"volumes.*manifest:FILE\(slices=3\)"):
+        load(name, tmp_path)
+
+
+@pytest.mark.parametrize("side", [64, 128, 224])
+def test_published_sizes_in_grey_and_colour_with_both_shapes_of_labels(tmp_path: Path, side: int) -> None:
+    labels = np.arange(4) % 2
+    for shape, given in (((4, side, side), labels), ((4, side, side, 3), labels[:, None])):
+        np.savez(tmp_path / "set.npz", train_images=np.zeros(shape, np.uint8), train_labels=given)
+        found = load("set", tmp_path)
+        assert found.images.shape == (4, 1 if len(shape) == 3 else 3, side, side)
+        np.testing.assert_array_equal(found.labels, labels)

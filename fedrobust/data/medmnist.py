@@ -73,7 +73,23 @@ _CLASSES: dict[str, tuple[str, ...]] = {
 _MD5: dict[str, str] = dict(re.findall(r"(\w+) ([0-9a-f]{32})", _FILES))
 
 
-def load(name: str, root: Path, download: bool = False) -> Records:
+#: The findings of ChestMNIST, which an image may have several of, in the order of its columns.
+_FINDINGS = [
+    *(
+        "atelectasis",
+        "cardiomegaly",
+        "effusion",
+        "infiltration",
+        "mass",
+        "nodule",
+        "pneumonia",
+        "pneumothorax",
+    ),
+    *("consolidation", "edema", "emphysema", "fibrosis", "pleural", "hernia"),
+]
+
+
+def load(name: str, root: Path, download: bool = False, label: str = "") -> Records:
     """Read ``<root>/<name>.npz``.
 
     The file holds ``{train,val,test}_{images,labels}``, where parts may be missing, and may hold
@@ -87,6 +103,9 @@ def load(name: str, root: Path, download: bool = False) -> Records:
         The folder the file lies in.
     download : bool
         Fetch a published set that is not there, with the ``medmnist`` package.
+    label : str
+        One finding of a set with several labels for an image, by its name or number; it stands against all
+        images without it.
 
     Returns
     -------
@@ -104,10 +123,17 @@ def load(name: str, root: Path, download: bool = False) -> Records:
         If the file has a published name but not the published MD5, or names no classes and its labels leave a
         number out.
     """
+    if _base(name).endswith("3d"):
+        raise UserError(
+            f"{name} holds volumes, but a model here takes images; save slices, or list the volumes as NIfTI "
+            f"files in a table: manifest:FILE(slices=3)"
+        )
     if _base(name) == "chestmnist":
-        raise UserError(f"{name} is multi-label, but one class per image is needed; choose another data set")
+        _finding(name, _FINDINGS, label)
     path = _find(name, Path(root), download)
     arrays = read_arrays(path, _KEYS)
+    if label or _base(name) == "chestmnist":
+        arrays = _one_finding(path, name, arrays, label)
     images = _images(path, arrays)
     sizes = {part: len(block) for part, block in images.items()}
     labels = np.concatenate([_labels(path, arrays, part, n) for part, n in sizes.items()])
@@ -121,6 +147,36 @@ def load(name: str, root: Path, download: bool = False) -> Records:
     )
     _compare_md5(name, path)
     return records
+
+
+def _one_finding(
+    path: Path, name: str, arrays: dict[str, NDArray[Any]], label: str
+) -> dict[str, NDArray[Any]]:
+    """Return the arrays with one of the columns of labels, and two classes: without and with the finding."""
+    given = arrays.get("classes")
+    names = [str(one) for one in given] if given is not None else _FINDINGS
+    blocks = {key: block for key, block in arrays.items() if key.endswith("_labels")}
+    columns = {block.shape[1] if block.ndim == 2 else 1 for block in blocks.values()}
+    if columns != {len(names)} or len(names) < 2:
+        raise UserError(
+            f"{path}: its labels have {sorted(columns)} columns, so there is no finding to choose"
+        )
+    finding = _finding(name, names, label)
+    chosen = {key: block[:, names.index(finding)] for key, block in blocks.items()}
+    return {**arrays, **chosen, "classes": np.array([f"no {finding}", finding])}
+
+
+def _finding(name: str, names: list[str], label: str) -> str:
+    """Return the name of a finding that is given by name or number."""
+    if label.isdigit() and int(label) < len(names):
+        return names[int(label)]
+    if label not in names:
+        wanted = f"'{label}' is none of them; {nearest(label, names)}" if label else ", ".join(names)
+        raise UserError(
+            f"{name} is multi-label, with several findings for an image: choose one against the rest, as in "
+            f"medmnist:{name}(label={names[0]}); {wanted}"
+        )
+    return label
 
 
 def _base(name: str) -> str:
@@ -180,6 +236,11 @@ def _image_block(path: Path, key: str, block: NDArray[Any]) -> NDArray[np.uint8]
         nan = " with NaN" if block.dtype.kind == "f" and np.isnan(block).any() else ""
         raise UserError(f"{path}: {key} are {block.dtype}{nan}; store them as uint8 grey levels, 0 to 255")
     stacked = block[..., None] if block.ndim == 3 else block
+    if stacked.ndim == 5 or stacked.ndim == 4 and stacked.shape[-1] not in (1, 3) and stacked.shape[-1] > 4:
+        raise UserError(
+            f"{path}: {key} have shape {block.shape}, which are volumes; save slices, or list the volumes as "
+            f"NIfTI files in a table: manifest:FILE(slices=3)"
+        )
     if stacked.ndim != 4 or stacked.shape[-1] not in (1, 3) or 0 in stacked.shape[1:]:
         raise UserError(
             f"{path}: {key} have shape {block.shape}, not (n, height, width) or RGB; reshape them"
@@ -190,7 +251,10 @@ def _image_block(path: Path, key: str, block: NDArray[Any]) -> NDArray[np.uint8]
 def _column(path: Path, key: str, column: NDArray[Any], length: int) -> NDArray[Any]:
     flat = column[:, 0] if column.ndim == 2 and column.shape[1] == 1 else column
     if flat.ndim > 1:
-        raise UserError(f"{path}: {key} has shape {column.shape} (multi-label?); give one value per image")
+        raise UserError(
+            f"{path}: {key} has shape {column.shape} (multi-label?); give one value per image, or choose "
+            f"one finding of those in 'classes': (label=NAME)"
+        )
     if flat.shape != (length,):
         raise UserError(f"{path}: {key} has {flat.size} entries for {length} images; give each image one")
     return flat

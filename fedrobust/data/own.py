@@ -82,10 +82,17 @@ def check_fit(own: DataSpec, classes: Sequence[str], shape: Sequence[int]) -> No
     if names != list(classes):
         raise UserError(
             f"node config data '{own.source.text}': its classes {names} differ from the federation's "
-            f"{list(classes)}; a file names its classes in the array 'classes'"
+            f"{list(classes)}; an .npz file names all its classes in the array 'classes', other sources take "
+            f"them all as an option: classes={list(classes)}"
+        )
+    if not records.pixels and "range" not in own.source.options:
+        raise UserError(
+            f"node config data '{own.source.text}': hospitals would scale their features each in its way; "
+            f"give all the same range, such as range=(-3, 3)"
         )
     if mine != list(shape):
         raise UserError(
             f"node config data '{own.source.text}': its image shape {mine} differs from the federation's "
-            f"{list(shape)}; give images that fit, or set the run's image-size"
+            f"{list(shape)}; give images that fit, set the run's image-size, or "
+            f"channels in the source's options"
         )

@@ -27,13 +27,16 @@ class Records:
     classes : tuple of str
         Class names, in label order.
     facts : mapping of str to ndarray of str, each of shape (n,)
-        What is known of each image, such as ``"site"``, ``"sex"``, ``"view"``; ``""`` means missing.
+        What is known of each image, such as ``"site"``, ``"patient"``, ``"sex"``, ``"view"``, ``"age"`` and
+        ``"file"``; ``""`` means missing.
     parts : ndarray of str, shape (n,), or None
         ``"train"``, ``"val"`` or ``"test"`` where the source publishes a split.
     source : str
         Where the records came from, for reports.
     synthetic : bool
         True if no patient ever stood before a scanner for these images.
+    pixels : bool
+        False if an "image" is a row of features, which have no place and no neighbours.
 
     Raises
     ------
@@ -48,6 +51,7 @@ class Records:
     parts: NDArray[np.str_] | None = None
     source: str = ""
     synthetic: bool = False
+    pixels: bool = True
 
     def __post_init__(self) -> None:
         """Check what every later step relies on."""

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import difflib
+import importlib
 import re
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
-from typing import cast
+from typing import TYPE_CHECKING, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -24,6 +25,9 @@ from fedrobust.data.split import Split, official, pooled
 from fedrobust.errors import UserError, nearest
 from fedrobust.plugins import instantiate
 from fedrobust.plugins.specs import FIRST_OPTION
+
+if TYPE_CHECKING:
+    from fedrobust.data.ingest.load import FileSource
 
 __all__ = ["SOURCES", "FederationData", "adopt", "load_records", "prepare"]
 
@@ -42,11 +46,18 @@ SOURCES = {
     "phantom": "synthetic chest radiographs drawn by a seeded generator; six findings; no patient's data",
     "medmnist:NAME": "NAME.npz in MedMNIST's layout from --data-root, published by MedMNIST or not",
     "folder:PATH": "images in class folders, also below folders of parts (train, val, test) or sites",
+    "hf:PATH": "a Hugging Face data set on disk, with a column of images and one of labels",
+    "features:FILE": "embeddings or tabular columns in place of images (.npz, .csv, .parquet); for mlp",
     "manifest:FILE": "images that a CSV, TSV, JSON lines or Parquet table lists: path, label, hospital, ...",
 }
 
-#: Sources of files, each with the class in `ingest.load` that has its options.
-_OF_FILES = {"folder": "FolderSource", "manifest": "ManifestSource"}
+#: Sources of files, each with the module in `ingest` and the class that has its options.
+_OF_FILES = {
+    "folder": ("load", "FolderSource"),
+    "manifest": ("load", "ManifestSource"),
+    "hf": ("hugging_face", "HuggingFaceSource"),
+    "features": ("features", "FeatureSource"),
+}
 
 
 @dataclass(frozen=True)
@@ -112,8 +123,12 @@ def load_records(spec: DataSpec) -> Records:
         return _checked_classes(_from_files(kind, dataset, spec))
     if kind != "medmnist":
         raise UserError(f"unknown data source '{source.text}'; {_meant(spec)}")
-    if source.options:
-        raise UserError(f"data '{source.text}': medmnist takes no options; write medmnist:NAME")
+    label = source.options.get("label", "")
+    if source.options.keys() - {"label"} or not isinstance(label, str | int):
+        raise UserError(
+            f"data '{source.text}': medmnist takes no options but label=NAME, one finding of a set with "
+            f"several; write medmnist:NAME"
+        )
     if not dataset:
         raise UserError(
             "data 'medmnist' needs the file's name: medmnist:pneumoniamnist reads pneumoniamnist.npz"
@@ -124,17 +139,18 @@ def load_records(spec: DataSpec) -> Records:
         raise UserError(f"data '{source.text}' needs --data-root, the folder that holds {dataset}.npz")
     root = Path(spec.root) if spec.root else Path.home() / ".medmnist"
     return _checked_side(
-        _checked_classes(_resized(load_medmnist(dataset, root, spec.download), spec.image_size))
+        _checked_classes(_resized(load_medmnist(dataset, root, spec.download, str(label)), spec.image_size))
     )
 
 
 def _from_files(kind: str, place: str, spec: DataSpec) -> Records:
     """Return the records of a source of files; a path starts in the working folder or in --data-root."""
-    from fedrobust.data.ingest import load  # late: it imports decoders
-
     if not place:
         raise UserError(f"data '{kind}' needs a path: {kind}:PATH")
-    source: load.FileSource = instantiate(getattr(load, _OF_FILES[kind]), spec.source.options, kind)
+    module, name = _OF_FILES[kind]
+    # Late: they import decoders.
+    made = getattr(importlib.import_module(f"fedrobust.data.ingest.{module}"), name)
+    source: FileSource = instantiate(made, spec.source.options, kind)
     path = Path(place).expanduser()
     if spec.root is not None and not path.is_absolute() and not path.exists():
         path = Path(spec.root) / path

@@ -11,6 +11,7 @@ from fedrobust.attacks.hooks import name_of
 from fedrobust.data.corruption import gaussian_noise
 from fedrobust.data.records import Records
 from fedrobust.data.sources import FederationData
+from fedrobust.errors import UserError
 from fedrobust.evaluation.classification import classification_metrics
 from fedrobust.evaluation.hospitals import HospitalAccuracy
 from fedrobust.evaluation.temperature import fit_scale, scaled
@@ -59,6 +60,11 @@ class ServerEvaluation:
         for attack in attacks:
             attack.bind(rng=trigger_rng(scenario.seed))
             name = name_of(attack)
+            if attack.needs_pixels and not self._test.pixels:
+                raise UserError(
+                    f"attack '{name}' needs images, but {self._test.source} holds features; choose "
+                    f"another one, such as label-flip"
+                )
             with reraise_as_user_error(f"attack '{name}' fails on the test images"):
                 attack.check(self._test)
                 trigger = attack.trigger(self._test) if isinstance(attack, Attack) else None

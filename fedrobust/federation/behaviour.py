@@ -81,6 +81,9 @@ class Behaviour(RemembersOptions):
     #: True of attacks, and of faults that a defence should exclude.
     malicious: ClassVar[bool] = False
 
+    #: True if it works on the places of pixels in an image, so that features in place of images do not do.
+    needs_pixels: ClassVar[bool] = False
+
     _context: HookContext = HookContext()
     _memory: Memory | None = None
 

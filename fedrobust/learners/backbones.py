@@ -15,7 +15,17 @@ from fedrobust.errors import UserError, nearest
 from fedrobust.plugins import PluginSpec
 from fedrobust.plugins.specs import with_first_option_named
 
-__all__ = ["SmallCNN", "backbone_names", "build_backbone", "replace_module", "torchvision_models"]
+__all__ = [
+    "FeatureMLP",
+    "SmallCNN",
+    "backbone_names",
+    "build_backbone",
+    "replace_module",
+    "torchvision_models",
+]
+
+#: Units of a hidden layer of `FeatureMLP`, at most.
+MLP_WIDEST = 8192
 
 #: Images up to this side get a stem that shrinks them less.
 SMALL_IMAGE = 64
@@ -56,6 +66,31 @@ class SmallCNN(nn.Module):
         """Map images (n, channels, height, width) to vectors (n, outputs)."""
         vectors: Tensor = self.project(self.features(images))
         return vectors
+
+
+class FeatureMLP(nn.Sequential):
+    """Two hidden layers with LayerNorm, for rows of features, which have no neighbours to convolve.
+
+    Parameters
+    ----------
+    inputs, outputs : int
+        Numbers of features and of outputs.
+    width : int
+        Units of each hidden layer.
+    """
+
+    def __init__(self, inputs: int, outputs: int, width: int = 128) -> None:
+        """Build the layers."""
+        super().__init__(
+            nn.Flatten(),
+            nn.Linear(inputs, width),
+            nn.LayerNorm(width),
+            nn.ReLU(inplace=True),
+            nn.Linear(width, width),
+            nn.LayerNorm(width),
+            nn.ReLU(inplace=True),
+            nn.Linear(width, outputs),
+        )
 
 
 class GridPool(nn.AdaptiveAvgPool2d):
@@ -109,7 +144,10 @@ def torchvision_models() -> ModuleType:
 def backbone_names() -> dict[str, str]:
     """Return the known backbones with a line each."""
     models = torchvision_models()
-    names = {"cnn": "small GroupNorm CNN, quick on a CPU (the default)"}
+    names = {
+        "cnn": "small GroupNorm CNN, quick on a CPU (the default)",
+        "mlp": "two hidden layers of width=128, for features:FILE",
+    }
     for name in models.list_models(module=models):
         # SqueezeNets end in a ReLU: their outputs are never negative and reach neither a frame nor free
         # logits.
@@ -152,6 +190,14 @@ def build_backbone(spec: str | PluginSpec, channels: int, outputs: int, size: tu
                 f"backbone '{spec.text}': cnn takes one option, width, a multiple of 4, such as cnn(width=32)"
             )
         return SmallCNN(channels, outputs, width)
+    if name == "mlp":
+        width = options.pop("width", 128)
+        if options or type(width) is not int or not 1 <= width <= MLP_WIDEST:
+            raise UserError(
+                f"backbone '{spec.text}': mlp takes one option, width, from 1 to {MLP_WIDEST}, such as "
+                f"mlp(width=256)"
+            )
+        return FeatureMLP(channels * size[0] * size[1], outputs, width)
     if name not in backbone_names():
         raise UserError(f"unknown backbone '{name}'; {nearest(name, backbone_names())}")
     if options:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from fedrobust.data.records import Records
 from fedrobust.data.sources import prepare
 from fedrobust.data.spec import DataSpec
+from fedrobust.errors import UserError
 from fedrobust.learners.spec import LearnerSpec
 
 if TYPE_CHECKING:
@@ -18,7 +19,12 @@ __all__ = ["build_learner"]
 
 def build_learner(spec: LearnerSpec, data: DataSpec) -> MutualLearner:
     """Return the learner for these data; a process keeps the last one."""
-    return _learner(spec, *_shape(prepare(data).records))
+    records = prepare(data).records
+    if not records.pixels and spec.backbone.name != "mlp":
+        raise UserError(
+            f"{records.source} holds features, which '{spec.backbone.text}' cannot take; add --backbone mlp"
+        )
+    return _learner(spec, *_shape(records))
 
 
 def _shape(records: Records) -> tuple[int, int, int, int]:

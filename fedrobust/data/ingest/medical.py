@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from importlib import import_module
 from io import BytesIO
 from types import ModuleType
@@ -72,13 +72,24 @@ def _dicom_image(pydicom: ModuleType, dataset: Any, number: int, how: How) -> Im
         return Image.fromarray((values >> 8 if values.dtype != np.uint8 else values).astype(np.uint8))
     shown = pixels.apply_rescale(values, dataset)
     levels = how.levels
-    if levels is None and ("WindowWidth" in dataset or "VOILUTSequence" in dataset):
+    if levels is None and "WindowWidth" in dataset:
+        levels = _window(dataset)
+    elif levels is None and "VOILUTSequence" in dataset:
         shown = pixels.apply_voi_lut(shown, dataset)
         levels = float(shown.min()), float(shown.max())
     image = to_levels(shown, levels)
     if dataset.PhotometricInterpretation == "MONOCHROME1":
         image = Image.fromarray(255 - np.asarray(image))
     return image
+
+
+def _window(dataset: Any) -> tuple[float, float]:
+    """Return the values that the file's first window shows black and white."""
+    center, width = (
+        float(value[0] if isinstance(value, Sequence) else value)
+        for value in (dataset.WindowCenter, dataset.WindowWidth)
+    )
+    return center - width / 2, center + width / 2
 
 
 def nifti_slices(content: bytes, how: How) -> Iterator[tuple[int, Image.Image]]:

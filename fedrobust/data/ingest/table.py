@@ -69,7 +69,7 @@ class Row:
     @property
     def place(self) -> str:
         """Return where the row stands, with its path."""
-        return f"{self.where}: {self.path}" if self.where else self.path
+        return ": ".join(text for text in (self.where, self.path) if text)
 
 
 @dataclass(frozen=True)
