@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import json
+import shutil
+import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +22,8 @@ from fedrobust.evaluation.metrics import metric_of
 from fedrobust.learners.mutual import MutualLearner
 from fedrobust.learners.spec import LearnerSpec
 from fedrobust.plugins import EvaluationSpecs
+from fedrobust.reports.run.evaluations import pictures as pictures_of
+from fedrobust.reports.run.page import run_page
 from fedrobust.results.finished_run import read_run
 from fedrobust.robustness.gradients import check_gradients, masking
 from fedrobust.robustness.measure import Measured, Step, measure
@@ -297,6 +302,24 @@ def test_run_writes_its_evaluations_in_every_file(folder: Path) -> None:
     values = metric_values(finished, None)
     assert values["defence@pgd(eps=8, steps=2)"] == found.evaluations[1].defence_rate
     assert metric_of("drop@noise(std=0.2)").name == "combined drop, noise(std=0.2)"
+
+
+def test_page_of_a_run_shows_its_evaluations(folder: Path) -> None:
+    page = run_page(folder)
+    assert "Evaluations on changed images" in page
+    assert "pgd(eps=8, steps=2)" in page
+    assert page.count("magnified") == len(pictures_of(folder)) > 2
+    broken = dict(json.loads((folder / "evaluation.json").read_text())["robustness"], masking=["<b>sign"])
+    assert "&lt;b&gt;sign" in page_with(folder, broken)
+
+
+def page_with(folder: Path, robustness: dict[str, Any]) -> str:
+    with tempfile.TemporaryDirectory() as name:
+        copied = Path(shutil.copytree(folder, Path(name) / "run"))
+        (copied / "SHA256SUMS").unlink()
+        content = json.loads((copied / "evaluation.json").read_text())
+        (copied / "evaluation.json").write_text(json.dumps({**content, "robustness": robustness}))
+        return run_page(copied)
 
 
 def test_resumed_run_and_other_engines_have_the_same_evaluations(folder: Path, tmp_path: Path) -> None:

@@ -17,6 +17,7 @@ GLOSSARY: Mapping[str, str] = {
         "The relative loss, in percent, from clean to noisy test images: the mean of the drops of accuracy, "
         "macro F1 and macro precision."
     ),
+    "defence rate": "Of the images classified correctly, the share that still is once they are changed.",
     "robust z-score": (
         "How many robust standard deviations (from the median absolute deviation) a value lies from the "
         "hospitals' median."

@@ -58,7 +58,9 @@ class Classification:
     """
 
     name: ClassVar[str] = "classification"
-    report_sections: ClassVar[tuple[str, ...]] = ("examples", "confusion", "classes", "drop", "accuracies")
+    report_sections: ClassVar[tuple[str, ...]] = (
+        *("examples", "confusion", "classes", "drop", "evaluations", "accuracies"),
+    )
 
     def __init__(self, scenario: Scenario, data: FederationData, attacks: Sequence[Behaviour]) -> None:
         """Build the learner and the server's test images."""

@@ -13,7 +13,7 @@ from pydantic import TypeAdapter
 
 from fedrobust.results.records import ExampleRecord
 
-__all__ = ["Example", "poisoned_examples"]
+__all__ = ["Example", "png", "poisoned_examples"]
 
 #: Longer sides are made smaller: they are shown side by side.
 _SIDE = 256
@@ -88,15 +88,15 @@ def _example(original: Image, poisoned: Image, about: ExampleRecord) -> Example:
         attack=about.attack,
         before=about.before,
         after=about.after,
-        original=_png(original),
-        poisoned=_png(poisoned),
+        original=png(original),
+        poisoned=png(poisoned),
         changed=float((original != poisoned).any(axis=0).mean()),
         width=width,
         height=height,
     )
 
 
-def _png(image: Image) -> str:
+def png(image: Image) -> str:
     """Return a (C, H, W) image as a PNG in a ``data:`` address."""
     from PIL import Image as Pillow
 

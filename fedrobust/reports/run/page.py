@@ -11,7 +11,7 @@ from pathlib import Path, PurePosixPath, PureWindowsPath
 from fedrobust.reports.glossary import GLOSSARY
 from fedrobust.reports.page import render
 from fedrobust.reports.palette import Plots
-from fedrobust.reports.run import final_plots, final_tables, round_plots, round_tables
+from fedrobust.reports.run import evaluations, final_plots, final_tables, round_plots, round_tables
 from fedrobust.reports.run.examples import poisoned_examples
 from fedrobust.reports.run.headline import headline
 from fedrobust.reports.run.key_metrics import key_metrics
@@ -46,7 +46,12 @@ def run_page(folder: Path) -> str:
     _add_rounds(run, plots, tables)
     _add_data(run, plots, tables)
     tables["provenance"] = final_tables.provenance_table(run)
-    sections = task_class(run.manifest.task).report_sections
+    robustness = run.evaluation.robustness if run.evaluation else None
+    sections = [
+        section
+        for section in task_class(run.manifest.task).report_sections
+        if section != "evaluations" or robustness is not None
+    ]
     for section in sections:
         if section in _TASK_SECTIONS:
             _TASK_SECTIONS[section](run, plots, tables)
@@ -61,6 +66,9 @@ def run_page(folder: Path) -> str:
         key_metrics=key_metrics(run),
         tables=tables,
         examples=poisoned_examples(folder),
+        robustness=robustness,
+        gradient_note=evaluations.gradient_note(robustness) if robustness else "",
+        pictures=evaluations.pictures(folder) if robustness else [],
         defence_mib=round_tables.defence_mib(run),
         command=_command(run),
         missing=missing_facts(run),
@@ -131,6 +139,17 @@ def _add_drop(run: FinishedRun, plots: Plots, tables: dict[str, Table]) -> None:
     tables["drop"] = final_tables.drop_table(run)
 
 
+def _add_evaluations(run: FinishedRun, plots: Plots, tables: dict[str, Table]) -> None:
+    found = run.evaluation.robustness if run.evaluation else None
+    if found is None:
+        return
+    tables["evaluations"] = evaluations.evaluations_table(found)
+    tables["conditions"] = evaluations.conditions_table(found)
+    curves = evaluations.severities(found)
+    if curves is not None:
+        plots["severities"] = curves
+
+
 def _add_accuracies(run: FinishedRun, plots: Plots, tables: dict[str, Table]) -> None:
     if any(hospital.accuracy is not None for hospital in run.hospitals):
         plots["accuracies"] = final_plots.by_hospital(run.hospitals)
@@ -147,6 +166,7 @@ _TASK_SECTIONS: dict[str, Callable[[FinishedRun, Plots, dict[str, Table]], None]
     "confusion": _add_confusion,
     "classes": _add_classes,
     "drop": _add_drop,
+    "evaluations": _add_evaluations,
     "accuracies": _add_accuracies,
 }
 
