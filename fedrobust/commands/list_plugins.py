@@ -132,6 +132,19 @@ def _evaluation(name: str) -> type | None:
     return _found(name, "evaluations", (Evaluation,))
 
 
+def _auditors() -> dict[str, str]:
+    from fedrobust.audit.base import Auditor
+    from fedrobust.plugins import available
+
+    return available("auditors", (Auditor,))
+
+
+def _auditor(name: str) -> type | None:
+    from fedrobust.audit.base import Auditor
+
+    return _found(name, "auditors", (Auditor,))
+
+
 def _backbones() -> dict[str, str]:
     from fedrobust.learners.backbones import backbone_names
 
@@ -167,6 +180,15 @@ KINDS = (
         flag="evaluate",
     ),
     Kind(
+        "auditor",
+        "auditors",
+        'fedrobust audit SOURCE --methods "A + B"',
+        _auditors,
+        _auditor,
+        ("audit", "audits", "sanitizer", "sanitizers"),
+        brief="label errors, noise, planted marks, duplicates, strays",
+    ),
+    Kind(
         "backbone",
         "backbones",
         "--backbone NAME",
@@ -183,7 +205,7 @@ def list_plugins(
         typer.Argument(help="a kind (attacks), a name (krum), or words to search for", metavar="WHAT"),
     ] = None,
 ) -> None:
-    r"""List strategies, attacks, data sources, partitions, evaluations and backbones, your own included.
+    r"""List strategies, attacks, data sources, partitions, evaluations, auditors and backbones.
 
     Examples: fedrobust list, fedrobust list attacks, fedrobust list krum, fedrobust list median
     """

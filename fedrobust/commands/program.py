@@ -34,6 +34,7 @@ def _print_version(wanted: bool) -> None:
 
 def main(arguments: list[str] | None = None) -> None:
     """Run `fedrobust <command>`."""
+    from fedrobust.commands.audit import audit
     from fedrobust.commands.benchmark import benchmark
     from fedrobust.commands.check import check
     from fedrobust.commands.compare import compare
@@ -53,6 +54,7 @@ def main(arguments: list[str] | None = None) -> None:
     app.command("deploy-local")(deploy_local)
     app.command("benchmark")(benchmark)
     app.command("report")(report)
+    app.command("audit")(audit)
     app.command("compare")(compare)
     app.command("ensemble")(ensemble)
     app.command("list")(list_plugins)

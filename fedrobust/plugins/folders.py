@@ -24,6 +24,7 @@ _BUILT_IN = {
     "strategies": HOME / "strategies",
     "experiments": HOME / "experiments",
     "evaluations": HOME / "fedrobust" / "robustness" / "evaluations",
+    "auditors": HOME / "fedrobust" / "audit" / "methods",
 }
 
 
@@ -45,7 +46,7 @@ class PluginFolders(Sequence[str]):
     Parameters
     ----------
     name : str
-        ``"clients"``, ``"strategies"``, ``"experiments"`` or ``"evaluations"``.
+        ``"clients"``, ``"strategies"``, ``"experiments"``, ``"evaluations"`` or ``"auditors"``.
     """
 
     def __init__(self, name: str) -> None:

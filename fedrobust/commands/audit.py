@@ -1,0 +1,148 @@
+"""`fedrobust audit`: which records of a source are contaminated, and how."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from fedrobust.commands.flags import user_path
+from fedrobust.errors import UserError
+from fedrobust.printing import PlainConsole
+
+if TYPE_CHECKING:
+    from fedrobust.audit.examination import Audit
+    from fedrobust.data.records import Records
+
+__all__ = ["DataRoot", "ImageSize", "audit", "folder_of", "read_source"]
+
+#: Suspected records that the terminal shows; the page and the JSON have more.
+_SHOWN = 12
+
+DataRoot = Annotated[
+    Path | None,
+    typer.Option(
+        "--data-root", parser=user_path, envvar="FEDROBUST_DATA_ROOT", help="folder of the data files"
+    ),
+]
+ImageSize = Annotated[
+    int | None,
+    typer.Option("--image-size", min=8, max=512, help="image side in pixels; default: as in the data"),
+]
+
+
+def audit(
+    source: Annotated[str, typer.Argument(help="a data source, as --data of simulate takes it")],
+    data_root: DataRoot = None,
+    image_size: ImageSize = None,
+    methods: Annotated[
+        str,
+        typer.Option(
+            "--methods",
+            help="methods joined with '+', your own in auditors/ included; default: those that suspect few "
+            "records of clean data (fedrobust list auditors)",
+        ),
+    ] = "",
+    plant: Annotated[
+        str,
+        typer.Option(
+            "--plant",
+            metavar="ATTACK",
+            help="contaminate the records first, such as label-noise(rate=0.1), to see what is found",
+        ),
+    ] = "",
+    seed: Annotated[int, typer.Option("--seed", min=0, help="random seed")] = 0,
+    out: Annotated[
+        Path, typer.Option("--out", parser=user_path, help="folder for the audits' folders")
+    ] = Path("audits"),
+    as_json: Annotated[bool, typer.Option("--json", help="print the result alone, as JSON")] = False,
+) -> None:
+    r"""Find contaminated records before training: wrong labels, noise, planted marks, duplicates, strays.
+
+    It writes audit.json, and cleaned.csv with the records that nothing is held against.
+
+    Example: fedrobust audit medmnist:pneumoniamnist --data-root data
+    """
+    from fedrobust.audit.examination import DEFAULT, auditors_of
+    from fedrobust.audit.examination import audit as examine
+    from fedrobust.audit.files import summary, write_audit
+    from fedrobust.audit.planting import planted
+    from fedrobust.audit.subject import TrainedSubject
+    from fedrobust.results.files import json_text
+
+    auditors = auditors_of(methods or DEFAULT)
+    records = read_source(source, data_root, image_size)
+    changed = None
+    if plant:
+        records, changed = planted(records, plant, seed)
+    found = examine(TrainedSubject(records, seed), auditors)
+    folder = folder_of(out, source)
+    written = summary(found, source, changed)
+    write_audit(folder, found, written)
+    if as_json:
+        print(json_text(written), end="")
+    else:
+        _print(found, folder)
+
+
+def read_source(source: str, data_root: Path | None, image_size: int | None) -> Records:
+    """Return all records of a source, as `simulate` reads them."""
+    from fedrobust.data.sources import load_records
+    from fedrobust.data.spec import DataSpec
+    from fedrobust.plugins import PluginSpec
+
+    return load_records(
+        DataSpec(
+            PluginSpec.parse(source),
+            None if data_root is None else str(data_root),
+            image_size=image_size,
+        )
+    )
+
+
+def folder_of(out: Path, source: str) -> Path:
+    """Return the folder for what is found in a source; it is made.
+
+    Raises
+    ------
+    UserError
+        If it cannot be made.
+    """
+    folder = out / (re.sub(r"[^a-z0-9_]+", "-", source.lower()).strip("-")[:80] or "data")
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UserError(f"{folder} cannot be made ({error.strerror}); give another --out") from None
+    return folder
+
+
+def _print(found: Audit, folder: Path) -> None:
+    from rich.table import Table
+
+    console = PlainConsole()
+    count = len(found.suspected)
+    console.print(f"{count} of {len(found.records)} records are suspected.", soft_wrap=True)
+    rates = Table(title="Suspected records", title_justify="left")
+    for column in ("hospital", "kind", "records", "share", "95 % interval"):
+        rates.add_column(column, justify="left" if column in ("hospital", "kind") else "right")
+    for rate in found.rates:
+        if rate.suspected:
+            rates.add_row(
+                rate.hospital,
+                rate.kind,
+                str(rate.suspected),
+                f"{rate.suspected / rate.records:.1%}",
+                f"{rate.low:.1%} to {rate.high:.1%}",
+            )
+    if count:
+        console.print(rates)
+        worst = Table(title=f"The {min(count, _SHOWN)} most suspicious", title_justify="left")
+        for column in ("record", "label", "kind", "evidence"):
+            worst.add_column(column, overflow="fold")
+        for place in found.suspected[:_SHOWN].tolist():
+            label = found.records.classes[found.records.labels[place]]
+            worst.add_row(str(place), label, found.kind(place), found.evidence(place))
+        console.print(worst)
+    console.print(f"{folder / 'audit.json'}, {folder / 'cleaned.csv'}", soft_wrap=True)

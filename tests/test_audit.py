@@ -1,0 +1,217 @@
+"""The audit: methods on images whose contamination is known, and what they find together."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from fedrobust.audit.base import Auditor, Subject, Suspicion
+from fedrobust.audit.examination import Audit, audit, auditors_of
+from fedrobust.audit.planting import planted
+from fedrobust.audit.subject import TrainedSubject
+from fedrobust.commands.audit import audit as command
+from fedrobust.data.phantom import phantom
+from fedrobust.data.records import Records
+from fedrobust.errors import UserError
+from fedrobust.seeding import generator
+
+
+@dataclass
+class _Given:
+    """Records with predictions and features that a test chooses."""
+
+    records: Records
+    probabilities: NDArray[np.float64] = field(default_factory=lambda: np.zeros((0, 2)))
+    features: NDArray[np.float64] = field(default_factory=lambda: np.zeros((0, 1)))
+    seed: int = 0
+
+
+@pytest.fixture(scope="module")
+def images() -> Records:
+    """Return smooth images of two classes, unlike each other and with a little noise."""
+    draw = generator(0, "test audit")
+    rows, columns = np.mgrid[:16, :16] / 15
+    phases = draw.uniform(0, 6.3, (240, 2, 1, 1))
+    smooth = 110 + 60 * np.sin(3 * rows + phases[:, 0]) * np.cos(2 * columns + phases[:, 1])
+    noisy = np.clip(smooth + draw.normal(0, 2, smooth.shape), 0, 255).astype(np.uint8)
+    return Records(noisy[:, None], np.arange(240) % 2, ("a", "b"))
+
+
+def _examined(method: str, subject: Subject) -> Suspicion:
+    (auditor,) = auditors_of(method).values()
+    return auditor.examine(subject)
+
+
+@pytest.mark.parametrize(
+    "attack",
+    [
+        "backdoor(size=0.02, share=0.1)",
+        "backdoor(pattern=blended, share=0.1)",
+        "backdoor(pattern=ruler, share=0.1)",
+    ],
+)
+def test_planted_marks_finds_the_stamped_images_and_no_others(images: Records, attack: str) -> None:
+    stamped, changed = planted(images, attack, 0)
+    found = _examined("planted-marks", _Given(stamped))
+    assert (found.suspected == changed).mean() > 0.98
+    assert found.suspected[changed].mean() > 0.9
+
+
+def test_planted_marks_names_the_place_of_the_mark(images: Records) -> None:
+    pixels = images.images.copy()
+    pixels[:24:2, 0, 12:14, 12:14] = 255
+    found = _examined("planted-marks", _Given(Records(pixels, images.labels, images.classes)))
+    assert set(np.flatnonzero(found.suspected)) == set(range(0, 24, 2))
+    assert "with 11 other images of class a" in found.evidence[0]
+
+
+def test_planted_marks_finds_nothing_in_images_without_marks(images: Records) -> None:
+    noisy, _ = planted(images, "image-noise(std=0.1, share=0.1)", 0)
+    for records in (images, noisy):
+        assert not _examined("planted-marks", _Given(records)).suspected.any()
+
+
+def test_noise_level_finds_the_noisy_images(images: Records) -> None:
+    noisy, changed = planted(images, "image-noise(std=0.1, share=0.1)", 0)
+    assert (_examined("noise-level", _Given(noisy)).suspected == changed).all()
+    assert not _examined("noise-level", _Given(images)).suspected.any()
+
+
+def test_confident_learning_suspects_only_labels_that_are_confidently_contradicted(images: Records) -> None:
+    own = np.full(240, 0.9)
+    own[[0, 1, 2]] = 0.02, 0.3, 0.09
+    probabilities = np.empty((240, 2))
+    probabilities[np.arange(240), images.labels] = own
+    probabilities[np.arange(240), 1 - images.labels] = 1 - own
+    found = _examined("confident-learning", _Given(images, probabilities))
+    assert np.flatnonzero(found.suspected).tolist() == [0, 2]
+    assert found.scores[1] > found.scores[3:].max()
+    assert found.evidence[0] == "labelled a (probability 0.02), but looks like b (0.98)"
+
+
+def test_duplicates_finds_equal_and_nearly_equal_images(images: Records) -> None:
+    pixels, labels = images.images.copy(), images.labels.copy()
+    pixels[7] = pixels[5]
+    pixels[8] = pixels[5]
+    pixels[20] = pixels[11] + 1
+    labels[5:9] = 0
+    found = _examined("duplicates", _Given(Records(pixels, labels, images.classes)))
+    # The twentieth has another label than its twin: both are suspected.
+    assert np.flatnonzero(found.scores == 2).tolist() == [7, 8]
+    assert np.flatnonzero(found.scores == 1).tolist() == [11, 20]
+    assert found.evidence[20] == "looks like record 11, which is labelled b"
+
+
+def test_sphere_and_slab_keep_a_class_within_its_quantile(images: Records) -> None:
+    pixels = images.images.copy()
+    pixels[4] = 255
+    records = Records(pixels, images.labels, images.classes)
+    for method in ("sphere(share=0.05)", "slab(share=0.05)"):
+        found = _examined(method, _Given(records))
+        assert found.suspected.sum() == 12
+        assert found.scores.argmax() == 4
+
+
+def test_spectral_signatures_and_activation_clustering_find_a_cluster_of_features(images: Records) -> None:
+    features = generator(0, "test features").normal(0, 1, (240, 6))
+    features[:40:2, 0] += 12
+    subject = _Given(images, features=features)
+    for method in ("spectral-signatures(share=0.2)", "activation-clustering"):
+        found = _examined(method, subject)
+        assert found.suspected[:40:2].mean() >= 0.9, method
+        assert found.suspected[1::2].mean() <= 0.21, method
+
+
+def test_outlier_forest_finds_features_unlike_all_others(images: Records) -> None:
+    features = generator(0, "test features").normal(0, 1, (240, 4))
+    features[3] = 40
+    found = _examined("outlier-forest", _Given(images, np.full((240, 2), 0.5), features))
+    assert found.suspected[3]
+    assert found.suspected.mean() < 0.02
+
+
+def test_kind_is_the_first_of_the_suspected_kinds(images: Records) -> None:
+    def scores(*suspected: int) -> Suspicion:
+        values = np.full(240, 0.1)
+        values[list(suspected)] = 1.5
+        return Suspicion(values)
+
+    found = Audit(
+        images,
+        {"x": scores(1, 2), "y": scores(2, 3)},
+        {"x": "label error", "y": "planted mark"},
+    )
+    assert [found.kind(place) for place in (1, 2, 3)] == ["label error", "planted mark", "planted mark"]
+    assert found.clean.tolist() == [0, *range(4, 240)]
+    rates = {rate.kind: rate for rate in found.rates if rate.suspected}
+    assert {kind: rate.suspected for kind, rate in rates.items()} == {"label error": 1, "planted mark": 2}
+    # Wilson's interval of 2 in 240.
+    assert (rates["planted mark"].low, rates["planted mark"].high) == pytest.approx(
+        (0.00229, 0.0299), abs=1e-4
+    )
+
+
+def test_networks_of_the_audit_learn_from_other_records_and_repeat_their_bits() -> None:
+    records = phantom(images=120, size=16)
+    subject = TrainedSubject(records, 3)
+    probabilities = subject.probabilities
+    np.testing.assert_allclose(probabilities.sum(axis=1), 1)
+    np.testing.assert_array_equal(probabilities, TrainedSubject(records, 3).probabilities)
+    assert subject.features.shape == (120, 128)
+
+
+def test_users_own_auditor_is_found_and_its_faults_are_one_sentence(
+    images: Records, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "auditors").mkdir()
+    (tmp_path / "auditors" / "dark_images.py").write_text(
+        "import numpy as np\n"
+        "from fedrobust.audit.base import Auditor, Suspicion\n"
+        "class DarkImages(Auditor):\n"
+        '    """Suspects dark images."""\n'
+        '    kind = "out of distribution"\n'
+        "    def __init__(self, below: float = 50.0): self.below = below\n"
+        "    def examine(self, subject):\n"
+        "        if self.below < 0: return [1]\n"
+        "        return Suspicion(self.below / (subject.records.images.mean(axis=(1, 2, 3)) + 1))\n"
+    )
+    monkeypatch.syspath_prepend(str(tmp_path))
+    found = audit(_Given(images), auditors_of("dark-images(below=500) + noise-level"))
+    assert len(found.suspected) == 240
+    assert isinstance(next(iter(auditors_of("dark-images").values())), Auditor)
+    with pytest.raises(UserError, match=r"DarkImages.examine must return a Suspicion"):
+        audit(_Given(images), auditors_of("dark-images(below=-1)"))
+
+
+def test_unknown_method_is_one_sentence() -> None:
+    with pytest.raises(UserError, match="unknown auditor 'noise'; did you mean 'noise-level'"):
+        auditors_of("noise")
+
+
+def test_command_writes_what_it_found_and_the_records_to_go_on_with(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    command(
+        "phantom(images=120, size=16)",
+        methods="duplicates + noise-level",
+        plant="image-noise(std=0.3, share=0.1)",
+        out=tmp_path,
+        as_json=True,
+    )
+    printed = json.loads(capsys.readouterr().out)
+    (folder,) = tmp_path.iterdir()
+    assert json.loads((folder / "audit.json").read_text()) == printed
+    assert printed["planted"] == {
+        **printed["planted"],
+        "records": 12,
+        "found": 12,
+        "false": 0,
+    }
+    assert {one["kind"] for one in printed["suspects"]} == {"noise"}
+    lines = (folder / "cleaned.csv").read_text().splitlines()
+    assert len(lines) == 1 + 108
