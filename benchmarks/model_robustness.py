@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import math
 import subprocess
 import sys
 from collections.abc import Mapping, Sequence
@@ -114,7 +115,7 @@ def _cell(values: Sequence[float | None]) -> str:
     if not known:
         return "undefined"
     mean, half = interval(known)
-    return f"{mean:.3g} ±{half:.2g}" if half == half else f"{mean:.3g}"
+    return f"{mean:.3g}" if math.isnan(half) else f"{mean:.3g} ±{half:.2g}"
 
 
 if __name__ == "__main__":
