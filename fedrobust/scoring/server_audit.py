@@ -15,15 +15,13 @@ Floats = NDArray[np.float64]
 def audit_updates(
     updates: Updates, server: DifferentiableServerData, weight: Floats, factor: Floats
 ) -> tuple[Floats, Floats]:
-    """Return each update's harm on the server's images, net of its help for a class, and its class cosines.
+    """Return each update's harm on the server's images, net of its help for a class, and that by class.
 
     To first order, a larger weight of an update changes the loss of a class by its inner product with the
     class's gradient at the weighted mean. The harm is the cosine with the gradient of the class-balanced loss
     plus the lowest cosine with one class's gradient, times the length in median lengths. The second term is
     negative where the update helps a class: a benign hospital with another scanner or a rare class harms the
     balanced loss, but helps what it knows. Nothing that a hospital reports is used.
-
-    One forward and backward pass over the images, and O(K n d) with one vector of length d at a time.
 
     Parameters
     ----------
@@ -36,7 +34,8 @@ def audit_updates(
     -------
     harm : ndarray, shape (n,)
     classes : ndarray, shape (n, K)
-        The cosine of each update with the gradient of each class's loss; negative is help.
+        The cosine of each update with the gradient of each class's loss, plus that with the gradient of the
+        class-balanced loss where it is harm; negative is help that does not cost the other classes more.
     """
     share = weight * factor / (weight * factor).sum()
     mean = updates.combination(share)
@@ -49,7 +48,9 @@ def audit_updates(
     norms = updates.norms() * factor
     typical = float(np.median(norms))
     length = norms / typical if typical > 0 else np.zeros(len(norms))
-    return (_cosines(updates, balanced) + classes.min(axis=1)) * length, classes
+    all_classes = _cosines(updates, balanced)
+    harm = (all_classes + classes.min(axis=1)) * length
+    return harm, classes + np.maximum(all_classes, 0.0)[:, None]
 
 
 def _cosines(updates: Updates, vector: NDArray[np.float32]) -> Floats:

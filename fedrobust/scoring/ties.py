@@ -29,9 +29,8 @@ EXPLAINED = 2.0
 def residual_cosines(gram: ArrayLike, weight: Floats) -> Floats:
     """Return the cosines between updates less their projections on the others' weighted sum, shape (n, n).
 
-    Hospitals that train on different images share their mean direction; what remains of each is its own, and
-    these cosines are about -1 / (n - 1). Hospitals with a common aim that the others lack, such as a trigger,
-    have positive ones in every round.
+    Of hospitals that train on different images they are about -1 / (n - 1). Hospitals with a common aim that
+    the others lack, such as a trigger, have positive ones in every round.
 
     Parameters
     ----------
@@ -66,8 +65,8 @@ def shared_help(classes: Floats) -> Floats:
     Parameters
     ----------
     classes : ndarray, shape (n, K)
-        Each update's cosine with each class's gradient: negative where it lowers the loss. The largest over
-        the classes counts.
+        What each update does to each class (see `audit_updates`); negative is help. The largest over the
+        classes counts.
     """
     more = np.maximum(np.median(classes, axis=0) - classes, 0.0)
     return np.asarray(np.minimum(more[:, None, :], more[None, :, :]).max(axis=2, initial=0.0))
@@ -85,9 +84,10 @@ class TieMemory:
     def __init__(self, memory: float) -> None:
         """Start without any pair."""
         self._memory = memory
-        self._nodes: list[int] = []
-        #: By pair: the decayed sum of cosines, the number of rounds, and the sum of squared deviations.
-        self._sums = np.zeros((3, 0, 0))
+        self._places: dict[int, int] = {}
+        #: The pairs that have replied together, as sorted numbers; and of each the decayed sum of cosines, the
+        #: number of rounds, and the sum of squared deviations.
+        self._pairs, self._sums = np.zeros(0, np.int64), np.zeros((3, 0))
 
     def add(self, nodes: Sequence[int], cosines: Floats, shared: Floats) -> Floats:
         """Add a round's cosines; return each pair's z-score, shape (n, n), 0 on the diagonal.
@@ -102,44 +102,49 @@ class TieMemory:
         cosines, shared : ndarray, shape (n, n)
             See `residual_cosines` and `shared_help`.
         """
-        here = np.ix_(range(3), *[self._places(nodes)] * 2)
-        pairs = np.triu_indices(len(nodes), 1)
-        total, rounds, squares = self._sums[here]
-        usual = np.full_like(cosines, np.median(cosines[pairs]))
-        deviation = np.abs(cosines - np.divide(total, rounds, out=usual, where=rounds > 0))
-        noise = 1.4826 * float(np.median(deviation[pairs]))
-        total, rounds = self._memory * total + cosines, self._memory * rounds + 1
+        upper = np.triu_indices(len(nodes), 1)
+        found = self._found(nodes, upper)
+        cosine = cosines[upper]
+        total, rounds, squares = self._sums[:, found]
+        usual = np.full_like(cosine, np.median(cosine))
+        deviation = np.abs(cosine - np.divide(total, rounds, out=usual, where=rounds > 0))
+        noise = 1.4826 * float(np.median(deviation))
+        total, rounds = self._memory * total + cosine, self._memory * rounds + 1
         squares = self._memory**2 * squares + noise**2
-        self._sums[here] = total, rounds, squares
+        self._sums[:, found] = total, rounds, squares
         # As if one round without any tie had gone before: a single round proves little.
-        tie = total / (rounds + 1) - EXPLAINED * shared
+        tie = total / (rounds + 1) - EXPLAINED * shared[upper]
         benign = 1 - COLLUDING**2
-        between = float(np.quantile(tie[pairs], benign)) / NormalDist().inv_cdf(benign)
-        score = tie / np.sqrt(max(between, SMALL_TIE) ** 2 + squares / rounds**2)
-        return np.where(np.eye(len(nodes), dtype=bool), 0.0, score)
+        between = float(np.quantile(tie, benign)) / NormalDist().inv_cdf(benign)
+        score = np.zeros_like(cosines)
+        score[upper] = tie / np.sqrt(max(between, SMALL_TIE) ** 2 + squares / rounds**2)
+        return score + score.T
 
-    def _places(self, nodes: Sequence[int]) -> list[int]:
-        """Return the places of these nodes in the sums, which grow by those that are new."""
-        new = [node for node in nodes if node not in self._nodes]
-        self._nodes += new
-        self._sums = np.pad(self._sums, ((0, 0), (0, len(new)), (0, len(new))))
-        place = {node: i for i, node in enumerate(self._nodes)}
-        return [place[node] for node in nodes]
+    def _found(self, nodes: Sequence[int], upper: tuple[NDArray[np.int64], ...]) -> NDArray[np.int64]:
+        """Return where the sums of these pairs are; pairs that are new get a place."""
+        place = np.array([self._places.setdefault(node, len(self._places)) for node in nodes], np.int64)
+        later, earlier = np.maximum(*place[list(upper)]), np.minimum(*place[list(upper)])
+        pairs = later * (later - 1) // 2 + earlier
+        # Not all pairs: of 10,000 hospitals of which 100 reply in a round, all would need gigabytes.
+        new = np.setdiff1d(pairs, self._pairs)
+        where = np.searchsorted(self._pairs, new)
+        self._pairs = np.insert(self._pairs, where, new)
+        self._sums = np.insert(self._sums, where, 0.0, axis=1)
+        return np.asarray(np.searchsorted(self._pairs, pairs))
 
     def state(self) -> Mapping[str, Any]:
-        """Return the nodes and their sums."""
-        return {"nodes": self._nodes, "sums": self._sums}
+        """Return the places and the sums by pair."""
+        return {"places": self._places, "pairs": self._pairs, "sums": self._sums}
 
     def load_state(self, state: Mapping[str, Any]) -> None:
-        """Take back the nodes and their sums."""
-        self._nodes, self._sums = list(state["nodes"]), np.array(state["sums"], np.float64)
+        """Take back the places and the sums by pair."""
+        self._places, self._pairs = dict(state["places"]), np.array(state["pairs"], np.int64)
+        self._sums = np.array(state["sums"], np.float64)
 
 
 def most_tied(scores: Floats) -> NDArray[np.bool_]:
-    """Return which hospitals may lose weight by their ties, shape (n,): the third that is tied the most.
-
-    An attacker that imitates benign hospitals ties each of them to itself, but is itself tied to all of them.
-    """
+    """Return which hospitals may lose weight by their ties, shape (n,): the third that is tied the most."""
+    # An attacker that imitates benign hospitals ties each of them to itself, but is itself tied to all of them.
     tied = np.maximum(scores, 0.0).sum(axis=1)
     chosen = np.zeros(len(tied), bool)
     chosen[np.argsort(-tied, kind="stable")[: math.ceil(len(tied) * COLLUDING)]] = True
