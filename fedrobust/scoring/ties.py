@@ -85,7 +85,7 @@ class TieMemory:
         """Start without any pair."""
         self._memory = memory
         self._places: dict[int, int] = {}
-        #: The pairs that have replied together, as sorted numbers; and of each the decayed sum of cosines, the
+        #: The pairs that have replied together, as sorted numbers; of each the decayed sum of cosines, the
         #: number of rounds, and the sum of squared deviations.
         self._pairs, self._sums = np.zeros(0, np.int64), np.zeros((3, 0))
 
@@ -144,7 +144,7 @@ class TieMemory:
 
 def most_tied(scores: Floats) -> NDArray[np.bool_]:
     """Return which hospitals may lose weight by their ties, shape (n,): the third that is tied the most."""
-    # An attacker that imitates benign hospitals ties each of them to itself, but is itself tied to all of them.
+    # An attacker that imitates benign hospitals ties each of them to itself, but is tied to all of them.
     tied = np.maximum(scores, 0.0).sum(axis=1)
     chosen = np.zeros(len(tied), bool)
     chosen[np.argsort(-tied, kind="stable")[: math.ceil(len(tied) * COLLUDING)]] = True
