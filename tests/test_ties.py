@@ -144,11 +144,14 @@ class PlainMemory:
             total, rounds = self.memory * total + cosines[i, j], self.memory * rounds + 1
             squares = self.memory**2 * squares + noise**2
             self.pairs[nodes[i], nodes[j]] = total, rounds, squares
-            ties[nodes[i], nodes[j]] = total / (rounds + 1) - EXPLAINED * shared[i, j], squares / rounds**2
+            ties[nodes[i], nodes[j]] = total / (rounds + 1), EXPLAINED * shared[i, j], squares / rounds**2
         benign = 1 - COLLUDING**2
-        quantile = float(np.quantile([tie for tie, _ in ties.values()], benign))
+        quantile = float(np.quantile([tie for tie, _, _ in ties.values()], benign))
         between = max(quantile / statistics.NormalDist().inv_cdf(benign), SMALL_TIE)
-        return {pair: tie / math.sqrt(between**2 + error) for pair, (tie, error) in ties.items()}
+        return {
+            pair: (tie - explained) / math.sqrt(between**2 + error)
+            for pair, (tie, explained, error) in ties.items()
+        }
 
 
 def symmetric(draw: np.random.Generator, n: int, scale: float) -> np.ndarray:

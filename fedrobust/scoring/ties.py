@@ -17,9 +17,9 @@ Floats = NDArray[np.float64]
 #: Fewer than a third of the hospitals are taken to collude: at most a ninth of all pairs are theirs, and at
 #: most a third loses weight by its ties.
 COLLUDING = 1 / 3
-#: The smallest standard deviation between benign pairs. Measured .02 to .04 over ten rounds of like hospitals
-#: (brain_mri4_28 and pneumoniamnist, iid).
-SMALL_TIE = 0.03
+#: The smallest standard deviation between benign pairs. Of like hospitals the mean over ten rounds has .03 to
+#: .04, of which .03 is the noise of the rounds (brain_mri4_28 and pneumoniamnist, iid).
+SMALL_TIE = 0.02
 #: A tie of two hospitals that both help one class more than others do is explained up to so many times that
 #: help: of what hospitals of one class have in common, the gradient shows a part (pneumoniamnist,
 #: dirichlet(0.3): ties up to .74 between hospitals that help a class by .4 more than the median).
@@ -94,7 +94,7 @@ class TieMemory:
 
         The mean cosine, less what help for the same class explains, is divided by a standard deviation of two
         parts: that between benign pairs, which also differ permanently (from the quantile below which all
-        pairs are benign), and that of the mean over rounds.
+        pairs are benign, nothing explained), and that of the mean over rounds.
 
         Parameters
         ----------
@@ -113,11 +113,12 @@ class TieMemory:
         squares = self._memory**2 * squares + noise**2
         self._sums[:, found] = total, rounds, squares
         # As if one round without any tie had gone before: a single round proves little.
-        tie = total / (rounds + 1) - EXPLAINED * shared[upper]
+        tie = total / (rounds + 1)
         benign = 1 - COLLUDING**2
         between = float(np.quantile(tie, benign)) / NormalDist().inv_cdf(benign)
+        deviation = np.sqrt(max(between, SMALL_TIE) ** 2 + squares / rounds**2)
         score = np.zeros_like(cosines)
-        score[upper] = tie / np.sqrt(max(between, SMALL_TIE) ** 2 + squares / rounds**2)
+        score[upper] = (tie - EXPLAINED * shared[upper]) / deviation
         return score + score.T
 
     def _found(self, nodes: Sequence[int], upper: tuple[NDArray[np.int64], ...]) -> NDArray[np.int64]:
