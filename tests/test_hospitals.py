@@ -134,3 +134,26 @@ def test_rounds_have_hospital_accuracies(tmp_path: Path) -> None:
         accuracies = line["hospital_accuracy"]
         assert len(accuracies) == 4 and len(set(accuracies)) > 1
         assert line["worst_hospital"] == min(v for n, v in enumerate(accuracies) if n not in result.malicious)
+
+
+@pytest.mark.parametrize("classes", [4, 12])
+def test_accuracies_of_all_hospitals_at_once_are_those_of_each_by_itself(
+    tmp_path: Path, classes: int
+) -> None:
+    # Also with more classes than the eight that a sum adds up side by side.
+    rng = np.random.default_rng(classes)
+    records = make_records(600, classes=classes)
+    test = records.take(np.arange(400, 590))
+    # Of the images in the order of their classes each hospital gets a piece: it has few classes.
+    order = np.argsort(records.labels[:400], kind="stable")
+    parts = tuple(
+        np.sort(rng.permutation(part)[: 3 + place]) for place, part in enumerate(np.array_split(order, 20))
+    )
+    scenario = Scenario.of(tiny(tmp_path, clients=20))
+    clean = rng.random((len(test), classes))
+    data = replace(prepare(scenario.data), records=records, hospitals=parts)
+    found = HospitalAccuracy(scenario, data, test).of(clean, lambda images: clean)
+    right = clean.argmax(axis=1) == test.labels
+    counts = [np.bincount(records.labels[part], minlength=classes) for part in parts]
+    assert found == [mixed_accuracy(right, test.labels, one) for one in counts]
+    assert len({tuple(one > 0) for one in counts}) > 3

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
@@ -70,11 +71,43 @@ class HospitalAccuracy:
         """
         right = clean.argmax(axis=1) == self._labels
         others = [predict(images).argmax(axis=1) == self._labels for images in self._versions]
-        self.last = [
-            None if number in self.unknown else self._one(number, right, others)
-            for number in range(len(self._counts))
-        ]
+        found: list[float | None] = list(self._alike(right))
+        for number, rows in enumerate(self._rows):
+            if rows is not None or number in self._version_of:
+                found[number] = self._one(number, right, others)
+        for number in self.unknown:
+            found[number] = None
+        self.last = found
         return self.last
+
+    def _alike(self, right: NDArray[np.bool_]) -> list[float | None]:
+        """Return the accuracies where all test images count as they are, all hospitals at once."""
+        found: list[float | None] = [None] * len(self._counts)
+        correct = np.bincount(self._labels, weights=right, minlength=len(self._tested))
+        for numbers, classes, counts in self._by_classes:
+            # Rows of their own, whose sums are those of one hospital by itself to the last bit.
+            products = np.ascontiguousarray(counts * correct[classes] / self._tested[classes])
+            values = products.sum(axis=1) / counts.sum(axis=1)
+            for number, value in zip(numbers.tolist(), values.tolist(), strict=True):
+                found[number] = value
+        return found
+
+    @cached_property
+    def _tested(self) -> NDArray[np.int64]:
+        """Return the test images of each class."""
+        return _counts(self._labels, len(self._counts[0]))
+
+    @cached_property
+    def _by_classes(self) -> list[tuple[NDArray[np.int64], NDArray[np.bool_], NDArray[np.int64]]]:
+        """Return the hospitals that hold the same of the tested classes: who, which, and their images."""
+        every = np.array(self._counts)
+        patterns, pattern_of = np.unique((every > 0) & (self._tested > 0), axis=0, return_inverse=True)
+        found = []
+        for place, classes in enumerate(patterns):
+            (numbers,) = np.nonzero(pattern_of.ravel() == place)
+            if classes.any():
+                found.append((numbers, classes, np.ascontiguousarray(every[numbers][:, classes])))
+        return found
 
     def worst(self, accuracies: Sequence[float | None]) -> float | None:
         """Return the lowest accuracy of a hospital that is not malicious; None if none is defined."""

@@ -39,7 +39,11 @@ from fedrobust.scenario import Scenario
 __all__ = ["forget_hospitals", "make_client_app"]
 
 
-@functools.lru_cache(maxsize=4096)
+#: So many hospitals stay in a process: their records take memory, and to make one again takes milliseconds.
+_HOSPITALS = 1024
+
+
+@functools.lru_cache(maxsize=_HOSPITALS)
 def _hospital(scenario: Scenario, number: int, own: DataSpec | None) -> Client:
     """Return a hospital; a process keeps it with its (poisoned) records."""
     records = _records(scenario.data, number, own)
@@ -103,6 +107,9 @@ def make_client_app(
         hospital.memory = recall(store, owner, config.round)
         update = hospital.fit(state.parameters, state.buffers, config.round, config.lr, **proximal)
         kept = keep(store, owner, config.round, hospital.memory, limit)
+        # A process keeps its hospitals, and not what they remember.
+        for memory in hospital.memory.values():
+            memory.clear()
         no_effect = frozenset(getattr(hospital, "no_effect", ()))
         identity = replace(identity, no_effect=no_effect, memory_bytes=kept)
         return Message(pack_reply(update, identity), reply_to=message)
