@@ -18,8 +18,10 @@ import json
 import tempfile
 from pathlib import Path
 from statistics import median
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from benchmarks.engine_growth import MemoryMonitor
 from fedrobust import Settings, run
@@ -33,7 +35,7 @@ SIDE, CLASSES = 16, 4
 def write_images(folder: Path, hospitals: int) -> None:
     """Write a MedMNIST-like file with random images: as many classes, each one bright quarter under noise."""
     rng = np.random.default_rng(0)
-    parts = {}
+    parts: dict[str, NDArray[Any]] = {}
     for part, count in (("train", hospitals * IMAGES), ("val", SERVER_IMAGES), ("test", SERVER_IMAGES)):
         labels = rng.integers(0, CLASSES, count)
         images = rng.integers(0, 120, (count, SIDE, SIDE), dtype=np.uint8)
