@@ -44,7 +44,7 @@ def write_images(folder: Path, hospitals: int) -> None:
             top, left = divmod(int(label), 2)
             image[top * half : (top + 1) * half, left * half : (left + 1) * half] += 100
         parts |= {f"{part}_images": images, f"{part}_labels": labels.reshape(-1, 1)}
-    np.savez(folder / "many.npz", **parts)
+    np.savez(folder / "many.npz", **parts)  # type: ignore[arg-type]
 
 
 def settings(folder: Path, hospitals: int, per_round: int, rounds: int, workers: int) -> Settings:
