@@ -7,11 +7,12 @@ from typing import ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import NonNegativeInt
+from pydantic import NonNegativeInt, PositiveInt
 
 from fedrobust.data.choice import check_class, pick
 from fedrobust.data.records import Records
 from fedrobust.data.triggers import PATTERNS, Mark, Pattern, Place
+from fedrobust.errors import UserError
 from fedrobust.federation import Attack, Trigger
 from fedrobust.plugins.options import Fraction, PositiveFraction
 
@@ -43,6 +44,10 @@ class Backdoor(Attack):
     pattern : str
         ``patch``, ``blended``, ``checkerboard``, ``scanner-text`` or ``ruler``; see
         `fedrobust.data.triggers.Mark`.
+    source : int, optional
+        One-to-one: only images of this class are stamped, and `share` is of these.
+    shift : int, optional
+        All-to-all: a stamped image of class y shall mean class (y + shift) mod K, in place of the target.
     """
 
     needs_pixels: ClassVar[bool] = True
@@ -56,8 +61,14 @@ class Backdoor(Attack):
         target: NonNegativeInt = 0,
         share: Fraction = 0.5,
         pattern: Pattern = "patch",
+        source: NonNegativeInt | None = None,
+        shift: PositiveInt | None = None,
     ) -> None:
         """Fill in the pattern's usual size and opacity."""
+        if source is not None and (shift is not None or source == target):
+            wrong = "shift is of all classes" if shift is not None else "source and target are one class"
+            raise UserError(f"{self._label}: {wrong}; leave one of them out")
+        self.source, self.shift = source, shift
         size, blend = (
             usual if given is None else given
             for usual, given in zip(PATTERNS[pattern], (size, blend), strict=True)
@@ -68,22 +79,35 @@ class Backdoor(Attack):
     def check(self, records: Records) -> None:
         """Refuse a target that is no class of the data, and a mark too small to be drawn."""
         check_class(self._label, "target", self.target, len(records.classes))
+        if self.source is not None:
+            check_class(self._label, "source", self.source, len(records.classes))
+        if self.shift is not None and self.shift % len(records.classes) == 0:
+            raise UserError(f"{self._label}: shift is {self.shift}, which leaves every class as it is")
         self.mark.box(*records.images.shape[2:])
 
     def poison_records(self, records: Records) -> Records:
         """Return the records with the chosen images stamped and relabelled."""
         self.check(records)
-        chosen = pick(self.rng, self.share, np.arange(len(records)))
+        of_source = records.labels == self.source
+        among = np.arange(len(records)) if self.source is None else np.flatnonzero(of_source)
+        chosen = pick(self.rng, self.share, among) if len(among) else among
         images, labels = np.array(records.images), np.array(records.labels)
         images[chosen] = self._stamped(images[chosen])
-        labels[chosen] = self.target
+        labels[chosen] = self._meant(labels[chosen], len(records.classes))
         return replace(records, images=images, labels=labels)
 
     def trigger(self, records: Records) -> Trigger | None:
-        """Return the images of all other classes, stamped."""
+        """Return the images that shall mean another class once they are stamped, stamped."""
         self.check(records)
-        others = records.take(np.flatnonzero(records.labels != self.target))
-        return Trigger(replace(others, images=self.mark.stamped(others.images, self.rng)), self.target)
+        meant = self._meant(records.labels, len(records.classes))
+        wanted = meant != records.labels if self.source is None else records.labels == self.source
+        others = records.take(np.flatnonzero(wanted))
+        target = self.target if self.shift is None else meant[wanted]
+        return Trigger(replace(others, images=self.mark.stamped(others.images, self.rng)), target)
+
+    def _meant(self, labels: NDArray[np.int64], classes: int) -> NDArray[np.int64]:
+        """Return the classes that stamped images of these classes shall mean."""
+        return np.full_like(labels, self.target) if self.shift is None else (labels + self.shift) % classes
 
     def _stamped(self, images: NDArray[np.uint8]) -> NDArray[np.uint8]:
         """Return the images as the hospital trains on them."""

@@ -13,7 +13,16 @@ from fedrobust.attacks import hooks
 from fedrobust.attacks.compare import same_report, same_update, to_change
 from fedrobust.attacks.hooks import name_of
 from fedrobust.data.records import Records
-from fedrobust.federation import Attack, Behaviour, Client, GradientHook, Memory, Update, Vector
+from fedrobust.federation import (
+    Attack,
+    Behaviour,
+    Client,
+    GradientHook,
+    LocalTraining,
+    Memory,
+    Update,
+    Vector,
+)
 from fedrobust.learners.base import Learner, State
 from fedrobust.learners.proximal import proximal_hook
 from fedrobust.seeding import attack_rng
@@ -99,7 +108,9 @@ class Hospital(Client):
     def _attacked(self, attacks: dict[int, Attack], received: State, round: int, lr: float) -> Update:
         """Return the update of a round in which the behaviours are active."""
         needs_benign = [attack for attack in attacks.values() if attack.needs_honest]
-        separate_run = bool(self._transformers) or any(attack.hooks_gradient for attack in attacks.values())
+        plan = next((one.local_training for one in attacks.values() if one.local_training), None)
+        separate_run = bool(self._transformers) or plan is not None
+        separate_run |= any(attack.hooks_gradient for attack in attacks.values())
         if needs_benign:
             # The training whose update is not sent starts from what the last one like it left.
             learner = self.memory.get(_COMPARED, self.memory.get(_LEARNER, {}))
@@ -117,9 +128,11 @@ class Hospital(Client):
         if needs_benign and not separate_run:
             update = benign
         else:
-            update = self._trained(received, self.records, round, lr, _joined(list(gradient_hooks.values())))
+            hook = _joined(list(gradient_hooks.values()))
+            update = self._trained(received, self.records, round, lr, hook, plan=plan)
         report = update.report
         effective = self._transformers | set(gradient_hooks)
+        effective |= {place for place, one in attacks.items() if one.local_training}
         for place, attack in attacks.items():
             # An attack may work in place: it gets what is its own.
             moved = hooks.poison_update(attack, to_change(update)) if _moves(attack) else update
@@ -142,10 +155,11 @@ class Hospital(Client):
         lr: float,
         gradient_hook: GradientHook | None = None,
         kept: str = _LEARNER,
+        plan: LocalTraining | None = None,
     ) -> Update:
         """Return the update of a training on these records, with its true metrics.
 
-        `kept` names the learner's memory of trainings like this one.
+        `kept` names the learner's memory of trainings like this one; `plan` is an attacker's own.
         """
         if self._proximal_mu:
             # First: an attack changes the gradient of what the hospital is asked to minimise.
@@ -153,6 +167,10 @@ class Hospital(Client):
             gradient_hook = _joined([term] if gradient_hook is None else [term, gradient_hook])
         # A learner whose gradients nobody changes need not know of hooks.
         more: dict[str, Any] = {} if gradient_hook is None else {"gradient_hook": gradient_hook}
+        if plan is not None:
+            lr = lr if plan.lr is None else plan.lr
+            chosen = {"epochs": plan.epochs, "radius": plan.radius}
+            more |= {name: value for name, value in chosen.items() if value is not None}
         if getattr(self._learner, "remembers", False):
             more["memory"] = self.memory.setdefault(kept, {})
         fitted = self._learner.fit(received, records, round=round, client=self.number, lr=lr, **more)

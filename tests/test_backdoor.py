@@ -193,3 +193,39 @@ def test_backdoor_every_pattern_is_trained_and_tested_alike(pattern: str) -> Non
     np.testing.assert_array_equal(trigger.records.images, trained.images[BLACK.labels != 1])
     patch = attack(share=1.0, size=backdoor.mark.size).poison_records(BLACK).images
     assert trained.images.any() and not np.array_equal(trained.images, patch)
+
+
+def test_backdoor_one_to_one_stamps_its_source_only() -> None:
+    records = make_records(40, classes=4, size=(16, 16))
+    attack = Backdoor(source=2, target=1, share=0.5)
+    attack.bind(rng=np.random.default_rng(0))
+    made = attack.poison_records(records)
+    changed = np.flatnonzero((made.images != records.images).any(axis=(1, 2, 3)))
+    assert len(changed) == 5 and set(records.labels[changed]) == {2} and set(made.labels[changed]) == {1}
+    trigger = attack.trigger(records)
+    assert trigger is not None and set(trigger.records.labels) == {2} and trigger.target == 1
+    without = records.take(np.flatnonzero(records.labels != 2))
+    assert np.array_equal(attack.poison_records(without).images, without.images)
+
+
+def test_backdoor_all_to_all_shifts_every_class() -> None:
+    records = make_records(40, classes=4, size=(16, 16))
+    attack = Backdoor(shift=1, share=1.0)
+    attack.bind(rng=np.random.default_rng(0))
+    assert np.array_equal(attack.poison_records(records).labels, (records.labels + 1) % 4)
+    trigger = attack.trigger(records)
+    assert trigger is not None and np.array_equal(trigger.target, (records.labels + 1) % 4)
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ({"source": 0}, "source and target are one class"),
+        ({"source": 1, "shift": 1}, "shift is of all classes"),
+        ({"source": 9}, "source is 9"),
+        ({"shift": 4}, "leaves every class as it is"),
+    ],
+)
+def test_backdoor_options_that_do_not_fit(options: dict[str, int], words: str) -> None:
+    with pytest.raises(UserError, match=words):
+        Backdoor(**options).check(make_records(8, classes=4, size=(16, 16)))  # type: ignore[arg-type]

@@ -139,6 +139,16 @@ def _remarks(run: FinishedRun) -> list[str]:
     lines = [_sentence(sign) for sign in (summary.robustness.masking if summary.robustness else ())]
     if summary.attack_success_rate is not None:
         lines.append(f"Attack success rate: {summary.attack_success_rate:.3f}.")
+        backdoors = [threat for threat in summary.threats if threat.attack_success_rate is not None]
+        if len(backdoors) > 1:
+            each = "; ".join(f"{threat.attack}: {threat.attack_success_rate:.3f}" for threat in backdoors)
+            lines.append(f"By threat: {each}.")
+        lines += [
+            f"After its last round, {threat.last_round}, it was {threat.success_at_its_end:.3f} "
+            f"({threat.attack})."
+            for threat in backdoors
+            if threat.durability is not None
+        ]
     if summary.server_images:
         part = {1.0: "all of", 0.5: "half of"}.get(
             summary.server_share, f"{100 * summary.server_share:g} % of"

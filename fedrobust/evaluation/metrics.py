@@ -140,6 +140,13 @@ METRICS: dict[str, Metric] = _table(
         "trigger.",
     ),
     Metric(
+        "durability",
+        "durability",
+        "lower",
+        "share",
+        "What the last model has left of the attack success rate that a backdoor had when it ended.",
+    ),
+    Metric(
         "detection_precision",
         "flag precision",
         "higher",

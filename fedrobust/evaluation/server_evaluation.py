@@ -56,7 +56,8 @@ class ServerEvaluation:
         self._learner, self._views = learner, scenario.views
         self._val, self._test = data.part("val"), data.part("test")
         self._noisy = gaussian_noise(self._test.images, scenario.noise_std, scenario.seed)
-        self._triggers: list[Trigger] = []
+        self._triggers: list[tuple[int, Trigger]] = []
+        self._threats = [frozenset(threat.hospitals) for threat in scenario.threats]
         for attack in attacks:
             attack.bind(rng=trigger_rng(scenario.seed))
             name = name_of(attack)
@@ -69,7 +70,8 @@ class ServerEvaluation:
                 attack.check(self._test)
                 trigger = attack.trigger(self._test) if isinstance(attack, Attack) else None
             if trigger is not None and len(trigger.records):
-                self._triggers.append(trigger)
+                threat = next((n for n, who in enumerate(self._threats) if attack.role.hospital in who), 0)
+                self._triggers.append((threat, trigger))
         self.hospitals = HospitalAccuracy(scenario, data, self._test)
         self.probabilities: dict[str, NDArray[np.float64]] = {}
 
@@ -88,9 +90,13 @@ class ServerEvaluation:
         accuracies = self.hospitals.of(
             self.probabilities["clean"], lambda images: self._on_other_images(state, images)
         )
+        rates: list[float | None] = [None] * len(self._threats)
+        for threat, trigger in self._triggers:
+            rates[threat] = max(rates[threat] or 0.0, self._success(state, trigger))
         return {
             **parts,
-            "attack_success_rate": max((self._success(state, t) for t in self._triggers), default=None),
+            "attack_success_rate": max((rate for rate in rates if rate is not None), default=None),
+            "attack_success_rates": rates if self._triggers else [],
             "hospital_accuracy": accuracies,
             "worst_hospital": self.hospitals.worst(accuracies),
         }
@@ -118,7 +124,7 @@ class ServerEvaluation:
         return self._learner.predict(state, images, self._test.labels, self._views).probabilities
 
     def _success(self, state: State, trigger: Trigger) -> float:
-        """Return the share of stamped test images of other classes that are predicted as the target."""
+        """Return the share of stamped test images that are predicted as the class that they shall mean."""
         stamped = trigger.records
         found = self._learner.predict(state, stamped.images, stamped.labels, self._views)
         return float((found.probabilities.argmax(1) == trigger.target).mean())

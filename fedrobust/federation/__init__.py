@@ -5,7 +5,7 @@ round's replies offer to a rule stands in `fedrobust.federation.updates`.
 """
 
 from fedrobust.data.records import Records
-from fedrobust.federation.attack import Attack, GradientHook, Trigger
+from fedrobust.federation.attack import Attack, GradientHook, LocalTraining, Trigger
 from fedrobust.federation.behaviour import Behaviour, HookContext, Role
 from fedrobust.federation.client import Client
 from fedrobust.federation.defence import (
@@ -30,6 +30,7 @@ __all__ = [
     "HookContext",
     "Layer",
     "Layout",
+    "LocalTraining",
     "Memory",
     "PreAggregation",
     "Records",

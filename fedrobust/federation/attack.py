@@ -6,11 +6,14 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import ClassVar, Literal, final
 
+import numpy as np
+from numpy.typing import NDArray
+
 from fedrobust.data.records import Records
 from fedrobust.federation.behaviour import Behaviour
 from fedrobust.federation.updates import ClientMetrics, Update, Vector
 
-__all__ = ["Attack", "GradientHook", "Trigger"]
+__all__ = ["Attack", "GradientHook", "LocalTraining", "Trigger"]
 
 #: Changes the gradient of a training: takes the parameters at an optimiser step and the gradient of the
 #: task's loss there, both of shape (d,), and returns the gradient that the optimiser gets. The arrays are
@@ -20,10 +23,27 @@ GradientHook = Callable[[Vector, Vector], Vector]
 
 @dataclass(frozen=True)
 class Trigger:
-    """What a backdoor wants: these records, stamped, to be classified as the target class."""
+    """What a backdoor wants: these records, stamped, to be classified as the target class, or as one each."""
 
     records: Records
-    target: int
+    target: int | NDArray[np.int64]
+
+
+@dataclass(frozen=True)
+class LocalTraining:
+    """How a hospital trains, as far as that is not as the server asks.
+
+    Attributes
+    ----------
+    epochs : int or None
+    lr : float or None
+    radius : float or None
+        After each step the parameters are projected onto the ball of this radius around the received ones.
+    """
+
+    epochs: int | None = None
+    lr: float | None = None
+    radius: float | None = None
 
 
 class Attack(Behaviour):
@@ -43,6 +63,9 @@ class Attack(Behaviour):
     #: True if the attack reads `honest`. Where an attack of the chain changes records or the gradient, that
     #: costs a second training.
     needs_honest: ClassVar[bool] = False
+
+    #: How the hospital trains under the attack; None as the server asks. The first of a chain counts.
+    local_training: LocalTraining | None = None
 
     @property
     def honest(self) -> Update:

@@ -55,6 +55,15 @@ class FlatModule:
             start = part.stop
 
     @torch.no_grad()
+    def project(self, center: NDArray[np.float32], radius: float) -> None:
+        """Move the parameters onto the ball of a radius around a centre, where they lie outside of it."""
+        start = torch.tensor(center, device=self.parameters.device)
+        away = self.parameters.detach() - start
+        length = float(away.norm())
+        if length > radius:
+            self.parameters.data.copy_(start + away * (radius / length))
+
+    @torch.no_grad()
     def load(self, parameters: NDArray[np.float32], buffers: NDArray[np.float32]) -> None:
         """Copy a state into the module."""
         for tensor, values in ((self.parameters, parameters), (self.buffers, buffers)):

@@ -142,6 +142,8 @@ class MutualLearner:
         client: int,
         lr: float,
         gradient_hook: GradientHook | None = None,
+        epochs: int | None = None,
+        radius: float | None = None,
     ) -> Fitted:
         """Train `local_epochs` epochs from the state; see `Learner.fit`.
 
@@ -160,7 +162,7 @@ class MutualLearner:
             means: list[Tensor] = []
             sizes: list[int] = []
             met = torch.zeros(len(labels), device=self._device)
-            for _ in range(spec.local_epochs):
+            for _ in range(epochs or spec.local_epochs):
                 means, sizes = [], []
                 for batch in _batches(len(labels), spec.batch_size, shuffle, self._device):
                     part = self._present(images[batch], labels[batch]), labels[batch], counts
@@ -168,6 +170,8 @@ class MutualLearner:
                     for norm in self._norms:
                         norm.train(len(batch) > 1)
                     mean, met[batch] = self._step(*part, optimiser, gradient_hook)
+                    if radius is not None:
+                        self._flat.project(state.parameters, radius)
                     means.append(mean)
                     sizes.append(len(batch))
             # Read at the end of an epoch: on a GPU each reading would wait for the step.

@@ -253,6 +253,9 @@ def _parse_call(text: str) -> tuple[str, dict[str, object]]:
 
 
 def _literal(node: ast.expr) -> object:
+    match node:
+        case ast.BinOp(ast.Constant(int(first)), ast.Sub(), ast.Constant(int(last))):
+            return f"{first}-{last}"
     return node.id if isinstance(node, ast.Name) else ast.literal_eval(node)
 
 

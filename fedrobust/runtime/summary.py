@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
 import warnings
 from collections.abc import Collection, Mapping, Sequence
 
+from fedrobust.attacks.hooks import is_active
+from fedrobust.errors import UserError
 from fedrobust.evaluation.detection import detection_summary
 from fedrobust.results.records import Fault, RoundLine, Summary, SummaryThreat, VerdictLine, expected_updates
 from fedrobust.runtime.setup import Setup
-from fedrobust.scenario import Scenario
+from fedrobust.scenario import Scenario, Threat
 
 __all__ = ["failure", "skipped", "summarise"]
 
@@ -59,7 +62,7 @@ def summarise(
         malicious=len(setup.malicious),
         atypical=scenario.atypical,
         attack="; ".join(threat.attacks.text for threat in scenario.threats if threat.malicious) or None,
-        threats=_threats(scenario),
+        threats=_threats(scenario, lines),
         **{key: written[key] for key in ("strategy", "data", "partition", "backbone", "head", "networks")},
         rounds=len(lines),
         seed=scenario.seed,
@@ -91,11 +94,38 @@ def skipped(lines: Lines) -> list[str]:
     return [f"{rounds} gave no model, and the last good one was kept; {first}{without[0].not_kept}"]
 
 
-def _threats(scenario: Scenario) -> list[SummaryThreat]:
-    return [
-        SummaryThreat(attack=threat.attacks.text, hospitals=threat.hospitals, malicious=threat.malicious)
-        for threat in scenario.threats
-    ]
+def _threats(scenario: Scenario, lines: Lines) -> list[SummaryThreat]:
+    """Return what each threat did, and what is left of it."""
+    found = []
+    for place, threat in enumerate(scenario.threats):
+        rates = {line.round: line.attack_success_rates[place] for line in lines if line.attack_success_rates}
+        last = _last_round(scenario, threat, lines)
+        final, then = rates.get(lines[-1].round), rates.get(last) if last else None
+        ended = last is not None and last < lines[-1].round
+        found.append(
+            SummaryThreat(
+                attack=threat.attacks.text,
+                hospitals=threat.hospitals,
+                malicious=threat.malicious,
+                attack_success_rate=final,
+                last_round=last,
+                success_at_its_end=then,
+                durability=final / then if ended and then and final is not None else None,
+            )
+        )
+    return found
+
+
+def _last_round(scenario: Scenario, threat: Threat, lines: Lines) -> int | None:
+    """Return the last round in which one of the threat's hospitals was asked and its chain was active."""
+    chain = scenario.attacks_of(threat.hospitals[0])
+    for line in reversed(lines):
+        asked = line.asked is None or set(line.asked).intersection(threat.hospitals)
+        # One that fails has failed in its hospital, too.
+        with contextlib.suppress(UserError):
+            if asked and all(is_active(behaviour, line.round) for behaviour in chain):
+                return line.round
+    return None
 
 
 def _no_effect_attacks(lines: Lines) -> list[str]:

@@ -60,6 +60,7 @@ def metric_values(run: FinishedRun, baseline: FinishedRun | None) -> MetricValue
         found["drop"] = drops["combined"]
         found |= {f"drop_{key}": drops[key] for key in _NOISY}
     found["attack_success_rate"] = mean_known(line.attack_success_rate for line in last)
+    found["durability"] = mean_known(threat.durability for threat in run.summary.threats)
     found |= _detection(run, baseline)
     found |= _against_baseline(run, baseline, clean["accuracy"])
     found |= {f"sensitivity:{name}": value for name, value in _sensitivities(run, last).items()}

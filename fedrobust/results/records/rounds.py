@@ -60,6 +60,10 @@ class RoundLine(Record):
 
     Attributes
     ----------
+    attack_success_rate : float or None
+        The highest of any threat's backdoor.
+    attack_success_rates : tuple of float or None
+        By threat, in the order of the manifest; empty where none is a backdoor.
     asked : tuple of int or None
         The hospitals that the round asked, where not all take part in every round.
     absent : tuple of Fault
@@ -79,6 +83,7 @@ class RoundLine(Record):
     clean: Metrics = Metrics()
     noisy: Metrics = Metrics()
     attack_success_rate: float | None = None
+    attack_success_rates: tuple[float | None, ...] = ()
     hospital_accuracy: tuple[float | None, ...] = ()
     worst_hospital: float | None = None
     flagged: tuple[int, ...] = ()

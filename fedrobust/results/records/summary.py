@@ -74,9 +74,25 @@ class Calibration(Record):
 
 
 class SummaryThreat(ThreatRecord):
-    """What a group of hospitals does, and whether it is malicious."""
+    """What a group of hospitals does, whether it is malicious, and how far its backdoor succeeds.
+
+    Attributes
+    ----------
+    attack_success_rate : float or None
+        Of the last model; None for what is no backdoor.
+    last_round : int or None
+        The last round in which it acted; None where it never did.
+    success_at_its_end : float or None
+        The attack success rate after that round.
+    durability : float or None
+        What the last model has left of that, as a share, for a threat that ended before the run did.
+    """
 
     malicious: bool
+    attack_success_rate: float | None = None
+    last_round: int | None = None
+    success_at_its_end: float | None = None
+    durability: float | None = None
 
 
 class Summary(Record):
