@@ -22,8 +22,8 @@ from benchmarks.pages import interval, row, table_head
 from fedrobust.results.files import read_record
 from fedrobust.results.suite_records import SuiteResults
 
-#: The ensemble: a model that is trained as usual, and two that are trained each against something else.
-MEMBERS = ("baseline", "+ noise training", "+ PGD training")
+#: The ensemble: models that are trained each against something of its own.
+MEMBERS = ("+ noise training", "+ FGSM training", "+ PGD training")
 ENSEMBLE = "MEFF of three"
 
 #: What the tables show: title, key in a result of an evaluation.
@@ -53,7 +53,8 @@ def main() -> int:
     folder = max(given.out.glob(f"{given.suite}*/suite.json"), key=lambda file: file.stat().st_mtime).parent
     suite = read_record(folder / "suite.json", SuiteResults)
     for data in dict.fromkeys(one.labels["data"] for one in suite.rows):
-        print("\n".join(_tables(suite, folder, data)))
+        if _runs(suite, folder, data):
+            print("\n".join(_tables(suite, folder, data)))
     return 0
 
 
@@ -61,10 +62,10 @@ def _tables(suite: SuiteResults, folder: Path, data: str) -> list[str]:
     """Return the tables of one kind of images."""
     runs = _runs(suite, folder, data)
     results = {model: [_of_run(run) for run in by_seed.values()] for model, by_seed in runs.items()}
-    if set(MEMBERS) <= runs.keys():
-        seeds = [seed for seed in runs[MEMBERS[0]] if all(seed in runs[member] for member in MEMBERS)]
+    seeds = set.intersection(*(set(runs.get(member, {})) for member in MEMBERS))
+    if seeds:
         results[ENSEMBLE] = [
-            _of_ensemble([runs[member][seed] for member in MEMBERS], folder) for seed in seeds
+            _of_ensemble([runs[member][seed] for member in MEMBERS], folder) for seed in sorted(seeds)
         ]
     evaluations = list(dict.fromkeys(text for found in results.values() for one in found for text in one))
     lines = []
@@ -80,11 +81,12 @@ def _tables(suite: SuiteResults, folder: Path, data: str) -> list[str]:
 
 def _runs(suite: SuiteResults, folder: Path, data: str) -> dict[str, dict[int, Path]]:
     """Return the finished runs of each model by seed."""
-    return {
+    found = {
         one.labels["model"]: {cell.seed: folder / cell.run for cell in one.cells if cell.run is not None}
         for one in suite.rows
         if one.labels["data"] == data
     }
+    return {model: runs for model, runs in found.items() if runs}
 
 
 def _of_run(run: Path) -> dict[str, Mapping[str, Any]]:

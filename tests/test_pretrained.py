@@ -11,7 +11,7 @@ import torch
 from federations import learner_of, tiny
 from safetensors.torch import save_file
 
-from fedrobust import UserError
+from fedrobust import UserError, run
 from fedrobust.learners.backbones import build_backbone
 from fedrobust.settings import Settings
 
@@ -61,6 +61,12 @@ def test_what_does_not_fit_is_named(tmp_path: Path) -> None:
         with pytest.raises(UserError) as error:
             learner_of(settings(tmp_path, init=str(file), **changes)).initial()
         assert words in str(error.value)
+
+
+def test_a_run_is_refused_before_it_leaves_any_file(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="there is no such file"):
+        run(settings(tmp_path / "out", init=str(tmp_path / "none.safetensors")))
+    assert not list(tmp_path.glob("out/*"))
 
 
 def test_a_pickle_is_never_read(tmp_path: Path) -> None:

@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from federations import tiny
+from safetensors.numpy import load_file
 
 from fedrobust import run
 from fedrobust.learners.proximal import proximal_hook
@@ -32,3 +33,18 @@ def test_fedprox_differs_from_fedavg_exactly_where_mu_is_positive(tmp_path: Path
         )
     ]
     assert (models[0] == models[1]) == (mu == 0)
+
+
+def test_the_setting_asks_hospitals_as_fedprox_does_under_any_strategy(tmp_path: Path) -> None:
+    options = {"clients": 2, "rounds": 1, "data": "phantom(images=120, size=16)"}
+    models = [
+        load_file(run(tiny(tmp_path, **options, **given)).folder / "model.safetensors")
+        for given in (
+            {"strategy": "flwr.serverapp.strategy:FedProx(proximal_mu=1.0)"},
+            {"strategy": "flwr.serverapp.strategy:FedAvg", "proximal": 1.0},
+            {"strategy": "fedavg", "proximal": 1.0},
+        )
+    ]
+    for name, tensor in models[0].items():
+        np.testing.assert_array_equal(tensor, models[1][name])
+        np.testing.assert_allclose(tensor, models[2][name], atol=1e-6)

@@ -78,6 +78,8 @@ class Setup:
             import fedrobust.learners.mutual  # noqa: F401
         make: MakeTask = make_task or task_class()
         self.task: Task = make(scenario, self.data, attacks if scenario.threats else [])
+        # A file of initial weights that does not fit is refused before anything begins.
+        self.task.learner.initial()
         if isinstance(self.strategy, HostedStrategy):
             self.strategy.layout = getattr(self.task.learner, "layout", None)
         self.server_data = self._attach_server_data()
