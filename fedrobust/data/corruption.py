@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import math
+from typing import cast
 
 import numpy as np
 from numpy.typing import NDArray
 
+from fedrobust.data.scratch import on_disk, scratch_array
 from fedrobust.errors import UserError
 from fedrobust.seeding import generator
 
@@ -49,14 +51,23 @@ def gaussian_noise(
         raise UserError(f"test noise cannot have std {std} and mean {mean}; give a finite std of 0 or more")
     if images.dtype != np.uint8:
         raise TypeError(f"images must be uint8, got {images.dtype}: others may be in [0, 1] already")
-    noisy = images.astype(np.float32) / np.float32(255)
-    # One call fills the array image by image, in the order of the stream, so the first images' noise is the
-    # same however many follow.
-    noise = generator(seed, "test-noise").standard_normal(images.shape, dtype=np.float32)
-    noise *= np.float32(std)
-    noise += np.float32(mean)
-    noisy += noise
-    return np.clip(noisy, 0, 1, out=noisy)
+    shape = images.shape
+    large = on_disk(images, 4 * images.size)
+    noisy = cast(
+        NDArray[np.float32], scratch_array(shape, np.float32) if large else np.empty(shape, np.float32)
+    )
+    draw = generator(seed, "test-noise")
+    # Each call continues the stream, image by image, so the first images' noise is the same however many
+    # follow, and however many are done at a time.
+    at_once = max(1, _PIXELS // max(1, math.prod(shape[1:])))
+    for start in range(0, len(images), at_once):
+        part = images[start : start + at_once].astype(np.float32) / np.float32(255)
+        noise = draw.standard_normal(part.shape, dtype=np.float32)
+        noise *= np.float32(std)
+        noise += np.float32(mean)
+        part += noise
+        np.clip(part, 0, 1, out=noisy[start : start + at_once])
+    return noisy
 
 
 def other_scanner(

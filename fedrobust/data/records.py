@@ -5,13 +5,18 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
+from typing import cast
 
 import numpy as np
 from numpy.typing import NDArray
 
+from fedrobust.data.scratch import on_disk, scratch_array
 from fedrobust.errors import UserError
 
 __all__ = ["Records"]
+
+#: Images that are copied at once from one file to another.
+_AT_ONCE = 256
 
 
 @dataclass(frozen=True)
@@ -80,7 +85,7 @@ class Records:
         """Return the records at these positions, in this order; images are copied, but for a slice."""
         return replace(
             self,
-            images=self.images[index],
+            images=_taken(self.images, index),
             labels=self.labels[index],
             facts={name: column[index] for name, column in self.facts.items()},
             parts=None if self.parts is None else self.parts[index],
@@ -98,3 +103,13 @@ class Records:
         for name in sorted(self.facts):
             hasher.update(("\x1e" + name + "\x1f" + "\x1f".join(self.facts[name].tolist())).encode())
         return hasher.hexdigest()
+
+
+def _taken(images: NDArray[np.uint8], index: NDArray[np.int64] | slice) -> NDArray[np.uint8]:
+    """Return some of the images; many of a memory-mapped file are copied to another one."""
+    if isinstance(index, slice) or not on_disk(images, len(index) * images[:1].nbytes):
+        return images[index]
+    taken = scratch_array((len(index), *images.shape[1:]), np.uint8)
+    for start in range(0, len(index), _AT_ONCE):
+        taken[start : start + _AT_ONCE] = images[index[start : start + _AT_ONCE]]
+    return cast(NDArray[np.uint8], taken)

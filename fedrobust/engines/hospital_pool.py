@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 from flwr.clientapp import ClientApp
 
+from fedrobust.data.scratch import on_disk, scratch_folder
 from fedrobust.data.sources import FederationData, adopt
 from fedrobust.engines.pool import PoolGrid
 from fedrobust.engines.shared_folder import SharedFolder
@@ -35,7 +36,9 @@ def pool_of_hospitals(
     records are a view of the file in every worker.
     """
     ordered = data.records.take(np.concatenate(data.hospitals))
-    folder = SharedFolder(ordered.images.nbytes)
+    size = ordered.images.nbytes
+    # Shared memory is memory: what is too much for it stays on disk, and is mapped from there.
+    folder = SharedFolder(size, scratch_folder() if on_disk(data.records.images, size) else None)
     try:
         images = folder.path / "images.npy"
         np.save(images, ordered.images)

@@ -21,6 +21,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from fedrobust.data.records import Records
+from fedrobust.data.scratch import on_disk
 from fedrobust.errors import UserError
 from fedrobust.federation import ClientMetrics, GradientHook, Layout, Vector
 from fedrobust.learners import devices
@@ -30,6 +31,7 @@ from fedrobust.learners.base import Fitted, Prediction, State
 from fedrobust.learners.classifier import Classifier, view_of
 from fedrobust.learners.etf import simplex_etf
 from fedrobust.learners.flat import FlatModule
+from fedrobust.learners.lazy_pixels import LazyPixels
 from fedrobust.learners.losses import loss_of
 from fedrobust.learners.optimisers import FlatOptimiser, Masked, optimiser_for
 from fedrobust.learners.presentation import Presentation
@@ -152,7 +154,7 @@ class MutualLearner:
         spec = self._spec
         with devices.repeatable(self._device), torch_seeded(spec.seed, "layers", round, client):
             self._flat.load(state.parameters, state.buffers)
-            images = self._pixels(records.images)
+            images = self._all_pixels(records.images)
             labels = torch.from_numpy(np.ascontiguousarray(records.labels)).to(self._device)
             counts = torch.from_numpy(records.counts()).to(self._device)
             received = self._losses(images, labels)
@@ -291,6 +293,12 @@ class MutualLearner:
         size = -(-n // (16 * max(count, 1))) * 16
         return [slice(start, start + size) for start in range(0, n, size)] if n else []
 
+    def _all_pixels(self, images: NDArray[np.uint8]) -> Tensor | LazyPixels:
+        """Return a hospital's images as floats, or what makes floats of a batch where they are many."""
+        if on_disk(images, 4 * images.size):
+            return LazyPixels(images, self._pixels)
+        return self._pixels(images)
+
     def _pixels(self, images: NDArray[np.uint8] | NDArray[np.float32]) -> Tensor:
         """Move images to the device, centred to about [-2, 2]."""
         tensor = torch.tensor(images, device=self._device)
@@ -359,7 +367,7 @@ class MutualLearner:
         return supervised.detach().mean(), each
 
     @torch.no_grad()
-    def _losses(self, images: Tensor, labels: Tensor) -> NDArray[np.float64]:
+    def _losses(self, images: Tensor | LazyPixels, labels: Tensor) -> NDArray[np.float64]:
         """Return each record's supervised loss under the loaded state, mean over networks, shape (n,)."""
         self._networks.eval()
         parts = []

@@ -26,9 +26,10 @@ from numpy.typing import NDArray
 from fedrobust.data.ingest.decode import DECODER, decode
 from fedrobust.data.ingest.pixels import How, Undecodable
 from fedrobust.data.ingest.progress import Progress
+from fedrobust.data.scratch import CACHE_FOLDER, cache_folder
 from fedrobust.errors import UserError
 
-__all__ = ["Cached", "Item", "cache_entries", "cache_folder", "cached_images", "clear_cache"]
+__all__ = ["Cached", "Item", "cache_entries", "cached_images", "clear_cache"]
 
 #: Bytes of a file that is read at all.
 MOST_FILE_BYTES = 1 << 30
@@ -36,7 +37,6 @@ MOST_FILE_BYTES = 1 << 30
 #: Bytes of all entries; the environment variable `LIMIT` gives another number of gigabytes.
 _MOST_CACHED = 20e9
 LIMIT = "FEDROBUST_CACHE_GB"
-FOLDER = "FEDROBUST_CACHE"
 
 T = TypeVar("T")
 
@@ -113,14 +113,6 @@ class _Known:
         return cls(tuple(stamp), str(content), tuple(frames), tuple(fault) if fault else None)
 
 
-def cache_folder() -> Path:
-    """Return the folder of all entries: FEDROBUST_CACHE, or ``fedrobust`` in the user's cache folder."""
-    if chosen := os.environ.get(FOLDER):
-        return Path(chosen).expanduser().absolute()
-    home = os.environ.get("XDG_CACHE_HOME")
-    return (Path(home) if home else Path.home() / ".cache") / "fedrobust"
-
-
 def cached_images(items: Sequence[Item], how: How, source: str) -> Cached:
     """Return the images of some files, from the cache where it has them.
 
@@ -145,7 +137,7 @@ def cached_images(items: Sequence[Item], how: How, source: str) -> Cached:
     except OSError as error:
         raise UserError(
             f"the cache of decoded images in {folder} cannot be written ({error.strerror}); free some room, "
-            f"or name another folder in {FOLDER}"
+            f"or name another folder in {CACHE_FOLDER}"
         ) from error
 
 
