@@ -14,7 +14,7 @@ from PIL import Image
 from pydicom.dataset import FileDataset, FileMetaDataset
 from pydicom.uid import ExplicitVRLittleEndian, SecondaryCaptureImageStorage
 
-__all__ = ["bomb", "dicom", "grey", "manifest", "patients"]
+__all__ = ["bomb", "dicom", "grey", "manifest", "patients", "study"]
 
 
 def grey(path: Path, seed: int = 0, side: int = 24, level: int = 0) -> Path:
@@ -91,3 +91,28 @@ def dicom(path: Path, pixels: np.ndarray | None, **elements: object) -> Path:
     path.parent.mkdir(parents=True, exist_ok=True)
     dataset.save_as(path, enforce_file_format=True)
     return path
+
+
+def study(folder: Path) -> None:
+    """Write the files that docs/data.md reads."""
+    patients(folder)
+    with (folder / "records.csv").open() as stream:
+        rows = list(csv.DictReader(stream))
+    manifest(folder / "faulty.csv", [*rows, {**rows[0], "path": "lost.png"}])
+    names = [f"f{number}" for number in range(5)]
+    draw = np.random.default_rng(0)
+    features = [
+        {**dict(zip(names, draw.normal(row["label"] == "opacity", 1, 5), strict=True)), "label": row["label"]}
+        for row in rows
+    ]
+    manifest(folder / "features.csv", features)
+    keys = []
+    for number, row in enumerate(rows):
+        level = 130 * (row["label"] == "opacity")
+        grey(folder / "xray" / row["label"] / f"{number}.png", number, level=level)
+        grey(folder / "data" / f"u{number}" / "scan.png", number, level=level)
+        keys.append(
+            {"UID": f"u{number}", "PatientID": row["patient"], "Lesion": int(level > 0), "Age": row["age"]}
+        )
+    manifest(folder / "annotation.csv", keys)
+    manifest(folder / "split.csv", [{"UID": row["UID"], "Split": "train", "Fold": 0} for row in keys])

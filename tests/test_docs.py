@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 from flwr.serverapp.strategy import Strategy
+from image_files import study
 
 from fedrobust.commands.list_plugins import catalogue
 from fedrobust.federation import Defence, PreAggregation
@@ -50,7 +51,7 @@ def blocks(page: Path, language: str) -> list[str]:
 
 def commands(page: Path) -> list[str]:
     lines = "".join(blocks(page, "bash")).splitlines()
-    words = ("simulate", "deploy-local", "fedrobust list", "fedrobust benchmark")
+    words = ("simulate", "deploy-local", "fedrobust list", "fedrobust benchmark", "fedrobust cache")
     return [line.split("   #")[0].strip() for line in lines if any(word in line for word in words)]
 
 
@@ -118,6 +119,11 @@ def calls(page: Path) -> list[list[str]]:
                 continue
             words[words.index("--data-root") + 1] = root
         small = [] if "fedrobust list" in command else [*SMALL, "--out", "out"]
+        if "features:" in command:
+            small.remove("--image-size")
+            small.remove("16")
+        if "fedrobust cache" in command:
+            small = []
         if small and "--data" not in words:
             small += ["--data", "phantom(images=480, size=16)"]
         if "deploy-local" in words:
@@ -139,6 +145,8 @@ def test_commands_of_all_pages_run_as_printed(tmp_path: Path) -> None:
         folder = tmp_path / page.relative_to(TOP).with_suffix("").as_posix().replace("/", "-")
         folder.mkdir()
         write_files(page, folder)
+        if page.name == "data.md":
+            study(folder / "study")
         all_calls += [(folder.name, arguments) for arguments in calls(page)]
     assert {"README", "docs-attacks", "docs-engines", "docs-plugins"} <= {folder for folder, _ in all_calls}
     (tmp_path / "calls.json").write_text(json.dumps(all_calls))

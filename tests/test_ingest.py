@@ -280,3 +280,39 @@ def test_run_of_a_manifest_by_site_and_its_settings(tmp_path: Path) -> None:
     )
     result = run(settings, report=False)
     assert result.summary["rounds"] == 1 and "skip_bad" not in settings.identity()
+
+
+def test_cache_shows_its_sources_keeps_to_its_size_and_can_be_emptied(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("FEDROBUST_CACHE", str(tmp_path / "cache"))
+    for name in ("one", "two"):
+        for number in range(4):
+            grey(tmp_path / name / "ab"[number % 2] / f"{number}.png", number)
+        load(f"folder:{tmp_path / name}")
+
+    def shown(*flags: str) -> str:
+        with pytest.raises(SystemExit) as left:
+            main(["cache", *flags])
+        assert left.value.code == 0
+        return capsys.readouterr().out
+
+    assert "folder:two" in shown() and shown().index("folder:two") < shown().index("folder:one")
+    monkeypatch.setenv("FEDROBUST_CACHE_GB", "0")
+    load(f"folder:{tmp_path / 'one'}")
+    assert "folder:one" in shown() and "folder:two" not in shown()
+    assert "1 sources" in shown("--clear") and "0 sources" in shown()
+    monkeypatch.setenv("FEDROBUST_CACHE_GB", "lots")
+    with pytest.raises(UserError, match="must be a number of gigabytes"):
+        load(f"folder:{tmp_path / 'one'}")
+
+
+def test_damaged_cache_is_made_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("FEDROBUST_CACHE", str(tmp_path / "cache"))
+    for number in range(4):
+        grey(tmp_path / "x" / "ab"[number % 2] / f"{number}.png", number)
+    expected = load(f"folder:{tmp_path / 'x'}").digest()
+    for ending in ("*.bin", "*.json"):
+        for file in (tmp_path / "cache/images").glob(ending):
+            file.write_bytes(file.read_bytes()[:-100])
+        assert load(f"folder:{tmp_path / 'x'}").digest() == expected

@@ -36,6 +36,7 @@ def main(arguments: list[str] | None = None) -> None:
     """Run `fedrobust <command>`."""
     from fedrobust.commands.audit import audit
     from fedrobust.commands.benchmark import benchmark
+    from fedrobust.commands.cache import cache
     from fedrobust.commands.check import check
     from fedrobust.commands.compare import compare
     from fedrobust.commands.deploy_local import deploy_local
@@ -58,6 +59,7 @@ def main(arguments: list[str] | None = None) -> None:
     app.command("compare")(compare)
     app.command("ensemble")(ensemble)
     app.command("list")(list_plugins)
+    app.command("cache")(cache)
     app.command("check")(check)
     _run(app, arguments)
 
