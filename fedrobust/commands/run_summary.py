@@ -27,7 +27,7 @@ def print_run(run: FinishedRun) -> None:
         console.print(sentence, style="bold", soft_wrap=True)
     console.print(_performance(run))
     if run.summary.robustness is not None:
-        console.print(_evaluations(run.summary.robustness))
+        console.print(_evaluations(run.summary.robustness, run.summary.robustness_seconds))
     for sentence in [*_detection(run), *_remarks(run), *_places(run)]:
         console.print(sentence, soft_wrap=True)
 
@@ -96,10 +96,11 @@ def _performance(run: FinishedRun) -> Table:
     return table
 
 
-def _evaluations(found: Robustness) -> Table:
+def _evaluations(found: Robustness, seconds: float | None) -> Table:
     """Return what the evaluations of the last model gave."""
     of = f"{found.images} of {found.test_images}" if found.images < found.test_images else f"{found.images}"
-    table = Table(title=f"Evaluations on {of} test images", title_justify="left")
+    took = "" if seconds is None else f", in {seconds:.0f} s"
+    table = Table(title=f"Evaluations on {of} test images{took}", title_justify="left")
     table.add_column("")
     for column in ("accuracy", "defence rate", "combined drop"):
         table.add_column(column, justify="right")

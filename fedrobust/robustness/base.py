@@ -22,8 +22,8 @@ __all__ = [
     "PixelDistance",
 ]
 
-#: What an evaluation knows of the model: nothing at all, its gradients, its answers only, or a substitute's.
-Kind = Literal["corruption", "white-box", "black-box", "transfer"]
+#: What an evaluation knows of the model: nothing at all (twice), its gradients, its answers, or a substitute.
+Kind = Literal["clean", "corruption", "white-box", "black-box", "transfer"]
 Norm = Literal["inf", "2"]
 
 #: How far an attack may move an image, in grey levels of 255, by its norm.

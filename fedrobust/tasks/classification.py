@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, ClassVar
@@ -73,6 +74,7 @@ class Classification:
         self._calibrated: Mapping[str, NDArray[np.float64]] = {}
         self._evaluations = named_evaluations(scenario.evaluations)
         self._robustness: Mapping[str, object] | None = None
+        self._robustness_s: float | None = None
 
     def evaluate(self, state: State) -> Mapping[str, object]:
         """Return metrics on validation, clean, noisy and stamped images, and by hospital."""
@@ -117,6 +119,7 @@ class Classification:
             "no_better_than_commonest_class": clean["accuracy"] <= share,
             "diverged": None in (line.val.loss, line.clean.loss),
             "robustness": self._robustness,
+            "robustness_seconds": self._robustness_s,
         }
 
     def write_final(self, folder: RunFolder, state: State, silent: Collection[int], tell: Tell) -> None:
@@ -130,7 +133,9 @@ class Classification:
         last = self._calibrated, hospitals.last, hospitals.unknown
         content = final_evaluation(self._scenario, self._data, evaluation.labels, *last)
         if self._evaluations:
+            began = time.perf_counter()
             content["robustness"] = self._robustness = self._study(folder, state, tell)
+            self._robustness_s = round(time.perf_counter() - began, 3)
         folder.write_json("evaluation.json", content)
         # A hospital that never replied may have ended its worker process while it was built.
         examples = poisoned_examples(self._scenario, self._data, hospitals.unknown.union(silent))

@@ -50,7 +50,7 @@ class EvaluationResult(_Scores):
     text, name : str
         With and without options.
     kind : str
-        ``corruption``, ``white-box``, ``black-box`` or ``transfer``.
+        ``clean``, ``corruption``, ``white-box``, ``black-box`` or ``transfer``.
     forward_images, gradient_images : int
         Images that went through the model, without and with gradients.
     """

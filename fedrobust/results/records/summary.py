@@ -127,6 +127,8 @@ class Summary(Record):
         The accuracy of always naming the commonest class.
     robustness : Robustness or None
         The evaluations on changed images, where the settings name some.
+    robustness_seconds : float or None
+        How long these took.
     """
 
     clean: Metrics = Metrics()
@@ -165,3 +167,4 @@ class Summary(Record):
     head: str = ""
     networks: int | None = None
     robustness: Robustness | None = None
+    robustness_seconds: float | None = None

@@ -10,6 +10,8 @@ from fedrobust.robustness import Evaluation, Images, Labels, Target
 class Clean(Evaluation):
     """The test images as they are: what all other evaluations are compared with."""
 
+    kind = "clean"
+
     @property
     def conditions(self) -> tuple[str, ...]:
         """Return the only one."""
