@@ -115,7 +115,7 @@ def test_deepfool_is_what_art_gives_on_the_same_network(module: nn.Module) -> No
 
     found = pictures(module, "deepfool(eps=None, steps=5)")
     right = target_of(module).predict(pixels()) == RECORDS.labels
-    attack = DeepFool(art_classifier(module), max_iter=5, epsilon=0.02, batch_size=16, verbose=False)
+    attack = DeepFool(art_classifier(module), max_iter=5, epsilon=0.02, batch_size=32, verbose=False)
     np.testing.assert_allclose(found[right], attack.generate(pixels()[right]), atol=1e-6)
     (bounded,) = measured(module, "deepfool(eps=100, steps=5)")
     assert bounded.moved[""][0] == pytest.approx(100, rel=1e-4)

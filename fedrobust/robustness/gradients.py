@@ -59,6 +59,13 @@ def check_gradients(target: Target, images: Images, labels: Labels) -> GradientC
         In [0, 1]; those that are classified correctly are checked, up to 32.
     labels : ndarray of int64, shape (n,)
     """
+    from fedrobust.learners.devices import repeatable
+
+    with repeatable(target.device):
+        return _checked(target, images, labels)
+
+
+def _checked(target: Target, images: Images, labels: Labels) -> GradientCheck:
     right = np.flatnonzero(target.predict(images) == labels)[:_CHECKED]
     if not len(right):
         return GradientCheck(0, None, None)
