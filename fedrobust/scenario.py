@@ -11,7 +11,7 @@ from pathlib import Path
 from fedrobust.data.spec import DataSpec
 from fedrobust.federation import Behaviour, Role
 from fedrobust.federation.participation import Participation
-from fedrobust.learners.choices import adversary_of, optimizer_of, pruning_of
+from fedrobust.learners.choices import adversary_of, optimizer_of, pruning_of, training_rule_of
 from fedrobust.learners.spec import LearnerSpec
 from fedrobust.pipeline.server_optimiser import ServerStep
 from fedrobust.pipeline.specs import with_false_flag_rate
@@ -318,6 +318,7 @@ def _learner(settings: Settings) -> LearnerSpec:
         temperature=settings.temperature,
         init=settings.init,
         optimizer=optimizer_of(settings.optimizer),
+        rule=training_rule_of(settings.training_rule, optimizer_of(settings.optimizer)),
         precision=settings.precision,
         augment=settings.augment == "light",
         attention=settings.attention,

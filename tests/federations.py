@@ -24,6 +24,7 @@ Behaviour = Callable[[dict[str, np.ndarray], int], tuple[dict[str, np.ndarray], 
 #: Every option of training that is off by default.
 TRAINING_OPTIONS: dict[str, Any] = {
     "optimizer": "sgd(momentum=0.9)",
+    "training_rule": "worker-momentum(beta=0.5)",
     "lr": 0.02,
     "proximal": 0.1,
     "server_optimizer": "adam",

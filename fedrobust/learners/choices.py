@@ -20,9 +20,13 @@ __all__ = [
     "Optimizer",
     "Perturbation",
     "Pruning",
+    "Scaffold",
+    "TrainingRule",
+    "WorkerMomentum",
     "adversary_of",
     "optimizer_of",
     "pruning_of",
+    "training_rule_of",
 ]
 
 
@@ -42,6 +46,21 @@ class SGD:
 
 
 Optimizer = Adam | SGD
+
+
+@dataclass(frozen=True)
+class WorkerMomentum:
+    """A hospital sends a moving average of its differences; beta is the share of the last average."""
+
+    beta: Annotated[float, Field(gt=0, lt=1)] = 0.9
+
+
+@dataclass(frozen=True)
+class Scaffold:
+    """A hospital corrects its gradients by how they differ from those of all."""
+
+
+TrainingRule = WorkerMomentum | Scaffold
 
 
 @dataclass(frozen=True)
@@ -100,6 +119,27 @@ class Noise:
 def optimizer_of(text: str) -> Optimizer:
     """Return the optimiser that a text names; `UserError` if there is none."""
     chosen: Optimizer = _chosen("optimizer", text, {"adam": Adam, "sgd": SGD})
+    return chosen
+
+
+def training_rule_of(text: str, optimizer: Optimizer) -> TrainingRule | None:
+    """Return the rule that a text names; None for ``plain``.
+
+    Raises
+    ------
+    UserError
+        If there is none, or it does not fit the hospitals' optimiser.
+    """
+    if text == "plain":
+        return None
+    chosen: TrainingRule = _chosen(
+        "training-rule", text, {"worker-momentum": WorkerMomentum, "scaffold": Scaffold}
+    )
+    if isinstance(chosen, Scaffold) and optimizer != SGD(momentum=0):
+        raise UserError(
+            "--training-rule scaffold is for plain gradient descent, whose steps add up to gradients; add "
+            "--optimizer 'sgd(momentum=0)'"
+        )
     return chosen
 
 

@@ -9,6 +9,7 @@ from fedrobust.data.records import Records
 from fedrobust.data.sources import prepare
 from fedrobust.data.spec import DataSpec
 from fedrobust.errors import UserError
+from fedrobust.learners.choices import Scaffold, WorkerMomentum
 from fedrobust.learners.spec import LearnerSpec
 
 if TYPE_CHECKING:
@@ -34,5 +35,8 @@ def _shape(records: Records) -> tuple[int, int, int, int]:
 @functools.lru_cache(maxsize=1)
 def _learner(spec: LearnerSpec, classes: int, channels: int, height: int, width: int) -> MutualLearner:
     from fedrobust.learners.mutual import MutualLearner
+    from fedrobust.learners.remembering import MomentumLearner, ScaffoldLearner
 
-    return MutualLearner(spec, classes, channels, (height, width))
+    kinds = {WorkerMomentum: MomentumLearner, Scaffold: ScaffoldLearner}
+    kind = MutualLearner if spec.rule is None else kinds[type(spec.rule)]
+    return kind(spec, classes, channels, (height, width))

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-from fedrobust.learners.choices import ADAM, Noise, Optimizer, Perturbation, Pruning
+from fedrobust.learners.choices import ADAM, Noise, Optimizer, Perturbation, Pruning, TrainingRule
 from fedrobust.plugins import PluginSpec
 
 __all__ = ["CNN", "Attention", "Head", "LearnerSpec", "LossName", "Precision"]
@@ -40,6 +40,7 @@ class LearnerSpec:
     temperature: float | None = None
     init: str | None = None
     optimizer: Optimizer = ADAM
+    rule: TrainingRule | None = None
     precision: Precision = "float32"
     augment: bool = False
     attention: Attention = "none"

@@ -35,8 +35,15 @@ __all__ = ["Settings"]
 _NAMED_IF_GIVEN = (
     *("skip_bad", "evaluate", "tte"),
     *("false_flag_rate", "optimizer", "proximal", "server_optimizer", "server_lr", "server_momentum"),
-    *("participation", "per_round", "sampling", "availability"),
+    *("participation", "per_round", "sampling", "availability", "training_rule"),
     *("init", "augment", "attention", "adversarial_training", "prune", "precision"),
+)
+
+
+#: Settings that name something with options, which TOML may also give as a table.
+_CALLS = (
+    *("attack", "strategy", "partition", "data", "backbone"),
+    *("optimizer", "training_rule", "adversarial_training", "prune"),
 )
 
 
@@ -90,6 +97,9 @@ class Settings(BaseModel):
     optimizer: str = Field(default="adam", description="the hospitals' optimiser: adam or sgd(momentum=0.9)")
     proximal: float = Field(
         default=0.0, ge=0, le=1e6, description="weight of FedProx's pull towards the received model"
+    )
+    training_rule: str = Field(
+        default="plain", description="plain, or one that remembers: worker-momentum(beta=0.9) or scaffold"
     )
     server_optimizer: Literal["sgd", "adam"] = Field(
         default="sgd", description="how the server moves towards what the defence returns"
@@ -230,19 +240,7 @@ class Settings(BaseModel):
         """Write the threats as one text, since Flower's run config holds no list."""
         return "; ".join(threat)
 
-    @field_validator(
-        *(
-            "attack",
-            "strategy",
-            "partition",
-            "data",
-            "backbone",
-            "optimizer",
-            "adversarial_training",
-            "prune",
-        ),
-        mode="before",
-    )
+    @field_validator(*_CALLS, mode="before")
     @classmethod
     def _table_to_call(cls, value: Any) -> Any:
         """Write a TOML table ``{name, option...}`` as ``name(option=value)``."""

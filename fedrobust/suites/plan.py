@@ -226,6 +226,7 @@ def _differing_labels(cell: Planned, other: Planned) -> str:
 #: The settings that name something to be built.
 _TRIED = (
     *("strategy", "attack", "threat", "clients", "rounds", "optimizer", "adversarial_training", "prune"),
+    "training_rule",
     *("server_optimizer", "server_lr", "server_momentum", "participation", "per_round", "availability"),
 )
 
