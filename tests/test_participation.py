@@ -12,6 +12,10 @@ from federations import Cut, Unplugged, tiny
 
 from fedrobust import Settings, UserError, run
 from fedrobust.federation.participation import Participation, TakingPart
+from fedrobust.reports.run.notes import notes
+from fedrobust.reports.run.round_tables import hospitals_table
+from fedrobust.results import finished_run
+from fedrobust.results.finished_run import read_run
 
 N = 40
 IMAGES = np.arange(1, N + 1)
@@ -112,7 +116,9 @@ def lines(folder: Path) -> list[dict[str, Any]]:
     return [json.loads(line) for line in (folder / "rounds.jsonl").read_text().splitlines()]
 
 
-def test_a_run_says_who_took_part_and_has_the_same_bits_after_a_kill(tmp_path: Path) -> None:
+def test_a_run_says_who_took_part_and_has_the_same_bits_after_a_kill(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     options: dict[str, Any] = {
         "clients": 8,
         "rounds": 4,
@@ -138,6 +144,22 @@ def test_a_run_says_who_took_part_and_has_the_same_bits_after_a_kill(tmp_path: P
         assert {one["hospital"]: one["reason"] for one in line["absent"]} == dict(part.absent)
         assert set(verdict["hospitals"]) == set(part.asked) - set(part.absent)
         assert line["faults"] == []
+    found = read_run(whole.folder)
+    drops = sum(len(line["absent"]) for line in lines(whole.folder))
+    (note,) = [one for one in notes(found) if "Each round asked" in one]
+    assert note.startswith(f"Each round asked 5 of 8 hospitals; of 20 in all, {drops} dropped out")
+    rows = {row[0]: row for row in hospitals_table(found).rows}
+    assert sum(int(str(row[3])) for row in rows.values()) == 20 - drops and len(rows) == 8
+    # Weights are multiples of those of whom an update was expected, not of all.
+    assert sum(found.weights.values()) == pytest.approx(len(verdicts[-1]["hospitals"]))
+    assert found.summary.detection.failed == ()
+    # Of very many hospitals a page shows the malicious ones, and who took part most often.
+    monkeypatch.setattr(finished_run, "_MOST_LISTED", 3)
+    few = read_run(whole.folder)
+    often = max((n for n in rows if n not in few.malicious), key=lambda n: few.rounds_taken_part[n])
+    assert {one.number for one in few.listed} >= few.malicious and len(few.listed) == 3
+    assert few.rounds_taken_part[few.listed[-1].number] == few.rounds_taken_part[often]
+    assert any("show 3 of the 8 hospitals" in one for one in notes(few))
 
 
 def test_a_round_without_enough_hospitals_keeps_the_model(tmp_path: Path) -> None:

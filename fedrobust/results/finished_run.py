@@ -12,6 +12,7 @@ from fedrobust.results.files import read_lines, read_record, read_text
 from fedrobust.results.records import (
     ClientMetricsLine,
     Evaluation,
+    HospitalEvaluation,
     Manifest,
     Role,
     RoundLine,
@@ -24,6 +25,9 @@ from fedrobust.results.records import (
 )
 
 __all__ = ["FinishedRun", "Hospital", "read_run"]
+
+#: So many hospitals a page shows at most; more rows nobody reads, and a browser hardly draws.
+_MOST_LISTED = 500
 
 
 @dataclass(frozen=True)
@@ -148,6 +152,29 @@ class FinishedRun:
         return tuple(sorted(found, key=lambda one: (order.index(one.role), one.number)))
 
     @cached_property
+    def listed(self) -> tuple[Hospital, ...]:
+        """Return the hospitals that tables and plots show: all, or of very many those that matter most.
+
+        That is, malicious and atypical ones, then flagged ones, then those that took part most often; in the
+        order of `hospitals`.
+        """
+        if self.clients <= _MOST_LISTED:
+            return self.hospitals
+        flagged = {number for verdict in self.judged for number in verdict.flagged}
+
+        def first(hospital: Hospital) -> tuple[bool, bool, int]:
+            number = hospital.number
+            return hospital.role == "honest", number not in flagged, -self.rounds_taken_part[number]
+
+        chosen = {one.number for one in sorted(self.hospitals, key=first)[:_MOST_LISTED]}
+        return tuple(one for one in self.hospitals if one.number in chosen)
+
+    @cached_property
+    def _evaluated(self) -> dict[int, HospitalEvaluation]:
+        """Return what ``evaluation.json`` says of each hospital, by its number."""
+        return {one.number: one for one in self.evaluation.hospitals} if self.evaluation else {}
+
+    @cached_property
     def judged(self) -> tuple[VerdictLine, ...]:
         """Return the verdicts on single hospitals."""
         return tuple(verdict for verdict in self.verdicts if verdict.hospitals)
@@ -202,8 +229,7 @@ class FinishedRun:
         role: Role = (
             "malicious" if number in self.malicious else "atypical" if number in self.atypical else "honest"
         )
-        evaluated = self.evaluation.hospitals if self.evaluation else ()
-        found = next((one for one in evaluated if one.number == number), None)
+        found = self._evaluated.get(number)
         # One with data of its own, which the server does not know, has None there.
         counts = found.counts if found else self.manifest.data.hospitals.get(number)
         accuracy = found.accuracy if found else None

@@ -137,5 +137,5 @@ def calibration_table(parts: Mapping[str, Sequence[CalibrationBin]]) -> Table:
 
 def accuracies_table(run: FinishedRun) -> Table:
     """Return each hospital's accuracy."""
-    rows = [[h.number, role_of(h), h.accuracy] for h in run.hospitals]
+    rows = [[h.number, role_of(h), h.accuracy] for h in run.listed]
     return Table("Accuracy by hospital", ["hospital", "truth", Column("accuracy", 3)], rows)

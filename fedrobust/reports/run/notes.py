@@ -40,6 +40,11 @@ def notes(run: FinishedRun) -> list[str]:
     made += [f"{name} had no effect in this run." for name in summary.no_effect_steps]
     made += _replaced(run)
     made += _taking_part(run)
+    if len(run.listed) < run.clients:
+        made.append(
+            f"Tables and plots show {len(run.listed)} of the {run.clients} hospitals: malicious, atypical "
+            f"and flagged ones first, then those that took part most often."
+        )
     made += _never_took_part(run)
     made += _missed(run)
     made += _falsely_flagged(run)

@@ -94,7 +94,7 @@ def _add_rounds(run: FinishedRun, plots: Plots, tables: dict[str, Table]) -> Non
 
 def _add_data(run: FinishedRun, plots: Plots, tables: dict[str, Table]) -> None:
     classes = run.classes
-    holding = [hospital for hospital in run.hospitals if hospital.counts]
+    holding = [hospital for hospital in run.listed if hospital.counts]
     if holding and classes:
         names = [round_plots.hospital_label(hospital) for hospital in holding]
         counts = [hospital.counts for hospital in holding]
@@ -152,7 +152,7 @@ def _add_evaluations(run: FinishedRun, plots: Plots, tables: dict[str, Table]) -
 
 def _add_accuracies(run: FinishedRun, plots: Plots, tables: dict[str, Table]) -> None:
     if any(hospital.accuracy is not None for hospital in run.hospitals):
-        plots["accuracies"] = final_plots.by_hospital(run.hospitals)
+        plots["accuracies"] = final_plots.by_hospital(run.listed)
         tables["accuracies"] = final_tables.accuracies_table(run)
 
 

@@ -69,7 +69,7 @@ def trust(run: FinishedRun) -> Plot:
     """Return the trust timeline: hospitals by rounds, weights as colour, flags as marks."""
     rounds = [verdict.round for verdict in run.verdicts]
     weights = [run.uniform_weights(verdict) for verdict in run.verdicts]
-    named = {hospital.number: hospital_label(hospital, attack=True) for hospital in run.hospitals}
+    named = {hospital.number: hospital_label(hospital, attack=True) for hospital in run.listed}
     cells = [[of_round.get(number) for of_round in weights] for number in named]
     flags = [(verdict.round, named[n]) for verdict in run.verdicts for n in verdict.flagged if n in named]
     names = list(named.values())
@@ -127,7 +127,7 @@ def losses(run: FinishedRun) -> Choices:
                 hospital, rounds, [row.get(hospital.number) for row in reported], _place(run, hospital)
             )
             # Honest ones first, so that the others lie on top.
-            for hospital in reversed(run.hospitals)
+            for hospital in reversed(run.listed)
         ]
         seen: set[str] = set()
         for trace in traces:

@@ -49,7 +49,7 @@ def hospitals_table(run: FinishedRun) -> Table:
     """Return each hospital with the truth and the defence's verdict on it."""
     last = run.judged[-1] if run.judged else None
     rows: list[list[Cell]] = []
-    for hospital in run.hospitals:
+    for hospital in run.listed:
         n = hospital.number
         flags = [verdict.round for verdict in run.judged if n in verdict.flagged]
         why = last.why.get(n, "") if last else ""
@@ -74,12 +74,12 @@ def losses_table(run: FinishedRun) -> Table:
     """Return reported losses, a row a hospital, in up to ten of the rounds."""
     chosen = _some(run.client_metrics)
     columns: list[Column | str] = ["hospital", "truth"]
-    rows: list[list[Cell]] = [[hospital.number, role_of(hospital)] for hospital in run.hospitals]
+    rows: list[list[Cell]] = [[hospital.number, role_of(hospital)] for hospital in run.listed]
     for entry in chosen:
         for key, name in (("loss", "training"), ("received_loss", "received")):
             reported = entry.by_hospital(key)
             columns.append(Column(f"round {entry.round}, {name}", 3))
-            for hospital, row in zip(run.hospitals, rows, strict=True):
+            for hospital, row in zip(run.listed, rows, strict=True):
                 row.append(reported.get(hospital.number))
     return Table(f"Losses that hospitals reported{_of(chosen, run.client_metrics)}", columns, rows)
 
@@ -88,11 +88,11 @@ def trust_table(run: FinishedRun) -> Table:
     """Return weights in uniform weights, a row a hospital, in up to ten of the rounds; flags are marked."""
     chosen = _some(run.judged)
     columns: list[Column | str] = ["hospital", "truth"]
-    rows: list[list[Cell]] = [[hospital.number, role_of(hospital)] for hospital in run.hospitals]
+    rows: list[list[Cell]] = [[hospital.number, role_of(hospital)] for hospital in run.listed]
     for verdict in chosen:
         weights = run.uniform_weights(verdict)
         columns.append(Column(f"round {verdict.round}", 2))
-        for hospital, row in zip(run.hospitals, rows, strict=True):
+        for hospital, row in zip(run.listed, rows, strict=True):
             weight = weights.get(hospital.number)
             flagged = hospital.number in verdict.flagged
             row.append(f"{number(weight, 2)} {FLAG}" if flagged else weight)
