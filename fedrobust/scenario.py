@@ -299,6 +299,7 @@ def _data(settings: Settings) -> DataSpec:
         settings.clients,
         settings.seed,
         settings.skip_bad,
+        settings.site_tests,
     )
 
 

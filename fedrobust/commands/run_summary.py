@@ -150,6 +150,13 @@ def _remarks(run: FinishedRun) -> list[str]:
             for threat in backdoors
             if threat.durability is not None
         ]
+    if summary.site_tests is not None:
+        found = summary.site_tests
+        lines.append(
+            f"On the hospitals' own test parts: global model {_fraction(found.mean)}, at the worst hospital "
+            f"{_fraction(found.worst)}; the hospitals' models {_fraction(found.at_home)} at home and "
+            f"{_fraction(found.elsewhere)} elsewhere."
+        )
     if summary.server_images:
         part = {1.0: "all of", 0.5: "half of"}.get(
             summary.server_share, f"{100 * summary.server_share:g} % of"

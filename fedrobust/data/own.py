@@ -32,6 +32,7 @@ def own_data_spec(federation: DataSpec, source: str, root: str | None = None) ->
         root=root or federation.root,
         hospitals=1,
         partition=IID,
+        site_tests=False,
     )
 
 

@@ -20,6 +20,7 @@ from fedrobust.data.medmnist import load as load_medmnist
 from fedrobust.data.partition import partition
 from fedrobust.data.phantom import phantom
 from fedrobust.data.records import Records
+from fedrobust.data.site_tests import with_site_tests
 from fedrobust.data.spec import DataSpec
 from fedrobust.data.split import Split, official, pooled
 from fedrobust.errors import UserError, nearest
@@ -74,12 +75,15 @@ class FederationData:
         Positions of the training records that each hospital holds.
     digest : str
         SHA-256 of the records.
+    site_tests : tuple of ndarray of int64
+        Positions of the records that each hospital tests on; none unless asked for.
     """
 
     records: Records
     split: Split
     hospitals: tuple[NDArray[np.int64], ...]
     digest: str
+    site_tests: tuple[NDArray[np.int64], ...] = ()
 
     @cached_property
     def duplicates(self) -> Duplicates:
@@ -233,4 +237,7 @@ def _make(spec: DataSpec) -> FederationData:
             )
     split = long_tailed(split, records.labels, spec.imbalance, spec.seed)
     hospitals = partition(records, split.train, spec.partition, spec.hospitals, spec.seed)
-    return FederationData(records, split, hospitals, records.digest())
+    tests: tuple[NDArray[np.int64], ...] = ()
+    if spec.site_tests:
+        hospitals, tests = with_site_tests(records, hospitals, spec.seed)
+    return FederationData(records, split, hospitals, records.digest(), tests)

@@ -35,6 +35,8 @@ class DataSpec:
     seed : int
     skip_bad : bool
         Whether records of files that cannot be used are left out instead of refused.
+    site_tests : bool
+        Whether each hospital keeps a part of its images to test on.
     """
 
     source: PluginSpec
@@ -47,3 +49,4 @@ class DataSpec:
     hospitals: int = 1
     seed: int = 0
     skip_bad: bool = False
+    site_tests: bool = False

@@ -12,7 +12,7 @@ from fedrobust.data.records import Records
 from fedrobust.errors import UserError
 from fedrobust.seeding import generator
 
-__all__ = ["Split", "official", "pooled", "whole_shares"]
+__all__ = ["Split", "drawn_parts", "official", "pooled", "whole_shares"]
 
 _PARTS = ("train", "val", "test")
 
@@ -61,7 +61,7 @@ def pooled(records: Records, seed: int, shares: tuple[float, float, float] = (0.
         raise UserError(f"{records.source or 'the data'}: there is no image to split; load some")
     if len(shares) != 3 or not all(share > 0 for share in shares) or abs(sum(shares) - 1) > 1e-6:
         raise UserError(f"the shares {shares} of train, val, test must be positive and sum to 1; change them")
-    return Split(*_draw(records, np.arange(len(records)), shares, generator(seed, "split")))
+    return Split(*drawn_parts(records, np.arange(len(records)), shares, generator(seed, "split")))
 
 
 def official(records: Records, seed: int) -> Split:
@@ -96,7 +96,7 @@ def official(records: Records, seed: int) -> Split:
     if not len(kept["train"]):
         raise UserError(f"{source}: the published split has no training image; use the pooled split")
     shares = _missing_shares(*(len(kept[part]) for part in _PARTS))
-    drawn = _draw(records, kept["train"], tuple(shares.values()), generator(seed, "split"))
+    drawn = drawn_parts(records, kept["train"], tuple(shares.values()), generator(seed, "split"))
     return Split(**(kept | dict(zip(shares, drawn, strict=True))))
 
 
@@ -112,7 +112,7 @@ def _missing_shares(train: int, val: int, test: int) -> dict[str, float]:
     return {"train": 0.7, "val": 0.2, "test": 0.1}
 
 
-def _draw(
+def drawn_parts(
     records: Records, index: NDArray[np.int64], shares: tuple[float, ...], rng: np.random.Generator
 ) -> list[NDArray[np.int64]]:
     """Deal the positions in index out to one sorted array per share, class by class, patients as a whole."""

@@ -52,6 +52,7 @@ def pool_of_hospitals(
             records=replace(ordered, images=np.zeros((len(ordered), 1, 0, 0), np.uint8)),
             split=replace(data.split, train=np.arange(len(ordered)), val=empty, test=empty),
             hospitals=hospitals,
+            site_tests=(),
         )
         make_app = functools.partial(_hospitals_app, scenario, light, images, memories)
         return PoolGrid(

@@ -93,6 +93,20 @@ METRICS: dict[str, Metric] = _table(
         "Accuracy on clean test images mixed as the hospital's own, at the hospital with the lowest one; "
         "malicious hospitals are left out.",
     ),
+    Metric(
+        "site_accuracy",
+        "accuracy at sites",
+        "higher",
+        "share",
+        "Accuracy of the last model on the hospitals' own test parts, averaged over the hospitals.",
+    ),
+    Metric(
+        "worst_site",
+        "worst site",
+        "higher",
+        "share",
+        "Accuracy of the last model on the test part of the hospital where it is lowest.",
+    ),
     Metric("noisy_accuracy", "noisy accuracy", "higher", "share", "Accuracy on the noisy test images."),
     Metric("noisy_macro_f1", "noisy macro F1", "higher", "share", "Macro F1 on the noisy test images."),
     Metric(

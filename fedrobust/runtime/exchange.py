@@ -37,6 +37,8 @@ class Exchanged:
         The new global model, or the last one.
     not_kept : str or None
         Why the round gives no new model; None where it does.
+    replies : sequence of Message
+        The hospitals' usable replies, with the models that they trained.
     undo : callable
         Puts the strategy into the state that it was in before the round.
     client_evaluation : mapping or None
@@ -52,6 +54,7 @@ class Exchanged:
     memory_bytes: int
     not_kept: str | None
     undo: Callable[[], None]
+    replies: Sequence[Message] = ()
     client_evaluation: Mapping[str, object] | None = None
     defence_mib: float | None = None
 
@@ -140,6 +143,7 @@ class Exchange:
             memory_bytes=memory_bytes,
             not_kept=not_kept,
             undo=undo,
+            replies=_usable(replies),
             client_evaluation=evaluated,
             defence_mib=taken.mib,
         )

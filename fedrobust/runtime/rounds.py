@@ -10,7 +10,7 @@ from flwr.serverapp import Grid
 
 from fedrobust.federation.participation import TakingPart
 from fedrobust.flower.client_grid import ClientGrid
-from fedrobust.flower.codec import pack, unpack
+from fedrobust.flower.codec import model_of, pack, unpack
 from fedrobust.flower.hosted_strategy import HostedStrategy
 from fedrobust.printing import one_line
 from fedrobust.results.records import RoundLine
@@ -65,6 +65,9 @@ class Rounds:
         with self._profile.phase("aggregation"):
             exchanged = self._exchange.run(number, arrays, lr, self._taking_part(number))
             trained = self._settled(number, arrays, exchanged)
+        if self._setup.scenario.data.site_tests:
+            models = {ClientGrid.hospital_of(reply): model_of(reply) for reply in exchanged.replies}
+            self._setup.task.set_hospital_models(models)
         with self._profile.phase("evaluation"):
             line = self._evaluated(number, lr, trained)
             if trained.not_kept is None and self._setup.task.validation_loss(line) is None:

@@ -33,7 +33,7 @@ __all__ = ["Settings"]
 
 #: Settings that enter a run's name only where they are not the default: runs without them keep theirs.
 _NAMED_IF_GIVEN = (
-    *("skip_bad", "evaluate", "tte"),
+    *("skip_bad", "site_tests", "evaluate", "tte"),
     *("false_flag_rate", "optimizer", "proximal", "server_optimizer", "server_lr", "server_momentum"),
     *("participation", "per_round", "sampling", "availability", "training_rule"),
     *("init", "augment", "attention", "adversarial_training", "prune", "precision"),
@@ -127,6 +127,10 @@ class Settings(BaseModel):
     )
     skip_bad: bool = Field(
         default=False, description="leave out records of files that cannot be used, instead of stopping"
+    )
+    site_tests: bool = Field(
+        default=False,
+        description="each hospital keeps a fifth of its images, on which the models of all are tested",
     )
     split: Literal["pooled", "official"] = Field(
         default="pooled", description="pool all images and split them 7:2:1, or keep the file's own split"

@@ -64,6 +64,8 @@ def metric_values(run: FinishedRun, baseline: FinishedRun | None) -> MetricValue
     found |= _detection(run, baseline)
     found |= _against_baseline(run, baseline, clean["accuracy"])
     found |= {f"sensitivity:{name}": value for name, value in _sensitivities(run, last).items()}
+    if run.summary.site_tests is not None:
+        found |= {"site_accuracy": run.summary.site_tests.mean, "worst_site": run.summary.site_tests.worst}
     return found | _evaluated(run.summary.robustness)
 
 

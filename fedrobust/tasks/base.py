@@ -49,6 +49,10 @@ class Task(Protocol):
         """Take note of the hospitals with data of their own, which the server does not know."""
         ...
 
+    def set_hospital_models(self, models: Mapping[int, State]) -> None:
+        """Take note of the models that the hospitals sent in a round, by number; for tests at each site."""
+        ...
+
     def summary(self, line: RoundLine) -> Mapping[str, object]:
         """Return what the run's summary holds of the last round's line; asked after `write_final`."""
         ...

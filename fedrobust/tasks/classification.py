@@ -17,6 +17,7 @@ from fedrobust.evaluation.examples import poisoned_examples
 from fedrobust.evaluation.final import final_evaluation
 from fedrobust.evaluation.server_data import ServerShare
 from fedrobust.evaluation.server_evaluation import ServerEvaluation
+from fedrobust.evaluation.site_tests import site_tests
 from fedrobust.federation import Behaviour
 from fedrobust.learners.base import State
 from fedrobust.learners.factory import build_learner
@@ -75,6 +76,8 @@ class Classification:
         self._evaluations = named_evaluations(scenario.evaluations)
         self._robustness: Mapping[str, object] | None = None
         self._robustness_s: float | None = None
+        self._hospital_models: Mapping[int, State] = {}
+        self._site_tests: Mapping[str, object] | None = None
 
     def evaluate(self, state: State) -> Mapping[str, object]:
         """Return metrics on validation, clean, noisy and stamped images, and by hospital."""
@@ -92,6 +95,10 @@ class Classification:
     def set_unknown(self, hospitals: frozenset[int]) -> None:
         """Leave these hospitals' accuracies undefined."""
         self._evaluation.hospitals.unknown = hospitals
+
+    def set_hospital_models(self, models: Mapping[int, State]) -> None:
+        """Keep the models of the last round for the cross-site matrix."""
+        self._hospital_models = models
 
     def summary(self, line: RoundLine) -> Mapping[str, object]:
         """Return the last model's metrics, the combined drop, and whether the model learnt anything.
@@ -120,6 +127,7 @@ class Classification:
             "diverged": None in (line.val.loss, line.clean.loss),
             "robustness": self._robustness,
             "robustness_seconds": self._robustness_s,
+            "site_tests": self._site_tests,
         }
 
     def write_final(self, folder: RunFolder, state: State, silent: Collection[int], tell: Tell) -> None:
@@ -132,6 +140,10 @@ class Classification:
         folder.write_model(self.learner.named_tensors(state), self._description())
         last = self._calibrated, hospitals.last, hospitals.unknown
         content = final_evaluation(self._scenario, self._data, evaluation.labels, *last)
+        if self._data.site_tests:
+            models = self._hospital_models
+            tests = site_tests(self.learner, self._data, state, models, hospitals.unknown)
+            content["site_tests"] = self._site_tests = tests
         if self._evaluations:
             began = time.perf_counter()
             content["robustness"] = self._robustness = self._study(folder, state, tell)

@@ -9,7 +9,7 @@ from fedrobust.evaluation.metrics import metric_of
 from fedrobust.reports.run.round_tables import role_of
 from fedrobust.reports.tables import Cell, Column, Table
 from fedrobust.results.finished_run import FinishedRun
-from fedrobust.results.records import CalibrationBin, ClassMetrics, Manifest
+from fedrobust.results.records import CalibrationBin, ClassMetrics, Manifest, SiteTests
 
 __all__ = [
     "accuracies_table",
@@ -19,6 +19,7 @@ __all__ = [
     "counts_table",
     "drop_table",
     "provenance_table",
+    "site_tests_table",
 ]
 
 
@@ -133,6 +134,17 @@ def calibration_table(parts: Mapping[str, Sequence[CalibrationBin]]) -> Table:
         *("images", "confidence", "how many", Column("mean confidence", 3), Column("accuracy", 3)),
     ]
     return Table("Confidence and accuracy", columns, rows)
+
+
+def site_tests_table(found: SiteTests) -> Table:
+    """Return the cross-site matrix: a row for each model, a column for each hospital's test part."""
+    columns: list[Column | str] = [
+        "model of",
+        *(Column(f"at {number} ({n} images)", 3) for number, n in enumerate(found.images)),
+    ]
+    rows: list[list[Cell]] = [["all (global)", *found.global_model]]
+    rows += [[f"hospital {number}", *row] for number, row in enumerate(found.hospitals)]
+    return Table("Accuracy of each model on each hospital's own test part", columns, rows)
 
 
 def accuracies_table(run: FinishedRun) -> Table:

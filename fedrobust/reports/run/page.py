@@ -154,6 +154,8 @@ def _add_accuracies(run: FinishedRun, plots: Plots, tables: dict[str, Table]) ->
     if any(hospital.accuracy is not None for hospital in run.hospitals):
         plots["accuracies"] = final_plots.by_hospital(run.listed)
         tables["accuracies"] = final_tables.accuracies_table(run)
+    if run.evaluation and run.evaluation.site_tests:
+        tables["site_tests"] = final_tables.site_tests_table(run.evaluation.site_tests)
 
 
 def _parts(run: FinishedRun) -> dict[str, ClassMetrics]:

@@ -53,6 +53,7 @@ from fedrobust.results.records.rounds import (
     expected_updates,
     reported_images,
 )
+from fedrobust.results.records.site_tests import SiteTests
 from fedrobust.results.records.summary import Baseline, Calibration, Detection, Summary, SummaryThreat
 
 __all__ = [
@@ -83,6 +84,7 @@ __all__ = [
     "Role",
     "RoundLine",
     "ServerDataUse",
+    "SiteTests",
     "SplitSizes",
     "Summary",
     "SummaryThreat",

@@ -9,6 +9,7 @@ from pydantic import Field, model_validator
 
 from fedrobust.results.records.base import Record, Role
 from fedrobust.results.records.robustness import Robustness
+from fedrobust.results.records.site_tests import SiteTests
 
 __all__ = [
     "CalibrationBin",
@@ -77,6 +78,7 @@ class Evaluation(Record):
     hospitals: tuple[HospitalEvaluation, ...] = ()
     splits: Mapping[str, PartSummary] = {}
     robustness: Robustness | None = None
+    site_tests: SiteTests | None = None
 
     @model_validator(mode="after")
     def _one_for_each_class(self) -> Self:

@@ -10,6 +10,7 @@ from fedrobust.results.records.base import Record
 from fedrobust.results.records.manifest import ThreatRecord
 from fedrobust.results.records.robustness import Robustness
 from fedrobust.results.records.rounds import Metrics
+from fedrobust.results.records.site_tests import SiteTests
 
 __all__ = ["Baseline", "Calibration", "Detection", "Summary", "SummaryThreat"]
 
@@ -129,6 +130,8 @@ class Summary(Record):
         The evaluations on changed images, where the settings name some.
     robustness_seconds : float or None
         How long these took.
+    site_tests : SiteTests or None
+        Accuracies on the hospitals' own test parts, where they keep some.
     """
 
     clean: Metrics = Metrics()
@@ -168,3 +171,4 @@ class Summary(Record):
     networks: int | None = None
     robustness: Robustness | None = None
     robustness_seconds: float | None = None
+    site_tests: SiteTests | None = None
