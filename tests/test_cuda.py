@@ -13,6 +13,7 @@ from federations import tiny
 from test_mutual import EASY, KINDS, fit, learner, same
 
 from fedrobust.commands.list_plugins import catalogue
+from fedrobust.learners.choices import Perturbation, Pruning
 from fedrobust.runtime.runner import existing, run
 
 pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device here")
@@ -44,6 +45,20 @@ def test_the_initial_weights_are_the_processors() -> None:
 @pytest.mark.parametrize("backbone", ["cnn(width=4)", "resnet18"])
 def test_training_twice_gives_the_same_bits(backbone: str) -> None:
     assert same(fit(learner(device=CUDA, backbone=backbone)), fit(learner(device=CUDA, backbone=backbone)))
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"precision": "bf16"},
+        {"augment": True, "attention": "cbam", "pruning": Pruning(0.5, 1), "adversary": Perturbation(4.0, 2)},
+    ],
+    ids=["bf16", "others"],
+)
+def test_options_of_training_give_the_same_bits_twice_and_learn(options: dict[str, Any]) -> None:
+    first, second = (fit(learner(device=CUDA, **options)) for _ in range(2))
+    assert same(first, second)
+    assert np.isfinite(first.state.parameters).all() and first.report.values["loss"] < np.log(4)
 
 
 def test_predictions_are_the_processors_to_rounding() -> None:

@@ -10,7 +10,6 @@ Those named ``-rect`` have Rect, which pulls harder towards rare classes.
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from functools import cached_property
 
@@ -28,6 +27,7 @@ from fedrobust.learners import devices
 from fedrobust.learners.attention import add_attention
 from fedrobust.learners.backbones import build_backbone, replace_module
 from fedrobust.learners.base import Fitted, Prediction, State
+from fedrobust.learners.batches import by_class, shuffled_batches
 from fedrobust.learners.classifier import Classifier, view_of
 from fedrobust.learners.etf import simplex_etf
 from fedrobust.learners.flat import FlatModule
@@ -166,7 +166,7 @@ class MutualLearner:
             met = torch.zeros(len(labels), device=self._device)
             for _ in range(epochs or spec.local_epochs):
                 means, sizes = [], []
-                for batch in _batches(len(labels), spec.batch_size, shuffle, self._device):
+                for batch in shuffled_batches(len(labels), spec.batch_size, shuffle, self._device):
                     part = self._present(images[batch], labels[batch]), labels[batch], counts
                     # One value has no variance: BatchNorm falls back on its running statistics.
                     for norm in self._norms:
@@ -183,8 +183,8 @@ class MutualLearner:
             "loss": sum(loss * size for loss, size in zip(losses, sizes, strict=True)) / len(labels),
             "last-loss": losses[-1],
             "received-loss": float(received.mean()),
-            "class-losses": _by_class(received, records),
-            "class-epoch-losses": _by_class(met.double().cpu().numpy(), records),
+            "class-losses": by_class(received, records),
+            "class-epoch-losses": by_class(met.double().cpu().numpy(), records),
             "class-counts": tuple(records.counts().astype(float).tolist()),
         }
         return Fitted(State(parameters, buffers), ClientMetrics(len(labels), values))
@@ -320,19 +320,19 @@ class MutualLearner:
         return torch.stack([self._loss.each(s, labels).sum() for s in scores]).sum()
 
     def _trained_scores(self, images: Tensor) -> list[Tensor]:
-        """Return each network's outputs in training, in the precision of the settings; (n, K) each."""
+        """Return each network's scores in training, its layers in the precision of the settings; (n, K)."""
         if self._spec.precision == "float32":
             return self._scores(images)
         with torch.autocast(self._device.type, dtype=torch.bfloat16):
-            scores = self._scores(images)
-        return [one.float() for one in scores]
+            outputs = [network(images) for network in self._networks]
+        return [self._classified(one.float()) for one in outputs]
 
     def _scores(self, images: Tensor) -> list[Tensor]:
         """Return each network's outputs: cosines with the frame, or a linear layer's logits; (n, K) each."""
-        outputs = [network(images) for network in self._networks]
-        if self.frame is None:
-            return outputs
-        return [functional.normalize(features, dim=1) @ self.frame for features in outputs]
+        return [self._classified(network(images)) for network in self._networks]
+
+    def _classified(self, outputs: Tensor) -> Tensor:
+        return outputs if self.frame is None else functional.normalize(outputs, dim=1) @ self.frame
 
     def _logits(self, scores: Tensor) -> Tensor:
         return scores / self._loss.temperature
@@ -375,19 +375,3 @@ class MutualLearner:
             scores = self._scores(images[part])
             parts.append(torch.stack([self._loss.each(s, labels[part]) for s in scores]).mean(0))
         return torch.cat(parts).double().cpu().numpy()
-
-
-def _by_class(losses: NDArray[np.float64], records: Records) -> tuple[float, ...]:
-    """Return the mean loss of each class's records; NaN for a class without any."""
-    counts = records.counts()
-    sums = np.bincount(records.labels, weights=losses, minlength=len(counts))
-    means = np.divide(sums, counts, out=np.full(len(counts), np.nan), where=counts > 0)
-    return tuple(means.tolist())
-
-
-def _batches(n: int, size: int, shuffle: torch.Generator, device: torch.device) -> Iterator[Tensor]:
-    """Yield shuffled index batches; a last batch of one joins the one before, for BatchNorm."""
-    batches = list(torch.split(torch.randperm(n, generator=shuffle).to(device), size))
-    if len(batches) > 1 and len(batches[-1]) == 1:
-        batches[-2:] = [torch.cat(batches[-2:])]
-    yield from batches
