@@ -5,11 +5,10 @@ from __future__ import annotations
 from typing import ClassVar
 
 import numpy as np
-from numpy.typing import NDArray
 from pydantic import NonNegativeInt
 
 from fedrobust.aggregation.geometry import krum_scores, significant, squared_distances
-from fedrobust.aggregation.sorting import sort_rows
+from fedrobust.aggregation.sorting import mean_around_median
 from fedrobust.aggregation.tolerance import AssumedByzantine
 from fedrobust.federation import Defence, Updates, Vector, Verdict
 
@@ -64,23 +63,5 @@ class Bulyan(Defence):
             best = left[int(np.argmin(significant(scores)))]
             chosen[best] = True
             left.remove(best)
-        result = updates.by_coordinate(lambda block: _around_median(block[chosen], 2 * f))
+        result = updates.by_coordinate(lambda block: mean_around_median(block[chosen], 2 * f))
         return result, Verdict(chosen, krum_scores(squares, f), why=note)
-
-
-def _around_median(block: Vector, drop: int) -> NDArray[np.float64]:
-    """Return each column's mean without the `drop` values furthest from its median.
-
-    The values that stay are neighbours in the sorted column. The window starts at the bottom and moves up one
-    row as long as the row that it would gain is nearer to the median than the one that it would lose; once it
-    is not, it never is again.
-    """
-    rows = sort_rows(block)
-    keep, median = len(rows) - drop, rows[(len(rows) - 1) // 2]
-    total = np.zeros(block.shape[1])
-    for row in rows[:keep]:
-        total += row
-    for lost, gained in zip(rows[:drop], rows[keep:], strict=True):
-        moves = gained - median < median - lost
-        total += np.where(moves, gained.astype(np.float64) - lost, 0.0)
-    return total / keep

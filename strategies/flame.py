@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import numpy as np
-from numpy.typing import NDArray
 from pydantic import NonNegativeFloat
 
 from fedrobust.aggregation.clipping import clip_factors
+from fedrobust.aggregation.clusters import majority
 from fedrobust.aggregation.geometry import cosines
 from fedrobust.federation import Defence, Updates, Vector, Verdict
 from fedrobust.seeding import generator
@@ -52,7 +52,7 @@ class Flame(Defence):
         distances = 1.0 - cosines(gram)
         np.fill_diagonal(distances, 0.0)
         # Rounded, so that equal updates are equally far apart.
-        admitted = _majority(np.round(distances, 9))
+        admitted = majority(np.round(distances, 9))
         median = float(np.median(norms))
         factor = clip_factors(norms, median) * admitted
         result = updates.combination(factor / admitted.sum())
@@ -64,21 +64,3 @@ class Flame(Defence):
         others = admitted[None, :] & ~np.eye(n, dtype=bool)
         score = (distances * others).sum(axis=1) / np.maximum(1, others.sum(axis=1))
         return result, Verdict(factor, score, ~admitted)
-
-
-def _majority(distances: NDArray[np.float64]) -> NDArray[np.bool_]:
-    """Return the first group of more than half that single linkage joins as the distance grows."""
-    n = len(distances)
-    groups = np.arange(n)
-    first, second = np.triu_indices(n, 1)
-    heights = distances[first, second]
-    order = np.argsort(heights, kind="stable")
-    for place, edge in enumerate(order):
-        groups[groups == groups[second[edge]]] = groups[first[edge]]
-        # Pairs equally far apart join at the same height, all of them.
-        if place + 1 < len(order) and heights[order[place + 1]] == heights[edge]:
-            continue
-        sizes = np.bincount(groups, minlength=n)
-        if sizes.max() > n // 2:
-            return np.asarray(groups == np.argmax(sizes))
-    return np.ones(n, bool)

@@ -5,8 +5,9 @@ import pytest
 from helpers import make_updates
 from references import bulyan, stacked
 
+from fedrobust.aggregation.sorting import mean_around_median
 from fedrobust.federation import Updates
-from strategies.bulyan import Bulyan, _around_median
+from strategies.bulyan import Bulyan
 
 
 @pytest.mark.parametrize(
@@ -31,12 +32,12 @@ def test_around_median_keeps_the_nearest_values(rows: int, drop: int) -> None:
     median = np.sort(wide, axis=0)[(rows - 1) // 2]
     order = np.argsort(np.abs(wide - median), axis=0)[: rows - drop]
     wanted = np.take_along_axis(wide, order, axis=0).mean(axis=0)
-    np.testing.assert_allclose(_around_median(block.copy(), drop), wanted, rtol=1e-5, atol=1e-6)
+    np.testing.assert_allclose(mean_around_median(block.copy(), drop), wanted, rtol=1e-5, atol=1e-6)
 
 
 def test_around_median_tie_keeps_the_lower_value() -> None:
     column = np.array([[-1.0], [0.0], [1.0]], np.float32)
-    assert _around_median(column, 1) == -0.5
+    assert mean_around_median(column, 1) == -0.5
 
 
 def test_bulyan_outlying_coordinate_of_a_chosen_update_is_dropped() -> None:

@@ -6,8 +6,9 @@ from helpers import make_updates
 from references import cosine_distances, differences
 from sklearn.cluster import HDBSCAN
 
+from fedrobust.aggregation.clusters import majority
 from fedrobust.federation import Updates
-from strategies.flame import Flame, _majority
+from strategies.flame import Flame
 
 
 @pytest.mark.parametrize("n", [4, 5, 9, 10, 23, 40])
@@ -20,7 +21,7 @@ def test_flame_admitted_are_the_cluster_of_hdbscan(n: int, seed: int) -> None:
     labels = HDBSCAN(
         min_cluster_size=n // 2 + 1, min_samples=1, allow_single_cluster=True, metric="precomputed", copy=True
     ).fit_predict(distances)
-    np.testing.assert_array_equal(_majority(distances), labels == 0)
+    np.testing.assert_array_equal(majority(distances), labels == 0)
 
 
 @pytest.mark.parametrize(("n", "d"), [(4, 300), (10, 10_000), (23, 777)])
@@ -29,7 +30,7 @@ def test_flame_without_noise_follows_the_definition(n: int, d: int) -> None:
     updates = Updates([u.with_delta((1 + u.node) * u.delta) for u in updates])
     found, verdict = Flame(noise=0.0).combine(updates)
     x = differences(updates)
-    admitted = _majority(cosine_distances(x))
+    admitted = majority(cosine_distances(x))
     norms = np.linalg.norm(x, axis=1)
     clipped = x * np.minimum(1, np.median(norms) / norms)[:, None]
     np.testing.assert_allclose(
@@ -57,7 +58,7 @@ def test_flame_noise_follows_the_median_length() -> None:
 
 def test_flame_equal_heights_join_together() -> None:
     distances = np.ones((4, 4)) - np.eye(4)
-    assert _majority(distances).all()
+    assert majority(distances).all()
 
 
 @pytest.mark.parametrize("n", [5, 11, 12, 20])

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["median_of_rows", "network", "sort_rows"]
+__all__ = ["mean_around_median", "median_of_rows", "network", "sort_rows"]
 
 #: Comparators of a network: (low row, high row, is the low result needed, is the high one).
 Network = tuple[tuple[int, int, bool, bool], ...]
@@ -90,3 +90,31 @@ def median_of_rows(block: NDArray[Any]) -> NDArray[Any]:
     # Halved first: two large numbers do not overflow.
     half = block.dtype.type(0.5)
     return np.asarray(rows[middle - 1] * half + rows[middle] * half)
+
+
+def mean_around_median(block: NDArray[Any], drop: int, *, between: bool = False) -> NDArray[np.float64]:
+    """Return each column's mean without the `drop` values furthest from its median. Uses up the block.
+
+    The values that stay are neighbours in the sorted column. The window starts at the bottom and moves up one
+    row as long as the row that it would gain is nearer to the median than the one that it would lose; once it
+    is not, it never is again.
+
+    Parameters
+    ----------
+    block : ndarray, shape (n, columns)
+    drop : int
+        Of two values equally near, the upper one is dropped.
+    between : bool
+        Of an even number, the median is the mean of the middle two; else the lower one of them.
+    """
+    rows = sort_rows(block)
+    keep, median = len(rows) - drop, rows[(len(rows) - 1) // 2]
+    if between:
+        median = (median.astype(np.float64) + rows[len(rows) // 2]) / 2
+    total = np.zeros(block.shape[1])
+    for row in rows[:keep]:
+        total += row
+    for lost, gained in zip(rows[:drop], rows[keep:], strict=True):
+        moves = gained - median < median - lost
+        total += np.where(moves, gained.astype(np.float64) - lost, 0.0)
+    return total / keep

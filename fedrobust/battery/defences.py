@@ -135,12 +135,13 @@ class _Battery:
     def ties(self) -> None:
         """Check that equal updates with equal reports get equal scores."""
         same = np.repeat(deltas(1), _N, axis=0)
-        score = self._ran(a_round(same, reports=[make_report()] * _N)).verdict.score
+        score = self._ran(a_round(same, reports=[make_report()] * _N, kinds=[0] * _N)).verdict.score
         known = np.asarray(score)[~np.isnan(np.asarray(score))]
         if len(known) and float(np.ptp(known)) > 1e-6 * max(1.0, float(np.abs(known).max())):
             raise Violation(f"equal updates get scores from {known.min():g} to {known.max():g}")
         pairs = np.repeat(deltas(_N // 2), 2, axis=0)
-        self._ran(a_round(pairs, reports=[make_report(i // 2) for i in range(_N)]))
+        kinds = [place // 2 for place in range(_N)]
+        self._ran(a_round(pairs, reports=[make_report(kind) for kind in kinds], kinds=kinds))
 
     def zeros(self) -> None:
         """Check that hospitals that learnt nothing give the global model back; one of ten does no harm."""

@@ -47,13 +47,16 @@ def a_round(
     reports: Sequence[ClientMetrics] | None = None,
     round: int = 1,
     seed: int = 0,
-    start: Vector | None = None,
+    kinds: Sequence[int] | None = None,
 ) -> Updates:
-    """Return a round with these differences from the global model; arrays are read-only, as in a run."""
+    """Return a round with these differences from the global model; arrays are read-only, as in a run.
+
+    Hospitals of one of the `kinds` have the same running statistics; not given: each has its own.
+    """
     n = len(differences)
     rng = np.random.default_rng([n, round, 2])
-    base = np.random.default_rng(3).standard_normal(_D).astype(np.float32) if start is None else start
-    means = rng.standard_normal((n, 4)).astype(np.float32) ** 2
+    base = np.random.default_rng(3).standard_normal(_D).astype(np.float32)
+    means = (rng.standard_normal((n, 4)).astype(np.float32) ** 2)[range(n) if kinds is None else list(kinds)]
     updates = []
     for place, delta in enumerate(differences):
         parameters = (base + delta.astype(np.float32)).astype(np.float32)
