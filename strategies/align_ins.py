@@ -96,4 +96,5 @@ def _cosines_with_model(updates: Updates, norms: Floats) -> Floats:
 
     square, *inner = np.sum(updates.by_part(work), axis=0)
     both = np.sqrt(square) * norms
-    return np.divide(np.array(inner), both, out=np.zeros(len(norms)), where=both > 0)
+    cosine: Floats = np.divide(np.array(inner), both, out=np.zeros(len(norms)), where=both > 0)
+    return cosine

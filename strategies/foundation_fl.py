@@ -100,4 +100,4 @@ def _depths(updates: Updates) -> NDArray[np.float64]:
         return np.stack([np.square(block - top).sum(axis=1), np.square(block - bottom).sum(axis=1)])
 
     squares: NDArray[np.float64] = np.sum(updates.by_part(work), axis=0)
-    return np.sqrt(squares.min(axis=0))
+    return np.asarray(np.sqrt(squares.min(axis=0)))

@@ -79,4 +79,4 @@ class GAS(Defence):
         if self.base == "median":
             return np.asarray(np.linalg.norm(piece - np.median(piece, axis=0), axis=1))
         squares = squared_distances(piece @ piece.T)
-        return np.sqrt(squares[int(np.argmin(significant(krum_scores(squares, f))))])
+        return np.asarray(np.sqrt(squares[int(np.argmin(significant(krum_scores(squares, f))))]))

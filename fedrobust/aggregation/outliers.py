@@ -16,4 +16,4 @@ def median_scores(values: NDArray[np.float64]) -> NDArray[np.float64]:
     away = np.abs(values - np.median(values, axis=0))
     deviation = np.broadcast_to(values.std(axis=0), values.shape)
     rounding = 1e-9 * np.abs(values).max(axis=0)
-    return np.divide(away, deviation, out=np.zeros_like(away), where=deviation > rounding)
+    return np.asarray(np.divide(away, deviation, out=np.zeros_like(away), where=deviation > rounding))
