@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,9 +12,12 @@ import numpy as np
 import pytest
 from federations import Cut, Unplugged, tiny
 from flwr.app import RecordDict
+from helpers import make_records
+from test_hospital import BUFFERS, START, FakeLearner
 
+from clients.hospital import Hospital
 from fedrobust import UserError, run
-from fedrobust.federation import Attack, Update
+from fedrobust.federation import Attack, Records, Update
 from fedrobust.federation.memory import Memory, largest_memory, memories_of, pack_memories
 from fedrobust.flower.memory import NodeMemory, keep, recall
 from fedrobust.results.folder import partial_of
@@ -143,3 +147,38 @@ def test_memory_of_an_attack_by_itself_is_its_own() -> None:
     one, other = Forgetful(), Forgetful()
     one.memory["x"] = 1
     assert one.memory == {"x": 1} and other.memory == {}
+
+
+class Counting(FakeLearner):
+    """Remembers how often it has trained, and on which labels first."""
+
+    remembers = True
+
+    def fit(self, *given: Any, memory: Memory, **more: Any) -> Any:
+        memory["rounds"] = memory.get("rounds", 0) + 1
+        memory.setdefault("first", int(given[1].labels.sum()))
+        return super().fit(*given, **more)
+
+
+class Comparing(Attack):
+    """Poisons records from round 3 on, and asks for the honest update."""
+
+    needs_honest = True
+
+    def is_active(self, round: int) -> bool:
+        return round > 2
+
+    def poison_records(self, records: Records) -> Records:
+        return replace(records, labels=0 * records.labels)
+
+
+def test_memory_of_the_honest_training_that_an_attack_compares_with_is_apart() -> None:
+    records = make_records(12)
+    hospital = Hospital(0, records, Counting(), [Comparing()])
+    for round in range(1, 5):
+        hospital.fit(START, BUFFERS, round, 0.01)
+        hospital.memory = memories_of(pack_memories(hospital.memory, 10_000))
+    honest = int(records.labels.sum())
+    # The attacker builds on what it learned while it was honest, and so does what it compares with.
+    assert hospital.memory["learner"] == {"rounds": 4, "first": honest}
+    assert hospital.memory["compared-learner"] == {"rounds": 4, "first": honest}
