@@ -59,6 +59,10 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
         ("medmnist:brain_mri4_28", "medmnist:brain_mri4_28", {}),
         ("medmnist:my data, 2nd set", "medmnist:my data, 2nd set", {}),
         ("medmnist:my data (x=1)", "medmnist:my data", {"x": 1}),
+        ("folder:/d/Images (1)/a b", "folder:/d/Images (1)/a b", {}),
+        ("folder:Images (1) (levels='class')", "folder:Images (1)", {"levels": "class"}),
+        ("manifest:a.csv(join='b.csv', on=UID)", "manifest:a.csv", {"join": "b.csv", "on": "UID"}),
+        ("hf:~/set()", "hf:~/set", {}),
     ],
 )
 def test_parse_call_reads_name_and_options(text: str, name: str, options: dict[str, object]) -> None:

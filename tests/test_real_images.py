@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from image_files import manifest
 
 from fedrobust import Settings, UserError, run
 
@@ -66,6 +67,23 @@ def test_colour_and_sites(real: Settings) -> None:
     }
     summary = run(real.model_copy(update={**changes, "rounds": 4, "local_epochs": 2})).summary
     assert summary["clean"]["auroc"] > 0.6
+
+
+def test_a_folder_of_files_and_a_table_of_them_by_site(
+    real: Settings, data_root: Path, tmp_path: Path
+) -> None:
+    folder = data_root / "chest_xray3_files" / "train"
+    quick = {"clients": 4, "malicious": 1, "rounds": 1, "local_epochs": 1, "networks": 1, "image_size": 32}
+    with pytest.warns(UserWarning, match="the same pixels as one of another part"):
+        found = run(real.model_copy(update={**quick, "data": f"folder:{folder}"}), report=False)
+    assert found.summary["clean"]["accuracy"] > 0
+    rows = [
+        {"path": file, "label": file.parent.name, "hospital": "ABC"[number % 3]}
+        for number, file in enumerate(sorted(folder.rglob("*.*")))
+    ]
+    table = manifest(tmp_path / "records.csv", rows)
+    by_site = {**quick, "clients": 3, "partition": "site", "data": f"manifest:{table}"}
+    assert len(run(real.model_copy(update=by_site), report=False).malicious) == 1
 
 
 def test_a_shuffled_file_is_told_apart_from_the_published_one(real: Settings) -> None:

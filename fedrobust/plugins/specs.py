@@ -32,6 +32,10 @@ FIRST_OPTION = ""
 _DASHED = re.compile(r"""'[^']*'|"[^"]*"|(?<==)(\s*)([A-Za-z_]\w*(?:-\w+)+)(?=\s*(?:,|$))""")
 #: A name, which may have blanks and other signs behind a colon, as files have; then options in brackets.
 _CALL = re.compile(r"\s*([A-Za-z_](?:[\w\-.:/]*|\w*:[^()]*[^()\s]))\s*(?:\((.*)\))?\s*", re.DOTALL)
+#: A source at a path, whose folders may have brackets in their names: options have an equals sign in theirs.
+_AT_PATH = re.compile(
+    r"\s*((?:folder|manifest|hf|features):.*?\S)\s*(?:\(((?:\s*\w+\s*=.*)?)\))?\s*", re.DOTALL
+)
 #: An attack with a number of hospitals, which only a threat has.
 _COUNTED = re.compile(r"[A-Za-z_][\w\-]*(?:\(.*\))?\s*:\s*\d+", re.DOTALL)
 
@@ -230,7 +234,7 @@ def with_first_option_named(
 
 
 def _parse_call(text: str) -> tuple[str, dict[str, object]]:
-    match = _CALL.fullmatch(text)
+    match = _AT_PATH.fullmatch(text) or _CALL.fullmatch(text)
     if match is None:
         raise UserError(f"'{text}' is not of the form name or name(option=value, ...)")
     name, inside = match.group(1), match.group(2)

@@ -26,7 +26,7 @@ __all__ = ["CellStore", "failure", "failure_file", "forget", "holder", "note_fai
 #: A failed cell's error has at most so many characters in the suite's files: it may hold an array.
 LONGEST_ERROR = 20_000
 
-#: What decides the records: source, folder, download, size.
+#: What decides the records: source, folder, download, size, and whether faulty ones are left out.
 _Source = tuple[object, ...]
 
 
@@ -90,7 +90,7 @@ class CellStore:
         return f"the source of {', '.join(changed)} has changed" if changed else ""
 
     def _digest(self, data: DataSpec) -> str:
-        key: _Source = (data.source, data.root, data.download, data.image_size)
+        key: _Source = (data.source, data.root, data.download, data.image_size, data.skip_bad)
         if key not in self._digests:
             self._digests[key] = load_records(data).digest()
         return self._digests[key]
