@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 DATA_ROOT ?= $(or $(FEDROBUST_DATA_ROOT),../shared/data)
 STAMP := $(VENV)/.installed
 
-.PHONY: install simulate test test-reliability lint reproduce-detection reproduce-matrix reproduce-generalisation reproduce-experiments reproduce-learner clean audit
+.PHONY: install simulate test test-reliability lint reproduce-detection reproduce-matrix reproduce-generalisation reproduce-experiments reproduce-learner reproduce-robustness clean audit
 
 install: $(STAMP)
 
@@ -55,6 +55,11 @@ reproduce-learner: $(STAMP)
 reproduce-experiments: $(STAMP)
 	for suite in ablation detection defences; do \
 		$(BIN)/python -m fedrobust.benchmark $$suite --data-root $(DATA_ROOT) || exit 1; done
+
+# Robustness of the model itself, ensembles included: noise, corruptions and evasion attacks on real images, about
+# an hour on 2 cores. It can be stopped and started again.
+reproduce-robustness: $(STAMP)
+	$(BIN)/python -m benchmarks.model_robustness --data-root $(DATA_ROOT)
 
 # What a release is installed from: every version with the hashes of its files, for all systems.
 constraints-hashed.txt: pyproject.toml constraints.txt
