@@ -99,7 +99,7 @@ json.dump(failed, open("failed.json", "w"))
 def write_files(page: Path, folder: Path) -> None:
     """Write the page's plug-ins and suites as printed."""
     for block in blocks(page, "python") + blocks(page, "toml"):
-        name = re.match(r"# ((?:strategies/|clients/|experiments/)\w+\.(?:py|toml))\n", block)
+        name = re.match(r"# ((?:strategies/|clients/|experiments/|evaluations/)\w+\.(?:py|toml))\n", block)
         if name:
             (folder / name[1]).parent.mkdir(exist_ok=True)
             (folder / name[1]).write_text(block)
@@ -247,8 +247,8 @@ def test_strategy_of_the_readme_has_at_most_12_lines() -> None:
 
 def test_plug_ins_of_their_page_are_one_file_each_of_at_most_20_lines() -> None:
     files = [b.splitlines() for b in blocks(TOP / "docs" / "plugins.md", "python")]
-    assert all(re.match(r"# (strategies|clients)/\w+\.py$", lines[0]) for lines in files)
-    assert {lines[0].split("/")[0] for lines in files} == {"# strategies", "# clients"}
+    assert all(re.match(r"# (strategies|clients|evaluations)/\w+\.py$", lines[0]) for lines in files)
+    assert {lines[0].split("/")[0] for lines in files} == {"# strategies", "# clients", "# evaluations"}
     assert max(len(lines) for lines in files) <= 20
 
 

@@ -19,6 +19,7 @@ from fedrobust import Settings, run
 from fedrobust.data.records import Records
 from fedrobust.errors import RunInterrupted, UserError
 from fedrobust.evaluation.metrics import metric_of
+from fedrobust.learners.classifier import MOST_VIEWS, view_of
 from fedrobust.learners.mutual import MutualLearner
 from fedrobust.learners.spec import LearnerSpec
 from fedrobust.plugins import EvaluationSpecs
@@ -336,3 +337,36 @@ def test_resumed_run_and_other_engines_have_the_same_evaluations(folder: Path, t
     resumed = run(settings, resume=True).folder
     for name in ("evaluation.json", "robustness.safetensors"):
         assert (resumed / name).read_bytes() == (folder / name).read_bytes()
+
+
+def test_views_are_shifts_by_a_pixel_and_mirror_images() -> None:
+    image = torch.arange(12.0).reshape(1, 1, 3, 4)
+    assert torch.equal(view_of(image, 0), image)
+    assert torch.equal(view_of(image, 1)[..., 1:], image[..., :-1])
+    assert torch.equal(view_of(image, 1)[..., 0], image[..., 0])
+    assert torch.equal(view_of(image, 4)[:, :, :-1], image[:, :, 1:])
+    assert torch.equal(view_of(image, 5), image.flip(3))
+    assert len({view_of(image, number).numpy().tobytes() for number in range(MOST_VIEWS)}) == MOST_VIEWS
+
+
+def test_evaluations_of_settings_are_a_text_or_a_list() -> None:
+    assert Settings(evaluate=["clean", "pgd(eps=2, steps=3)"]).evaluate == "clean, pgd(eps=2, steps=3)"  # type: ignore[arg-type]
+    assert Settings().digest() == Settings(evaluate_images=9).digest() != Settings(tte=2).digest()
+    with_noise = [Settings(evaluate="noise", evaluate_images=images).digest() for images in (8, 9)]
+    assert len({Settings().digest(), *with_noise}) == 3
+
+
+@pytest.mark.parametrize(
+    ("settings", "words"),
+    [
+        ({"evaluate": "pgd(eps"}, "'pgd(eps'"),
+        ({"evaluate": "nois"}, "unknown evaluation 'nois'; did you mean 'noise'"),
+        ({"tte": 11}, "tte"),
+        ({"evaluate": "noise", "evaluate_images": 0}, "evaluate_images"),
+    ],
+)
+def test_bad_settings_are_refused_before_a_run(tmp_path: Path, settings: dict[str, Any], words: str) -> None:
+    with pytest.raises(UserError) as refused:
+        run(Settings(**SMALL, out=str(tmp_path), **settings))
+    assert words in str(refused.value)
+    assert list(tmp_path.iterdir()) == []
