@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 
+from fedrobust.audit.sanitize import methods_of
 from fedrobust.data.spec import DataSpec
 from fedrobust.federation import Behaviour, Role
 from fedrobust.federation.participation import Participation
@@ -125,6 +126,8 @@ class Scenario:
         Views of each image that the server's evaluations average.
     data : DataSpec
     learner : LearnerSpec
+    sanitize : str
+        The methods by which each hospital leaves records out before training; empty for none.
     execution : Execution
     run : RunIdentity
     """
@@ -147,6 +150,7 @@ class Scenario:
     views: int
     data: DataSpec
     learner: LearnerSpec
+    sanitize: str
     execution: Execution
     run: RunIdentity
 
@@ -185,6 +189,7 @@ class Scenario:
             views=settings.tte,
             data=_data(settings),
             learner=_learner(settings),
+            sanitize=methods_of(settings.sanitize),
             execution=settings.execution(),
             run=RunIdentity.of(settings),
         )

@@ -8,17 +8,23 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from federations import tiny
 from numpy.typing import NDArray
 
 from fedrobust.audit.base import Auditor, Subject, Suspicion
 from fedrobust.audit.examination import Audit, audit, auditors_of
 from fedrobust.audit.planting import planted
+from fedrobust.audit.sanitize import Sanitize
 from fedrobust.audit.subject import TrainedSubject
 from fedrobust.commands.audit import audit as command
 from fedrobust.data.phantom import phantom
 from fedrobust.data.records import Records
 from fedrobust.errors import UserError
+from fedrobust.results.load import load
+from fedrobust.runtime.runner import run
+from fedrobust.scenario import RunIdentity, Scenario
 from fedrobust.seeding import generator
+from fedrobust.settings import Settings
 
 
 @dataclass
@@ -215,3 +221,33 @@ def test_command_writes_what_it_found_and_the_records_to_go_on_with(
     assert {one["kind"] for one in printed["suspects"]} == {"noise"}
     lines = (folder / "cleaned.csv").read_text().splitlines()
     assert len(lines) == 1 + 108
+
+
+def test_sanitize_leaves_out_what_the_methods_suspect_of_one_hospital(images: Records) -> None:
+    noisy, changed = planted(images, "image-noise(std=0.1, share=0.1)", 0)
+    behaviour = Sanitize("noise-level")
+    behaviour.bind(rng=generator(0, "test"))
+    kept = behaviour.transform_records(noisy)
+    np.testing.assert_array_equal(kept.images, noisy.images[~changed])
+    few = noisy.take(np.flatnonzero(changed)[:5])
+    assert behaviour.transform_records(few) is few
+
+
+def test_run_with_sanitize_trains_contaminated_hospitals_on_fewer_images(tmp_path: Path) -> None:
+    settings = tiny(
+        tmp_path,
+        rounds=1,
+        threat=("image-noise(std=0.3, share=0.2):1",),
+        sanitize="noise-level",
+        strategy="fedavg",
+    )
+    images = load(run(settings).folder).client_metrics["num_examples"].loc[1].to_dict()
+    (bad,) = Scenario.of(settings).malicious
+    honest = [count for number, count in images.items() if number != bad]
+    assert images[bad] <= 0.85 * min(honest)
+    assert RunIdentity.of(settings).digest != RunIdentity.of(tiny(tmp_path)).digest
+
+
+def test_sanitize_with_an_unknown_method_is_refused_before_anything_runs() -> None:
+    with pytest.raises(UserError, match="unknown auditor 'sphere-and-slab'"):
+        Scenario.of(Settings(sanitize="sphere-and-slab"))

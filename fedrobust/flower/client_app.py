@@ -11,6 +11,7 @@ import numpy as np
 from flwr.app import ConfigRecord, Context, Message, MetricRecord, RecordDict
 from flwr.clientapp import ClientApp
 
+from fedrobust.audit.sanitize import Sanitize
 from fedrobust.data.own import check_fit, own_data_spec, own_records
 from fedrobust.data.records import Records
 from fedrobust.data.sources import prepare
@@ -47,13 +48,15 @@ _HOSPITALS = 1024
 def _hospital(scenario: Scenario, number: int, own: DataSpec | None) -> Client:
     """Return a hospital; a process keeps it with its (poisoned) records."""
     records = _records(scenario.data, number, own)
-    attacks = scenario.attacks_of(number)
-    if attacks:
+    behaviours = scenario.attacks_of(number)
+    if behaviours:
         # An attack may change images in place: in a copy, not where everybody reads them.
         records = records.take(np.arange(len(records)))
+    if scenario.sanitize:
+        behaviours.append(Sanitize(scenario.sanitize))
     kind = find("hospital", "clients", (Client,), "client")
     learner = build_learner(scenario.learner, own or scenario.data)
-    hospital = kind(number, records, learner, attacks, scenario.seed)
+    hospital = kind(number, records, learner, behaviours, scenario.seed)
     return cast(Client, hospital)
 
 

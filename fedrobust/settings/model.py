@@ -33,7 +33,7 @@ __all__ = ["Settings"]
 
 #: Settings that enter a run's name only where they are not the default: runs without them keep theirs.
 _NAMED_IF_GIVEN = (
-    *("skip_bad", "site_tests", "evaluate", "tte"),
+    *("skip_bad", "site_tests", "sanitize", "evaluate", "tte"),
     *("false_flag_rate", "optimizer", "proximal", "server_optimizer", "server_lr", "server_momentum"),
     *("participation", "per_round", "sampling", "availability", "training_rule"),
     *("init", "augment", "attention", "adversarial_training", "prune", "precision"),
@@ -146,6 +146,10 @@ class Settings(BaseModel):
     )
     image_size: int | None = Field(
         default=None, ge=8, le=512, description="image side in pixels; default: as in the data"
+    )
+    sanitize: str = Field(
+        default="none",
+        description="what hospitals leave out before training: 'audit', or auditors joined with '+'",
     )
     networks: Literal[1, 2] = Field(default=2, description="networks per hospital; 2 learn from each other")
     head: Literal["etf-rect", "etf", "linear-rect", "linear"] = Field(
