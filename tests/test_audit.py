@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -10,6 +11,7 @@ import numpy as np
 import pytest
 from federations import tiny
 from numpy.typing import NDArray
+from PIL import Image
 
 from fedrobust.audit.base import Auditor, Subject, Suspicion
 from fedrobust.audit.examination import Audit, audit, auditors_of
@@ -17,6 +19,7 @@ from fedrobust.audit.planting import planted
 from fedrobust.audit.sanitize import Sanitize
 from fedrobust.audit.subject import TrainedSubject
 from fedrobust.commands.audit import audit as command
+from fedrobust.commands.audit import read_source
 from fedrobust.data.phantom import phantom
 from fedrobust.data.records import Records
 from fedrobust.errors import UserError
@@ -90,7 +93,7 @@ def test_noise_level_finds_the_noisy_images(images: Records) -> None:
 
 def test_confident_learning_suspects_only_labels_that_are_confidently_contradicted(images: Records) -> None:
     own = np.full(240, 0.9)
-    own[[0, 1, 2]] = 0.02, 0.3, 0.09
+    own[[0, 1, 2]] = 0.02, 0.3, 0.07
     probabilities = np.empty((240, 2))
     probabilities[np.arange(240), images.labels] = own
     probabilities[np.arange(240), 1 - images.labels] = 1 - own
@@ -106,7 +109,7 @@ def test_duplicates_finds_equal_and_nearly_equal_images(images: Records) -> None
     pixels[8] = pixels[5]
     pixels[20] = pixels[11] + 1
     labels[5:9] = 0
-    found = _examined("duplicates", _Given(Records(pixels, labels, images.classes)))
+    found = _examined("duplicates(tolerance=1)", _Given(Records(pixels, labels, images.classes)))
     # The twentieth has another label than its twin: both are suspected.
     assert np.flatnonzero(found.scores == 2).tolist() == [7, 8]
     assert np.flatnonzero(found.scores == 1).tolist() == [11, 20]
@@ -199,7 +202,7 @@ def test_unknown_method_is_one_sentence() -> None:
         auditors_of("noise")
 
 
-def test_command_writes_what_it_found_and_the_records_to_go_on_with(
+def test_command_writes_what_it_found_and_the_records_that_stay(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     command(
@@ -219,8 +222,31 @@ def test_command_writes_what_it_found_and_the_records_to_go_on_with(
         "false": 0,
     }
     assert {one["kind"] for one in printed["suspects"]} == {"noise"}
-    lines = (folder / "cleaned.csv").read_text().splitlines()
-    assert len(lines) == 1 + 108
+    page = (folder / "audit.html").read_text()
+    assert page.count("<img ") == 12 and "12 of 120 records are suspected" in page
+    cleaned = read_source("medmnist:cleaned", folder, None)
+    original = phantom(images=120, size=16)
+    suspected = {one["record"] for one in printed["suspects"]}
+    stay = np.array([place for place in range(120) if place not in suspected])
+    np.testing.assert_array_equal(cleaned.images, original.images[stay])
+    assert cleaned.classes == original.classes
+
+
+def test_cleaned_manifest_names_the_files_that_stay(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for number in range(12):
+        image = np.full((16, 16), 20 * number, np.uint8) + np.arange(16, dtype=np.uint8)
+        file = tmp_path / "data" / ("a" if number % 2 else "b b") / f"{number}.png"
+        file.parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(image).save(file)
+    (tmp_path / "data" / "a" / "again.png").write_bytes((tmp_path / "data" / "a" / "5.png").read_bytes())
+    command(f"folder:{tmp_path / 'data'}", image_size=16, methods="duplicates", out=tmp_path / "audits")
+    printed = capsys.readouterr().out
+    flags = shlex.split(printed.splitlines()[-1].partition("simulate ")[2])
+    records = read_source(flags[1], Path(flags[3]), 16)
+    assert len(records) == 12
+    assert records.classes == ("a", "b b")
 
 
 def test_sanitize_leaves_out_what_the_methods_suspect_of_one_hospital(images: Records) -> None:

@@ -1,10 +1,10 @@
-"""The files of an audit: what was found as JSON, and a table of the records that stay."""
+"""The files of an audit: what was found, and the records that stay, as a source."""
 
 from __future__ import annotations
 
 import csv
 import io
-import json
+import shlex
 from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
@@ -13,9 +13,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fedrobust.audit.examination import Audit
+from fedrobust.data.ingest.table import FACTS
+from fedrobust.data.records import Records
 from fedrobust.errors import UserError
 
-__all__ = ["cleaned_table", "summary", "write_audit"]
+__all__ = ["cleaned_manifest", "summary", "write_audit"]
 
 
 def summary(found: Audit, source: str, planted: NDArray[np.bool_] | None = None) -> dict[str, object]:
@@ -54,7 +56,11 @@ def _suspect(found: Audit, place: int) -> dict[str, object]:
         "score": round(float(found.scores[place]), 4),
         "method": found.methods[place],
         "evidence": found.evidence(place),
-        **{name: str(column[place]) for name, column in records.facts.items() if name in ("path", "patient")},
+        **{
+            name: str(column[place])
+            for name, column in records.facts.items()
+            if name in ("file", "frame", "patient")
+        },
     }
 
 
@@ -76,28 +82,75 @@ def _hits(found: Audit, planted: NDArray[np.bool_]) -> dict[str, object]:
     return hits
 
 
-def cleaned_table(found: Audit) -> str:
-    """Return the records that nothing is held against as CSV: number, label, facts."""
-    records = found.records
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(["record", "label", *records.facts])
-    for place in found.clean.tolist():
-        facts = [str(column[place]) for column in records.facts.values()]
-        writer.writerow([place, records.classes[records.labels[place]], *facts])
-    return text.getvalue()
+def write_audit(folder: Path, found: Audit, texts: Mapping[str, str], base: Path | None) -> str:
+    """Write texts by file name into a folder, and the records that nothing is held against as a source.
 
+    Parameters
+    ----------
+    folder : Path
+    found : Audit
+    texts : mapping of str to str
+    base : Path or None
+        Where the paths of the source's files start; None for a source without files.
 
-def write_audit(folder: Path, found: Audit, written: Mapping[str, object]) -> None:
-    """Write ``audit.json`` and ``cleaned.csv`` into a folder.
+    Returns
+    -------
+    str
+        The flags of `fedrobust simulate` that train on these records.
 
     Raises
     ------
     UserError
-        If they cannot be written.
+        If something cannot be written.
     """
     try:
-        (folder / "audit.json").write_text(json.dumps(written, indent=2) + "\n", encoding="utf-8")
-        (folder / "cleaned.csv").write_text(cleaned_table(found), encoding="utf-8", errors="backslashreplace")
+        for name, text in texts.items():
+            (folder / name).write_text(text, encoding="utf-8", errors="backslashreplace")
+        if base is not None and "file" in found.records.facts:
+            table = folder / "cleaned.csv"
+            table.write_text(cleaned_manifest(found, base), encoding="utf-8", errors="surrogateescape")
+            return f"--data {shlex.quote(f'manifest:{table}')} --data-root {shlex.quote(str(base))}"
+        _write_arrays(folder / "cleaned.npz", found.records.take(found.clean))
+        return f"--data medmnist:cleaned --data-root {shlex.quote(str(folder))}"
     except OSError as error:
         raise UserError(f"{folder} cannot be written to ({error.strerror}); give another --out") from None
+
+
+def cleaned_manifest(found: Audit, base: Path) -> str:
+    """Return a manifest of the files of which no image is suspected, as CSV.
+
+    Parameters
+    ----------
+    found : Audit
+    base : Path
+        Where the paths of the source's files start.
+    """
+    records = found.records
+    files = records.facts["file"]
+    suspected = set(files[found.suspected].tolist())
+    facts = {name: records.facts[name] for name in FACTS if name in records.facts}
+    parts = {} if records.parts is None else {"split": records.parts}
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(["path", "label", *parts, *facts])
+    _, first = np.unique(files, return_index=True)
+    for place in np.sort(first).tolist():
+        if files[place] not in suspected:
+            columns = (str(column[place]) for column in (*parts.values(), *facts.values()))
+            writer.writerow([base / files[place], records.classes[records.labels[place]], *columns])
+    return text.getvalue()
+
+
+def _write_arrays(path: Path, records: Records) -> None:
+    """Write records in MedMNIST's layout."""
+    images = records.images[:, 0] if records.images.shape[1] == 1 else np.moveaxis(records.images, 1, -1)
+    parts = np.full(len(records), "train") if records.parts is None else records.parts
+    arrays: dict[str, NDArray[np.generic]] = {"classes": np.array(records.classes)}
+    for part in sorted(set(parts.tolist())):
+        members = parts == part
+        arrays[f"{part}_images"] = images[members]
+        arrays[f"{part}_labels"] = records.labels[members, None]
+        for name in FACTS:
+            if name in records.facts:
+                arrays[f"{part}_{name}"] = records.facts[name][members]
+    np.savez_compressed(path, **arrays)  # type: ignore[arg-type]

@@ -10,13 +10,13 @@ import typer
 
 from fedrobust.commands.flags import user_path
 from fedrobust.errors import UserError
-from fedrobust.printing import PlainConsole
+from fedrobust.printing import PlainConsole, one_line
 
 if TYPE_CHECKING:
     from fedrobust.audit.examination import Audit
     from fedrobust.data.records import Records
 
-__all__ = ["DataRoot", "ImageSize", "audit", "folder_of", "read_source"]
+__all__ = ["DataRoot", "ImageSize", "audit", "base_of", "folder_of", "read_source"]
 
 #: Suspected records that the terminal shows; the page and the JSON have more.
 _SHOWN = 12
@@ -61,7 +61,7 @@ def audit(
 ) -> None:
     r"""Find contaminated records before training: wrong labels, noise, planted marks, duplicates, strays.
 
-    It writes audit.json, and cleaned.csv with the records that nothing is held against.
+    It writes audit.json, the page audit.html, and the records that nothing is held against as a source.
 
     Example: fedrobust audit medmnist:pneumoniamnist --data-root data
     """
@@ -70,6 +70,7 @@ def audit(
     from fedrobust.audit.files import summary, write_audit
     from fedrobust.audit.planting import planted
     from fedrobust.audit.subject import TrainedSubject
+    from fedrobust.reports.audit import audit_page
     from fedrobust.results.files import json_text
 
     auditors = auditors_of(methods or DEFAULT)
@@ -80,11 +81,15 @@ def audit(
     found = examine(TrainedSubject(records, seed), auditors)
     folder = folder_of(out, source)
     written = summary(found, source, changed)
-    write_audit(folder, found, written)
+    texts = {"audit.json": json_text(written), "audit.html": audit_page(found, source)}
+    flags = write_audit(folder, found, texts, base_of(source, data_root))
     if as_json:
         print(json_text(written), end="")
     else:
-        _print(found, folder)
+        _print(found)
+        for name in ("audit.html", "audit.json"):
+            print(one_line(folder / name))
+        print(one_line(f"train without the suspected records: fedrobust simulate {flags}"))
 
 
 def read_source(source: str, data_root: Path | None, image_size: int | None) -> Records:
@@ -100,6 +105,17 @@ def read_source(source: str, data_root: Path | None, image_size: int | None) -> 
             image_size=image_size,
         )
     )
+
+
+def base_of(source: str, data_root: Path | None) -> Path | None:
+    """Return where the paths of a source's files start; None for a source without files."""
+    kind, _, place = source.partition("(")[0].strip().partition(":")
+    if kind not in ("folder", "manifest"):
+        return None
+    path = Path(place).expanduser()
+    if data_root is not None and not path.is_absolute() and not path.exists():
+        path = data_root / path
+    return (path if kind == "folder" else path.parent).absolute()
 
 
 def folder_of(out: Path, source: str) -> Path:
@@ -118,7 +134,7 @@ def folder_of(out: Path, source: str) -> Path:
     return folder
 
 
-def _print(found: Audit, folder: Path) -> None:
+def _print(found: Audit) -> None:
     from rich.table import Table
 
     console = PlainConsole()
@@ -145,4 +161,3 @@ def _print(found: Audit, folder: Path) -> None:
             label = found.records.classes[found.records.labels[place]]
             worst.add_row(str(place), label, found.kind(place), found.evidence(place))
         console.print(worst)
-    console.print(f"{folder / 'audit.json'}, {folder / 'cleaned.csv'}", soft_wrap=True)

@@ -36,7 +36,7 @@ class ConfidentLearning(Auditor):
 
     kind: ClassVar[Kind] = "label error"
 
-    def __init__(self, least: Fraction = 0.1) -> None:
+    def __init__(self, least: Fraction = 0.08) -> None:
         """Keep the option."""
         self.least = least
 

@@ -36,7 +36,7 @@ class Duplicates(Auditor):
 
     kind: ClassVar[Kind] = "duplicate"
 
-    def __init__(self, tolerance: NonNegativeFloat = 1.0) -> None:
+    def __init__(self, tolerance: NonNegativeFloat = 0.5) -> None:
         """Keep the option."""
         self.tolerance = tolerance
 

@@ -43,7 +43,7 @@ class NoiseLevel(Auditor):
 
     kind: ClassVar[Kind] = "noise"
 
-    def __init__(self, limit: PositiveFloat = 3.0) -> None:
+    def __init__(self, limit: PositiveFloat = 3.25) -> None:
         """Keep the option."""
         self.limit = limit
 
