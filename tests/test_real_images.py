@@ -111,6 +111,8 @@ def test_the_defence_finds_label_flippers_and_saves_accuracy(data_root: Path, tm
     )
     with warnings.catch_warnings():
         warnings.simplefilter("error")
+        # The set has images twice, which is said.
+        warnings.filterwarnings("ignore", message=".* the same pixels as one of another part")
         defended = run(base)
     plain = run(base.model_copy(update={"strategy": "fedavg"}))
     assert tuple(defended.summary["detection"]["flagged"]) == defended.malicious
