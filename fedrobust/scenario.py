@@ -70,7 +70,7 @@ class RunIdentity:
     def of(cls, settings: Settings) -> RunIdentity:
         """Return the identity of the run of these settings."""
         words = [
-            _without_folders(settings.data),
+            PluginSpec.parse(settings.data).without_folders,
             settings.strategy,
             *(threat.attacks.text for threat in settings.threats()),
         ]
@@ -252,13 +252,6 @@ class Scenario:
         if self.false_flag_rate is None:
             return self.strategy
         return with_false_flag_rate(self.strategy, self.false_flag_rate)
-
-
-def _without_folders(data: str) -> str:
-    """Return a source without the folders above its file, which are private: a run folder is passed on."""
-    spec = PluginSpec.parse(data)
-    kind, colon, place = spec.name.partition(":")
-    return kind + colon + Path(place).name + spec.text.removeprefix(spec.name)
 
 
 def _kind(part: PluginSpec) -> type[Behaviour]:

@@ -12,10 +12,12 @@ import datasets
 import nibabel
 import numpy as np
 import pandas
+import pydicom
 import pytest
 from federations import tiny
 from image_files import dicom, grey, manifest, patients
 from PIL import Image
+from pydicom.uid import RLELossless
 from test_ingest import load, report
 
 from fedrobust.data.ingest.decode import decode
@@ -87,6 +89,10 @@ def test_dicom_is_rescaled_windowed_and_inverted(tmp_path: Path) -> None:
     frames = np.stack([np.full((16, 16), 100 * n) + deep for n in range(5)])
     several = decode(dicom(tmp_path / "m.dcm", frames).read_bytes(), "m.dcm", How(16, slices=(1, 3)))
     assert [one.frame for one in several] == [1, 3]
+    packed = pydicom.dcmread(dicom(tmp_path / "x.dcm", deep))
+    packed.compress(RLELossless)
+    packed.save_as(tmp_path / "x.dcm")
+    np.testing.assert_array_equal(pixels((tmp_path / "x.dcm").read_bytes(), "x.dcm")[0], full)
 
 
 def volume(path: Path, affine: np.ndarray | None = None) -> Path:
@@ -233,8 +239,13 @@ def test_features_are_learnt_by_an_mlp_and_attacks_on_images_refuse_them(tmp_pat
     assert result.summary["clean"]["accuracy"] > 0.6
     with pytest.raises(UserError, match="add --backbone mlp"):
         run(tiny(tmp_path / "runs", **plain), report=False)
-    with pytest.raises(UserError, match="attack 'backdoor' needs images"):
-        run(settings.model_copy(update={"attack": "backdoor"}), report=False)
+    for change, words in (
+        ({"attack": "backdoor"}, "attack 'backdoor' needs images"),
+        ({"augment": "light"}, "augment changes images"),
+        ({"evaluate": "noise"}, "evaluate changes images"),
+    ):
+        with pytest.raises(UserError, match=words):
+            run(settings.model_copy(update=change), report=False)
 
 
 def test_manifest_of_another_hospital_needs_the_federations_classes(tmp_path: Path) -> None:

@@ -79,6 +79,16 @@ def test_parse_call_malformed_text_is_refused(text: str) -> None:
         PluginSpec.parse(text)
 
 
+def test_text_without_folders_keeps_what_is_no_path() -> None:
+    for text, shown in (
+        ("manifest:/home/ann/study/a.csv(label=x)", "manifest:a.csv(label=x)"),
+        ("folder:study/", "folder:study"),
+        ("medmnist:pneumoniamnist", "medmnist:pneumoniamnist"),
+        ("phantom(images=3)", "phantom(images=3)"),
+    ):
+        assert PluginSpec.parse(text).without_folders == shown
+
+
 def test_split_chain_minds_brackets_and_quotes() -> None:
     assert AttackChain.parse("a(x='+') + b(y=[1, 2]) + c").names == ("a(x='+')", "b(y=[1, 2])", "c")
     with pytest.raises(UserError, match="missing beside"):

@@ -470,6 +470,15 @@ def test_key_metrics_with_a_baseline_start_with_lost_to_the_attack(tmp_path: Pat
     assert "12.0 points below the run without attackers" in headline(read_run(tmp_path))
 
 
+def test_page_shows_no_folders_above_a_source() -> None:
+    from fedrobust.reports.run.page import _shareable
+
+    shown = _shareable('data = "manifest:/home/ann/study/a.csv(label=x)"')
+    assert shown == 'data = "manifest:a.csv(label=x)"  # on the machine of this run'
+    for kept in ('data = "folder:study/xray"', 'data = "medmnist:mine"', 'data = "((("'):
+        assert _shareable(kept) == kept
+
+
 def test_key_metrics_say_that_the_worst_hospital_is_atypical(tmp_path: Path) -> None:
     make_run(tmp_path, attacks={0: "sign-flip"}, atypical={2: "other-scanner"})
     lines = [json.loads(line) for line in (tmp_path / "rounds.jsonl").read_text().splitlines()]

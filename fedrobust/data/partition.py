@@ -275,7 +275,10 @@ def _pathological(
 def _shards(
     index: NDArray[np.int64], labels: NDArray[np.int64], hospitals: int, per_hospital: int, seed: int
 ) -> Parts:
-    """Return parts of shards: the images in order of class, cut and dealt (McMahan et al., AISTATS 2017)."""
+    """Return parts of shards: the images in order of class, cut and dealt (McMahan et al., AISTATS 2017).
+
+    As flwr-datasets' ShardPartitioner, which sorts a table of its own for it, without two seconds of imports.
+    """
     pieces = np.array_split(index[np.argsort(labels, kind="stable")], hospitals * per_hospital)
     drawn = generator(seed, "partition", "shards").permutation(len(pieces)).reshape(hospitals, per_hospital)
     held = [[pieces[number] for number in row] for row in drawn]

@@ -25,6 +25,8 @@ def build_learner(spec: LearnerSpec, data: DataSpec) -> MutualLearner:
         raise UserError(
             f"{records.source} holds features, which '{spec.backbone.text}' cannot take; add --backbone mlp"
         )
+    if not records.pixels and spec.augment:
+        raise UserError(f"{records.source} holds features, but augment changes images; leave it out")
     return _learner(spec, *_shape(records))
 
 

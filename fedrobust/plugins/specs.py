@@ -9,6 +9,7 @@ import ast
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import PurePath
 from typing import ClassVar, Self
 
 from fedrobust.errors import UserError
@@ -71,6 +72,13 @@ class PluginSpec:
         if isinstance(text, PluginSpec):
             return text
         return cls(text.strip(), *_parse_call(text))
+
+    @property
+    def without_folders(self) -> str:
+        """Return the text without the folders above a path, which are private: pages and names are shared."""
+        kind, colon, place = self.name.partition(":")
+        last = PurePath(place).name if _AT_PATH.fullmatch(self.text) else place
+        return kind + colon + last + self.text.removeprefix(self.name)
 
     def with_option(self, option: str, value: object) -> PluginSpec:
         """Return the specification with one more option, written out."""

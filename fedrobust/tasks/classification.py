@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fedrobust.data.sources import FederationData
+from fedrobust.errors import UserError
 from fedrobust.evaluation.classification import classification_metrics
 from fedrobust.evaluation.drop import combined_drop
 from fedrobust.evaluation.examples import poisoned_examples
@@ -74,6 +75,10 @@ class Classification:
         self._scale = 1.0
         self._calibrated: Mapping[str, NDArray[np.float64]] = {}
         self._evaluations = named_evaluations(scenario.evaluations)
+        if self._evaluations and not data.records.pixels:
+            raise UserError(
+                f"{data.records.source} holds features, but evaluate changes images; leave it out"
+            )
         self._robustness: Mapping[str, object] | None = None
         self._robustness_s: float | None = None
         self._hospital_models: Mapping[int, State] = {}

@@ -8,6 +8,8 @@ import tomllib
 from collections.abc import Callable, Sequence
 from pathlib import Path, PurePosixPath, PureWindowsPath
 
+from fedrobust.errors import UserError
+from fedrobust.plugins import PluginSpec
 from fedrobust.reports.glossary import GLOSSARY
 from fedrobust.reports.page import render
 from fedrobust.reports.palette import Plots
@@ -191,17 +193,31 @@ def _settings_file(folder: Path) -> str:
     return shlex.quote(str(file.relative_to(folder.parent) if file.is_absolute() else file))
 
 
+def _shareable_source(line: str, source: str) -> str:
+    """Return the line of the data without the folders above an absolute path."""
+    try:
+        spec = PluginSpec.parse(source)
+    except UserError:
+        return line
+    place = spec.name.partition(":")[2]
+    if spec.without_folders == source or not PurePosixPath(place).is_absolute():
+        return line
+    return f"data = {json.dumps(spec.without_folders)}  # on the machine of this run"
+
+
 def _shareable(settings: str) -> str:
     """Return a run's TOML with only the last part of absolute paths, as pages are shared."""
 
     def shortened(line: str) -> str:
         key, _, value = line.partition(" = ")
-        if key not in PATHS or not value:
+        if key not in (*PATHS, "data") or not value:
             return line
         try:
             path = str(tomllib.loads(line)[key])
         except (tomllib.TOMLDecodeError, RecursionError):
             return f"{key} = ...  # damaged"
+        if key == "data":
+            return _shareable_source(line, path)
         for flavour in (PurePosixPath, PureWindowsPath):
             if flavour(path).is_absolute():
                 return f"{key} = {json.dumps(flavour(path).name)}  # a folder on the machine of this run"
