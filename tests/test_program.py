@@ -104,6 +104,21 @@ def test_every_setting_has_a_flag_with_its_default(capfd: pytest.CaptureFixture[
             assert str(field.default) in out
 
 
+def test_help_of_simulate_shows_every_setting_in_a_panel(
+    monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("COLUMNS", "80")
+    code, out, _ = call(["simulate", "--help"], capfd)
+    panels = {
+        part.splitlines()[0].strip(" ─╮"): set(re.findall("(?m)^│ [*]? *--([a-z-]+)", part))
+        for part in out.split("╭─")[1:]
+    }
+    named = {name.replace("_", "-") for name in Settings.model_fields}
+    assert code == 0 and not panels["Options"] & named and "config" in panels["Options"]
+    assert named == set().union(*panels.values()) - panels["Options"]
+    assert len(panels) == 8 and {"patience", "server-lr"} & panels["Training"] == {"patience"}
+
+
 def test_help_loads_nothing_heavy() -> None:
     code = (
         "import sys\nfrom fedrobust.commands import program\n"

@@ -17,6 +17,19 @@ __all__ = ["ConfigFile", "Flags", "JsonOnly", "Quiet", "settings_flags", "user_p
 #: Environment variables that stand in for a flag that is not given; like flags, they override a file.
 _ENVIRONMENT = {"data_root": "FEDROBUST_DATA_ROOT"}
 
+#: The panels of ``--help``, each under the first setting in a row that it shows, in the order of `Settings`.
+_PANELS = {
+    "clients": "Hospitals, attacks and defence",
+    "participation": "Who takes part in a round",
+    "rounds": "Training",
+    "server_optimizer": "Server's step",
+    "patience": "Training",
+    "seed": "Data and seed",
+    "networks": "Model",
+    "noise_std": "Evaluation",
+    "engine": "Machine and folders",
+}
+
 #: The settings that were given as flags, by name; None for one that was not given.
 Flags = Mapping[str, str | bool | list[str] | None]
 
@@ -46,10 +59,11 @@ Quiet = Annotated[bool, typer.Option("--quiet", help="show no progress")]
 def settings_flags(function: Callable[..., None]) -> Callable[..., None]:
     """Give a command one flag for each setting, collected as its keyword argument `flags`."""
     own = [p for p in inspect.signature(function, eval_str=True).parameters.values() if p.name != "flags"]
-    flags = [
-        inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=None, annotation=_flag(name, field))
-        for name, field in Settings.model_fields.items()
-    ]
+    flags, panel = [], ""
+    for name, field in Settings.model_fields.items():
+        panel = _PANELS.get(name, panel)
+        kind = _flag(name, field, panel)
+        flags.append(inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=None, annotation=kind))
 
     def command(**given: Any) -> None:
         named = {p.name: given.pop(p.name) for p in own}
@@ -64,15 +78,21 @@ def settings_flags(function: Callable[..., None]) -> Callable[..., None]:
     return command
 
 
-def _flag(name: str, field: FieldInfo) -> Any:
+def _flag(name: str, field: FieldInfo, panel: str) -> Any:
     """Return the annotation of a setting's flag; values stay text, which `Settings` checks."""
-    shown = "" if field.default in (None, ()) else f" [default: {field.default}]"
+    shown = "" if field.default in (None, (), "") else f" [default: {field.default}]"
     text = (field.description or "") + shown.replace("[", r"\[")
     flag = "--" + name.replace("_", "-")
     if field.annotation is bool:
-        return Annotated[bool | None, typer.Option(flag, help=field.description, show_default=False)]
+        switch = typer.Option(flag, help=field.description, show_default=False, rich_help_panel=panel)
+        return Annotated[bool | None, switch]
     option = typer.Option(
-        flag, help=text, metavar=_metavar(field), show_default=False, envvar=_ENVIRONMENT.get(name)
+        flag,
+        help=text,
+        metavar=_metavar(field),
+        show_default=False,
+        envvar=_ENVIRONMENT.get(name),
+        rich_help_panel=panel,
     )
     if get_origin(field.annotation) is tuple:
         return Annotated[list[str] | None, option]
