@@ -12,6 +12,7 @@ import pytest
 
 from fedrobust.data import medmnist
 from fedrobust.data.medmnist import load
+from fedrobust.data.split import pooled
 from fedrobust.errors import UserError
 
 
@@ -356,3 +357,17 @@ def test_published_sizes_in_grey_and_colour_with_both_shapes_of_labels(tmp_path:
         found = load("set", tmp_path)
         assert found.images.shape == (4, 1 if len(shape) == 3 else 3, side, side)
         np.testing.assert_array_equal(found.labels, labels)
+
+
+def test_patients_of_a_file_stay_together(tmp_path: Path) -> None:
+    names = np.array([f"p{number // 4}" for number in range(80)])
+    np.savez(
+        tmp_path / "own.npz",
+        train_images=np.zeros((80, 8, 8), np.uint8),
+        train_labels=np.arange(80) // 4 % 2,
+        train_patient=names,
+    )
+    found = load("own", tmp_path)
+    split = pooled(found, 0)
+    places = [set(names[part]) for part in (split.train, split.val, split.test)]
+    assert sum(map(len, places)) == 20

@@ -12,6 +12,7 @@ from federations import tiny
 from fedrobust.data import scratch
 from fedrobust.data.corruption import gaussian_noise
 from fedrobust.data.sources import adopt, prepare
+from fedrobust.errors import UserError
 from fedrobust.runtime.runner import run
 from fedrobust.scenario import Scenario
 
@@ -47,3 +48,12 @@ def test_noise_is_the_same_in_parts_on_disk_and_at_once(
     assert isinstance(found, np.memmap)
     np.testing.assert_array_equal(found, expected)
     np.testing.assert_array_equal(gaussian_noise(images[:5], 0.1, 3), expected[:5])
+
+
+def test_full_disk_is_one_sentence(monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*given: int) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("os.posix_fallocate", full, raising=False)
+    with pytest.raises(UserError, match="0.001 GB of images .*No space left.*FEDROBUST_CACHE"):
+        scratch.scratch_array((1000, 1000), np.uint8)

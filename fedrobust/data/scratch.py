@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import math
 import os
 import tempfile
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
+
+from fedrobust.data.limits import gigabytes
+from fedrobust.errors import UserError
 
 __all__ = ["CACHE_FOLDER", "cache_folder", "on_disk", "scratch_array", "scratch_folder"]
 
@@ -39,6 +43,21 @@ def on_disk(images: NDArray[np.generic], size: int) -> bool:
 
 
 def scratch_array(shape: tuple[int, ...], dtype: DTypeLike) -> NDArray[np.generic]:
-    """Return an array over a file without a name, which ends with the array."""
-    with tempfile.TemporaryFile(dir=scratch_folder()) as file:
-        return np.memmap(file, dtype, "w+", shape=shape)
+    """Return an array over a file without a name, which ends with the array.
+
+    Raises
+    ------
+    UserError
+        If the disk has no room for it: writing to mapped pages would then kill the process.
+    """
+    size = math.prod(shape) * np.dtype(dtype).itemsize
+    try:
+        with tempfile.TemporaryFile(dir=scratch_folder()) as file:
+            if hasattr(os, "posix_fallocate"):
+                os.posix_fallocate(file.fileno(), 0, size)
+            return np.memmap(file, dtype, "w+", shape=shape)
+    except OSError as error:
+        raise UserError(
+            f"{gigabytes(size)} of images cannot be written to {cache_folder()} ({error.strerror}); free "
+            f"some room, or name another folder in {CACHE_FOLDER}"
+        ) from error
