@@ -63,20 +63,28 @@ def _read(file: str) -> dict[str, Tensor]:
             f"--init {file}: there is no such file; give a safetensors file, such as a run's "
             f"model.safetensors (nothing is downloaded)"
         )
-    with path.open("rb") as stream:
-        begin = stream.read(2)
-    if path.suffix.lower() in _PICKLES or begin in (b"PK", b"\x80\x02", b"\x80\x04"):
-        raise UserError(
-            f"--init {file}: is a pickle, which could run any code and is not read; convert it where "
-            f"you trust it: {_CONVERT}"
-        )
     from safetensors import SafetensorError
     from safetensors.torch import load_file
 
     try:
         return load_file(path)
     except (SafetensorError, OSError, ValueError) as error:
+        if path.suffix.lower() in _PICKLES or _begins_as_pickle(path):
+            raise UserError(
+                f"--init {file}: is a pickle, which could run any code and is not read; convert it where you "
+                f"trust it: {_CONVERT}"
+            ) from None
         raise UserError(f"--init {file}: is no readable safetensors file ({error})") from None
+
+
+def _begins_as_pickle(path: Path) -> bool:
+    """Tell whether a file begins as Python's pickle does, or as torch's archive of one."""
+    try:
+        with path.open("rb") as stream:
+            begin = stream.read(2)
+    except OSError:
+        return False
+    return begin == b"PK" or begin[:1] == b"\x80"
 
 
 @torch.no_grad()
