@@ -153,6 +153,11 @@ def audit(subject: Subject, auditors: Mapping[str, Auditor]) -> Audit:
     UserError
         If there are too few records, or a method fails.
     """
+    if not subject.records.pixels:
+        raise UserError(
+            f"{subject.records.source}: an audit examines images, and these records are rows of features; "
+            "audit the images that the features come from"
+        )
     if len(subject.records) < 2:
         raise UserError(f"{subject.records.source}: an audit compares records, and needs at least 2")
     findings = {name: _examined(auditor, subject) for name, auditor in auditors.items()}

@@ -40,6 +40,7 @@ def main(arguments: list[str] | None = None) -> None:
     from fedrobust.commands.check import check
     from fedrobust.commands.compare import compare
     from fedrobust.commands.deploy_local import deploy_local
+    from fedrobust.commands.describe import describe
     from fedrobust.commands.ensemble import ensemble
     from fedrobust.commands.list_plugins import list_plugins
     from fedrobust.commands.report import report
@@ -55,6 +56,7 @@ def main(arguments: list[str] | None = None) -> None:
     app.command("deploy-local")(deploy_local)
     app.command("benchmark")(benchmark)
     app.command("report")(report)
+    app.command("describe")(describe)
     app.command("audit")(audit)
     app.command("compare")(compare)
     app.command("ensemble")(ensemble)

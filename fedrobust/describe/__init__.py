@@ -1,0 +1,1 @@
+"""`python -m fedrobust.describe`: what the records of a source are, and how hospitals would share them."""
