@@ -12,6 +12,7 @@ from federations import Cut, Unplugged, tiny
 
 from fedrobust import Settings, UserError, run
 from fedrobust.federation.participation import Participation, TakingPart
+from fedrobust.flower.hosted_strategy import build_strategy
 from fedrobust.reports.run.notes import notes
 from fedrobust.reports.run.round_tables import hospitals_table
 from fedrobust.results import finished_run
@@ -174,3 +175,14 @@ def test_a_round_without_enough_hospitals_keeps_the_model(tmp_path: Path) -> Non
 
 def test_taking_part_by_itself() -> None:
     assert TakingPart((1, 2)).absent == {}
+
+
+def test_options_are_checked_against_the_number_asked_but_those_of_an_oracle() -> None:
+    assert build_strategy("oracle(malicious=[0, 7])", 8, asked=3)
+    with pytest.raises(UserError, match="there is no hospital 8"):
+        build_strategy("oracle(malicious=[8])", 8, asked=3)
+    assert build_strategy("multi-krum(f=2)", 8)
+    with pytest.raises(UserError, match="multi-krum"):
+        build_strategy("multi-krum(f=2)", 8, asked=3)
+    with pytest.raises(UserError, match="waits for min_available_nodes=4 hospitals, but there are 3"):
+        build_strategy("flwr.serverapp.strategy:FedAvg(min_available_nodes=4)", 8, asked=3)

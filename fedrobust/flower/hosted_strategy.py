@@ -39,6 +39,7 @@ def build_strategy(
     seed: int = 0,
     false_flag_rate: float | None = None,
     server_step: ServerStep = ServerStep(),  # noqa: B008 - frozen
+    asked: int | None = None,
 ) -> Strategy:
     """Return the Flower strategy that a specification names.
 
@@ -48,13 +49,15 @@ def build_strategy(
         ``name(option=value)`` of a file in ``strategies/``, steps joined with ``|`` ending in a defence, or
         ``package.module:Class`` of a defence or of any plain Flower strategy.
     hospitals : int
-        How many take part.
+        How many there are.
     seed : int
         For rules that draw.
     false_flag_rate : float, optional
         Handed to the last step as its option of that name, unless the specification gives it one.
     server_step : ServerStep
         How far the model moves towards what a defence returns.
+    asked : int, optional
+        How many of the hospitals a round asks; all unless given.
 
     Raises
     ------
@@ -62,18 +65,19 @@ def build_strategy(
         If a step is unknown, takes no such option, or is in the wrong place, or if a plain Flower strategy
         waits for more hospitals than there are.
     """
+    few = hospitals if asked is None else asked
     written = PipelineSpec.parse(spec)
     chosen = written if false_flag_rate is None else with_false_flag_rate(written, false_flag_rate)
-    built = read_strategy(chosen, lambda thing, options: _flower_defaults(thing, options, hospitals))
+    built = read_strategy(chosen, lambda thing, options: _flower_defaults(thing, options, few))
     if isinstance(built, Strategy):
         if not server_step.changes_nothing:
             raise UserError(
                 f"strategy '{written.text}' is a plain Flower strategy, which moves the model by itself; "
                 f"leave --server-optimizer, --server-lr and --server-momentum out, or give its own options"
             )
-        _check_flower(built, written.text, hospitals)
+        _check_flower(built, written.text, few)
         return built
-    built.check(hospitals)
+    built.check(hospitals, few)
     return HostedStrategy(replace(built, names=written.names, optimiser=server_step.optimiser()), seed)
 
 

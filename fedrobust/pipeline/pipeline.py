@@ -47,15 +47,19 @@ class Pipeline:
         last = () if self.optimiser is None else (self.optimiser,)
         return (*self.steps, self.defence, *last)
 
-    def check(self, hospitals: int) -> None:
-        """Raise `UserError` if the options of a step or of the defence do not fit so many hospitals."""
+    def check(self, hospitals: int, asked: int | None = None) -> None:
+        """Raise `UserError` if the options of a step or of the defence do not fit so many hospitals.
+
+        Where a round asks fewer, their number counts, but for an oracle, whose options name hospitals.
+        """
+        federation, hospitals = hospitals, hospitals if asked is None else asked
         for step in self.steps:
             with reraise_as_user_error(f"{_called(step)}: check fails"):
                 left = step.check(hospitals)
             # One that returns None leaves them all.
             hospitals = hospitals if left is None else left
         with reraise_as_user_error(f"{_called(self.defence)}: check fails"):
-            self.defence.check(hospitals)
+            self.defence.check(federation if self.defence.oracle else hospitals)
 
     def aggregate(
         self, given: Updates, monitor: NoEffectMonitor | None = None

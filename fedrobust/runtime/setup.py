@@ -62,10 +62,11 @@ class Setup:
         self.scenario = scenario
         self.strategy = build_strategy(
             scenario.strategy,
-            scenario.participation.per_round,
+            scenario.hospitals,
             scenario.seed,
             scenario.false_flag_rate,
             scenario.server_step,
+            scenario.participation.per_round,
         )
         attacks = scenario.all_attacks()
         for sentence in scenario.notes:

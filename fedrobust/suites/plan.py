@@ -245,8 +245,8 @@ def _try_parts(suite: Suite, cells: Sequence[Planned]) -> None:
         tried.add(key)
         try:
             scenario = Scenario.of(settings)
-            rate, step = settings.false_flag_rate, scenario.server_step
-            build_strategy(settings.strategy, scenario.participation.per_round, settings.seed, rate, step)
+            given = settings.seed, settings.false_flag_rate, scenario.server_step
+            build_strategy(settings.strategy, settings.clients, *given, scenario.participation.per_round)
             scenario.all_attacks()
         except UserError as error:
             where = ", ".join(f"{axis} '{label}'" for axis, label in cell.labels.items())

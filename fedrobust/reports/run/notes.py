@@ -111,7 +111,8 @@ def _never_took_part(run: FinishedRun) -> list[str]:
 
 def _missed(run: FinishedRun) -> list[str]:
     """Return a sentence on the attackers that are not flagged at the end, and the weight that they keep."""
-    missed = sorted(run.malicious - run.flagged - run.never_took_part)
+    absent = {one for one in run.malicious if run.is_partial and not run.rounds_taken_part[one]}
+    missed = sorted(run.malicious - run.flagged - run.never_took_part - absent)
     if not run.flagged or not missed:
         return []
     names = [f"{n} ({run.attacks.get(n, 'an attack')})" for n in missed]
