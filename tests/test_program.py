@@ -116,7 +116,7 @@ def test_help_of_simulate_shows_every_setting_in_a_panel(
     named = {name.replace("_", "-") for name in Settings.model_fields}
     assert code == 0 and not panels["Options"] & named and "config" in panels["Options"]
     assert named == set().union(*panels.values()) - panels["Options"]
-    assert len(panels) == 8 and {"patience", "server-lr"} & panels["Training"] == {"patience"}
+    assert len(panels) == 9 and {"patience", "server-lr"} & panels["Training"] == {"patience"}
 
 
 def test_help_loads_nothing_heavy() -> None:
