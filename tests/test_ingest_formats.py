@@ -243,6 +243,7 @@ def test_features_are_learnt_by_an_mlp_and_attacks_on_images_refuse_them(tmp_pat
         ({"attack": "backdoor"}, "attack 'backdoor' needs images"),
         ({"augment": "light"}, "augment changes images"),
         ({"evaluate": "noise"}, "evaluate changes images"),
+        ({"tte": 2}, "tte changes images"),
     ):
         with pytest.raises(UserError, match=words):
             run(settings.model_copy(update=change), report=False)

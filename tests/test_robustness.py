@@ -25,7 +25,9 @@ from fedrobust.learners.spec import LearnerSpec
 from fedrobust.plugins import EvaluationSpecs
 from fedrobust.reports.run.evaluations import pictures as pictures_of
 from fedrobust.reports.run.page import run_page
+from fedrobust.results.compare import compare_runs
 from fedrobust.results.finished_run import read_run
+from fedrobust.results.load import load
 from fedrobust.robustness.gradients import check_gradients, masking
 from fedrobust.robustness.measure import Measured, Step, measure
 from fedrobust.robustness.plan import evaluation_class, named_evaluations, stratified_sample
@@ -303,6 +305,17 @@ def test_run_writes_its_evaluations_in_every_file(folder: Path) -> None:
     values = metric_values(finished, None)
     assert values["defence@pgd(eps=8, steps=2)"] == found.evaluations[1].defence_rate
     assert metric_of("drop@noise(std=0.2)").name == "combined drop, noise(std=0.2)"
+
+
+def test_evaluations_stand_in_data_frames_and_comparisons(folder: Path) -> None:
+    table = load(folder).evaluations
+    assert list(table.index) == [
+        ("noise(std=0.2)", "0.2"),
+        ("pgd(eps=8, steps=2)", ""),
+        ("square(eps=8, steps=3)", ""),
+    ]
+    pairs = {pair.metric.key: pair for pair in compare_runs(folder, folder).metrics}
+    assert pairs["defence@square(eps=8, steps=3)"].difference == 0
 
 
 def test_page_of_a_run_shows_its_evaluations(folder: Path) -> None:

@@ -106,6 +106,7 @@ def metrics_of(run: FinishedRun) -> dict[str, float | None]:
         "detection_auroc": detection.auroc,
         "false_flags" if attacked else "benign_false_flags": detection.false_flag_rate,
         "attacker_weight": sum(weights) / run.clients if run.judged and weights else None,
+        **(summary.robustness.metrics if summary.robustness else {}),
     }
 
 

@@ -107,6 +107,20 @@ class LoadedRun:
         columns = ["hospital", "role", "attack", "images", "accuracy"]
         return pd.DataFrame(rows, columns=columns).set_index("hospital")
 
+    @cached_property
+    def evaluations(self) -> pd.DataFrame:
+        """Return a row for each condition of each evaluation of the last model; empty without evaluations."""
+        import pandas as pd
+
+        found = self.run.summary.robustness
+        rows = [
+            {"evaluation": one.text, "kind": one.kind, **each.as_json()}
+            for one in (found.evaluations if found else ())
+            for each in one.conditions
+        ]
+        index = ["evaluation", "condition"]
+        return (pd.DataFrame(rows) if rows else pd.DataFrame(columns=index)).set_index(index)
+
     @property
     def _numbers(self) -> list[int]:
         return list(range(self.run.clients))

@@ -7,6 +7,9 @@ from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from statistics import median
 
+from fedrobust.robustness.measure import estimated_seconds
+from fedrobust.robustness.plan import named_evaluations
+from fedrobust.robustness.target import Target
 from fedrobust.settings import Settings
 from fedrobust.suites.cells import Cell
 from fedrobust.suites.store import CellStore
@@ -26,11 +29,13 @@ _LENGTH = (
         "local_epochs",
         "batch_size",
     ),
-    *("networks", "head", "backbone", "device"),
+    *("networks", "head", "backbone", "device", "evaluate", "evaluate_images", "tte"),
 )
 _BATCHES = 4
 #: Defence, records and evaluation beside training and prediction; measured .1 to .3 on small images.
 _BESIDE = 1.2
+#: The share of the test images that a trained model classifies correctly, so that attacks change them.
+_RIGHT = 0.8
 #: Imports before the first cell.
 _START_S = 4.0
 
@@ -91,8 +96,15 @@ def _tried(settings: Settings) -> float:
     fit_s = _shortest([fit, fit]) / (len(few) * settings.local_epochs)
     predict_s = _shortest([lambda: learner.predict(start, test.images, test.labels)]) / len(test)
     trained = sum(len(part) for part in data.hospitals) * settings.local_epochs
-    evaluated = len(data.split.val) + 2 * len(data.split.test)
-    return settings.rounds * (trained * fit_s + evaluated * predict_s) * _BESIDE
+    evaluated = (len(data.split.val) + 2 * len(data.split.test)) * settings.tte
+    rounds_s = settings.rounds * (trained * fit_s + evaluated * predict_s) * _BESIDE
+    if not settings.evaluate:
+        return rounds_s
+    shape, classes = data.records.images.shape[1:], len(data.records.classes)
+    target = Target(learner.classifier(start, settings.tte), shape, classes)
+    sample = data.part("test").take(slice(0, settings.evaluate_images))
+    evaluations = named_evaluations(scenario.evaluations)
+    return rounds_s + estimated_seconds(evaluations, target, sample.images, sample.labels, _RIGHT)[0]
 
 
 def _shortest(calls: Sequence[object]) -> float:

@@ -9,7 +9,7 @@ from statistics import fmean
 from fedrobust.evaluation.drop import combined_drop
 from fedrobust.evaluation.metrics import metric_of
 from fedrobust.results.finished_run import FinishedRun
-from fedrobust.results.records import Robustness, RoundLine
+from fedrobust.results.records import RoundLine
 from fedrobust.results.suite_records import MetricInfo
 
 __all__ = [
@@ -66,19 +66,7 @@ def metric_values(run: FinishedRun, baseline: FinishedRun | None) -> MetricValue
     found |= {f"sensitivity:{name}": value for name, value in _sensitivities(run, last).items()}
     if run.summary.site_tests is not None:
         found |= {"site_accuracy": run.summary.site_tests.mean, "worst_site": run.summary.site_tests.worst}
-    return found | _evaluated(run.summary.robustness)
-
-
-def _evaluated(robustness: Robustness | None) -> dict[str, float | None]:
-    """Return the metrics of each evaluation of the last model; their keys are as in `EVALUATED`."""
-    found: dict[str, float | None] = {}
-    for one in robustness.evaluations if robustness else ():
-        found |= {
-            f"accuracy@{one.text}": one.accuracy,
-            f"defence@{one.text}": one.defence_rate,
-            f"drop@{one.text}": one.drop,
-        }
-    return found
+    return found | (run.summary.robustness.metrics if run.summary.robustness else {})
 
 
 @dataclass(frozen=True)

@@ -75,9 +75,10 @@ class Classification:
         self._scale = 1.0
         self._calibrated: Mapping[str, NDArray[np.float64]] = {}
         self._evaluations = named_evaluations(scenario.evaluations)
-        if self._evaluations and not data.records.pixels:
+        if not data.records.pixels and (self._evaluations or scenario.views > 1):
+            setting = "evaluate" if self._evaluations else "tte"
             raise UserError(
-                f"{data.records.source} holds features, but evaluate changes images; leave it out"
+                f"{data.records.source} holds features, but {setting} changes images; leave it out"
             )
         self._robustness: Mapping[str, object] | None = None
         self._robustness_s: float | None = None

@@ -107,3 +107,15 @@ class Robustness(Record):
     gradients: GradientRecord | None = None
     masking: tuple[str, ...] = ()
     evaluations: tuple[EvaluationResult, ...] = ()
+
+    @property
+    def metrics(self) -> dict[str, float | None]:
+        """Return each evaluation's metrics by keys such as ``accuracy@pgd(eps=8)``."""
+        found: dict[str, float | None] = {}
+        for one in self.evaluations:
+            found |= {
+                f"accuracy@{one.text}": one.accuracy,
+                f"defence@{one.text}": one.defence_rate,
+                f"drop@{one.text}": one.drop,
+            }
+        return found
