@@ -16,7 +16,7 @@ from flwr.serverapp.strategy import Strategy
 from image_files import study
 
 from fedrobust.commands.list_plugins import catalogue
-from fedrobust.federation import Defence, PreAggregation
+from fedrobust.federation import Defence, PreAggregation, Repair
 from fedrobust.plugins import find
 from fedrobust.settings import Settings
 
@@ -51,7 +51,14 @@ def blocks(page: Path, language: str) -> list[str]:
 
 def commands(page: Path) -> list[str]:
     lines = "".join(blocks(page, "bash")).splitlines()
-    words = ("simulate", "deploy-local", "fedrobust list", "fedrobust benchmark", "fedrobust cache")
+    words = (
+        "simulate",
+        "deploy-local",
+        "fedrobust list",
+        "fedrobust benchmark",
+        "fedrobust cache",
+        "fedrobust check",
+    )
     return [line.split("   #")[0].strip() for line in lines if any(word in line for word in words)]
 
 
@@ -279,14 +286,16 @@ def test_page_of_the_defences_has_every_one() -> None:
 def test_options_and_defaults_of_a_defence_are_those_of_the_code(name: str) -> None:
     cell = defence_rows()[name]
     takes = inspect.signature(
-        find(name, "strategies", (Defence, PreAggregation, Strategy), "strategy")
+        find(name, "strategies", (Defence, PreAggregation, Repair, Strategy), "strategy")
     ).parameters
     written = dict(re.findall(r"`(\w+)`(?: = ([^,|]+))?", cell))
     # Another page may have them.
     assert written.keys() <= takes.keys() and (written.keys() == takes.keys() or "](" in cell)
     for option, value in written.items():
         default, value = takes[option].default, value.strip()
-        if isinstance(default, int | float):
+        if isinstance(default, bool):
+            assert value == str(default).lower(), option
+        elif isinstance(default, int | float):
             assert float(value) == default, option
         elif isinstance(default, str):
             assert value == default, option

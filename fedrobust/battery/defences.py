@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from fedrobust.battery.inputs import ToyServer, a_round, deltas, make_report
 from fedrobust.battery.outcome import DoesNotApply, Outcome, Violation, run_checks
-from fedrobust.federation import Updates, Verdict
+from fedrobust.federation import Model, Updates, Verdict
 from fedrobust.pipeline.pipeline import Pipeline
 from fedrobust.results.state import state_from_json, state_to_json
 
@@ -183,15 +183,14 @@ class _Battery:
 
     def _pipeline(self) -> Pipeline:
         pipeline = self._make()
-        for part in pipeline.parts:
-            if getattr(part, "server_share", 0.0):
-                part.server = ToyServer()  # type: ignore[union-attr]
+        for part in pipeline.with_images:
+            part.server = ToyServer()
         pipeline.check(_N)
         return pipeline
 
     def _made_of_updates(self) -> bool:
         """Return whether the model is made of the updates alone, not with images of the server's own."""
-        return not any(getattr(part, "server_share", 0.0) for part in self._make().parts)
+        return not self._make().with_images
 
     def _ran(self, updates: Updates) -> _Result:
         return _result(self._pipeline(), updates)
@@ -216,6 +215,9 @@ class _saying:
 
 def _result(pipeline: Pipeline, updates: Updates) -> _Result:
     """Return what a pipeline makes of a round; `Violation` where that is not finite."""
+    first = updates[0]
+    start = Model(first.global_parameters, first.global_buffers, first.round, first.layout, updates.seed)
+    pipeline.before_round(start)
     parameters, buffers, verdict = pipeline.aggregate(updates)
     for name, values in (("parameters", parameters), ("running statistics", buffers)):
         if not np.isfinite(values).all():

@@ -52,7 +52,7 @@ def check_plugin(text: str) -> Sequence[Outcome]:
         If there is no such plug-in, or it takes no such options.
     """
     from fedrobust.battery import check_behaviour, check_strategy
-    from fedrobust.federation import Behaviour, Defence, PreAggregation
+    from fedrobust.federation import Behaviour, Defence, PreAggregation, Repair
     from fedrobust.pipeline.specs import build_pipeline
     from fedrobust.plugins import AttackChain, PipelineSpec, available, find, instantiate, origin_of
 
@@ -70,18 +70,21 @@ def check_plugin(text: str) -> Sequence[Outcome]:
 
         behaviours()
         return check_behaviour(behaviours, origin_of(kinds[-1]).file)
-    last = find(PipelineSpec.parse(text).parts[-1].name, "strategies", (Defence, PreAggregation), "plug-in")
-    # A step is checked before the plain mean.
+    last = find(
+        PipelineSpec.parse(text).parts[-1].name, "strategies", (Defence, PreAggregation, Repair), "plug-in"
+    )
+    # A step is checked before the plain mean, a repair after it.
     spec = f"{text} | fedavg" if issubclass(last, PreAggregation) else text
+    spec = f"fedavg | {text}" if issubclass(last, Repair) and "|" not in text else spec
     build_pipeline(spec)
     return check_strategy(lambda: build_pipeline(spec), origin_of(last).file)
 
 
 def _all_names() -> Iterator[str]:
-    from fedrobust.federation import Behaviour, Defence, PreAggregation
+    from fedrobust.federation import Behaviour, Defence, PreAggregation, Repair
     from fedrobust.plugins import available
 
-    yield from available("strategies", (Defence, PreAggregation))
+    yield from available("strategies", (Defence, PreAggregation, Repair))
     yield from available("clients", (Behaviour,))
 
 

@@ -86,9 +86,9 @@ def _strategy(name: str) -> type | None:
 def _strategy_bases() -> tuple[type, ...]:
     from flwr.serverapp.strategy import Strategy
 
-    from fedrobust.federation import Defence, PreAggregation
+    from fedrobust.federation import Defence, PreAggregation, Repair
 
-    return Defence, PreAggregation, Strategy
+    return Defence, PreAggregation, Repair, Strategy
 
 
 def _found(name: str, package: str, bases: tuple[type, ...]) -> type | None:

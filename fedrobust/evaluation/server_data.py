@@ -37,6 +37,8 @@ class ServerShare:
     Attributes
     ----------
     labels : ndarray of int64, shape (m,)
+    images : ndarray of uint8, shape (m, channels, height, width)
+    classes : int
     share : float
         As given; m is rounded up class by class.
     """
@@ -51,6 +53,8 @@ class ServerShare:
         self._records = validation.take(np.sort(np.concatenate(chosen)))
         self._learner = learner
         self.labels: NDArray[np.int64] = self._records.labels
+        self.images: NDArray[np.uint8] = self._records.images
+        self.classes = len(validation.classes)
         self.share = share
         self.lr = lr
 
@@ -66,6 +70,19 @@ class ServerShare:
         for k in np.unique(self.labels):
             seen = self._records.take(np.flatnonzero(self.labels == k))
             yield self._learner.gradient(State(parameters, buffers), seen.images, seen.labels)
+
+    def probabilities(
+        self, parameters: Vector, buffers: Vector, images: NDArray[np.uint8]
+    ) -> NDArray[np.float64]:
+        """Return the class probabilities of any images, shape (n, K)."""
+        labels = np.zeros(len(images), np.int64)
+        return self._learner.predict(State(parameters, buffers), images, labels).probabilities
+
+    def gradient(
+        self, parameters: Vector, buffers: Vector, images: NDArray[np.uint8], labels: NDArray[np.int64]
+    ) -> Vector:
+        """Return the gradient of the mean loss of any images with any labels, dropout off."""
+        return self._learner.gradient(State(parameters, buffers), images, labels)
 
     def trained(self, parameters: Vector, buffers: Vector, round: int) -> Update:
         """Return the update of a hospital with exactly these images, trained as every hospital is."""

@@ -11,9 +11,13 @@ from fedrobust.federation.client import Client
 from fedrobust.federation.defence import (
     Defence,
     DifferentiableServerData,
+    Model,
     PreAggregation,
+    Repair,
     ServerData,
+    ServerModel,
     State,
+    server_model,
 )
 from fedrobust.federation.layout import Layer, Layout
 from fedrobust.federation.memory import Memory
@@ -32,17 +36,21 @@ __all__ = [
     "Layout",
     "LocalTraining",
     "Memory",
+    "Model",
     "PreAggregation",
     "Records",
+    "Repair",
     "Report",
     "Role",
     "ServerData",
+    "ServerModel",
     "State",
     "Trigger",
     "Update",
     "Updates",
     "Vector",
     "Verdict",
+    "server_model",
 ]
 
 #: The short name that plug-ins may use for `ClientMetrics`.

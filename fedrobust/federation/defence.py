@@ -4,16 +4,28 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
 from typing import Any, ClassVar, Protocol, runtime_checkable
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from fedrobust.errors import UserError
+from fedrobust.federation.layout import Layout
 from fedrobust.federation.updates import Update, Updates, Vector, Verdict
 from fedrobust.plugins import RemembersOptions
 
-__all__ = ["Defence", "DifferentiableServerData", "PreAggregation", "ServerData", "State"]
+__all__ = [
+    "Defence",
+    "DifferentiableServerData",
+    "Model",
+    "PreAggregation",
+    "Repair",
+    "ServerData",
+    "ServerModel",
+    "State",
+    "server_model",
+]
 
 #: What a rule keeps between rounds: mappings with any keys, lists, numbers, texts and NumPy arrays.
 State = Mapping[str, Any]
@@ -48,6 +60,58 @@ class DifferentiableServerData(ServerData, Protocol):
     def gradients(self, parameters: Vector, buffers: Vector) -> Iterable[Vector]:
         """Yield the gradient of the mean loss of each class with images, ascending; shape (d,) each."""
         ...
+
+
+@runtime_checkable
+class ServerModel(DifferentiableServerData, Protocol):
+    """The model in a server's hands: its images themselves, and what a model makes of any images.
+
+    Attributes
+    ----------
+    images : ndarray of uint8, shape (m, channels, height, width)
+        The server's own images, in the order of `labels`.
+    classes : int
+        K.
+    """
+
+    images: NDArray[np.uint8]
+    classes: int
+
+    def probabilities(
+        self, parameters: Vector, buffers: Vector, images: NDArray[np.uint8]
+    ) -> NDArray[np.float64]:
+        """Return the class probabilities of any images, shape (n, K)."""
+        ...
+
+    def gradient(
+        self, parameters: Vector, buffers: Vector, images: NDArray[np.uint8], labels: NDArray[np.int64]
+    ) -> Vector:
+        """Return the gradient of the mean loss of any images with any labels, shape (d,)."""
+        ...
+
+
+@dataclass(frozen=True)
+class Model:
+    """A global model in the server's hands.
+
+    Attributes
+    ----------
+    parameters : ndarray of float32, shape (d,)
+    buffers : ndarray of float32, shape (b,)
+        Running statistics.
+    round : int
+        The round that it begins or ends.
+    layout : Layout or None
+        Where the layers lie; None where that is unknown.
+    seed : int
+        For what draws (see `fedrobust.seeding.generator`).
+    """
+
+    parameters: Vector
+    buffers: Vector = field(default_factory=lambda: np.zeros(0, np.float32))
+    round: int = 1
+    layout: Layout | None = None
+    seed: int = 0
 
 
 class Defence(RemembersOptions):
@@ -96,6 +160,14 @@ class Defence(RemembersOptions):
 
     def preload(self) -> None:
         """Import what is heavy; called while the hospitals train round 1. It need not do anything."""
+
+    def before_round(self, model: Model) -> Model:
+        """Return the model that the round sends in place of the given one; the updates are then from it.
+
+        Where the round gives no new model, the given one stays. What it keeps for `weigh` need not survive a
+        restart, as a resumed round begins here again.
+        """
+        return model
 
     def weigh(self, updates: Updates) -> Verdict | ArrayLike:
         """Return each hospital's weight, as a `Verdict` or as plain numbers, shape (n,)."""
@@ -149,3 +221,46 @@ class PreAggregation(RemembersOptions, ABC):
 
     def load_state(self, state: State) -> None:
         """Take back what `state` returned."""
+
+
+class Repair(RemembersOptions, ABC):
+    """A step after a defence that works on the new model alone: ``flame | csft``.
+
+    It sees no update. What it needs of the server's images it declares as a defence does.
+    """
+
+    #: See `Defence`.
+    server_share: float = 0.0
+    needs_server: ClassVar[bool] = False
+    server: ServerData | None = None
+
+    @abstractmethod
+    def repair(self, model: Model) -> Model:
+        """Return the model that the round ends with; the given arrays stay untouched."""
+
+    def model(self) -> ServerModel:
+        """Return the server's images with what models make of images; `UserError` without them."""
+        return server_model(self)
+
+    def state(self) -> State:
+        """Return what must survive a restart; see `Defence.state`."""
+        return {}
+
+    def load_state(self, state: State) -> None:
+        """Take back what `state` returned."""
+
+
+def server_model(part: Defence | Repair) -> ServerModel:
+    """Return a part's server images with what models make of images.
+
+    Raises
+    ------
+    UserError
+        If it has none: outside a run the images given may know losses only.
+    """
+    if not isinstance(part.server, ServerModel):
+        raise UserError(
+            f"{type(part).__name__} needs images of the server's own with their gradients; use it in "
+            f"fedrobust's own runs, or give a ServerModel with fedrobust.strategy(..., server=...)"
+        )
+    return part.server

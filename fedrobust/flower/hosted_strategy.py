@@ -14,7 +14,7 @@ from flwr.serverapp.strategy import Bulyan, FedXgbBagging, FedXgbCyclic, Strateg
 from flwr.serverapp.strategy import FedAvg as FlowerFedAvg
 
 from fedrobust.errors import UserError
-from fedrobust.federation import Defence, Layout, PreAggregation, Update, Updates, Verdict
+from fedrobust.federation import Defence, Layout, Model, PreAggregation, Update, Updates, Verdict
 from fedrobust.flower.arrays import records_in
 from fedrobust.flower.codec import ARRAYS, CONFIG, SERVER_ROUND, read_metrics
 from fedrobust.flower.vectors import SentModel, is_buffer, to_arrays
@@ -26,6 +26,7 @@ from fedrobust.plugins import PipelineSpec, instantiate
 
 __all__ = [
     "HostedStrategy",
+    "begun",
     "build_strategy",
     "is_buffer",
     "read_strategy",
@@ -177,7 +178,7 @@ class HostedStrategy(Strategy):
         self._global: ArrayRecord | None = None
         self.verdict: Verdict | None = None
         self.nodes: tuple[int, ...] = ()
-        self.monitor = NoEffectMonitor(pipeline.names, pipeline.defence)
+        self.monitor = NoEffectMonitor(pipeline.monitored_names, pipeline.defence)
 
     @property
     def defence(self) -> Defence:
@@ -192,7 +193,8 @@ class HostedStrategy(Strategy):
     def configure_train(
         self, server_round: int, arrays: ArrayRecord, config: ConfigRecord, grid: Grid
     ) -> Iterable[Message]:
-        """Send the global arrays to every node."""
+        """Send the global arrays, as the defence makes them, to every node."""
+        arrays = begun(self.pipeline, arrays, server_round, self._seed, self.layout)
         self._global = arrays
         config[SERVER_ROUND] = server_round
         content = RecordDict({ARRAYS: arrays, CONFIG: config})
@@ -230,6 +232,16 @@ class HostedStrategy(Strategy):
 
     def summary(self) -> None:
         """Log nothing."""
+
+
+def begun(
+    pipeline: Pipeline, arrays: ArrayRecord, server_round: int, seed: int, layout: Layout | None
+) -> ArrayRecord:
+    """Return the arrays that a round sends: the given ones, unless the defence changes the model first."""
+    sent = SentModel(arrays, layout)
+    model = Model(sent.parameters, sent.buffers, server_round, sent.layout, seed)
+    made = pipeline.before_round(model)
+    return arrays if made is model else to_arrays(made.parameters, made.buffers, arrays)
 
 
 def verdict_metrics(verdict: Verdict, nodes: Sequence[int]) -> MetricRecord:

@@ -1,14 +1,14 @@
-"""A defence with the steps before it: what turns a round's updates into the next global model."""
+"""A defence with the steps around it: what turns a round's updates into the next global model."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, cast
 
 import numpy as np
 
 from fedrobust.errors import UserError
-from fedrobust.federation import Defence, PreAggregation, Updates, Vector, Verdict
+from fedrobust.federation import Defence, Model, PreAggregation, Repair, Updates, Vector, Verdict
 from fedrobust.federation.mixed import Mixed
 from fedrobust.pipeline.no_effect import NoEffectMonitor
 from fedrobust.pipeline.server_optimiser import ServerOptimiser
@@ -19,33 +19,51 @@ __all__ = ["Pipeline"]
 
 @dataclass(frozen=True)
 class Pipeline:
-    """A defence with the steps before it, in order.
+    """A defence with the steps before it and the repairs after it, in order.
 
     Attributes
     ----------
     defence : Defence
     steps : tuple of PreAggregation
     names : tuple of str
-        The steps' and, last, the defence's, for messages; not given: their classes'.
+        The steps', the defence's and the repairs', for messages; not given: their classes'.
     optimiser : ServerOptimiser or None
         Moves the model towards what the defence returns; None: that is the next model.
+    repairs : tuple of Repair
+        Each works on the model that the one before it returned.
     """
 
     defence: Defence
     steps: tuple[PreAggregation, ...] = ()
     names: tuple[str, ...] = ()
     optimiser: ServerOptimiser | None = None
+    repairs: tuple[Repair, ...] = ()
 
     def __post_init__(self) -> None:
         """Name the parts after their classes where no names are given."""
         if not self.names:
-            object.__setattr__(self, "names", tuple(_called(part) for part in (*self.steps, self.defence)))
+            object.__setattr__(self, "names", tuple(map(_called, self._written)))
 
     @property
-    def parts(self) -> tuple[PreAggregation | Defence | ServerOptimiser, ...]:
+    def _written(self) -> tuple[PreAggregation | Defence | Repair, ...]:
+        return (*self.steps, self.defence, *self.repairs)
+
+    @property
+    def monitored_names(self) -> tuple[str, ...]:
+        """Return the names of the steps and, last, of the defence."""
+        return self.names[: len(self.steps) + 1]
+
+    @property
+    def with_images(self) -> tuple[Defence | Repair, ...]:
+        """Return the parts that see images of the server's own."""
+        parts: tuple[Defence | Repair, ...] = (self.defence, *self.repairs)
+        return tuple(part for part in parts if part.server_share)
+
+    @property
+    def parts(self) -> tuple[PreAggregation | Defence | ServerOptimiser | Repair, ...]:
         """Return whatever may keep something between rounds, in order."""
         last = () if self.optimiser is None else (self.optimiser,)
-        return (*self.steps, self.defence, *last)
+        return (*self.steps, self.defence, *last, *self.repairs)
 
     def check(self, hospitals: int, asked: int | None = None) -> None:
         """Raise `UserError` if the options of a step or of the defence do not fit so many hospitals.
@@ -79,7 +97,17 @@ class Pipeline:
         if self.optimiser is not None:
             parameters = self.optimiser.step(given[0].global_parameters, parameters)
         traced = updates.trace(verdict).checked(len(given))
-        return parameters, self._buffers(given, traced), traced
+        begun = given[0]
+        model = Model(parameters, self._buffers(given, traced), given.round, begun.layout, given.seed)
+        for repair in self.repairs:
+            model = _checked(repair, "repair", repair.repair(model), model)
+        return model.parameters, model.buffers, traced
+
+    def before_round(self, model: Model) -> Model:
+        """Return the model that the round sends: the given one, unless the defence changes it."""
+        if type(self.defence).before_round is Defence.before_round:
+            return model
+        return _checked(self.defence, "before_round", self.defence.before_round(model), model)
 
     def _buffers(self, given: Updates, traced: Verdict) -> Vector:
         weight = cast("np.ndarray[Any, Any]", traced.weight)
@@ -122,3 +150,14 @@ def _combined(defence: Defence, updates: Updates) -> tuple[Vector, Verdict]:
             f"{parameters.dtype}, but the model has {updates.dimension} real numbers"
         )
     return parameters.astype(np.float32, copy=False), made[1]
+
+
+def _checked(part: object, method: str, made: object, given: Model) -> Model:
+    """Return the model that a part made; `UserError` if it is none of the same shape."""
+    if not isinstance(made, Model):
+        raise UserError(f"{_called(part)}: {method} must return a Model, not {_called(made)}")
+    shapes = [(np.shape(m.parameters), np.shape(m.buffers)) for m in (made, given)]
+    if shapes[0] != shapes[1]:
+        raise UserError(f"{_called(part)}: {method} returned arrays of shapes {shapes[0]}, not {shapes[1]}")
+    parameters, buffers = (np.asarray(values, np.float32) for values in (made.parameters, made.buffers))
+    return replace(given, parameters=parameters, buffers=buffers)

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import inspect
+import itertools
 
 from fedrobust.errors import UserError
-from fedrobust.federation import Defence, PreAggregation
+from fedrobust.federation import Defence, PreAggregation, Repair
 from fedrobust.pipeline.pipeline import Pipeline
 from fedrobust.plugins import PipelineSpec, PluginSpec, find, instantiate
 
@@ -13,14 +14,14 @@ __all__ = ["build_pipeline", "find_part", "with_false_flag_rate"]
 
 
 def find_part(part: PluginSpec, *others: type) -> type:
-    """Return the class of a step or a defence, or one that derives from one of the other bases.
+    """Return the class of a step, a defence or a repair, or one that derives from one of the other bases.
 
     Raises
     ------
     UserError
         If there is none of that name.
     """
-    return find(part.name, "strategies", (Defence, PreAggregation, *others), "strategy")
+    return find(part.name, "strategies", (Defence, PreAggregation, Repair, *others), "strategy")
 
 
 def build_pipeline(spec: str | PipelineSpec) -> Pipeline:
@@ -32,12 +33,15 @@ def build_pipeline(spec: str | PipelineSpec) -> Pipeline:
         If a step is unknown, takes no such option, or stands in the wrong place.
     """
     spec = PipelineSpec.parse(spec)
-    *steps, last = [instantiate(find_part(part), part.options, part.name) for part in spec.parts]
-    if not isinstance(last, Defence) or not all(isinstance(step, PreAggregation) for step in steps):
+    parts = [instantiate(find_part(part), part.options, part.name) for part in spec.parts]
+    steps = tuple(itertools.takewhile(lambda part: isinstance(part, PreAggregation), parts))
+    defence, *repairs = parts[len(steps) :] or [None]
+    if not isinstance(defence, Defence) or not all(isinstance(part, Repair) for part in repairs):
         raise UserError(
-            f"strategy '{spec.text}': a pipeline is pre-aggregation steps followed by one defence"
+            f"strategy '{spec.text}': a pipeline is pre-aggregation steps followed by one defence, "
+            f"and by repairs if wanted"
         )
-    return Pipeline(last, tuple(steps), spec.names)
+    return Pipeline(defence, steps, spec.names, repairs=tuple(repairs))
 
 
 def with_false_flag_rate(spec: PipelineSpec, rate: float) -> PipelineSpec:
@@ -48,14 +52,16 @@ def with_false_flag_rate(spec: PipelineSpec, rate: float) -> PipelineSpec:
     UserError
         If the last step takes none.
     """
-    *steps, last = spec.parts
+    # A class by its path may be a plain Flower strategy, too.
+    kinds = [find_part(part, *((object,) if ":" in part.name else ())) for part in spec.parts]
+    place = max((n for n, kind in enumerate(kinds) if not issubclass(kind, Repair)), default=0)
+    last, thing = spec.parts[place], kinds[place]
     if "false_flag_rate" in last.options:
         return spec
-    # A class by its path may be a plain Flower strategy, too.
-    thing = find_part(last, *((object,) if ":" in last.name else ()))
     if "false_flag_rate" not in inspect.signature(thing).parameters:
         raise UserError(
             f"--false-flag-rate {rate:g}: strategy '{last.name}' has no option false_flag_rate; leave "
             f"the flag out or name a strategy that has it, such as isolation-forest"
         )
-    return PipelineSpec.of([*steps, last.with_option("false_flag_rate", rate)])
+    given = last.with_option("false_flag_rate", rate)
+    return PipelineSpec.of([*spec.parts[:place], given, *spec.parts[place + 1 :]])

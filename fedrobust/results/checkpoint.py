@@ -14,7 +14,7 @@ from flwr.serverapp.strategy import Strategy
 from numpy.typing import NDArray
 
 from fedrobust.errors import UserError
-from fedrobust.federation import Defence, PreAggregation
+from fedrobust.federation import Defence, PreAggregation, Repair
 from fedrobust.flower.hosted_strategy import HostedStrategy
 from fedrobust.flower.strategy_state import flower_state, load_flower_state, unsaved
 from fedrobust.pipeline.server_optimiser import ServerOptimiser
@@ -26,7 +26,7 @@ from fedrobust.results.state import state_from_json, state_to_json
 
 __all__ = ["Checkpoint", "load_checkpoint", "save_checkpoint"]
 
-Part = Defence | PreAggregation | ServerOptimiser
+Part = Defence | PreAggregation | ServerOptimiser | Repair
 Line = TypeVar("Line", RoundLine, VerdictLine, ClientMetricsLine)
 
 _MODEL, _STRATEGY, _STATE = "model/", "strategy", "state/"

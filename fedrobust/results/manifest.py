@@ -14,6 +14,7 @@ from pathlib import Path
 import numpy as np
 
 from fedrobust.data.sources import FederationData
+from fedrobust.evaluation.server_data import ServerShare
 from fedrobust.federation import Behaviour, Defence
 from fedrobust.pipeline.specs import find_part
 from fedrobust.plugins import find, origin_of
@@ -26,7 +27,13 @@ __all__ = ["manifest", "plugin_classes", "plugins_of"]
 _PACKAGES = ("fedrobust", "flwr", "flwr-datasets", "ray", "torch", "torchvision", "scikit-learn", "numpy")
 
 
-def manifest(scenario: Scenario, data: FederationData, defence: Defence | None, task: str) -> Manifest:
+def manifest(
+    scenario: Scenario,
+    data: FederationData,
+    defence: Defence | None,
+    task: str,
+    server: ServerShare | None = None,
+) -> Manifest:
     """Return the manifest of a run.
 
     Parameters
@@ -69,7 +76,7 @@ def manifest(scenario: Scenario, data: FederationData, defence: Defence | None, 
         plugins=[one.as_json() for one in plugins_of(scenario)],
         defence_trusts=None if defence is None else sorted(defence.trusts),
         oracle=defence is not None and defence.oracle,
-        defence_server_data=None if defence is None else _server_data(defence),
+        defence_server_data=_server_data(server),
     )
 
 
@@ -115,11 +122,11 @@ def plugin_classes(scenario: Scenario) -> Iterator[type]:
         yield evaluation_class(part.name)
 
 
-def _server_data(defence: Defence) -> ServerDataUse | None:
-    """Return what the defence sees of the server's validation part; None where it sees nothing."""
-    if defence.server is None:
+def _server_data(server: ServerShare | None) -> ServerDataUse | None:
+    """Return what the strategy sees of the server's validation part; None where it sees nothing."""
+    if server is None:
         return None
-    return ServerDataUse(share_of_validation=defence.server_share, images=len(defence.server.labels))
+    return ServerDataUse(share_of_validation=server.share, images=len(server.labels))
 
 
 def _version(package: str) -> str | None:

@@ -120,7 +120,7 @@ class Server:
         setup, scenario = self._setup, self.scenario
         history = self._history(folder)
         with self._profile.phase("set-up"):
-            about = manifest(scenario, setup.data, setup.defence, setup.task.name)
+            about = manifest(scenario, setup.data, setup.defence, setup.task.name, setup.server_data)
             folder.write_json("manifest.json", about)
             rounds = Rounds(setup, grid, self._profile)
         observers = Observers([*recorders(folder, setup.strategy, self._profile), *self._observers])

@@ -114,12 +114,14 @@ class Setup:
         self._preloaded = True
 
     def _attach_server_data(self) -> ServerShare | None:
-        """Give a defence that asks for it its share of the validation images."""
-        defence = self.defence
-        if defence is None or not defence.server_share:
+        """Give the parts of the pipeline that ask for it a share of the validation images."""
+        parts = self.strategy.pipeline.with_images if isinstance(self.strategy, HostedStrategy) else ()
+        if not parts:
             return None
-        share = self.task.server_data(defence.server_share)
-        defence.server = share
+        # Parts of one pipeline see the same images: as many as the one that asks for most.
+        share = self.task.server_data(max(part.server_share for part in parts))
+        for part in parts:
+            part.server = share
         return share
 
 

@@ -20,7 +20,7 @@ from fedrobust.flower.apps.metric_aliases import average_metrics, read_aliased
 from fedrobust.flower.apps.reply_intake import NumberedReply
 from fedrobust.flower.arrays import records_in
 from fedrobust.flower.codec import PARTITION_ID
-from fedrobust.flower.hosted_strategy import read_strategy, verdict_metrics
+from fedrobust.flower.hosted_strategy import begun, read_strategy, verdict_metrics
 from fedrobust.flower.vectors import SentModel, is_float, to_arrays
 from fedrobust.pipeline.no_effect import NoEffectMonitor
 from fedrobust.pipeline.pipeline import Pipeline
@@ -99,12 +99,14 @@ def strategy(
         )
     if isinstance(built, Strategy):
         return AppStrategy(built, str(getattr(built, "weighted_by_key", weighted_by_key)), seed)
-    if built.defence.needs_server and server is None:
+    if server is None and any(part.needs_server for part in built.with_images):
         raise UserError(
             f"strategy '{spec}' needs labelled images of the server's own; give them with "
             f"fedrobust.strategy(..., server=...)"
         )
     built.defence.server = server
+    for repair in built.repairs:
+        repair.server = server
     for name in ("train_metrics_aggr_fn", "evaluate_metrics_aggr_fn"):
         common[name] = common[name] or average_metrics
     return HostedAppStrategy(spec, built, FedAvg(**common), seed)
@@ -151,7 +153,7 @@ class HostedAppStrategy(AppStrategy):
         evaluate_fn: Callable[[int, ArrayRecord], MetricRecord | None] | None = None,
     ) -> Result:
         """Run all rounds as any Flower strategy does; log at the end which steps had no effect."""
-        self._monitor = NoEffectMonitor(self._pipeline.names, self._pipeline.defence)
+        self._monitor = NoEffectMonitor(self._pipeline.monitored_names, self._pipeline.defence)
         self._aggregated = False
         try:
             result = super().start(
@@ -173,6 +175,7 @@ class HostedAppStrategy(AppStrategy):
                 "the arrays of the model hold no floating-point numbers, so there is nothing to aggregate; "
                 "give initial_arrays of floats, such as np.zeros(3) in place of np.array([0, 0, 0])"
             )
+        arrays = begun(self._pipeline, arrays, server_round, self._seed, None)
         messages = list(super().configure_train(server_round, arrays, config, grid))
         if messages and not self._checked:
             try:

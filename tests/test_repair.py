@@ -1,0 +1,112 @@
+"""The hooks before a round and after a defence, and the model in the server's hands."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from federations import tiny
+from safetensors.numpy import load_file
+
+from fedrobust import run
+from fedrobust.battery.inputs import ToyServer, a_round, deltas
+from fedrobust.commands.check import check_plugin
+from fedrobust.errors import UserError
+from fedrobust.federation import Defence, Model, Repair, Updates, Verdict
+from fedrobust.pipeline.pipeline import Pipeline
+from fedrobust.pipeline.specs import build_pipeline, with_false_flag_rate
+from fedrobust.plugins import PipelineSpec
+from strategies.csft import CSFT, _triangle
+from strategies.median import Median
+
+
+class Halved(Repair):
+    """Halves the model."""
+
+    def repair(self, model: Model) -> Model:
+        """Return half of it."""
+        return replace(model, parameters=model.parameters / 2)
+
+
+class FromZero(Defence):
+    """Lets every round begin at zero."""
+
+    def before_round(self, model: Model) -> Model:
+        """Return zeros."""
+        return replace(model, parameters=0 * model.parameters)
+
+    def weigh(self, updates: Updates) -> Verdict:
+        """Check the start, and average."""
+        assert not updates.global_parameters.any()
+        return Verdict(np.ones(len(updates)))
+
+
+def test_a_repair_gets_the_defences_model_and_returns_the_next() -> None:
+    updates = a_round(deltas(5))
+    plain = Pipeline(Median()).aggregate(updates)[0]
+    twice = Pipeline(Median(), repairs=(Halved(), Halved())).aggregate(updates)[0]
+    np.testing.assert_allclose(twice, plain / 4, rtol=1e-6)
+
+
+def test_a_specification_joins_steps_a_defence_and_repairs() -> None:
+    pipeline = build_pipeline("nnm | median | csft(epochs=1)")
+    assert [type(part).__name__ for part in pipeline.parts] == ["NNM", "Median", "CSFT"]
+    assert pipeline.monitored_names == ("nnm", "median")
+    for wrong in ("csft", "csft | median", "median | csft | krum", "nnm | csft"):
+        with pytest.raises(UserError, match="followed by one defence"):
+            build_pipeline(wrong)
+    spec = with_false_flag_rate(PipelineSpec.parse("nnm | isolation-forest | csft"), 0.2)
+    assert [part.options.get("false_flag_rate") for part in spec.parts] == [None, 0.2, None]
+
+
+def test_what_a_hook_returns_is_checked() -> None:
+    class Wrong(Halved):
+        def repair(self, model: Model) -> Model:
+            return replace(model, parameters=model.parameters[:3])
+
+    with pytest.raises(UserError, match="Wrong: repair returned arrays of shapes"):
+        Pipeline(Median(), repairs=(Wrong(),)).aggregate(a_round(deltas(3)))
+
+
+def test_csft_follows_its_schedule_with_clipped_gradients() -> None:
+    server, rule = ToyServer(), CSFT(epochs=1, lr=0.5, clip=0.1, batch=100)
+    rule.server = server
+    start = a_round(deltas(1)).global_parameters
+    gradient = server.gradient(start, start, server.images, server.labels).astype(np.float64)
+    found = rule.repair(Model(start)).parameters
+    assert np.linalg.norm(gradient) > 0.1
+    np.testing.assert_allclose(
+        found, start - 0.05 * gradient / np.linalg.norm(gradient), rtol=1e-5, atol=1e-6
+    )
+    rates = [_triangle(step, 8) for step in range(8)]
+    assert rates == rates[::-1]
+    assert np.argmax(rates) in (3, 4)
+
+
+def test_csft_lowers_the_loss_of_the_servers_images() -> None:
+    rule = CSFT(epochs=20, lr=0.5)
+    rule.server = server = ToyServer()
+    start = a_round(deltas(1)).global_parameters
+    before, after = (server.losses(p, start).mean() for p in (start, rule.repair(Model(start)).parameters))
+    assert after < 0.8 * before
+
+
+def test_csft_says_what_it_needs() -> None:
+    with pytest.raises(UserError, match="CSFT needs images of the server's own"):
+        CSFT().repair(Model(np.zeros(3, np.float32)))
+
+
+def test_a_repair_is_put_through_the_battery() -> None:
+    assert [one for one in check_plugin("median | csft") if one.holds is False] == []
+
+
+def test_a_run_calls_both_hooks_and_counts_the_images(tmp_path: Path) -> None:
+    settings = tiny(tmp_path, rounds=1)
+    plain = run(settings, strategy=[FromZero()])
+    repaired = run(settings, strategy=[FromZero(), CSFT(epochs=1)])
+    one, two = (load_file(result.folder / "model.safetensors") for result in (plain, repaired))
+    assert any(not np.array_equal(one[name], two[name]) for name in one)
+    assert repaired.summary["server_images"] > 0
+    assert plain.summary["server_images"] == 0
