@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from pydantic import PositiveFloat, PositiveInt
 
-from fedrobust.errors import UserError
 from fedrobust.federation import Attack, LocalTraining
 
 __all__ = ["OwnTraining"]
@@ -20,8 +19,8 @@ class OwnTraining(Attack):
 
     Parameters
     ----------
-    epochs : int, optional
-        Local epochs; those of the settings unless given.
+    epochs : int or None
+        Local epochs; None for those of the settings.
     lr : float, optional
         The learning rate in all rounds; the round's unless given.
     radius : float, optional
@@ -30,11 +29,9 @@ class OwnTraining(Attack):
 
     def __init__(
         self,
-        epochs: PositiveInt | None = None,
+        epochs: PositiveInt | None = 5,
         lr: PositiveFloat | None = None,
         radius: PositiveFloat | None = None,
     ) -> None:
         """Keep the options."""
-        if epochs is None and lr is None and radius is None:
-            raise UserError("own-training: trains like an honest hospital; give epochs, lr or radius")
         self.local_training = LocalTraining(epochs, lr, radius)

@@ -15,6 +15,7 @@ from fedrobust.battery.outcome import DoesNotApply, Outcome, Violation, run_chec
 from fedrobust.data.records import Records
 from fedrobust.errors import UserError
 from fedrobust.federation import Attack, Behaviour, Role, Update
+from fedrobust.federation.memory import largest_memory, memories_of, pack_memories
 from fedrobust.seeding import generator
 
 __all__ = ["check_behaviour"]
@@ -200,6 +201,8 @@ class _Battery:
                 update = hooks.poison_update(attack, to_change(update))
                 report = replace(update.report, values=dict(update.report.values))
                 update = replace(update, report=hooks.forge_report(attack, report))
+                # What it remembers must outlast the round in another process.
+                attack.bind(memory=memories_of(pack_memories({"it": attack.memory}, largest_memory(0)))["it"])
         return update
 
     def _collude(
