@@ -190,10 +190,11 @@ def test_network_without_gradients_is_reported_as_masked(module: nn.Module) -> N
 
 
 def test_white_box_attack_that_finds_less_than_a_black_box_one_is_reported(module: nn.Module) -> None:
-    found = measured(Masked(module), "pgd(eps=120, steps=3), square(eps=120, steps=40)")
+    found = measured(Masked(module), "fgsm(eps=120), pgd(eps=120, steps=3), square(eps=120, steps=40)")
     sentences = masking(check_gradients(target_of(module), pixels(), RECORDS.labels), found)
     assert len(sentences) == 1
-    assert sentences[0].startswith("gradient masking: pgd(eps=120, steps=3), which has the model's gradients")
+    assert sentences[0].startswith("gradient masking, or too few steps: ")
+    assert "square(eps=120, steps=40) without them" in sentences[0]
 
 
 def test_network_whose_gradients_mislead_is_reported_as_masked(module: nn.Module) -> None:

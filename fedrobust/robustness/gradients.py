@@ -114,16 +114,15 @@ def masking(check: GradientCheck, measured: Sequence[Measured]) -> tuple[str, ..
             "change as its gradient says, so white-box attacks are misled"
         )
     for blind in _attacks(measured, white=False):
-        for white in _attacks(measured, white=True):
-            ours, theirs = blind.mean["defence_rate"], white.mean["defence_rate"]
-            if not _no_further(blind, white) or ours is None or theirs is None:
-                continue
-            if theirs - ours > _MORE:
-                found.append(
-                    f"gradient masking: {white.named.text}, which has the model's gradients, leaves "
-                    f"{100 * theirs:.1f} % of the images right, {blind.named.text} without them only "
-                    f"{100 * ours:.1f} %"
-                )
+        rivals = [one for one in _attacks(measured, white=True) if _no_further(blind, one)]
+        # The best of them: one step alone may find less without any masking.
+        white = min(rivals, key=_left_right, default=None)
+        if white is not None and _left_right(white) - _left_right(blind) > _MORE:
+            found.append(
+                f"gradient masking, or too few steps: {white.named.text}, which has the model's gradients, "
+                f"leaves {100 * _left_right(white):.1f} % of the images right, {blind.named.text} without "
+                f"them only {100 * _left_right(blind):.1f} %"
+            )
     return tuple(found)
 
 
@@ -133,6 +132,12 @@ def _attacks(measured: Sequence[Measured], *, white: bool) -> list[Measured]:
         for one in measured
         if isinstance(one.named.evaluation, Evasion) and (one.named.evaluation.kind == "white-box") == white
     ]
+
+
+def _left_right(one: Measured) -> float:
+    """Return the defence rate; 1 where no image was right."""
+    rate = one.mean["defence_rate"]
+    return 1.0 if rate is None else rate
 
 
 def _no_further(first: Measured, second: Measured) -> bool:
