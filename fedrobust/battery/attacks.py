@@ -118,8 +118,9 @@ class _Battery:
             made = attack.trigger(given) if isinstance(attack, Attack) and self._bind(attack) else None
             if made is None:
                 continue
-            if not 0 <= made.target < len(given.classes) or (made.records.labels == made.target).any():
-                raise Violation(f"images of the target {made.target} are among those to be misled")
+            target = np.asarray(made.target)
+            if not np.isin(target, range(len(given.classes))).all() or (made.records.labels == target).any():
+                raise Violation("images of the target are among those to be misled, or it is no class")
             if made.records.images.shape[1:] != given.images.shape[1:]:
                 raise Violation("stamped images have another shape")
             return
