@@ -19,7 +19,7 @@ __all__ = ["CACHE_FOLDER", "cache_folder", "on_disk", "scratch_array", "scratch_
 CACHE_FOLDER = "FEDROBUST_CACHE"
 
 #: Bytes of an array from which it is kept on disk, if the images that it comes from are.
-_LARGE = 16 << 20
+_LARGE = 1 << 20
 
 
 def cache_folder() -> Path:

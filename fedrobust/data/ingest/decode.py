@@ -19,10 +19,14 @@ from fedrobust.data.ingest.pixels import MOST_PIXELS, How, Undecodable, check_si
 __all__ = ["DECODER", "Decoded", "decode"]
 
 #: Changed when the same file would decode to other pixels, so that no cache of before is used.
-DECODER = 1
+DECODER = 2
 
 #: Formats that hospitals' exports have. Pillow knows many more, each with a decoder of its own to attack.
 _FORMATS = ("PNG", "JPEG", "TIFF", "BMP", "WEBP", "GIF", "PPM")
+
+#: An image is first shrunk by a whole number to at least so many times its final size: three times as fast,
+#: and pixels differ by a level or two.
+_GAP = 2.0
 
 #: Difference of the channels, in levels of 255, up to which an image counts as grey: what JPEG adds to one.
 _GREY = 8
@@ -82,7 +86,8 @@ def _pillow_frames(content: bytes, how: How) -> Iterator[tuple[int, Image.Image]
             if count > 1:
                 image.seek(number)
                 check_size(*image.size)
-            yield number, _plain(ImageOps.exif_transpose(image), how)
+            ImageOps.exif_transpose(image, in_place=True)
+            yield number, _plain(image, how)
 
 
 def _plain(image: Image.Image, how: How) -> Image.Image:
@@ -107,7 +112,7 @@ def _small(image: Image.Image, how: How) -> NDArray[np.uint8]:
         image = image.convert("L")
     size = (how.side, how.side)
     if image.size != size:
-        image = image.resize(size, Image.Resampling.BILINEAR)
+        image = image.resize(size, Image.Resampling.BILINEAR, reducing_gap=_GAP)
     pixels = np.asarray(image)
     if pixels.ndim == 2:
         return np.repeat(pixels[None], 3, axis=0) if how.channels == 3 else pixels[None]

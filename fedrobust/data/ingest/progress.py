@@ -28,9 +28,9 @@ class Progress(AbstractContextManager["Progress"]):
     def __init__(self, what: str, total: int) -> None:
         """Draw nothing unless standard error is a terminal."""
         columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-        shown = sys.stderr.isatty()
+        self._shown = sys.stderr.isatty()
         self._bar = RichProgress(
-            *columns, console=PlainConsole(file=sys.stderr), transient=True, disable=not shown
+            *columns, console=PlainConsole(file=sys.stderr), transient=True, disable=not self._shown
         )
         self._task = self._bar.add_task(one_line(what), total=total)
 
@@ -50,4 +50,5 @@ class Progress(AbstractContextManager["Progress"]):
 
     def advance(self) -> None:
         """Count one more."""
-        self._bar.advance(self._task)
+        if self._shown:  # a bar that is not drawn would still take time to count
+            self._bar.advance(self._task)
