@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from fedrobust.aggregation.shares import Cap, capped_shares, trust_sizes, weighted_median
 from fedrobust.aggregation.sorting import median_of_rows
 from fedrobust.federation import Defence, Updates, Vector, Verdict
 
@@ -16,7 +17,14 @@ class Median(Defence):
     Algorithm
     ---------
     Each parameter, and each running statistic, is the median over the hospitals; of an even number of
-    hospitals, the mean of the middle two.
+    hospitals, the mean of the middle two. With `cap` it is the weighted median, the mean of the lower and the
+    upper one.
+
+    Parameters
+    ----------
+    cap : float, optional
+        Weigh hospitals by their reported numbers of images, with no share above this one, in (0, 1]. Not
+        given: equal weights.
 
     Notes
     -----
@@ -28,10 +36,22 @@ class Median(Defence):
     rates", ICML 2018.
     """
 
+    def __init__(self, cap: Cap = None) -> None:
+        """Keep the option."""
+        self.cap = cap
+        if cap is not None:
+            trust_sizes(self)
+
     def combine(self, updates: Updates) -> tuple[Vector, Verdict]:
         """Return the coordinate-wise median."""
-        return updates.by_coordinate(median_of_rows), Verdict(np.ones(len(updates)))
+        if self.cap is None:
+            return updates.by_coordinate(median_of_rows), Verdict(np.ones(len(updates)))
+        share = capped_shares(updates.num_examples, self.cap)
+        return updates.by_coordinate(lambda block: weighted_median(block, share)), Verdict(share)
 
     def combine_buffers(self, updates: Updates) -> Vector:
         """Return the coordinate-wise median of the running statistics."""
+        if self.cap is not None:
+            share = capped_shares(updates.num_examples, self.cap)
+            return weighted_median(np.stack([update.buffers for update in updates]), share).astype(np.float32)
         return np.asarray(np.median([update.buffers for update in updates], axis=0))

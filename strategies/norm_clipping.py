@@ -6,6 +6,7 @@ import numpy as np
 from pydantic import NonNegativeFloat, PositiveFloat
 
 from fedrobust.aggregation.clipping import clip_factors
+from fedrobust.aggregation.shares import Cap, capped_shares, trust_sizes
 from fedrobust.federation import Defence, Updates, Vector, Verdict
 from fedrobust.seeding import generator
 
@@ -17,8 +18,8 @@ class NormClipping(Defence):
 
     Algorithm
     ---------
-    The mean of delta / max(1, |delta| / limit) with equal weights, plus Gaussian noise ("weak differential
-    privacy"). The weight is the factor, the score the length.
+    The mean of delta / max(1, |delta| / limit), with equal weights unless `cap` is given, plus Gaussian noise
+    ("weak differential privacy"). The weight is the factor, the score the length.
 
     Parameters
     ----------
@@ -26,6 +27,9 @@ class NormClipping(Defence):
         Longest update, in the parameters' units. Not given: the round's median length.
     noise : float
         Standard deviation of the noise on each parameter; the paper tries 0.001 to 0.005.
+    cap : float, optional
+        Weigh hospitals by their reported numbers of images, with no share above this one, in (0, 1]. Not
+        given: equal weights.
 
     Notes
     -----
@@ -36,8 +40,13 @@ class NormClipping(Defence):
     Sun, Kairouz, Suresh and McMahan, "Can you really backdoor federated learning?", 2019, arXiv:1911.07963.
     """
 
-    def __init__(self, limit: PositiveFloat | None = None, noise: NonNegativeFloat = 0.0) -> None:
+    def __init__(
+        self, limit: PositiveFloat | None = None, noise: NonNegativeFloat = 0.0, cap: Cap = None
+    ) -> None:
         """Keep the options."""
+        self.cap = cap
+        if cap is not None:
+            trust_sizes(self)
         self.limit = limit
         self.noise = noise
 
@@ -46,7 +55,11 @@ class NormClipping(Defence):
         norms = updates.norms()
         limit = float(np.median(norms)) if self.limit is None else self.limit
         factor = clip_factors(norms, limit)
-        result = updates.combination(factor / len(norms))
+        if self.cap is None:
+            result = updates.combination(factor / len(norms))
+        else:
+            factor = factor * capped_shares(updates.num_examples, self.cap)
+            result = updates.combination(factor)
         if self.noise:
             draw = generator(updates.seed, "norm-clipping", updates.round)
             for start in range(0, len(result), 1 << 14):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 from pydantic import NonNegativeInt
 
+from fedrobust.aggregation.shares import Cap, capped_shares, trust_sizes, weighted_trimmed_mean
 from fedrobust.aggregation.sorting import sort_rows
 from fedrobust.aggregation.tolerance import AssumedByzantine
 from fedrobust.federation import Defence, Updates, Vector, Verdict
@@ -23,7 +24,11 @@ class TrimmedMean(Defence):
     Parameters
     ----------
     f : int, optional
-        Values to drop on each side, fewer than half of the hospitals. Not given: a third of them.
+        Values to drop on each side, fewer than half of the hospitals. Not given: a third of them. With `cap`,
+        f / n of the weight is cut on each side, which may leave a part of a value.
+    cap : float, optional
+        Weigh hospitals by their reported numbers of images, with no share above this one, in (0, 1]. Not
+        given: equal weights.
 
     Notes
     -----
@@ -36,8 +41,11 @@ class TrimmedMean(Defence):
     rates", ICML 2018, algorithm 1, option II.
     """
 
-    def __init__(self, f: NonNegativeInt | None = None) -> None:
-        """Keep the option."""
+    def __init__(self, f: NonNegativeInt | None = None, cap: Cap = None) -> None:
+        """Keep the options."""
+        self.cap = cap
+        if cap is not None:
+            trust_sizes(self)
         self._assumed = AssumedByzantine("trimmed-mean", f, lambda n: (n - 1) // 2, "n >= 2f + 1")
 
     def check(self, hospitals: int) -> None:
@@ -48,6 +56,10 @@ class TrimmedMean(Defence):
         """Return the coordinate-wise trimmed mean."""
         n = len(updates)
         f, note = self._assumed.at(n)
+        if self.cap is not None:
+            share = capped_shares(updates.num_examples, self.cap)
+            fresh = updates.by_coordinate(lambda block: weighted_trimmed_mean(block, share, f / n))
+            return fresh, Verdict(share, why=note)
 
         def rule(block: Vector) -> Vector:
             kept = sort_rows(block, range(f, n - f))[f : n - f] if f else list(block)
@@ -62,5 +74,9 @@ class TrimmedMean(Defence):
         """Return the coordinate-wise trimmed mean of the running statistics."""
         n = len(updates)
         f, _ = self._assumed.at(n)
+        if self.cap is not None:
+            share = capped_shares(updates.num_examples, self.cap)
+            block = np.stack([update.buffers for update in updates])
+            return weighted_trimmed_mean(block, share, f / n).astype(np.float32)
         rows = np.sort([update.buffers for update in updates], axis=0)[f : n - f]
         return np.asarray(np.mean(rows, axis=0, dtype=np.float64))
