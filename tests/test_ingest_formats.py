@@ -23,7 +23,8 @@ from test_ingest import load, report
 from fedrobust.data.ingest.decode import decode
 from fedrobust.data.ingest.medical import MOST_BYTES, nifti_slices
 from fedrobust.data.ingest.pixels import How, Undecodable
-from fedrobust.data.own import check_fit, own_data_spec
+from fedrobust.data.own import check_fit, own_data_spec, own_records
+from fedrobust.data.sources import prepare
 from fedrobust.data.spec import DataSpec
 from fedrobust.errors import UserError
 from fedrobust.plugins import PluginSpec
@@ -258,3 +259,38 @@ def test_manifest_of_another_hospital_needs_the_federations_classes(tmp_path: Pa
         federation, f"manifest:{tmp_path / 'records.csv'}(classes=['a', 'normal', 'opacity'])"
     )
     check_fit(own, ["a", "normal", "opacity"], (1, 16, 16))
+
+
+def test_dicom_and_nifti_are_trained_on(tmp_path: Path) -> None:
+    rows = []
+    for number in range(40):
+        label, level = ("low", "high")[number % 2], 900 * (number % 2)
+        frame = RAMP.astype(np.uint16) + level + number
+        rows.append(
+            {"path": dicom(tmp_path / f"{number}.dcm", frame, WindowCenter=600, WindowWidth=1200).name}
+        )
+        values = np.random.default_rng(number).normal(level, 50, (16, 16, 12)).astype(np.int16)
+        nibabel.save(nibabel.Nifti1Image(values, np.eye(4)), tmp_path / f"{number}.nii.gz")
+        rows.append({"path": f"{number}.nii.gz"})
+        for row in rows[-2:]:
+            row.update(label=label, hospital="AB"[number // 2 % 2])
+    table = manifest(tmp_path / "m.csv", rows)
+    changes = {"data": f"manifest:{table}(slices=3, window=(0, 1200))", "image_size": 16, "clients": 2}
+    result = run(tiny(tmp_path / "runs", **changes, lr=0.01), report=False)
+    assert result.summary["clean"]["accuracy"] > 0.9
+
+
+def test_hospitals_own_table_gives_the_bits_of_its_part_of_the_federation(tmp_path: Path) -> None:
+    path = patients(tmp_path)
+    federation = DataSpec(
+        PluginSpec.parse(f"manifest:{path}"), image_size=16, partition=PluginSpec.parse("site"), hospitals=3
+    )
+    part = prepare(federation).of_hospital(1)
+    rows = [
+        {"path": file, "label": part.classes[label], "split": "train"}
+        for file, label in zip(part.facts["file"], part.labels, strict=True)
+    ]
+    own = own_data_spec(federation, f"manifest:{manifest(tmp_path / 'own.csv', rows)}")
+    found = own_records(federation, own)
+    np.testing.assert_array_equal(found.images, part.images)
+    np.testing.assert_array_equal(found.labels, part.labels)
