@@ -92,8 +92,9 @@ def report(results: Mapping[str, Result]) -> str:
     lines = ["# Audit: what `make reproduce-audit` printed", ""]
     lines += prose(
         f"Each set without repeated images, at most {MOST:,} records; 10 % of them contaminated by the "
-        f"attacks' own code; means of {len(SEEDS)} seeds, in brackets the lowest. [audit.md](audit.md) says "
-        "what falls short and why."
+        f"attacks' own code. Means over seeds, in brackets the lowest; {len(results)} of "
+        f"{len(DATA) * len(PLANTED) * len(SEEDS)} audits were made. [audit.md](audit.md) says what falls "
+        "short and why."
     )
     for name in DATA:
         lines += ["", f"### {name}: the methods together", ""]

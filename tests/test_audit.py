@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import shlex
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
@@ -19,7 +19,7 @@ from fedrobust.audit.planting import planted
 from fedrobust.audit.sanitize import Sanitize
 from fedrobust.audit.subject import TrainedSubject
 from fedrobust.commands.audit import audit as command
-from fedrobust.commands.audit import read_source
+from fedrobust.commands.audit import read_source, without_folders
 from fedrobust.data.phantom import phantom
 from fedrobust.data.records import Records
 from fedrobust.errors import UserError
@@ -277,3 +277,13 @@ def test_run_with_sanitize_trains_contaminated_hospitals_on_fewer_images(tmp_pat
 def test_sanitize_with_an_unknown_method_is_refused_before_anything_runs() -> None:
     with pytest.raises(UserError, match="unknown auditor 'sphere-and-slab'"):
         Scenario.of(Settings(sanitize="sphere-and-slab"))
+
+
+def test_folders_above_a_source_are_not_shown() -> None:
+    assert without_folders("folder:/home/x/chest(channels=1)") == "folder:chest(channels=1)"
+    assert without_folders("phantom(images=120)") == "phantom(images=120)"
+
+
+def test_features_are_refused(images: Records) -> None:
+    with pytest.raises(UserError, match="rows of features"):
+        audit(_Given(replace(images, pixels=False)), auditors_of("duplicates"))

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from fedrobust.audit.examination import Audit
     from fedrobust.data.records import Records
 
-__all__ = ["DataRoot", "ImageSize", "audit", "base_of", "folder_of", "read_source"]
+__all__ = ["DataRoot", "ImageSize", "audit", "base_of", "folder_of", "read_source", "without_folders"]
 
 #: Suspected records that the terminal shows; the page and the JSON have more.
 _SHOWN = 12
@@ -79,9 +79,9 @@ def audit(
     if plant:
         records, changed = planted(records, plant, seed)
     found = examine(TrainedSubject(records, seed), auditors)
-    folder = folder_of(out, source)
-    written = summary(found, source, changed)
-    texts = {"audit.json": json_text(written), "audit.html": audit_page(found, source)}
+    folder, source_shown = folder_of(out, source), without_folders(source)
+    written = summary(found, source_shown, changed)
+    texts = {"audit.json": json_text(written), "audit.html": audit_page(found, source_shown)}
     flags = write_audit(folder, found, texts, base_of(source, data_root))
     if as_json:
         print(json_text(written), end="")
@@ -118,6 +118,13 @@ def base_of(source: str, data_root: Path | None) -> Path | None:
     return (path if kind == "folder" else path.parent).absolute()
 
 
+def without_folders(source: str) -> str:
+    """Return a source without the folders above its file, which are private: a page is passed on."""
+    name, bracket, options = source.partition("(")
+    kind, colon, place = name.partition(":")
+    return kind + colon + Path(place.strip()).name + bracket + options
+
+
 def folder_of(out: Path, source: str) -> Path:
     """Return the folder for what is found in a source; it is made.
 
@@ -126,7 +133,8 @@ def folder_of(out: Path, source: str) -> Path:
     UserError
         If it cannot be made.
     """
-    folder = out / (re.sub(r"[^a-z0-9_]+", "-", source.lower()).strip("-")[:80] or "data")
+    name = re.sub(r"[^a-z0-9_]+", "-", without_folders(source).lower()).strip("-")
+    folder = out / (name[:80] or "data")
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
@@ -159,5 +167,7 @@ def _print(found: Audit) -> None:
             worst.add_column(column, overflow="fold")
         for place in found.suspected[:_SHOWN].tolist():
             label = found.records.classes[found.records.labels[place]]
-            worst.add_row(str(place), label, found.kind(place), found.evidence(place))
+            files = found.records.facts.get("file")
+            record = str(place) if files is None else f"{place} ({files[place]})"
+            worst.add_row(record, label, found.kind(place), found.evidence(place))
         console.print(worst)
