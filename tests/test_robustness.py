@@ -16,6 +16,7 @@ from scipy.ndimage import gaussian_filter
 from torch import Tensor, nn
 
 from fedrobust import Settings, run
+from fedrobust.commands.program import main
 from fedrobust.data.records import Records
 from fedrobust.errors import RunInterrupted, UserError
 from fedrobust.evaluation.metrics import metric_of
@@ -306,6 +307,18 @@ def test_run_writes_its_evaluations_in_every_file(folder: Path) -> None:
     values = metric_values(finished, None)
     assert values["defence@pgd(eps=8, steps=2)"] == found.evaluations[1].defence_rate
     assert metric_of("drop@noise(std=0.2)").name == "combined drop, noise(std=0.2)"
+
+
+def test_command_evaluates_a_finished_run_as_the_run_did(
+    folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file = tmp_path / "found.json"
+    with pytest.raises(SystemExit) as ended:
+        main(["evaluate", str(folder), EVALUATE, "--evaluate-images", "20", "--out", str(file), "--quiet"])
+    assert ended.value.code in (0, None)
+    found = json.loads(file.read_text())
+    assert found == json.loads((folder / "evaluation.json").read_text())["robustness"]
+    assert "Evaluations on 20 of 24 test images" in capsys.readouterr().out
 
 
 def test_evaluations_stand_in_data_frames_and_comparisons(folder: Path) -> None:

@@ -42,6 +42,7 @@ def main(arguments: list[str] | None = None) -> None:
     from fedrobust.commands.deploy_local import deploy_local
     from fedrobust.commands.describe import describe
     from fedrobust.commands.ensemble import ensemble
+    from fedrobust.commands.evaluate import evaluate
     from fedrobust.commands.list_plugins import list_plugins
     from fedrobust.commands.report import report
     from fedrobust.commands.simulate import simulate
@@ -60,6 +61,7 @@ def main(arguments: list[str] | None = None) -> None:
     app.command("audit")(audit)
     app.command("compare")(compare)
     app.command("ensemble")(ensemble)
+    app.command("evaluate")(evaluate)
     app.command("list")(list_plugins)
     app.command("cache")(cache)
     app.command("check")(check)

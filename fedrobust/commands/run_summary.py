@@ -15,7 +15,7 @@ from fedrobust.results.records import Robustness
 if TYPE_CHECKING:
     from fedrobust.runtime.profiling import Profile
 
-__all__ = ["print_profile", "print_run"]
+__all__ = ["evaluations_table", "print_profile", "print_run"]
 
 _NAMES = {"accuracy": "accuracy", "macro_f1": "macro F1", "macro_precision": "macro precision"}
 
@@ -27,7 +27,7 @@ def print_run(run: FinishedRun) -> None:
         console.print(sentence, style="bold", soft_wrap=True)
     console.print(_performance(run))
     if run.summary.robustness is not None:
-        console.print(_evaluations(run.summary.robustness, run.summary.robustness_seconds))
+        console.print(evaluations_table(run.summary.robustness, run.summary.robustness_seconds))
     for sentence in [*_detection(run), *_remarks(run), *_places(run)]:
         console.print(sentence, soft_wrap=True)
 
@@ -96,7 +96,7 @@ def _performance(run: FinishedRun) -> Table:
     return table
 
 
-def _evaluations(found: Robustness, seconds: float | None) -> Table:
+def evaluations_table(found: Robustness, seconds: float | None = None) -> Table:
     """Return what the evaluations of the last model gave."""
     of = f"{found.images} of {found.test_images}" if found.images < found.test_images else f"{found.images}"
     took = "" if seconds is None else f", in {seconds:.0f} s"

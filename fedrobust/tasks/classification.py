@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import replace
-from typing import TYPE_CHECKING, ClassVar
+from typing import ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -25,19 +24,11 @@ from fedrobust.learners.factory import build_learner
 from fedrobust.results.folder import RunFolder
 from fedrobust.results.records import RoundLine
 from fedrobust.robustness.plan import named_evaluations
-from fedrobust.robustness.study import study
-from fedrobust.robustness.target import Target
 from fedrobust.scenario import Scenario
-from fedrobust.seeding import derive
 from fedrobust.tasks.base import Tell
-
-if TYPE_CHECKING:
-    from torch import nn
+from fedrobust.tasks.model_study import study_of
 
 __all__ = ["Classification"]
-
-#: Epochs for which the substitute of a transfer attack is trained.
-_SUBSTITUTE_EPOCHS = 20
 
 
 class Classification:
@@ -164,12 +155,9 @@ class Classification:
 
     def _study(self, folder: RunFolder, state: State, tell: Tell) -> Mapping[str, object]:
         """Return the results of the settings' evaluations; write pictures of what they do."""
-        scenario, records = self._scenario, self._data.records
-        module = self.learner.classifier(state, scenario.views)
-        shape, classes = records.images.shape[1:], len(records.classes)
-        target = Target(module, shape, classes, lambda: self._substitute(state))
-        found = study(
-            self._evaluations, target, self._data.part("test"), scenario.evaluate_images, scenario.seed, tell
+        scenario, learner = self._scenario, self.learner
+        found = study_of(
+            self._evaluations, scenario.evaluate_images, scenario, self._data, learner, state, tell
         )
         if found.pictures:
             images = {
@@ -179,24 +167,6 @@ class Classification:
             }
             folder.write_tensors("robustness.safetensors", images, [one.about for one in found.pictures])
         return found.results
-
-    def _substitute(self, state: State) -> nn.Module:
-        """Return a network that was trained on the last model's answers to the validation images."""
-        from fedrobust.learners.mutual import MutualLearner
-
-        scenario, validation = self._scenario, self._data.part("val")
-        answers = self.learner.predict(state, validation.images, validation.labels, scenario.views)
-        labelled = replace(validation, labels=answers.probabilities.argmax(axis=1))
-        spec = replace(
-            scenario.learner,
-            seed=derive(scenario.seed, "substitute"),
-            networks=1,
-            local_epochs=_SUBSTITUTE_EPOCHS,
-        )
-        classes, (channels, height, width) = len(validation.classes), validation.images.shape[1:]
-        learner = MutualLearner(spec, classes, channels, (height, width))
-        fitted = learner.fit(learner.initial(), labelled, round=0, client=0, lr=scenario.lr)
-        return learner.classifier(fitted.state)
 
     def _description(self) -> Mapping[str, object]:
         """Return the description in the model file's metadata."""

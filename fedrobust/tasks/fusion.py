@@ -25,7 +25,7 @@ from fedrobust.learners.mutual import MutualLearner
 from fedrobust.results.files import read_tensors
 from fedrobust.scenario import Scenario
 
-__all__ = ["Ensemble", "Member", "Part", "fused"]
+__all__ = ["Ensemble", "Member", "Part", "fused", "saved_state"]
 
 Part = Literal["val", "train"]
 
@@ -94,7 +94,7 @@ def fused(members: Sequence[Member], part: Part = "val") -> Ensemble:
     networks, sets = [], [_pixels(records.images).numpy()]
     for member in members:
         learner = build_learner(member.scenario.learner, member.scenario.data)
-        state = _state(member.folder, learner)
+        state = saved_state(member.folder, learner)
         networks += learner.feature_networks(state)
         if member.scenario.learner.adversary is not None:
             sets.append(learner.attacked(state, sets[0], records.labels))
@@ -147,7 +147,7 @@ def _data_of(member: Member) -> Mapping[str, object]:
     }
 
 
-def _state(folder: Path, learner: MutualLearner) -> State:
+def saved_state(folder: Path, learner: MutualLearner) -> State:
     """Return the state in a run's model file."""
     file = folder / "model.safetensors"
     tensors, _ = read_tensors(file)
