@@ -14,6 +14,8 @@ from pydantic import ValidationError
 from fedrobust.data.sources import prepare
 from fedrobust.evaluation.site_tests import site_tests
 from fedrobust.learners.base import State
+from fedrobust.reports.run.round_tables import hospitals_table
+from fedrobust.results.finished_run import read_run
 from fedrobust.results.records import SiteTests
 from fedrobust.runtime.runner import run
 from fedrobust.scenario import Scenario
@@ -56,6 +58,13 @@ def test_matrix_has_the_accuracy_of_each_model_at_each_hospital(tmp_path: Path) 
     assert found.at_home == found.hospitals[1][1] and found.elsewhere == found.hospitals[1][0]
     with pytest.raises(ValidationError, match="cross-site"):
         SiteTests(images=(1, 2), global_model=(0.5,))
+
+
+def test_page_names_the_sites_of_each_hospital_where_they_decide(tmp_path: Path) -> None:
+    found = run(tiny(tmp_path, clients=2, rounds=1, partition="site"), report=False)
+    table = hospitals_table(read_run(found.folder))
+    assert table.columns[2] == "sites"
+    assert sorted(", ".join(str(row[2]) for row in table.rows).split(", ")) == [f"site-{n}" for n in range(5)]
 
 
 def test_run_with_site_tests_writes_the_matrix_and_shows_it(tmp_path: Path) -> None:

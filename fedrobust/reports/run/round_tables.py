@@ -24,6 +24,9 @@ __all__ = [
     "trust_table",
 ]
 
+#: Sites that a row names.
+_SITES = 5
+
 Line = TypeVar("Line")
 
 
@@ -54,14 +57,22 @@ def hospitals_table(run: FinishedRun) -> Table:
         flags = [verdict.round for verdict in run.judged if n in verdict.flagged]
         why = last.why.get(n, "") if last else ""
         images = sum(hospital.counts) if hospital.counts else None
-        part = [run.rounds_taken_part[n]] if run.is_partial else []
+        part: list[Cell] = [run.rounds_taken_part[n]] if run.is_partial else []
+        sites: list[Cell] = [_sites(run, n)] if run.manifest.is_by_site else []
         verdict: list[Cell] = [run.weights.get(n), len(flags), flags[0] if flags else None, why]
-        rows.append([n, role_of(hospital), images, *part, *verdict])
+        rows.append([n, role_of(hospital), *sites, images, *part, *verdict])
     columns: list[Column | str] = [
-        *("hospital", "truth", "images", *(["rounds taken part in"] if run.is_partial else [])),
+        *("hospital", "truth", *(["sites"] if run.manifest.is_by_site else []), "images"),
+        *(["rounds taken part in"] if run.is_partial else []),
         *(Column("last weight (1 = uniform)", 2), "rounds flagged", "first flagged in", "why, at the end"),
     ]
     return Table("Hospitals, the truth, and the defence's verdict", columns, rows)
+
+
+def _sites(run: FinishedRun, number: int) -> str:
+    """Return the names of the sites that a hospital's images come from, at most a few."""
+    names = run.manifest.data.sites.get(number, ())
+    return ", ".join(names[:_SITES]) + (f" and {len(names) - _SITES} more" if len(names) > _SITES else "")
 
 
 def role_of(hospital: Hospital) -> str:

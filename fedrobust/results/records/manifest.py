@@ -140,6 +140,11 @@ class Manifest(Record):
         found = self.settings.get(key)
         return None if found is None else str(found)
 
+    @property
+    def is_by_site(self) -> bool:
+        """Return whether the images were dealt out by the sites that they come from."""
+        return bool(self.data.sites) and (self.setting("partition") or "").startswith("site")
+
 
 def check_format(found: Manifest, path: object) -> None:
     """Refuse a run folder of another version of the format, in one sentence."""
