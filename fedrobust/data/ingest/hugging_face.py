@@ -59,16 +59,18 @@ class HuggingFaceSource(FileSource):
 
     def _columns(self, dataset: Any, source: str) -> dict[str, str]:
         """Return the data set's name of each fact that it has."""
-        given = {"site": self.hospital or "hospital", "patient": self.patient, "sex": self.sex}
-        given |= {"view": self.view, "age": self.age}
-        names = {fact: given.get(fact) or fact for fact in FACTS}
-        for column in (self.image, self.label, *(one for one in vars(self).values() if one == self.hospital)):
-            if column and column not in dataset.column_names:
+        given = {"site": self.hospital, "patient": self.patient, "sex": self.sex, "view": self.view}
+        given |= {"age": self.age}
+        has = dataset.column_names
+        for column in (self.image, self.label, *given.values()):
+            if column and column not in has:
                 raise UserError(
-                    f"data '{source}': there is no column '{column}'; the columns are "
-                    f"{', '.join(dataset.column_names)}: say which one it is, such as (label=NAME)"
+                    f"data '{source}': there is no column '{column}'; the columns are {', '.join(has)}: say "
+                    f"which one it is, such as (label=NAME)"
                 )
-        return {fact: name for fact, name in names.items() if name in dataset.column_names}
+        usual = {fact: fact for fact in FACTS} | ({"site": "hospital"} if "hospital" in has else {})
+        names = {fact: given.get(fact) or name for fact, name in usual.items()}
+        return {fact: name for fact, name in names.items() if name in has}
 
     def _cells(self, dataset: Any, source: str) -> list[tuple[str, dict[str, str]]]:
         """Return each row's label and facts."""
