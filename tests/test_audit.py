@@ -24,6 +24,7 @@ from fedrobust.data.phantom import phantom
 from fedrobust.data.records import Records
 from fedrobust.errors import UserError
 from fedrobust.results.load import load
+from fedrobust.results.manifest import plugins_of
 from fedrobust.runtime.runner import run
 from fedrobust.scenario import RunIdentity, Scenario
 from fedrobust.seeding import generator
@@ -277,6 +278,16 @@ def test_run_with_sanitize_trains_contaminated_hospitals_on_fewer_images(tmp_pat
 def test_sanitize_with_an_unknown_method_is_refused_before_anything_runs() -> None:
     with pytest.raises(UserError, match="unknown auditor 'sphere-and-slab'"):
         Scenario.of(Settings(sanitize="sphere-and-slab"))
+
+
+def test_manifest_names_the_auditors_of_a_run_with_their_sources() -> None:
+    before = {one.plugin for one in plugins_of(Scenario.of(Settings()))}
+    named = plugins_of(Scenario.of(Settings(sanitize="noise-level + sphere")))
+    assert {one.plugin for one in named} - before == {
+        "auditors.noise_level:NoiseLevel",
+        "auditors.sphere:Sphere",
+    }
+    assert all(one.kind == "built-in" and len(one.source_hash) == 64 for one in named)
 
 
 def test_folders_above_a_source_are_not_shown() -> None:

@@ -13,6 +13,7 @@ from pathlib import Path
 
 import numpy as np
 
+from fedrobust.audit.examination import auditors_of
 from fedrobust.data.sources import FederationData
 from fedrobust.evaluation.server_data import ServerShare
 from fedrobust.federation import Behaviour, Defence
@@ -111,7 +112,7 @@ def plugins_of(scenario: Scenario) -> tuple[PluginRecord, ...]:
 
 
 def plugin_classes(scenario: Scenario) -> Iterator[type]:
-    """Yield the classes of the strategy's parts, of the attacks and of the evaluations of a scenario."""
+    """Yield the classes of a scenario's plug-ins: strategy, attacks, evaluations and auditors."""
     for part in scenario.strategy.parts:
         # A class by its path may be a plain Flower strategy.
         yield find_part(part, *((object,) if ":" in part.name else ()))
@@ -120,6 +121,8 @@ def plugin_classes(scenario: Scenario) -> Iterator[type]:
             yield find(part.name, "clients", (Behaviour,), "attack")
     for part in scenario.evaluations.parts:
         yield evaluation_class(part.name)
+    if scenario.sanitize:
+        yield from map(type, auditors_of(scenario.sanitize).values())
 
 
 def _server_data(server: ServerShare | None) -> ServerDataUse | None:
