@@ -94,7 +94,7 @@ def report(results: Mapping[str, Result]) -> str:
         f"Each set without repeated images, at most {MOST:,} records; 10 % of them contaminated by the "
         f"attacks' own code. Means over seeds, in brackets the lowest; {len(results)} of "
         f"{len(DATA) * len(PLANTED) * len(SEEDS)} audits were made. [audit.md](audit.md) says what falls "
-        "short and why."
+        "short and why. Words: [glossary.md](glossary.md)."
     )
     for name in DATA:
         lines += ["", f"### {name}: the methods together", ""]
