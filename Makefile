@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 DATA_ROOT ?= $(or $(FEDROBUST_DATA_ROOT),../shared/data)
 STAMP := $(VENV)/.installed
 
-.PHONY: install simulate test test-reliability lint reproduce-detection reproduce-matrix reproduce-generalisation reproduce-experiments reproduce-learner reproduce-robustness reproduce-audit clean audit
+.PHONY: install simulate test test-reliability lint reproduce-detection reproduce-matrix reproduce-generalisation reproduce-experiments reproduce-learner reproduce-robustness reproduce-audit reproduce-newest clean audit
 
 install: $(STAMP)
 
@@ -65,6 +65,12 @@ reproduce-experiments: $(STAMP)
 # an hour on 2 cores. It can be stopped and started again.
 reproduce-robustness: $(STAMP)
 	$(BIN)/python -m benchmarks.model_robustness --data-root $(DATA_ROOT)
+
+# The newest attacks against the newest defences, with all of ten hospitals and with ten of forty a round, on real
+# images. It can be stopped and started again.
+reproduce-newest: $(STAMP)
+	for suite in newest newest_sampled; do \
+		$(BIN)/python -m fedrobust.benchmark $$suite --data-root $(DATA_ROOT) || exit 1; done
 
 # What a release is installed from: every version with the hashes of its files, for all systems.
 constraints-hashed.txt: pyproject.toml constraints.txt
