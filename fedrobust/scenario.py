@@ -12,7 +12,13 @@ from fedrobust.audit.sanitize import methods_of
 from fedrobust.data.spec import DataSpec
 from fedrobust.federation import Behaviour, Role
 from fedrobust.federation.participation import Participation
-from fedrobust.learners.choices import adversary_of, optimizer_of, pruning_of, training_rule_of
+from fedrobust.learners.choices import (
+    adversary_of,
+    optimizer_of,
+    pruning_of,
+    synthesis_of,
+    training_rule_of,
+)
 from fedrobust.learners.spec import LearnerSpec
 from fedrobust.pipeline.server_optimiser import ServerStep
 from fedrobust.pipeline.specs import with_false_flag_rate
@@ -194,6 +200,11 @@ class Scenario:
             run=RunIdentity.of(settings),
         )
 
+    @property
+    def task(self) -> str:
+        """Return the task's name."""
+        return "classification" if self.learner.synthesis is None else "synthesis"
+
     @cached_property
     def malicious(self) -> tuple[int, ...]:
         """Return the numbers of the malicious hospitals, ascending; they follow from the seed."""
@@ -323,4 +334,5 @@ def _learner(settings: Settings) -> LearnerSpec:
         attention=settings.attention,
         pruning=pruning_of(settings.prune, settings.rounds),
         adversary=adversary_of(settings.adversarial_training),
+        synthesis=synthesis_of(settings.task),
     )

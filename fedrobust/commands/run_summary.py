@@ -10,7 +10,7 @@ from rich.table import Table
 
 from fedrobust.printing import PlainConsole
 from fedrobust.results.finished_run import FinishedRun
-from fedrobust.results.records import Robustness
+from fedrobust.results.records import Robustness, SynthesisSummary
 
 if TYPE_CHECKING:
     from fedrobust.runtime.profiling import Profile
@@ -25,7 +25,7 @@ def print_run(run: FinishedRun) -> None:
     console = PlainConsole()
     for sentence in _first(run):
         console.print(sentence, style="bold", soft_wrap=True)
-    console.print(_performance(run))
+    console.print(_performance(run) if run.summary.synthesis is None else _synthesis(run.summary.synthesis))
     if run.summary.robustness is not None:
         console.print(evaluations_table(run.summary.robustness, run.summary.robustness_seconds))
     for sentence in [*_detection(run), *_remarks(run), *_places(run)]:
@@ -93,6 +93,25 @@ def _performance(run: FinishedRun) -> Table:
         table.add_row(name, *cells)
     table.add_section()
     table.add_row("combined drop", "", "", _percent(summary.drop.get("combined")), style="bold")
+    return table
+
+
+def _synthesis(found: SynthesisSummary) -> Table:
+    """Return what the last generator's images are like, beside real ones."""
+    table = Table(title=f"{found.images} synthetic images", title_justify="left")
+    for column in ("", "synthetic", "real"):
+        table.add_column(column, justify="right" if column else "left")
+    for name, key, real in (
+        ("FID", "fid", found.real_fid),
+        ("KID", "kid", found.real_kid),
+        ("conditional accuracy", "conditional_accuracy", found.real_accuracy),
+        ("precision", "precision", None),
+        ("recall", "recall", None),
+        ("trigger rate", "trigger_rate", found.trigger_false_alarms),
+    ):
+        cells = [getattr(found, key), real]
+        if any(cell is not None for cell in cells):
+            table.add_row(name, *("" if cell is None else _fraction(cell) for cell in cells))
     return table
 
 

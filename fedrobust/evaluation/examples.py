@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from fedrobust.data.records import Records
 from fedrobust.data.sources import FederationData
 from fedrobust.federation import Client
-from fedrobust.learners.factory import build_learner
+from fedrobust.learners.factory import learner_of
 from fedrobust.plugins import find
 from fedrobust.scenario import Scenario
 
@@ -97,7 +97,7 @@ def _of_hospital(scenario: Scenario, data: FederationData, number: int) -> list[
     # A copy: an attack may change images in place.
     given = replace(records.take(places), facts={**records.facts, _PLACE: places.astype(str)})
     kind = find("hospital", "clients", (Client,), "client")
-    hospital = kind(number, given, build_learner(scenario.learner, scenario.data), attacks, scenario.seed)
+    hospital = kind(number, given, learner_of(scenario.learner, scenario.data), attacks, scenario.seed)
     trained: Records = hospital.records
     pairs = list(_spread(_changed(records, trained), records.labels))[:_SHOWN]
     return [

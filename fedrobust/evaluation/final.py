@@ -18,7 +18,7 @@ from fedrobust.evaluation.classification import (
 )
 from fedrobust.scenario import Scenario
 
-__all__ = ["final_evaluation"]
+__all__ = ["final_evaluation", "held_by"]
 
 #: Facts whose missing values are counted: those that subgroup metrics would need.
 _FACTS = ("sex", "view")
@@ -50,6 +50,28 @@ def final_evaluation(
     return {
         "classes": data.records.classes,
         **{part: _measured(probabilities[part], labels) for part in ("clean", "noisy")},
+        **held_by(scenario, data, hospital_accuracy, unknown),
+    }
+
+
+def held_by(
+    scenario: Scenario,
+    data: FederationData,
+    hospital_accuracy: Sequence[float | None],
+    unknown: Collection[int] = (),
+) -> dict[str, object]:
+    """Return what ``evaluation.json`` holds of the hospitals and of the parts of the data, whatever the task.
+
+    Parameters
+    ----------
+    scenario : Scenario
+    data : FederationData
+    hospital_accuracy : sequence of float or None
+        By hospital.
+    unknown : collection of int
+        Hospitals with data of their own, which the server does not know.
+    """
+    return {
         "hospitals": [
             {
                 **_who(scenario, number),

@@ -8,7 +8,16 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import Literal
 
-__all__ = ["EVALUATED", "METRICS", "ROUND_METRICS", "Metric", "Unit", "decimals", "metric_of"]
+__all__ = [
+    "EVALUATED",
+    "METRICS",
+    "ROUND_METRICS",
+    "SYNTHESIS_METRICS",
+    "Metric",
+    "Unit",
+    "decimals",
+    "metric_of",
+]
 
 #: ``share`` lies in [0, 1]; ``points`` are percentage points; ``number`` has no unit, such as a loss.
 Unit = Literal["share", "percent", "points", "count", "number"]
@@ -161,6 +170,37 @@ METRICS: dict[str, Metric] = _table(
         "What the last model has left of the attack success rate that a backdoor had when it ended.",
     ),
     Metric(
+        "fid",
+        "FID",
+        "lower",
+        "number",
+        "Frechet distance of synthetic from real test images, by a classifier's features.",
+    ),
+    Metric(
+        "kid",
+        "KID",
+        "lower",
+        "number",
+        "Kernel distance of synthetic from real test images, by a classifier's features.",
+    ),
+    Metric("precision", "precision", "higher", "share", "Share of synthetic images near some real one."),
+    Metric("recall", "recall", "higher", "share", "Share of real images near some synthetic one."),
+    Metric(
+        "conditional_accuracy",
+        "conditional accuracy",
+        "higher",
+        "share",
+        "Share of synthetic images that a classifier of real images takes for their class, averaged over the "
+        "classes.",
+    ),
+    Metric(
+        "trigger_rate",
+        "trigger rate",
+        "lower",
+        "share",
+        "Share of synthetic images in which a detector finds the backdoor's mark.",
+    ),
+    Metric(
         "detection_precision",
         "flag precision",
         "higher",
@@ -215,6 +255,9 @@ METRICS: dict[str, Metric] = _table(
         "Share of the last round's weight that attackers have.",
     ),
 )
+
+#: The metrics that each round of a generator has.
+SYNTHESIS_METRICS = ("fid", "kid", "precision", "recall", "conditional_accuracy", "trigger_rate")
 
 _LOSS = Metric("loss", "loss", "lower", "number", "Mean loss on the images.")
 

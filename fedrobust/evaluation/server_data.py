@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from fedrobust.data.records import Records
 from fedrobust.federation import Update, Vector
-from fedrobust.learners.base import Learner, State
+from fedrobust.learners.base import ClassifyingLearner, State
 from fedrobust.seeding import generator
 
 __all__ = ["ServerShare"]
@@ -25,7 +25,7 @@ class ServerShare:
 
     Parameters
     ----------
-    learner : Learner
+    learner : ClassifyingLearner
     validation : Records
         The server's validation part.
     share : float
@@ -43,7 +43,9 @@ class ServerShare:
         As given; m is rounded up class by class.
     """
 
-    def __init__(self, learner: Learner, validation: Records, share: float, seed: int, lr: float) -> None:
+    def __init__(
+        self, learner: ClassifyingLearner, validation: Records, share: float, seed: int, lr: float
+    ) -> None:
         """Draw the images."""
         draw = generator(seed, "server share")
         chosen = []

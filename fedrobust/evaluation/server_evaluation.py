@@ -7,19 +7,16 @@ from collections.abc import Iterable
 import numpy as np
 from numpy.typing import NDArray
 
-from fedrobust.attacks.hooks import name_of
 from fedrobust.data.corruption import gaussian_noise
 from fedrobust.data.records import Records
 from fedrobust.data.sources import FederationData
-from fedrobust.errors import UserError
 from fedrobust.evaluation.classification import classification_metrics
 from fedrobust.evaluation.hospitals import HospitalAccuracy
 from fedrobust.evaluation.temperature import fit_scale, scaled
-from fedrobust.federation import Attack, Behaviour, Trigger
-from fedrobust.learners.base import Learner, State
-from fedrobust.plugins import reraise_as_user_error
+from fedrobust.evaluation.triggers import checked_triggers
+from fedrobust.federation import Behaviour, Trigger
+from fedrobust.learners.base import ClassifyingLearner, State
 from fedrobust.scenario import Scenario
-from fedrobust.seeding import trigger_rng
 
 __all__ = ["ServerEvaluation"]
 
@@ -31,7 +28,7 @@ class ServerEvaluation:
     ----------
     scenario : Scenario
     data : FederationData
-    learner : Learner
+    learner : ClassifyingLearner
     attacks : iterable of Behaviour
         Those of the federation's threats; each may refuse the data, and a backdoor brings stamped images.
 
@@ -50,7 +47,11 @@ class ServerEvaluation:
     """
 
     def __init__(
-        self, scenario: Scenario, data: FederationData, learner: Learner, attacks: Iterable[Behaviour]
+        self,
+        scenario: Scenario,
+        data: FederationData,
+        learner: ClassifyingLearner,
+        attacks: Iterable[Behaviour],
     ) -> None:
         """Make all the images once."""
         self._learner, self._views = learner, scenario.views
@@ -58,18 +59,8 @@ class ServerEvaluation:
         self._noisy = gaussian_noise(self._test.images, scenario.noise_std, scenario.seed)
         self._triggers: list[tuple[int, Trigger]] = []
         self._threats = [frozenset(threat.hospitals) for threat in scenario.threats]
-        for attack in attacks:
-            attack.bind(rng=trigger_rng(scenario.seed))
-            name = name_of(attack)
-            if attack.needs_pixels and not self._test.pixels:
-                raise UserError(
-                    f"attack '{name}' needs images, but {self._test.source} holds features; choose "
-                    f"another one, such as label-flip"
-                )
-            with reraise_as_user_error(f"attack '{name}' fails on the test images"):
-                attack.check(self._test)
-                trigger = attack.trigger(self._test) if isinstance(attack, Attack) else None
-            if trigger is not None and len(trigger.records):
+        for attack, trigger in checked_triggers(attacks, self._test, scenario.seed):
+            if trigger is not None:
                 threat = next((n for n, who in enumerate(self._threats) if attack.role.hospital in who), 0)
                 self._triggers.append((threat, trigger))
         self.hospitals = HospitalAccuracy(scenario, data, self._test)

@@ -8,13 +8,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fedrobust.data.sources import FederationData
-from fedrobust.learners.base import Learner, State
+from fedrobust.learners.base import ClassifyingLearner, State
 
 __all__ = ["site_tests"]
 
 
 def site_tests(
-    learner: Learner,
+    learner: ClassifyingLearner,
     data: FederationData,
     last: State,
     models: Mapping[int, State],
@@ -24,7 +24,7 @@ def site_tests(
 
     Parameters
     ----------
-    learner : Learner
+    learner : ClassifyingLearner
     data : FederationData
         With test parts of the hospitals.
     last : State

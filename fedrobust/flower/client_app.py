@@ -33,7 +33,7 @@ from fedrobust.flower.codec import (
     pack_reply,
 )
 from fedrobust.flower.memory import MemoryStore, NodeMemory, keep, recall
-from fedrobust.learners.factory import build_learner
+from fedrobust.learners.factory import build_learner, learner_of
 from fedrobust.plugins import find
 from fedrobust.scenario import Scenario
 
@@ -55,7 +55,7 @@ def _hospital(scenario: Scenario, number: int, own: DataSpec | None) -> Client:
     if scenario.sanitize:
         behaviours.append(Sanitize(scenario.sanitize))
     kind = find("hospital", "clients", (Client,), "client")
-    learner = build_learner(scenario.learner, own or scenario.data)
+    learner = learner_of(scenario.learner, own or scenario.data)
     hospital = kind(number, records, learner, behaviours, scenario.seed)
     return cast(Client, hospital)
 

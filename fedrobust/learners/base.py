@@ -1,6 +1,7 @@
 """The interface of a learner: a model with its training and prediction, free of any federation.
 
-Tasks, clients and strategies use only this interface; `mutual.py` implements it for classification.
+Tasks, clients and strategies use only this interface; `mutual.py` implements it for classification, `gan.py`
+for synthesis.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ from fedrobust.federation import ClientMetrics, GradientHook, Vector
 if TYPE_CHECKING:
     from torch import nn
 
-__all__ = ["Fitted", "Learner", "Prediction", "State"]
+__all__ = ["ClassifyingLearner", "Fitted", "Learner", "Prediction", "State"]
 
 
 @dataclass(frozen=True)
@@ -82,6 +83,14 @@ class Learner(Protocol):
         """
         ...
 
+    def named_tensors(self, state: State) -> Mapping[str, NDArray[np.float32]]:
+        """Return the model under its layers' names, with all that a reload needs."""
+        ...
+
+
+class ClassifyingLearner(Learner, Protocol):
+    """A learner whose model classifies images."""
+
     def predict(
         self,
         state: State,
@@ -103,8 +112,4 @@ class Learner(Protocol):
         self, state: State, images: NDArray[np.uint8] | NDArray[np.float32], labels: NDArray[np.int64]
     ) -> Vector:
         """Return the gradient of the images' mean loss in the parameters, shape (d,), dropout off."""
-        ...
-
-    def named_tensors(self, state: State) -> Mapping[str, NDArray[np.float32]]:
-        """Return the model under its layers' names, with all that a reload needs to classify."""
         ...

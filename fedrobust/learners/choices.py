@@ -21,11 +21,13 @@ __all__ = [
     "Perturbation",
     "Pruning",
     "Scaffold",
+    "Synthesis",
     "TrainingRule",
     "WorkerMomentum",
     "adversary_of",
     "optimizer_of",
     "pruning_of",
+    "synthesis_of",
     "training_rule_of",
 ]
 
@@ -116,6 +118,41 @@ class Noise:
     share: PositiveFraction = 1.0
 
 
+@dataclass(frozen=True)
+class Synthesis:
+    """A conditional GAN.
+
+    Attributes
+    ----------
+    loss : "hinge", "bce"
+    spectral_norm : bool
+        Whether the discriminator's layers are normalised.
+    gradient_penalty : float
+        Weight of the penalty on a steep discriminator.
+    average_discriminator : bool
+        Whether discriminators travel and are averaged too, instead of staying at their hospitals.
+    latent : int
+        Length of the noise.
+    width : int
+        Channels of the narrowest hidden layer.
+    """
+
+    loss: Literal["hinge", "bce"] = "hinge"
+    spectral_norm: bool = True
+    gradient_penalty: Annotated[float, Field(ge=0, le=1e6)] = 0.0
+    average_discriminator: bool = False
+    latent: Annotated[int, Field(ge=1, le=4096)] = 64
+    width: Annotated[int, Field(ge=1, le=1024)] = 32
+
+
+def synthesis_of(text: str) -> Synthesis | None:
+    """Return what a text says of the task: the GAN of ``synthesis``; None for ``classification``."""
+    if text == "classification":
+        return None
+    chosen: Synthesis = _chosen("task", text, {"classification": _no_options, "synthesis": Synthesis})
+    return chosen
+
+
 def optimizer_of(text: str) -> Optimizer:
     """Return the optimiser that a text names; `UserError` if there is none."""
     chosen: Optimizer = _chosen("optimizer", text, {"adam": Adam, "sgd": SGD})
@@ -188,6 +225,10 @@ def _filters(
     ratio: Annotated[float, Field(gt=0, lt=1)] = 0.5, start: Annotated[int, Field(ge=1)] | None = None
 ) -> Pruning:
     return Pruning(ratio, start, filters=True)
+
+
+def _no_options() -> None:
+    """Return None: the task classification has no options of its own."""
 
 
 def _fgsm(eps: Annotated[float, Field(gt=0, le=255)] = 8.0, share: PositiveFraction = 1.0) -> Perturbation:

@@ -6,7 +6,7 @@ update is one copy, and no layer is ever concatenated or cut out again.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
@@ -110,12 +110,20 @@ class Adam:
     parameters : nn.Parameter
         Changed in place; its gradient is read.
     lr, weight_decay : float
+    betas : tuple of float
+        Decay of the first and of the second moment.
     """
 
-    def __init__(self, parameters: nn.Parameter, lr: float, weight_decay: float) -> None:
+    def __init__(
+        self,
+        parameters: nn.Parameter,
+        lr: float,
+        weight_decay: float,
+        betas: tuple[float, float] = (0.9, 0.999),
+    ) -> None:
         """Start with zero moments."""
         self._parameters = parameters
-        self._lr, self._weight_decay = lr, weight_decay
+        self._lr, self._weight_decay, self._betas = lr, weight_decay, betas
         self._moments = torch.zeros_like(parameters), torch.zeros_like(parameters)
         self._steps = torch.zeros((), device=parameters.device)
 
@@ -132,13 +140,25 @@ class Adam:
             [self._steps],
             fused=True,
             amsgrad=False,
-            beta1=0.9,
-            beta2=0.999,
+            beta1=self._betas[0],
+            beta2=self._betas[1],
             lr=self._lr,
             weight_decay=self._weight_decay,
             eps=1e-8,
             maximize=False,
         )
+
+    def state(self) -> dict[str, NDArray[np.float32]]:
+        """Return copies of both moments and of the number of steps."""
+        names = ("first-moment", "second-moment", "steps")
+        return dict(zip(names, map(_numpy, (*self._moments, self._steps)), strict=True))
+
+    @torch.no_grad()
+    def load_state(self, state: Mapping[str, NDArray[np.float32]]) -> None:
+        """Continue with what `state` returned."""
+        names = ("first-moment", "second-moment", "steps")
+        for name, tensor in zip(names, (*self._moments, self._steps), strict=True):
+            tensor.copy_(torch.tensor(state[name]))
 
 
 def _numpy(tensor: Tensor) -> NDArray[np.float32]:

@@ -5,7 +5,15 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-from fedrobust.learners.choices import ADAM, Noise, Optimizer, Perturbation, Pruning, TrainingRule
+from fedrobust.learners.choices import (
+    ADAM,
+    Noise,
+    Optimizer,
+    Perturbation,
+    Pruning,
+    Synthesis,
+    TrainingRule,
+)
 from fedrobust.plugins import PluginSpec
 
 __all__ = ["CNN", "Attention", "Head", "LearnerSpec", "LossName", "Precision"]
@@ -24,7 +32,10 @@ _OWN: dict[LossName, tuple[float, float]] = {"cross-entropy": (0.2, 0.3), "dot-r
 
 @dataclass(frozen=True)
 class LearnerSpec:
-    """The settings of a classification learner; see `fedrobust.settings.Settings` for what each means."""
+    """The settings of a learner; see `fedrobust.settings.Settings` for what each means.
+
+    It classifies images unless `synthesis` says how it makes them.
+    """
 
     seed: int = 0
     head: Head = "etf-rect"
@@ -46,6 +57,7 @@ class LearnerSpec:
     attention: Attention = "none"
     pruning: Pruning | None = None
     adversary: Perturbation | Noise | None = None
+    synthesis: Synthesis | None = None
 
     @property
     def fixed_frame(self) -> bool:

@@ -16,6 +16,7 @@ from fedrobust.printing import PlainConsole, one_line
 from fedrobust.robustness.measure import Step
 from fedrobust.runtime.observers import Observer, RoundOutcome, RunStart
 from fedrobust.scenario import Scenario
+from fedrobust.tasks import task_class
 
 __all__ = ["Progress", "interactive", "time_left"]
 
@@ -56,6 +57,7 @@ class Progress(Observer):
         self._task = self._bar.add_task("preparing data and workers", total=None, state="")
         self._clients = self._rounds = self._round = self._replies = 0
         self._state = ""
+        self._shown_of = task_class().shown
         self._seconds: list[float] = []
         self._lap = self._shown = time.monotonic()
 
@@ -71,6 +73,7 @@ class Progress(Observer):
     def started(self, start: RunStart) -> None:
         """Show what runs."""
         scenario = start.scenario
+        self._shown_of = task_class(scenario.task).shown
         self._clients, self._rounds = scenario.hospitals, scenario.rounds
         self._round = start.completed
         self._replies = start.completed * scenario.hospitals
@@ -101,14 +104,14 @@ class Progress(Observer):
         self._round = outcome.number
         self._replies = self._round * self._clients
         flagged = ",".join(str(number) for number in line.flagged) or "none"
-        accuracy, loss = _number(line.clean.accuracy), _number(line.val.loss)
+        found = [f"{name} {_number(value)}" for name, value in self._shown_of(line).items()]
         now = time.monotonic()
         self._seconds.append(now - self._lap)
         self._lap = now
-        self._state = f"accuracy {accuracy}, flagged {flagged}"
+        self._state = f"{found[0]}, flagged {flagged}"
         self._update()
         if self._lines:
-            state = f"accuracy {accuracy}, validation loss {loss}, flagged {flagged}"
+            state = f"{', '.join(found)}, flagged {flagged}"
             self._print(f"round {self._round}/{self._rounds}: {state}{self._left()}")
         for fault in () if self._quiet else line.faults:
             self._print(

@@ -35,7 +35,7 @@ class Setup:
     profile : Profile
         Counts the time that it takes.
     make_task : callable, optional
-        Classification unless given.
+        The task of the scenario unless given.
 
     Attributes
     ----------
@@ -77,7 +77,7 @@ class Setup:
         with profile.phase("imports"):
             # torch, which a task's learner would import anyway
             import fedrobust.learners.mutual  # noqa: F401
-        make: MakeTask = make_task or task_class()
+        make: MakeTask = make_task or task_class(scenario.task)
         self.task: Task = make(scenario, self.data, attacks if scenario.threats else [])
         # A file of initial weights that does not fit is refused before anything begins.
         self.task.learner.initial()
@@ -120,7 +120,7 @@ class Setup:
             return None
         # Parts of one pipeline see the same images: as many as the one that asks for most.
         share = self.task.server_data(max(part.server_share for part in parts))
-        for part in parts:
+        for part in parts if share is not None else ():
             part.server = share
         return share
 

@@ -25,26 +25,11 @@ from fedrobust.errors import UserError
 from fedrobust.plugins.specs import AttackChain, EvaluationSpecs, ThreatSpec, parse_threats
 from fedrobust.settings.content import content_of
 from fedrobust.settings.execution import EXECUTION_SETTINGS, Execution
+from fedrobust.settings.kinds import CALLS, NAMED_IF_GIVEN, check_task
 from fedrobust.settings.text import check_text
 from fedrobust.settings.wording import Given, sentence
 
 __all__ = ["Settings"]
-
-
-#: Settings that enter a run's name only where they are not the default: runs without them keep theirs.
-_NAMED_IF_GIVEN = (
-    *("skip_bad", "site_tests", "sanitize", "evaluate", "tte"),
-    *("false_flag_rate", "optimizer", "proximal", "server_optimizer", "server_lr", "server_momentum"),
-    *("participation", "per_round", "sampling", "availability", "training_rule"),
-    *("init", "augment", "attention", "adversarial_training", "prune", "precision"),
-)
-
-
-#: Settings that name something with options, which TOML may also give as a table.
-_CALLS = (
-    *("attack", "strategy", "partition", "data", "backbone"),
-    *("optimizer", "training_rule", "adversarial_training", "prune"),
-)
 
 
 class Settings(BaseModel):
@@ -151,6 +136,9 @@ class Settings(BaseModel):
         default="none",
         description="what hospitals leave out before training: 'audit', or auditors joined with '+'",
     )
+    task: str = Field(
+        default="classification", description="what hospitals train: classification, or synthesis by a GAN"
+    )
     networks: Literal[1, 2] = Field(default=2, description="networks per hospital; 2 learn from each other")
     head: Literal["etf-rect", "etf", "linear-rect", "linear"] = Field(
         default="etf-rect",
@@ -248,7 +236,7 @@ class Settings(BaseModel):
         """Write the threats as one text, since Flower's run config holds no list."""
         return "; ".join(threat)
 
-    @field_validator(*_CALLS, mode="before")
+    @field_validator(*CALLS, mode="before")
     @classmethod
     def _table_to_call(cls, value: Any) -> Any:
         """Write a TOML table ``{name, option...}`` as ``name(option=value)``."""
@@ -349,6 +337,13 @@ class Settings(BaseModel):
             )
         return self
 
+    @model_validator(mode="after")
+    def _settings_fit_the_task(self) -> Settings:
+        """Refuse settings that the task would not read."""
+        fields = type(self).model_fields.items()
+        check_task(self.task, [name for name, one in fields if getattr(self, name) != one.default])
+        return self
+
     # The last one, so that it sees what all others raise.
     @model_validator(mode="wrap")
     @classmethod
@@ -369,7 +364,7 @@ class Settings(BaseModel):
         # Without threats or evaluations a run is what it was before there were any, and so is its name.
         fields = type(self).model_fields
         left_out = EXECUTION_SETTINGS if self.threat else EXECUTION_SETTINGS | {"threat"}
-        left_out |= {name for name in _NAMED_IF_GIVEN if getattr(self, name) == fields[name].default}
+        left_out |= {name for name in NAMED_IF_GIVEN if getattr(self, name) == fields[name].default}
         if not self.evaluate:
             left_out |= {"evaluate_images"}
         values = {key: value for key, value in sorted(self.model_dump().items()) if key not in left_out}

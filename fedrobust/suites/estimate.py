@@ -29,7 +29,7 @@ _LENGTH = (
         "local_epochs",
         "batch_size",
     ),
-    *("networks", "head", "backbone", "device", "evaluate", "evaluate_images", "tte"),
+    *("networks", "head", "backbone", "device", "evaluate", "evaluate_images", "tte", "task"),
 )
 _BATCHES = 4
 #: Defence, records and evaluation beside training and prediction; measured .1 to .3 on small images.
@@ -80,11 +80,11 @@ def _length(settings: Settings) -> tuple[object, ...]:
 def _tried(settings: Settings) -> float:
     """Return a run's seconds by the pace of a few batches."""
     from fedrobust.data.sources import prepare
-    from fedrobust.learners.factory import build_learner
+    from fedrobust.learners.factory import build_learner, learner_of
     from fedrobust.scenario import Scenario
 
     scenario = Scenario.of(settings)
-    data, learner = prepare(scenario.data), build_learner(scenario.learner, scenario.data)
+    data, learner = prepare(scenario.data), learner_of(scenario.learner, scenario.data)
     few = data.of_hospital(max(range(settings.clients), key=lambda h: len(data.hospitals[h])))
     few = few.take(slice(0, _BATCHES * settings.batch_size))
     test = data.part("test").take(slice(0, 256))
@@ -94,14 +94,17 @@ def _tried(settings: Settings) -> float:
         learner.fit(start, few, round=0, client=0, lr=settings.lr)
 
     fit_s = _shortest([fit, fit]) / (len(few) * settings.local_epochs)
-    predict_s = _shortest([lambda: learner.predict(start, test.images, test.labels)]) / len(test)
     trained = sum(len(part) for part in data.hospitals) * settings.local_epochs
+    if scenario.learner.synthesis is not None:
+        return settings.rounds * trained * fit_s * _BESIDE
+    model = build_learner(scenario.learner, scenario.data)
+    predict_s = _shortest([lambda: model.predict(start, test.images, test.labels)]) / len(test)
     evaluated = (len(data.split.val) + 2 * len(data.split.test)) * settings.tte
     rounds_s = settings.rounds * (trained * fit_s + evaluated * predict_s) * _BESIDE
     if not settings.evaluate:
         return rounds_s
     shape, classes = data.records.images.shape[1:], len(data.records.classes)
-    target = Target(learner.classifier(start, settings.tte), shape, classes)
+    target = Target(model.classifier(start, settings.tte), shape, classes)
     sample = data.part("test").take(slice(0, settings.evaluate_images))
     evaluations = named_evaluations(scenario.evaluations)
     return rounds_s + estimated_seconds(evaluations, target, sample.images, sample.labels, _RIGHT)[0]

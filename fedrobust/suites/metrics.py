@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from statistics import fmean
 
 from fedrobust.evaluation.drop import combined_drop
-from fedrobust.evaluation.metrics import metric_of
+from fedrobust.evaluation.metrics import SYNTHESIS_METRICS, metric_of
 from fedrobust.results.finished_run import FinishedRun
 from fedrobust.results.records import RoundLine
 from fedrobust.results.suite_records import MetricInfo
@@ -61,6 +61,8 @@ def metric_values(run: FinishedRun, baseline: FinishedRun | None) -> MetricValue
         found |= {f"drop_{key}": drops[key] for key in _NOISY}
     found["attack_success_rate"] = mean_known(line.attack_success_rate for line in last)
     found["durability"] = mean_known(threat.durability for threat in run.summary.threats)
+    if run.summary.synthesis is not None:
+        found |= {key: mean_known(line.value(key) for line in last) for key in SYNTHESIS_METRICS}
     found |= _detection(run, baseline)
     found |= _against_baseline(run, baseline, clean["accuracy"])
     found |= {f"sensitivity:{name}": value for name, value in _sensitivities(run, last).items()}

@@ -9,12 +9,15 @@ from fedrobust.errors import UserError, nearest
 from fedrobust.printing import one_line
 from fedrobust.tasks.base import Task
 
-__all__ = ["CLASSIFICATION", "Task", "task_class"]
+__all__ = ["CLASSIFICATION", "SYNTHESIS", "Task", "task_class"]
 
-CLASSIFICATION = "classification"
+CLASSIFICATION, SYNTHESIS = "classification", "synthesis"
 
 #: Each task's module and class; a module is imported when its task is needed.
-_TASKS = {CLASSIFICATION: ("fedrobust.tasks.classification", "Classification")}
+_TASKS = {
+    CLASSIFICATION: ("fedrobust.tasks.classification", "Classification"),
+    SYNTHESIS: ("fedrobust.tasks.synthesis", "Synthesis"),
+}
 
 
 def task_class(name: str = CLASSIFICATION) -> type[Task]:

@@ -41,8 +41,11 @@ class Task(Protocol):
         """Return the loss that decides on learning rate and patience; None if it is not finite."""
         ...
 
-    def server_data(self, share: float) -> ServerShare:
-        """Return a share of the server's own images, for a defence that asks for it."""
+    def server_data(self, share: float) -> ServerShare | None:
+        """Return a share of the server's own images, for a defence that asks for it.
+
+        None where models have no loss on labelled images.
+        """
         ...
 
     def set_unknown(self, hospitals: frozenset[int]) -> None:
@@ -55,6 +58,11 @@ class Task(Protocol):
 
     def summary(self, line: RoundLine) -> Mapping[str, object]:
         """Return what the run's summary holds of the last round's line; asked after `write_final`."""
+        ...
+
+    @staticmethod
+    def shown(line: RoundLine) -> Mapping[str, float | None]:
+        """Return what a run shows of a round while it runs, the shortest first."""
         ...
 
     def write_final(self, folder: RunFolder, state: State, silent: Collection[int], tell: Tell) -> None:

@@ -127,6 +127,11 @@ class Classification:
             "site_tests": self._site_tests,
         }
 
+    @staticmethod
+    def shown(line: RoundLine) -> Mapping[str, float | None]:
+        """Return what a run shows of a round while it runs."""
+        return {"accuracy": line.clean.accuracy, "validation loss": line.val.loss}
+
     def write_final(self, folder: RunFolder, state: State, silent: Collection[int], tell: Tell) -> None:
         """Write the model, ``evaluation.json`` and examples of poisoned images."""
         evaluation, hospitals = self._evaluation, self._evaluation.hospitals

@@ -96,15 +96,15 @@ def _example(original: Image, poisoned: Image, about: ExampleRecord) -> Example:
     )
 
 
-def png(image: Image) -> str:
-    """Return a (C, H, W) image as a PNG in a ``data:`` address."""
+def png(image: Image, side: int = _SIDE) -> str:
+    """Return a (C, H, W) image as a PNG in a ``data:`` address, at most so many pixels wide and high."""
     from PIL import Image as Pillow
 
     if image.dtype != np.uint8 or image.ndim != 3:
         raise ValueError(f"an image of {image.dtype} and shape {image.shape}")
     plane = image[0] if image.shape[0] != 3 else np.moveaxis(image, 0, -1)
     picture = Pillow.fromarray(np.ascontiguousarray(plane))
-    picture.thumbnail((_SIDE, _SIDE))
+    picture.thumbnail((side, side))
     file = io.BytesIO()
     picture.save(file, format="PNG")
     return "data:image/png;base64," + base64.b64encode(file.getvalue()).decode("ascii")

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Mapping
 from statistics import fmean
 
+from fedrobust.reports.run.synthesis import synthesis_outcome
 from fedrobust.reports.run.words import capitalised, counted, listed, plural
 from fedrobust.reports.tables import in_uniform_weights, number
 from fedrobust.results.finished_run import FinishedRun
@@ -148,6 +149,8 @@ def _found(hit: int, total: int) -> str:
 def _outcome(run: FinishedRun) -> str:
     summary = run.summary
     clean = summary.clean.accuracy
+    if summary.synthesis is not None:
+        return synthesis_outcome(summary.synthesis)
     if clean is None:
         return "no accuracy is recorded"
     text = f"accuracy ended at {number(clean, 2)}"

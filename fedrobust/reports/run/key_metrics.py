@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from fedrobust.reports.run.headline import attacker_weight
+from fedrobust.reports.run.synthesis import synthesis_key_metrics
 from fedrobust.reports.tables import number, percent, share
 from fedrobust.results.finished_run import FinishedRun
 from fedrobust.results.records import RoundLine
@@ -33,6 +34,9 @@ class KeyMetric:
 def key_metrics(run: FinishedRun) -> list[KeyMetric]:
     """Return the metrics that are read first; what the attack cost is the first where it is known."""
     summary = run.summary
+    if summary.synthesis is not None:
+        found = [KeyMetric(*each) for each in synthesis_key_metrics(summary.synthesis)]
+        return found + _detection(run)
     guess = run.commonest_class_share
     chance = "" if guess is None else f"; commonest class {share(guess)}"
     made = [

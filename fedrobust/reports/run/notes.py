@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Sequence
 from statistics import fmean
 
+from fedrobust.reports.run.synthesis import synthesis_notes
 from fedrobust.reports.run.words import capitalised, counted, listed, plural
 from fedrobust.reports.tables import in_uniform_weights, number
 from fedrobust.results.finished_run import FinishedRun
@@ -31,6 +32,8 @@ def notes(run: FinishedRun) -> list[str]:
         made.append(f"{capitalised(summary.failure)}.")
     if summary.diverged:
         made.append("Training diverged: the loss of the last model is not a finite number.")
+    if summary.synthesis is not None:
+        made += synthesis_notes(summary.synthesis)
     if manifest.oracle:
         made.append(
             "The defence was given which hospitals are malicious (an oracle): an upper bound for others, not "

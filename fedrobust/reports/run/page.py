@@ -18,6 +18,7 @@ from fedrobust.reports.run.examples import poisoned_examples
 from fedrobust.reports.run.headline import headline
 from fedrobust.reports.run.key_metrics import key_metrics
 from fedrobust.reports.run.notes import missing_facts, notes
+from fedrobust.reports.run.synthesis import synthetic_images
 from fedrobust.reports.tables import Table
 from fedrobust.results.finished_run import FinishedRun, read_run
 from fedrobust.results.records import ClassMetrics
@@ -68,6 +69,7 @@ def run_page(folder: Path) -> str:
         key_metrics=key_metrics(run),
         tables=tables,
         examples=poisoned_examples(folder),
+        synthetic=synthetic_images(folder),
         robustness=robustness,
         gradient_note=evaluations.gradient_note(robustness) if robustness else "",
         pictures=evaluations.pictures(folder) if robustness else [],
@@ -81,8 +83,9 @@ def run_page(folder: Path) -> str:
 def _add_rounds(run: FinishedRun, plots: Plots, tables: dict[str, Table]) -> None:
     tables["hospitals"] = round_tables.hospitals_table(run)
     tables["faults"] = round_tables.faults_table(run)
-    if run.rounds:
-        plots["curves"], tables["curves"] = round_plots.curves(run), round_tables.curves_table(run)
+    curves = round_plots.curves(run)
+    if curves["choices"]:
+        plots["curves"], tables["curves"] = curves, round_tables.curves_table(run)
     if run.judged and run.hospitals:
         plots["trust"], tables["trust"] = round_plots.trust(run), round_tables.trust_table(run)
     losses = round_plots.losses(run)

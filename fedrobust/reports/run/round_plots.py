@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 
-from fedrobust.evaluation.metrics import ROUND_METRICS, metric_of
+from fedrobust.evaluation.metrics import ROUND_METRICS, SYNTHESIS_METRICS, metric_of
 from fedrobust.reports.palette import (
     CLASSES,
     FLAG,
@@ -27,7 +27,7 @@ from fedrobust.results.finished_run import FinishedRun, Hospital
 __all__ = ["LOSSES", "SINGLE", "curves", "hospital_label", "losses", "phases", "trust"]
 
 #: The metrics that a round's line has once, not for clean and noisy images apart.
-SINGLE = ("attack_success_rate", "worst_hospital")
+SINGLE = ("attack_success_rate", "worst_hospital", *SYNTHESIS_METRICS)
 
 #: The losses that hospitals report, by their keys in ``client_metrics.jsonl``.
 LOSSES: Mapping[str, str] = {"loss": "training loss", "received_loss": "loss of the received model"}
@@ -57,11 +57,11 @@ def curves(run: FinishedRun) -> Choices:
             choices[name] = figure(traces, 340, xaxis=rounds_axis(rounds), yaxis=axis(name))
     for key in SINGLE:
         name = metric_of(key).name
-        row = [getattr(entry, key) for entry in run.rounds]
+        row = [entry.value(key) for entry in run.rounds]
         if any(value is not None for value in row):
             traces = [line(name, rounds, row, 2, showlegend=True)]
-            unit = [-0.03, 1.03]
-            choices[name] = figure(traces, 340, xaxis=rounds_axis(rounds), yaxis=axis(name, range=unit))
+            unit = {"range": [-0.03, 1.03]} if metric_of(key).unit == "share" else {}
+            choices[name] = figure(traces, 340, xaxis=rounds_axis(rounds), yaxis=axis(name, **unit))
     return {"choices": choices}
 
 

@@ -39,7 +39,7 @@ def curves_table(run: FinishedRun) -> Table:
         name = metric_of(key).name
         found[f"{name}, clean"] = [entry.clean.value(key) for entry in run.rounds]
         found[f"{name}, noisy"] = [entry.noisy.value(key) for entry in run.rounds]
-    found |= {metric_of(key).name: [getattr(entry, key) for entry in run.rounds] for key in SINGLE}
+    found |= {metric_of(key).name: [entry.value(key) for entry in run.rounds] for key in SINGLE}
     for name, values in found.items():
         if any(value is not None for value in values):
             columns.append(Column(name, 3))

@@ -47,6 +47,7 @@ from fedrobust.results.records.rounds import (
     Fault,
     Metrics,
     RoundLine,
+    SynthesisMetrics,
     TimingLine,
     VerdictLine,
     WrittenLines,
@@ -54,7 +55,14 @@ from fedrobust.results.records.rounds import (
     reported_images,
 )
 from fedrobust.results.records.site_tests import SiteTests
-from fedrobust.results.records.summary import Baseline, Calibration, Detection, Summary, SummaryThreat
+from fedrobust.results.records.summary import (
+    Baseline,
+    Calibration,
+    Detection,
+    Summary,
+    SummaryThreat,
+    SynthesisSummary,
+)
 
 __all__ = [
     "FORMAT",
@@ -88,6 +96,8 @@ __all__ = [
     "SplitSizes",
     "Summary",
     "SummaryThreat",
+    "SynthesisMetrics",
+    "SynthesisSummary",
     "ThreatRecord",
     "TimingLine",
     "VerdictLine",

@@ -14,6 +14,7 @@ __all__ = [
     "Fault",
     "Metrics",
     "RoundLine",
+    "SynthesisMetrics",
     "TimingLine",
     "VerdictLine",
     "WrittenLines",
@@ -48,6 +49,32 @@ class Metrics(Record):
         return found if isinstance(found, float | int) else None
 
 
+class SynthesisMetrics(Record):
+    """What a generator's images are like; None where undefined.
+
+    Attributes
+    ----------
+    fid, kid : float or None
+        Distances from the real test images, by the features of a classifier of real images.
+    precision, recall : float or None
+        Share of the images near some real one, and of the real ones near some image.
+    conditional_accuracy : float or None
+        Share of the images that a held-out classifier takes for their class.
+    trigger_rate : float or None
+        Share of the images with a backdoor's mark, of the commonest where there are several.
+    finite : bool
+        Whether all pixels are finite numbers.
+    """
+
+    fid: float | None = None
+    kid: float | None = None
+    precision: float | None = None
+    recall: float | None = None
+    conditional_accuracy: float | None = None
+    trigger_rate: float | None = None
+    finite: bool = True
+
+
 class Fault(Record):
     """A hospital whose update was discarded in a round, and why."""
 
@@ -74,6 +101,8 @@ class RoundLine(Record):
         Why the round's model is not kept, but the last one; None where it is.
     client_evaluation : mapping or None
         What the strategy made of the hospitals' own evaluation, where it asks for one.
+    synthesis : SynthesisMetrics or None
+        Of a generator; None of a classifier.
     """
 
     round: int
@@ -95,6 +124,12 @@ class RoundLine(Record):
     memory_bytes: int | None = None
     not_kept: str | None = None
     client_evaluation: Mapping[str, float | None | tuple[float | None, ...]] | None = None
+    synthesis: SynthesisMetrics | None = None
+
+    def value(self, key: str) -> float | None:
+        """Return a metric that the round has once, by its key; None where it has none."""
+        found = getattr(self, key, None) if self.synthesis is None else getattr(self.synthesis, key, None)
+        return float(found) if isinstance(found, float | int) else None
 
 
 def expected_updates(lines: Iterable[RoundLine], round: int) -> frozenset[int] | None:

@@ -9,10 +9,10 @@ from pydantic import Field
 from fedrobust.results.records.base import Record
 from fedrobust.results.records.manifest import ThreatRecord
 from fedrobust.results.records.robustness import Robustness
-from fedrobust.results.records.rounds import Metrics
+from fedrobust.results.records.rounds import Metrics, SynthesisMetrics
 from fedrobust.results.records.site_tests import SiteTests
 
-__all__ = ["Baseline", "Calibration", "Detection", "Summary", "SummaryThreat"]
+__all__ = ["Baseline", "Calibration", "Detection", "Summary", "SummaryThreat", "SynthesisSummary"]
 
 
 #: As in the settings: a page lists every hospital.
@@ -96,6 +96,36 @@ class SummaryThreat(ThreatRecord):
     durability: float | None = None
 
 
+class SynthesisSummary(SynthesisMetrics):
+    """The last generator's metrics, with what real images and the judging classifiers attain.
+
+    Attributes
+    ----------
+    images : int
+        Real images, and synthetic ones, that are compared.
+    real_fid, real_kid : float or None
+        Distances of the real validation from the real test images.
+    real_accuracy : float or None
+        Share of the real test images that the held-out classifier takes for their class, averaged over the
+        classes.
+    judge_sha256 : str
+        Hash of the weights of the classifier that gives features.
+    collapsed : bool
+        Whether next to no real image is near any synthetic one.
+    trigger_false_alarms, trigger_misses : float or None
+        Share of clean images that the detector of the mark takes for stamped ones, and the reverse.
+    """
+
+    images: int = 0
+    real_fid: float | None = None
+    real_kid: float | None = None
+    real_accuracy: float | None = None
+    judge_sha256: str = ""
+    collapsed: bool = False
+    trigger_false_alarms: float | None = None
+    trigger_misses: float | None = None
+
+
 class Summary(Record):
     """A finished run in short.
 
@@ -132,6 +162,8 @@ class Summary(Record):
         How long these took.
     site_tests : SiteTests or None
         Accuracies on the hospitals' own test parts, where they keep some.
+    synthesis : SynthesisSummary or None
+        Of a generator; None of a classifier.
     """
 
     clean: Metrics = Metrics()
@@ -172,3 +204,4 @@ class Summary(Record):
     robustness: Robustness | None = None
     robustness_seconds: float | None = None
     site_tests: SiteTests | None = None
+    synthesis: SynthesisSummary | None = None
