@@ -7,7 +7,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from fedrobust.data.sources import FederationData
-from fedrobust.learners.base import Learner, State
+from fedrobust.learners.base import ClassifyingLearner, State
 from fedrobust.learners.spec import LearnerSpec
 from fedrobust.robustness.measure import Step
 from fedrobust.robustness.plan import NamedEvaluation
@@ -30,7 +30,7 @@ def study_of(
     images: int,
     scenario: Scenario,
     data: FederationData,
-    learner: Learner,
+    learner: ClassifyingLearner,
     state: State,
     tell: Callable[[Step], None],
 ) -> Study:
@@ -44,7 +44,9 @@ def study_of(
     return study(evaluations, target, data.part("test"), images, scenario.seed, tell)
 
 
-def _substitute(scenario: Scenario, data: FederationData, learner: Learner, state: State) -> nn.Module:
+def _substitute(
+    scenario: Scenario, data: FederationData, learner: ClassifyingLearner, state: State
+) -> nn.Module:
     """Return a network that was trained on a model's answers to the validation images.
 
     It has the model's backbone; all else about the model's training is unknown to who trains it.
