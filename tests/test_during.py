@@ -13,6 +13,9 @@ from clients.during import During
 from clients.hospital import Hospital
 from fedrobust import UserError, run
 from fedrobust.plugins.specs import PluginSpec
+from fedrobust.results.records import RoundLine
+from fedrobust.runtime.summary import _threats
+from fedrobust.scenario import Scenario
 
 
 def active(*options: object) -> list[int]:
@@ -48,5 +51,18 @@ def test_a_run_has_success_rates_by_threat_and_says_what_is_left(tmp_path: Path)
     assert (ended["last_round"], going["last_round"], other["last_round"]) == (2, 3, 3)
     then, now = (lines[round - 1]["attack_success_rates"][0] for round in (2, 3))
     assert ended["success_at_its_end"] == then and ended["attack_success_rate"] == now
-    assert ended["durability"] == (pytest.approx(now / then) if then else None)
+    assert ended["durability"] == (pytest.approx(now / then) if then > 1 / 6 else None)
     assert going["durability"] is None and other["attack_success_rate"] is None
+
+
+def test_durability_is_what_is_left_of_a_rate_above_chance(tmp_path: Path) -> None:
+    scenario = Scenario.of(tiny(tmp_path, threat=("backdoor + during(rounds=2):1",)))
+    for then, left in ((0.8, 0.25), (0.1, None)):
+        lines = [
+            RoundLine(round=n, attack_success_rates=(rate,)) for n, rate in ((1, 0.0), (2, then), (3, 0.2))
+        ]
+        (found,) = _threats(scenario, lines, chance=0.25)
+        assert (found.last_round, found.success_at_its_end) == (2, then)
+        assert found.durability == (None if left is None else pytest.approx(left))
+    lines = [RoundLine(round=n, attack_success_rates=(0.9,)) for n in (1, 2)]
+    assert _threats(scenario, lines, chance=0.25)[0].durability is None

@@ -62,7 +62,7 @@ def summarise(
         malicious=len(setup.malicious),
         atypical=scenario.atypical,
         attack="; ".join(threat.attacks.text for threat in scenario.threats if threat.malicious) or None,
-        threats=_threats(scenario, lines),
+        threats=_threats(scenario, lines, 1 / len(setup.data.records.classes)),
         **{key: written[key] for key in ("strategy", "data", "partition", "backbone", "head", "networks")},
         rounds=len(lines),
         seed=scenario.seed,
@@ -94,8 +94,8 @@ def skipped(lines: Lines) -> list[str]:
     return [f"{rounds} gave no model, and the last good one was kept; {first}{without[0].not_kept}"]
 
 
-def _threats(scenario: Scenario, lines: Lines) -> list[SummaryThreat]:
-    """Return what each threat did, and what is left of it."""
+def _threats(scenario: Scenario, lines: Lines, chance: float) -> list[SummaryThreat]:
+    """Return what each threat did, and what is left of it; nothing is where it did no better than chance."""
     found = []
     for place, threat in enumerate(scenario.threats):
         rates = {line.round: line.attack_success_rates[place] for line in lines if line.attack_success_rates}
@@ -110,7 +110,7 @@ def _threats(scenario: Scenario, lines: Lines) -> list[SummaryThreat]:
                 attack_success_rate=final,
                 last_round=last,
                 success_at_its_end=then,
-                durability=final / then if ended and then and final is not None else None,
+                durability=final / then if ended and then and then > chance and final is not None else None,
             )
         )
     return found

@@ -86,7 +86,8 @@ class SummaryThreat(ThreatRecord):
     success_at_its_end : float or None
         The attack success rate after that round.
     durability : float or None
-        What the last model has left of that, as a share, for a threat that ended before the run did.
+        What the last model has left of that, as a share, for a threat that ended before the run did and
+        had a rate above 1/K of K classes then; else None.
     """
 
     malicious: bool
