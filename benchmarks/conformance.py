@@ -17,6 +17,7 @@ from flwr.clientapp import ClientApp
 from flwr.serverapp.strategy import FedMedian, FedTrimmedAvg, Strategy, multikrum
 from flwr.serverapp.strategy import bulyan as flower_bulyan
 
+from benchmarks.conformance_newest import newest_rows
 from benchmarks.pages import prose, row, table_head
 from fedrobust.engines.local import LocalGrid
 from fedrobust.federation import ClientMetrics, Update, Updates
@@ -28,7 +29,10 @@ from strategies.clipping import Clipping
 from strategies.dos import _copod
 from strategies.geometric_median import GeometricMedian
 from strategies.krum import Krum
+from strategies.mda import MDA
+from strategies.meamed import Meamed
 from strategies.median import Median
+from strategies.monna import MoNNA
 from strategies.multi_krum import MultiKrum
 from strategies.nnm import NNM
 from strategies.trimmed_mean import TrimmedMean
@@ -155,6 +159,9 @@ def agreements() -> list[Row]:
             "ByzFL `GeometricMedian(nu=1e-6, T=300)`",
             lambda s: (ours(GeometricMedian(), draw(s)), b.GeometricMedian(nu=1e-6, T=300)(draw(s))),
         ),
+        ("mda(f=2)", "ByzFL `MDA(2)`", lambda s: (ours(MDA(f=2), draw(s)), b.MDA(2)(draw(s)))),
+        ("monna(f=2)", "ByzFL `MoNNA(2)`", lambda s: (ours(MoNNA(f=2), draw(s)), b.MoNNA(2)(draw(s)))),
+        ("meamed(f=2)", "ByzFL `Meamed(2)`", lambda s: (ours(Meamed(f=2), draw(s)), b.Meamed(2)(draw(s)))),
     ]
     return [(f"`{name}`", other, largest(pair)) for name, other, pair in near]
 
@@ -419,6 +426,7 @@ def page() -> str:
     ]
     for rows in (krum_rows, distance_rows, bulyan_rows, averaging_rows, other_rows):
         lines += map(row, rows())
+    lines += map(row, newest_rows(byzfl_module(), draw, updates))
     return "\n".join([*lines, ""])
 
 

@@ -91,3 +91,12 @@ def test_rules_agree_with_flower(spec: str, strategy: Any, options: dict[str, An
     x = draw(seed)
     found = flower_result(strategy(fraction_evaluate=0.0, **options), x)
     np.testing.assert_allclose(ours(spec, x), found, atol=1e-6)
+
+
+@pytest.mark.parametrize("seed", range(3))
+@pytest.mark.parametrize(
+    ("spec", "name"), [("mda(f=2)", "MDA"), ("monna(f=2)", "MoNNA"), ("meamed(f=2)", "Meamed")]
+)
+def test_subset_rules_agree_with_byzfl(byzfl: Any, spec: str, name: str, seed: int) -> None:
+    x = draw(seed)
+    np.testing.assert_allclose(ours(spec, x), getattr(byzfl, name)(2)(x), rtol=1e-4, atol=1e-5)
