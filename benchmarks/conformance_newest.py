@@ -79,8 +79,8 @@ def newest_rows(byzfl: Any, draw: Any, updates: Any) -> list[tuple[str, str, str
         (
             "LASA's mean",
             (
-                "the authors' code averages sparse updates, which it sparsifies in place (fedrobust's default); "
-                "FL-Byz-Lib dense ones"
+                "the authors' code averages what it has sparsified in place (fedrobust's default); "
+                "FL-Byz-Lib dense updates"
             ),
             f"the results differ by {apart:.2f} of their length",
         ),
