@@ -223,6 +223,7 @@ def test_command_writes_what_it_found_and_the_records_that_stay(
         "false": 0,
     }
     assert {one["kind"] for one in printed["suspects"]} == {"noise"}
+    assert sum(score >= 1 for score in printed["scores"]) == 12 and len(printed["scores"]) == 120
     page = (folder / "audit.html").read_text()
     assert page.count("<img ") == 12 and "12 of 120 records are suspected" in page
     cleaned = read_source("medmnist:cleaned", folder, None)

@@ -40,6 +40,7 @@ def summary(found: Audit, source: str, planted: NDArray[np.bool_] | None = None)
         "suspected": len(found.suspected),
         "rates": [asdict(rate) for rate in found.rates],
         "suspects": [_suspect(found, int(place)) for place in found.suspected],
+        "scores": np.round(found.scores, 4).tolist(),
     }
     if planted is not None:
         written["planted"] = _hits(found, planted)
