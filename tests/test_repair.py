@@ -11,10 +11,11 @@ from federations import tiny
 from safetensors.numpy import load_file
 
 from fedrobust import run
+from fedrobust.attacks.line_search import LineSearch
 from fedrobust.battery.inputs import ToyServer, a_round, deltas
 from fedrobust.commands.check import check_plugin
 from fedrobust.errors import UserError
-from fedrobust.federation import Defence, Model, Repair, Updates, Verdict
+from fedrobust.federation import Defence, Model, Repair, Role, Updates, Verdict
 from fedrobust.pipeline.pipeline import Pipeline
 from fedrobust.pipeline.specs import build_pipeline, with_false_flag_rate
 from fedrobust.plugins import PipelineSpec
@@ -110,3 +111,8 @@ def test_a_run_calls_both_hooks_and_counts_the_images(tmp_path: Path) -> None:
     assert any(not np.array_equal(one[name], two[name]) for name in one)
     assert repaired.summary["server_images"] > 0
     assert plain.summary["server_images"] == 0
+
+
+def test_an_attack_that_tries_the_defence_out_refuses_a_repair_with_images() -> None:
+    with pytest.raises(UserError, match="uses images of the server's own"):
+        LineSearch("alie", "median | csft").check(Role(hospitals=5))

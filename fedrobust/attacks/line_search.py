@@ -58,7 +58,7 @@ class DefenceInUse:
             raise UserError(
                 f"{attack}: '{spec}' is a plain Flower strategy, which cannot be tried out; {instead}"
             )
-        if self._fresh().defence.server_share:
+        if self._fresh().with_images:
             raise UserError(
                 f"{attack}: '{spec}' uses images of the server's own, which no attack sees; {instead}"
             )
