@@ -209,27 +209,30 @@ class Synthesis:
 
     @cached_property
     def _detectors(self) -> list[TriggerDetector]:
-        """Return a detector of each backdoor's mark."""
+        """Return a detector of each backdoor's mark; none of a backdoor without one, such as edge-case."""
         from fedrobust.evaluation.judges import TriggerDetector
 
         val, test = self._data.part("val"), self._data.part("test")
         device, seed = self._scenario.learner.device, self._scenario.seed
-        return [
-            TriggerDetector(
-                *(val, _stamped(attack, val, seed), test, _stamped(attack, test, seed)),
-                *(seed, f"trigger-{place}", device),
-            )
-            for place, attack in enumerate(self._attacks)
-        ]
+        found = []
+        for place, attack in enumerate(self._attacks):
+            marked, marked_test = _stamped(attack, val, seed), _stamped(attack, test, seed)
+            if marked is not None and marked_test is not None:
+                parts = val, marked, test, marked_test
+                found.append(TriggerDetector(*parts, seed, f"trigger-{place}", device))
+        return found
 
 
-def _stamped(attack: Attack, records: Records, seed: int) -> Records:
-    """Return all records with a backdoor's mark: as a backdoor leaves its target's out, none has that."""
+def _stamped(attack: Attack, records: Records, seed: int) -> Records | None:
+    """Return all records with a backdoor's mark; None for one that stamps not every image.
+
+    A backdoor leaves its target's images out, so all are given as if they were of another class.
+    """
     attack.bind(rng=trigger_rng(seed))
     trigger = attack.trigger(records)
     if trigger is None or len(records.classes) < 2:
-        return records if trigger is None else trigger.records
+        return None
     other = (trigger.target + 1) % len(records.classes)
     attack.bind(rng=trigger_rng(seed))
     every = attack.trigger(replace(records, labels=np.full(len(records), other, np.int64)))
-    return trigger.records if every is None else every.records
+    return every.records if every is not None and len(every.records) == len(records) else None
