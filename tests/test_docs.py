@@ -129,7 +129,7 @@ def calls(page: Path) -> list[list[str]]:
         if "features:" in command:
             small.remove("--image-size")
             small.remove("16")
-        if "fedrobust cache" in command:
+        if "fedrobust cache" in command or "fedrobust check" in command:
             small = []
         if small and "--data" not in words:
             small += ["--data", "phantom(images=480, size=16)"]
