@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+from typing import Annotated
+
 import numpy as np
+from pydantic import Field
 
 from fedrobust.errors import UserError
 from fedrobust.federation import Attack, Update
 from fedrobust.plugins.options import Fraction
 
 __all__ = ["BitFlip"]
+
+Bit = Annotated[int, Field(ge=1, le=32)]
 
 
 class BitFlip(Attack):
@@ -27,10 +32,10 @@ class BitFlip(Attack):
         Counted from 1, the lowest, to 32, the sign, of float32; the paper takes (22, 30, 31, 32).
     """
 
-    def __init__(self, share: Fraction = 0.05, bits: tuple[int, ...] = (22, 32)) -> None:
-        """Refuse bits that there are not."""
-        if not bits or not all(1 <= bit <= 32 for bit in bits):
-            raise UserError(f"bit-flip: bits are {bits}, but must be from 1 to 32, such as bits=(22, 32)")
+    def __init__(self, share: Fraction = 0.05, bits: tuple[Bit, ...] = (22, 32)) -> None:
+        """Refuse an empty list of bits."""
+        if not bits:
+            raise UserError("bit-flip: bits are none, but must be some of 1 to 32, such as bits=[22, 32]")
         self.share, self.bits = share, bits
 
     def poison_update(self, update: Update) -> Update:

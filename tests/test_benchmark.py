@@ -240,5 +240,12 @@ def test_command_without_a_suite_lists_suites_only(tmp_path: Path) -> None:
         "budget",
         "defences",
         "detection",
+        "model_robustness",
+        "model_robustness_full",
+        "newest",
+        "newest_sampled",
         "quick",
+        "sanitize",
+        "synthesis",
+        "windows",
     ]

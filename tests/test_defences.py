@@ -21,7 +21,8 @@ RULES = [
     *("median", "trimmed-mean(f=2)", "krum(f=1)", "multi-krum(f=2)", "bulyan(f=1)", "geometric-median"),
     *("centered-clipping", "centered-clipping(iterations=3)", "norm-clipping(noise=0.01)", "dnc(b=20)"),
     *("signguard(share=0.5)", "signguard(feature='cosine')", "signguard(feature='distance')", "foolsgold"),
-    *("flame", "rlr", "fldetector(window=1)", "dos", "fltrust", "zeno(b=2)"),
+    *("flame", "rlr", "fldetector(window=1)", "dos", "fltrust", "zeno(b=2)", "foundation-fl", "align-ins"),
+    *("caf(f=2)", "smea(f=2)", "gas", "freqfed", "mda(f=2)", "meamed(f=2)"),
 ]
 STEPS = ["nnm(f=2)", "bucketing", "clipping(c=5.0)", "arc(f=2)"]
 #: Rules that do not know the global model: their result moves with the updates.
@@ -152,7 +153,8 @@ def test_rule_of_equal_updates_returns_them(spec: str) -> None:
     if "clipping(c=5.0)" in spec:
         wanted = update.global_parameters + update.delta * (5 / np.linalg.norm(update.delta))
     np.testing.assert_allclose(found, wanted, atol=0.1 if noisy else 2e-6)
-    if not any(chooses in spec for chooses in ("krum", "bulyan", "dnc", "nnm", "bucketing", "zeno")):
+    choosing = ("krum", "bulyan", "dnc", "nnm", "bucketing", "zeno", "gas", "mda", "smea", "foundation")
+    if not any(chooses in spec for chooses in choosing):
         np.testing.assert_allclose(np.asarray(verdict.weight) / np.sum(verdict.weight), 1 / 9, atol=1e-9)
 
 
@@ -237,7 +239,10 @@ def test_every_strategy_file_is_tested_here() -> None:
     from fedrobust.commands.list_plugins import catalogue
 
     tried = {spec.partition("(")[0] for spec in [*RULES, *STEPS]}
-    others = {"fedavg", "feddetect", "isolation-forest", "oracle", "audit"}
+    # Tests of their own: what reads more than updates, a repair, rules that sparsify what they average
+    # (fedseca, lasa), and one that averages around a hospital of a given number (monna).
+    others = {"fedavg", "feddetect", "isolation-forest", "oracle", "audit", "bnguard", "csft"}
+    others |= {"fedseca", "lasa", "monna"}
     assert set(catalogue()["strategy"]) - others == tried
 
 

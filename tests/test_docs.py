@@ -129,6 +129,9 @@ def calls(page: Path) -> list[list[str]]:
         if "features:" in command:
             small.remove("--image-size")
             small.remove("16")
+        if "synthesis" in words:
+            # Its learner has no pair of networks.
+            del small[small.index("--networks") : small.index("--networks") + 2]
         if "fedrobust cache" in command or "fedrobust check" in command:
             small = []
         if small and "--data" not in words:

@@ -23,7 +23,6 @@ _PANELS = {
     "participation": "Who takes part in a round",
     "rounds": "Training",
     "server_optimizer": "Server's step",
-    "patience": "Training",
     "seed": "Data and seed",
     "networks": "Model",
     "noise_std": "Evaluation",

@@ -197,6 +197,8 @@ def allowed_values(annotation: object) -> str:
             phrase = f"{phrase} or '{words[-1]}'" if phrase else f"'{words[-1]}'"
         elif part in names:
             phrase = names[part]
+        elif get_origin(part) is tuple and (each := allowed_values(get_args(part)[0])):
+            phrase = f"a list, each {each}"
         else:
             return ""
         phrases.append(phrase)

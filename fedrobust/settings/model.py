@@ -75,6 +75,12 @@ class Settings(BaseModel):
         "several with '+'",
     )
     rounds: int = Field(default=20, ge=1, le=100_000, description="maximum number of rounds")
+    patience: int = Field(
+        default=20,
+        ge=1,
+        le=100_000,
+        description="stop after this many rounds without a lower validation loss",
+    )
     local_epochs: int = Field(default=2, ge=1, le=100_000, description="local epochs per round")
     batch_size: int = Field(default=32, ge=1, le=1_000_000, description="mini-batch size")
     lr: float = Field(default=1e-3, gt=0, le=10, description="the hospitals' learning rate in round 1")
@@ -94,12 +100,6 @@ class Settings(BaseModel):
     )
     server_momentum: float | None = Field(
         default=None, ge=0, lt=1, description="the server's momentum; default: 0, and 0.9 for adam"
-    )
-    patience: int = Field(
-        default=20,
-        ge=1,
-        le=100_000,
-        description="stop after this many rounds without a lower validation loss",
     )
     seed: int = Field(default=0, ge=0, lt=2**63, description="random seed")
     data: str = Field(

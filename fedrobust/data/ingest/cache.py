@@ -171,15 +171,15 @@ class _Entry:
         except BaseException:
             (self._folder / pixels).unlink(missing_ok=True)
             raise
-        aside = self._about.with_suffix(".aside")
+        written = self._about.with_suffix(".new")
         about = {
             "pixels": pixels,
             "channels": self._images.shape[1],
             "source": source,
             "files": [one.as_json() for one in known],
         }
-        aside.write_text(json.dumps(about))
-        aside.replace(self._about)
+        written.write_text(json.dumps(about))
+        written.replace(self._about)
         self._known = known
         for old in self._folder.glob(f"{self._about.stem}.*.bin"):
             if old.name != pixels:
