@@ -76,5 +76,7 @@ def test_bit_flip_of_the_exponent_stays_finite() -> None:
     attack = instantiate(BitFlip, {"share": 1.0, "bits": (22, 30, 31, 32)}, "bit-flip")
     attack.bind(rng=np.random.default_rng(0))
     assert np.isfinite(attack.poison_update(update).parameters).all()
-    with pytest.raises(UserError, match="1 to 32"):
-        BitFlip(bits=(0,))
+    with pytest.raises(UserError, match=r"bits is \(0,\), but must be a list, each an integer in \[1, 32\]"):
+        instantiate(BitFlip, {"bits": (0,)}, "bit-flip")
+    with pytest.raises(UserError, match="bits are none"):
+        instantiate(BitFlip, {"bits": ()}, "bit-flip")
