@@ -21,6 +21,8 @@ from clients.ipm import Ipm
 from clients.mimic import Mimic
 from clients.min_max import MinMax
 from clients.min_sum import MinSum
+from clients.rop import Rop
+from clients.sparse import Sparse
 from fedrobust.attacks.strength import part_way
 from fedrobust.commands.list_plugins import catalogue
 from fedrobust.federation import Attack, Behaviour, ClientMetrics, Role, Update
@@ -38,6 +40,8 @@ COLLUDING: list[Callable[..., Attack]] = [
     Mimic,
     Fang,
     lambda **o: Fang(against="krum", **o),
+    Rop,
+    Sparse,
 ]
 
 
