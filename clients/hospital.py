@@ -24,6 +24,7 @@ from fedrobust.federation import (
     Vector,
 )
 from fedrobust.learners.base import Learner, State
+from fedrobust.learners.in_hand import InHand
 from fedrobust.learners.proximal import proximal_hook
 from fedrobust.seeding import attack_rng
 
@@ -110,7 +111,14 @@ class Hospital(Client):
         needs_benign = [attack for attack in attacks.values() if attack.needs_honest]
         plan = next((one.local_training for one in attacks.values() if one.local_training), None)
         separate_run = bool(self._transformers) or plan is not None
-        separate_run |= any(attack.hooks_gradient for attack in attacks.values())
+        separate_run |= any(attack.hooks_gradient or attack.renews_records for attack in attacks.values())
+        model = None
+        if any(attack.needs_model for attack in attacks.values()):
+            model = InHand(
+                self._learner, received, self._clean, list(attacks.values()), self.number, round, lr
+            )
+            for attack in attacks.values():
+                attack.bind(model=model)
         if needs_benign:
             # The training whose update is not sent starts from what the last one like it left.
             learner = self.memory.get(_COMPARED, self.memory.get(_LEARNER, {}))
@@ -119,7 +127,8 @@ class Hospital(Client):
             kept = _COMPARED if separate_run else _LEARNER
             benign = self._trained(received, self._clean, round, lr, kept=kept)
             for attack in needs_benign:
-                attack.bind(honest=to_change(benign))
+                attack.bind(honest=to_change(benign), model=model)
+        records, renewed = self._renewed(attacks)
         gradient_hooks = {
             place: hook
             for place, attack in attacks.items()
@@ -129,9 +138,9 @@ class Hospital(Client):
             update = benign
         else:
             hook = _joined(list(gradient_hooks.values()))
-            update = self._trained(received, self.records, round, lr, hook, plan=plan)
+            update = self._trained(received, records, round, lr, hook, plan=plan)
         report = update.report
-        effective = self._transformers | set(gradient_hooks)
+        effective = self._transformers | set(gradient_hooks) | renewed
         effective |= {place for place, one in attacks.items() if one.local_training}
         for place, attack in attacks.items():
             # An attack may work in place: it gets what is its own.
@@ -146,6 +155,17 @@ class Hospital(Client):
         with_effect = {names[place] for place in effective}
         self.no_effect = tuple(name for name in names if name not in with_effect)
         return Update(self.number, update.parameters, report, received.parameters, update.buffers, round)
+
+    def _renewed(self, attacks: dict[int, Attack]) -> tuple[Records, set[int]]:
+        """Return the records of this round's training, and the places of the attacks that changed them."""
+        records, renewed = self.records, set()
+        for place, attack in attacks.items():
+            if attack.renews_records:
+                made = hooks.round_records(attack, _to_change(records))
+                if not _same_records(made, records):
+                    renewed.add(place)
+                    records = made
+        return records, renewed
 
     def _trained(
         self,

@@ -20,6 +20,7 @@ from fedrobust.federation import (
     ClientMetrics,
     GradientHook,
     Records,
+    Trigger,
     Update,
     Vector,
 )
@@ -32,6 +33,8 @@ __all__ = [
     "is_active",
     "name_of",
     "poison_update",
+    "round_records",
+    "stamped",
     "transform_records",
 ]
 
@@ -54,6 +57,25 @@ def transform_records(behaviour: Behaviour, records: Records) -> Records:
     method = "poison_records" if isinstance(behaviour, Attack) else "transform_records"
     with _calling(behaviour, method):
         made = behaviour.transform_records(records)
+    return _records(behaviour, method, made)
+
+
+def round_records(attack: Attack, records: Records) -> Records:
+    """Return the records of a round's training that an attack makes of those given."""
+    with _calling(attack, "round_records"):
+        made = attack.round_records(records)
+    return _records(attack, "round_records", made)
+
+
+def stamped(attack: Attack, records: Records) -> Trigger | None:
+    """Return records under an attack's trigger; None without one, or where no record is of another class."""
+    with _calling(attack, "trigger"):
+        made = attack.trigger(records)
+    return made if made is not None and len(made.records) else None
+
+
+def _records(behaviour: Behaviour, method: str, made: Records) -> Records:
+    """Return a hook's records with labels as all have them."""
     if not isinstance(made, Records):
         raise _wrong(behaviour, method, "Records", made)
     if not len(made):

@@ -10,7 +10,7 @@ import numpy as np
 
 from fedrobust.attacks import hooks
 from fedrobust.attacks.compare import same_report, same_update, to_change
-from fedrobust.battery.inputs import a_round, deltas, records
+from fedrobust.battery.inputs import ToyModel, a_round, deltas, records
 from fedrobust.battery.outcome import DoesNotApply, Outcome, Violation, run_checks
 from fedrobust.data.records import Records
 from fedrobust.errors import UserError
@@ -188,6 +188,10 @@ class _Battery:
             self._bind(behaviour).check(given)
             own = replace(made, images=made.images.copy(), labels=made.labels.copy())
             made = hooks.transform_records(behaviour, own)
+            if isinstance(behaviour, Attack) and behaviour.renews_records:
+                behaviour.bind(model=ToyModel(a_round(deltas(1))[0]))
+                own = replace(made, images=made.images.copy(), labels=made.labels.copy())
+                made = hooks.round_records(behaviour, own)
         return made
 
     def _sent(self, chain: Sequence[Behaviour], factor: float = 1.0) -> Update:
@@ -197,8 +201,10 @@ class _Battery:
         for attack in chain:
             if isinstance(attack, Attack) and hooks.is_active(attack, 1):
                 self._bind(attack)
-                if attack.needs_honest:
-                    attack.bind(honest=to_change(honest))
+                attack.bind(
+                    honest=to_change(honest) if attack.needs_honest else None,
+                    model=ToyModel(update) if attack.needs_model else None,
+                )
                 update = hooks.poison_update(attack, to_change(update))
                 report = replace(update.report, values=dict(update.report.values))
                 update = replace(update, report=hooks.forge_report(attack, report))

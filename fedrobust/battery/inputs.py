@@ -3,14 +3,25 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 
 import numpy as np
 from numpy.typing import NDArray
 
 from fedrobust.data.records import Records
-from fedrobust.federation import ClientMetrics, Layout, Update, Updates, Vector
+from fedrobust.federation import ClientMetrics, Layout, Trigger, Update, Updates, Vector
 
-__all__ = ["CLASSES", "LAYOUT", "SIDE", "ToyServer", "a_round", "deltas", "make_report", "records"]
+__all__ = [
+    "CLASSES",
+    "LAYOUT",
+    "SIDE",
+    "ToyModel",
+    "ToyServer",
+    "a_round",
+    "deltas",
+    "make_report",
+    "records",
+]
 
 #: The toy model: a softmax layer on the 16 pixels of a grey image and a constant, three classes.
 SIDE, CLASSES = 4, 3
@@ -132,6 +143,61 @@ class ToyServer:
     ) -> NDArray[np.float64]:
         """Return the outputs of the layer, here the logits, shape (n, K)."""
         return np.asarray(_inputs(images) @ parameters.astype(np.float64).reshape(_PIXELS + 1, CLASSES))
+
+
+class ToyModel:
+    """The toy model in an attacking hospital's hands, which sees images of any size as 16 blocks.
+
+    Parameters
+    ----------
+    update : Update
+        The hospital's.
+    """
+
+    def __init__(self, update: Update) -> None:
+        """Keep what the hospital received."""
+        self.parameters, self.buffers = update.global_parameters, update.global_buffers
+        self.records = records(side=SIDE)
+        self._update, self._toy = update, ToyServer()
+
+    @property
+    def stamped(self) -> Trigger:
+        """Return the images of all classes but the first with a white corner, for the first class."""
+        others = self.records.take(np.flatnonzero(self.records.labels != 0))
+        images = others.images.copy()
+        images[..., -1, -1] = 255
+        return Trigger(replace(others, images=images), 0)
+
+    def probabilities(
+        self, parameters: Vector, buffers: Vector, images: NDArray[np.uint8] | NDArray[np.float32]
+    ) -> NDArray[np.float64]:
+        """Return the class probabilities of images, shape (n, K)."""
+        return self._toy.probabilities(parameters, buffers, _blocks(images))
+
+    def image_gradient(
+        self, parameters: Vector, buffers: Vector, images: NDArray[np.float32], labels: NDArray[np.int64]
+    ) -> NDArray[np.float32]:
+        """Return the gradient of the mean cross-entropy by the pixels."""
+        chance = self.probabilities(parameters, buffers, images)
+        chance[np.arange(len(labels)), labels] -= 1
+        by_block = chance @ parameters.astype(np.float64).reshape(_PIXELS + 1, CLASSES)[:_PIXELS].T
+        _, channels, height, width = images.shape
+        area = channels * (height // SIDE) * (width // SIDE)
+        each = (by_block / (len(labels) * area)).reshape(-1, 1, SIDE, SIDE)
+        wide = each.repeat(height // SIDE, axis=2).repeat(width // SIDE, axis=3)
+        return np.asarray(wide.repeat(channels, axis=1), np.float32)
+
+    def trained(self, records: Records, epochs: int) -> Update:
+        """Return the hospital's update; nothing is trained."""
+        return self._update
+
+
+def _blocks(images: NDArray[np.uint8] | NDArray[np.float32]) -> NDArray[np.uint8]:
+    """Return images as grey ones of the toy model's size."""
+    wide = images / 255.0 if images.dtype == np.uint8 else images.astype(np.float64)
+    count, channels, height, width = wide.shape
+    parts = wide.reshape(count, channels, SIDE, height // SIDE, SIDE, width // SIDE)
+    return np.asarray(np.rint(255 * parts.mean(axis=(1, 3, 5))[:, None]), np.uint8)
 
 
 def _inputs(images: NDArray[np.uint8]) -> NDArray[np.float64]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,8 +13,9 @@ from fedrobust.data.sources import FederationData
 from fedrobust.evaluation.classification import classification_metrics
 from fedrobust.evaluation.hospitals import HospitalAccuracy
 from fedrobust.evaluation.temperature import fit_scale, scaled
-from fedrobust.evaluation.triggers import checked_triggers
+from fedrobust.evaluation.triggers import checked_triggers, latest
 from fedrobust.federation import Behaviour, Trigger
+from fedrobust.flower.memory import MemoryStore
 from fedrobust.learners.base import ClassifyingLearner, State
 from fedrobust.scenario import Scenario
 
@@ -31,6 +32,9 @@ class ServerEvaluation:
     learner : ClassifyingLearner
     attacks : iterable of Behaviour
         Those of the federation's threats; each may refuse the data, and a backdoor brings stamped images.
+    memories : MemoryStore, optional
+        Where a simulation's hospitals keep what they remember, for triggers that change. Without it they are
+        tested as in their first round.
 
     Attributes
     ----------
@@ -52,17 +56,20 @@ class ServerEvaluation:
         data: FederationData,
         learner: ClassifyingLearner,
         attacks: Iterable[Behaviour],
+        memories: MemoryStore | None = None,
     ) -> None:
-        """Make all the images once."""
+        """Make all the images once, but those of a trigger that changes from round to round."""
         self._learner, self._views = learner, scenario.views
         self._val, self._test = data.part("val"), data.part("test")
         self._noisy = gaussian_noise(self._test.images, scenario.noise_std, scenario.seed)
-        self._triggers: list[tuple[int, Trigger]] = []
+        self._triggers: list[tuple[int, Callable[[], Trigger]]] = []
         self._threats = [frozenset(threat.hospitals) for threat in scenario.threats]
-        for attack, trigger in checked_triggers(attacks, self._test, scenario.seed):
+        chain = list(attacks)
+        for attack, trigger in checked_triggers(chain, self._test, scenario.seed):
             if trigger is not None:
                 threat = next((n for n, who in enumerate(self._threats) if attack.role.hospital in who), 0)
-                self._triggers.append((threat, trigger))
+                now = latest(attack, trigger, chain, self._test, scenario.seed, memories)
+                self._triggers.append((threat, now))
         self.hospitals = HospitalAccuracy(scenario, data, self._test)
         self.probabilities: dict[str, NDArray[np.float64]] = {}
 
@@ -83,7 +90,7 @@ class ServerEvaluation:
         )
         rates: list[float | None] = [None] * len(self._threats)
         for threat, trigger in self._triggers:
-            rates[threat] = max(rates[threat] or 0.0, self._success(state, trigger))
+            rates[threat] = max(rates[threat] or 0.0, self._success(state, trigger()))
         return {
             **parts,
             "attack_success_rate": max((rate for rate in rates if rate is not None), default=None),

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import sys
+from collections.abc import Callable, Iterable, Sequence
 
 from fedrobust.attacks.hooks import name_of
 from fedrobust.data.records import Records
 from fedrobust.errors import UserError
 from fedrobust.federation import Attack, Behaviour, Trigger
+from fedrobust.flower.memory import MemoryStore, recall
 from fedrobust.plugins import reraise_as_user_error
 from fedrobust.seeding import trigger_rng
 
-__all__ = ["checked_triggers"]
+__all__ = ["checked_triggers", "latest"]
 
 
 def checked_triggers(
@@ -39,3 +41,39 @@ def checked_triggers(
         if isinstance(attack, Attack):
             found.append((attack, trigger if trigger is not None and len(trigger.records) else None))
     return found
+
+
+def latest(
+    attack: Attack,
+    trigger: Trigger,
+    attacks: Sequence[Behaviour],
+    test: Records,
+    seed: int,
+    memories: MemoryStore | None,
+) -> Callable[[], Trigger]:
+    """Return what gives an attack's stamped test images now: as its hospital last left the trigger.
+
+    Parameters
+    ----------
+    attack : Attack
+    trigger : Trigger
+        That of a hospital which remembers nothing yet.
+    attacks : sequence of Behaviour
+        All attacks of the federation, in the order of each hospital's chain.
+    test : Records
+    seed : int
+    memories : MemoryStore or None
+        Where the hospitals keep what they remember; None where the server does not see it.
+    """
+    if not attack.adapts_trigger or memories is None:
+        return lambda: trigger
+    chain = [one for one in attacks if one.role.hospital == attack.role.hospital]
+    place = next(place for place, one in enumerate(chain) if one is attack)
+
+    def now() -> Trigger:
+        kept = recall(memories, f"hospital-{attack.role.hospital}", sys.maxsize)
+        attack.bind(rng=trigger_rng(seed), memory=kept.get(f"behaviour-{place}", {}))
+        with reraise_as_user_error(f"attack '{name_of(attack)}' fails on the test images"):
+            return attack.trigger(test) or trigger
+
+    return now

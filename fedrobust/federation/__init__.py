@@ -20,6 +20,7 @@ from fedrobust.federation.defence import (
     server_model,
 )
 from fedrobust.federation.layout import Layer, Layout
+from fedrobust.federation.local_model import LocalModel
 from fedrobust.federation.memory import Memory
 from fedrobust.federation.updates import ClientMetrics, Update, Updates, Vector, Verdict
 
@@ -34,6 +35,7 @@ __all__ = [
     "HookContext",
     "Layer",
     "Layout",
+    "LocalModel",
     "LocalTraining",
     "Memory",
     "Model",

@@ -1,4 +1,4 @@
-"""What an attack overrides: `Attack`, and its `Trigger`."""
+"""What an attack overrides: `Attack`."""
 
 from __future__ import annotations
 
@@ -6,11 +6,9 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import ClassVar, Literal, final
 
-import numpy as np
-from numpy.typing import NDArray
-
 from fedrobust.data.records import Records
 from fedrobust.federation.behaviour import Behaviour
+from fedrobust.federation.local_model import LocalModel, Trigger
 from fedrobust.federation.updates import ClientMetrics, Update, Vector
 
 __all__ = ["Attack", "GradientHook", "LocalTraining", "Trigger"]
@@ -19,14 +17,6 @@ __all__ = ["Attack", "GradientHook", "LocalTraining", "Trigger"]
 #: task's loss there, both of shape (d,), and returns the gradient that the optimiser gets. The arrays are
 #: valid only during the call, and must not be changed.
 GradientHook = Callable[[Vector, Vector], Vector]
-
-
-@dataclass(frozen=True)
-class Trigger:
-    """What a backdoor wants: these records, stamped, to be classified as the target class, or as one each."""
-
-    records: Records
-    target: int | NDArray[np.int64]
 
 
 @dataclass(frozen=True)
@@ -51,7 +41,7 @@ class Attack(Behaviour):
 
     All but `collude` run inside the malicious hospital, so such an attack works the same in a simulation and
     in a real federation. An attack is one public class in one file of ``clients/``. In its hooks `rng`,
-    `role` and, where the class says `needs_honest`, `honest` can be read.
+    `role` and, where the class says `needs_honest` or `needs_model`, `honest` or `model` can be read.
     """
 
     malicious: ClassVar[bool] = True
@@ -63,6 +53,12 @@ class Attack(Behaviour):
     #: True if the attack reads `honest`. Where an attack of the chain changes records or the gradient, that
     #: costs a second training.
     needs_honest: ClassVar[bool] = False
+
+    #: True if the attack reads `model`.
+    needs_model: ClassVar[bool] = False
+
+    #: True if `trigger` reads `memory`, so that the trigger changes from round to round.
+    adapts_trigger: ClassVar[bool] = False
 
     #: How the hospital trains under the attack; None as the server asks. The first of a chain counts.
     local_training: LocalTraining | None = None
@@ -77,8 +73,22 @@ class Attack(Behaviour):
             )
         return self._context.honest
 
+    @property
+    def model(self) -> LocalModel:
+        """Return the received model in the hospital's hands, with what it makes of images."""
+        if self._context.model is None:
+            raise AttributeError(
+                f"{type(self).__name__}.model is there in the hooks of a round, "
+                "and only with needs_model = True"
+            )
+        return self._context.model
+
     def poison_records(self, records: Records) -> Records:
         """Return the records that the hospital trains on; called once, before the first round."""
+        return records
+
+    def round_records(self, records: Records) -> Records:
+        """Return the records of this round's training, given those that all rounds have."""
         return records
 
     def gradient_hook(self, received: Vector) -> GradientHook | None:
@@ -135,6 +145,11 @@ class Attack(Behaviour):
     def transforms_records(self) -> bool:
         """Return whether the attack overrides `poison_records`."""
         return type(self).poison_records is not Attack.poison_records
+
+    @property
+    def renews_records(self) -> bool:
+        """Return whether each round has records of its own: whether it overrides `round_records`."""
+        return type(self).round_records is not Attack.round_records
 
     @property
     def colludes(self) -> bool:

@@ -8,6 +8,7 @@ from typing import ClassVar
 import numpy as np
 
 from fedrobust.data.records import Records
+from fedrobust.federation.local_model import LocalModel
 from fedrobust.federation.memory import Memory
 from fedrobust.federation.updates import Update
 from fedrobust.plugins import RemembersOptions
@@ -63,11 +64,14 @@ class HookContext:
     honest : Update or None
         What the hospital would have sent without its behaviours in this round; None where no attack asks for
         it.
+    model : LocalModel or None
+        The received model in the hospital's hands; None where no attack asks for it.
     """
 
     role: Role = Role()
     rng: np.random.Generator | None = None
     honest: Update | None = None
+    model: LocalModel | None = None
 
 
 class Behaviour(RemembersOptions):
@@ -117,14 +121,15 @@ class Behaviour(RemembersOptions):
         role: Role | None = None,
         rng: np.random.Generator | None = None,
         honest: Update | None = None,
+        model: LocalModel | None = None,
         memory: Memory | None = None,
     ) -> None:
-        """Set what the next hooks read; parts not given stay, but `honest`, which is valid for one round."""
+        """Set what the next hooks read; parts not given stay, but `honest` and `model`, of one round."""
         if memory is not None:
             self._memory = memory
         now = self._context
         self._context = HookContext(
-            now.role if role is None else role, now.rng if rng is None else rng, honest
+            now.role if role is None else role, now.rng if rng is None else rng, honest, model
         )
 
     def is_active(self, round: int) -> bool:

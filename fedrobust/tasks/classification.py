@@ -21,7 +21,8 @@ from fedrobust.evaluation.site_tests import site_tests
 from fedrobust.federation import Behaviour
 from fedrobust.learners.base import State
 from fedrobust.learners.factory import build_learner
-from fedrobust.results.folder import RunFolder
+from fedrobust.results.folder import RunFolder, partial_of
+from fedrobust.results.memory_folder import MemoryFolder
 from fedrobust.results.records import RoundLine
 from fedrobust.robustness.plan import named_evaluations
 from fedrobust.scenario import Scenario
@@ -61,7 +62,8 @@ class Classification:
         self._scenario = scenario
         self._data = data
         self.learner = build_learner(scenario.learner, scenario.data)
-        self._evaluation = ServerEvaluation(scenario, data, self.learner, attacks)
+        memories = MemoryFolder(partial_of(scenario.run.folder))
+        self._evaluation = ServerEvaluation(scenario, data, self.learner, attacks, memories)
         #: The last model's scale and its calibrated probabilities on the test images.
         self._scale = 1.0
         self._calibrated: Mapping[str, NDArray[np.float64]] = {}

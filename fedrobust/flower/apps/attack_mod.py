@@ -111,6 +111,8 @@ def _check(one: Behaviour) -> None:
         reason = "is no attack"
     elif one.colludes:
         reason = "needs to see several clients' updates, which no client does"
+    elif one.needs_model or one.renews_records:
+        reason = "works with the network and the records, which only the client's own code sees"
     elif one.hooks_gradient:
         reason = "changes the gradients of the training, which is the client's own"
     elif one.needs_honest:
