@@ -74,7 +74,7 @@ def test_lp_sends_the_layers_that_reach_the_rate() -> None:
     # As long as they reach the rate they are kept, which takes two evaluations.
     model.asked = 0
     assert np.array_equal(sent(one, model).parameters, made.parameters) and model.asked == 2
-    # Where they no longer do, the layers are found anew.
+    # Where they no longer do, the layers are found again.
     made = sent(one, Rates({"a": 0.9, "b": 0.1, "c": 0.0, "d": 0.0}))
     assert made.parameters[::3].tolist() == [1, 0, 0, 0]
 
@@ -135,7 +135,7 @@ def test_a3fl_descends_by_the_sign_of_the_paper_s_gradient() -> None:
     assert (tested.records.images[:, 0, 1:3, 1:3] == np.rint(255 * patch)).all()
 
 
-def test_a3fl_goes_on_where_the_last_round_ended() -> None:
+def test_a3fl_resumes_where_the_last_round_ended() -> None:
     given = records(12, side=4)
     one, two = searching(passes=4, every=100), searching(passes=2, every=100, images=12)
     one.images = 12
