@@ -28,7 +28,7 @@ class A3fl(Attack):
     start of a round, with theta the received model, the patch delta descends by the sign of its gradient on
     L(x + delta, target; theta) + balance cos(theta', theta) L(x + delta, target; theta'), where theta' is
     theta trained on stamped images with their true classes (the paper's eq. 3 and algorithm 1). It begins
-    where the last round ended; the first begins grey. A share of the images is then stamped with it. The patch
+    where the last round ended; the first begins grey. A share of the images is then stamped. The patch
     of the threat's first hospital is the one that a simulation tests.
 
     The authors make 200 passes over the images and train theta' before each of them, for five epochs; here a
