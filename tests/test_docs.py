@@ -51,15 +51,8 @@ def blocks(page: Path, language: str) -> list[str]:
 
 def commands(page: Path) -> list[str]:
     lines = "".join(blocks(page, "bash")).splitlines()
-    words = (
-        "simulate",
-        "deploy-local",
-        "fedrobust list",
-        "fedrobust benchmark",
-        "fedrobust cache",
-        "fedrobust check",
-    )
-    return [line.split("   #")[0].strip() for line in lines if any(word in line for word in words)]
+    own = re.compile(r"(fedrobust|python3? -m fedrobust|make simulate)\b")
+    return [line.split("   #")[0].strip() for line in lines if own.match(line)]
 
 
 def python(arguments: list[str], folder: Path) -> subprocess.CompletedProcess[str]:
@@ -135,9 +128,12 @@ def calls(page: Path) -> list[list[str]]:
         if "synthesis" in words:
             # Its learner has no pair of networks.
             del small[small.index("--networks") : small.index("--networks") + 2]
-        if "fedrobust cache" in command or "fedrobust check" in command:
+        if words[1] in ("cache", "check"):
             small = []
-        if small and "--data" not in words:
+        if words[1] in ("audit", "describe"):
+            small = ["--image-size", "16", "--out", "out"]
+            words = [word.replace("phantom", "phantom(images=240)") for word in words]
+        if small and "--data" not in words and words[1] not in ("audit", "describe"):
             small += ["--data", "phantom(images=480, size=16)"]
         if "deploy-local" in words:
             # tests/test_deploy.py has a federation of three; here one hospital has data of its own.

@@ -32,6 +32,7 @@ from fedrobust.results.load import load
 from fedrobust.robustness.gradients import check_gradients, masking
 from fedrobust.robustness.measure import Measured, Step, measure
 from fedrobust.robustness.plan import evaluation_class, named_evaluations, stratified_sample
+from fedrobust.robustness.study import study
 from fedrobust.robustness.target import Target
 from fedrobust.runtime.observers import Observer
 from fedrobust.seeding import globally_seeded, torch_seeded
@@ -147,6 +148,14 @@ def test_metrics_are_shares_of_the_images_that_were_right(module: nn.Module) -> 
     after = target_of(module).predict(next(iter(one.pictures.values()))) == RECORDS.labels
     assert one.mean["defence_rate"] == (before & after).sum() / before.sum()
     assert one.mean["accuracy"] == after.mean()
+
+
+def test_transfer_attack_on_a_model_without_a_substitute_is_refused_at_once(module: nn.Module) -> None:
+    evaluations = named_evaluations(EvaluationSpecs.parse("noise, transfer"))
+    told: list[Step] = []
+    with pytest.raises(UserError, match="'transfer' needs a model that imitates this one"):
+        study(evaluations, target_of(module), RECORDS, 64, 0, told.append)
+    assert not told
 
 
 def test_results_do_not_depend_on_the_other_evaluations(module: nn.Module) -> None:

@@ -118,14 +118,15 @@ def estimated_seconds(
 ) -> tuple[float, tuple[str, ...]]:
     """Return how long the evaluations take, and the texts of those that cannot say it.
 
-    A pass is timed on a few images. On them the share is found, too, that attacks change, those that are
-    classified correctly, unless it is given as `right`.
+    A pass is timed on a few images, as is what an evaluation other than an attack does to them; other
+    programs that keep the processor busy count. On these images the share is found, too, that attacks
+    change, those that are classified correctly, unless it is given as `right`.
     """
     from fedrobust.learners.devices import repeatable
 
     batch = images[:_TIMED].astype(np.float32) / np.float32(255)
     with repeatable(target.device):
-        forward = _timed(lambda: target.predict(batch), target.device.type == "cpu") / len(batch)
+        forward = _timed(lambda: target.predict(batch)) / len(batch)
         if right is None:
             right = int((target.predict(batch) == labels[:_TIMED]).sum()) / len(batch)
     seconds, unknown = 0.0, []
@@ -137,21 +138,29 @@ def estimated_seconds(
         changed = len(labels) * (right if one.evaluation.right_only else 1.0)
         # Forward and back: three times the work of a pass forward.
         seconds += changed * forward * (cost.forward + 3 * cost.gradient)
+        if not isinstance(one.evaluation, Evasion):
+            seconds += changed / len(batch) * _seconds_of_changes(one, target, batch, labels[: len(batch)])
     return seconds, tuple(unknown)
 
 
-def _timed(call: Callable[[], object], on_cpu: bool) -> float:
-    """Return the seconds of a call, the shortest of a few: the first one prepares much.
+def _seconds_of_changes(named: NamedEvaluation, target: Target, images: Images, labels: Labels) -> float:
+    """Return the seconds in which an evaluation changes a few images in all its ways."""
+    rng = np.random.default_rng(0)
+    before = time.perf_counter()
+    for condition in named.evaluation.conditions:
+        _changed(named, condition, target, images, labels, rng)
+    return time.perf_counter() - before
 
-    On the processor its own time counts, so that other programs do not.
-    """
-    clock = time.thread_time if on_cpu else time.perf_counter
+
+def _timed(call: Callable[[], object]) -> float:
+    """Return the seconds of a call, the median of a few after one that prepares much."""
+    call()
     found = []
     for _ in range(_TRIES):
-        before = clock()
+        before = time.perf_counter()
         call()
-        found.append(clock() - before)
-    return min(found)
+        found.append(time.perf_counter() - before)
+    return float(np.median(found))
 
 
 def _one(

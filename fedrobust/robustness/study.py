@@ -5,11 +5,13 @@ from __future__ import annotations
 import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from importlib.util import find_spec
 
 import numpy as np
 from numpy.typing import NDArray
 
 from fedrobust.data.records import Records
+from fedrobust.errors import UserError
 from fedrobust.robustness.base import Evasion
 from fedrobust.robustness.gradients import check_gradients, masking
 from fedrobust.robustness.measure import Measured, Step, estimated_seconds, measure
@@ -68,15 +70,26 @@ def study(
     seed : int
     tell : callable
         Told first of what it will cost, then of each batch.
+
+    Raises
+    ------
+    UserError
+        If an evaluation fails or cannot be had of this model.
     """
+    for one in evaluations:
+        if one.evaluation.kind == "transfer" and not target.has_substitute:
+            raise UserError(f"evaluation '{one.text}' needs a model that imitates this one: leave it out")
     sample = stratified_sample(test.labels, size, seed)
     images, labels = test.images[sample], test.labels[sample]
+    attacked = any(isinstance(one.evaluation, Evasion) for one in evaluations)
+    if attacked and find_spec("art") is not None:
+        # Loading the library takes seconds, which are over when the others are estimated.
+        _ = target.art
     seconds, unknown = estimated_seconds(evaluations, target, images, labels)
     more = f", and how long {', '.join(unknown)} will take is not known" if unknown else ""
     of = f"{len(sample)} of {len(test)}" if len(sample) < len(test) else f"all {len(test)}"
     tell(Step("", 0, 0, f"evaluating on {of} test images takes {_duration(seconds)}{more}"))
     measured = measure(evaluations, target, images, labels, seed, tell)
-    attacked = any(isinstance(one.named.evaluation, Evasion) for one in measured)
     pixels = images.astype(np.float32) / np.float32(255)
     check = check_gradients(target, pixels, labels) if attacked else None
     signs = masking(check, measured) if check is not None else ()

@@ -82,6 +82,11 @@ class Target:
         """Return the predicted classes, shape (n,)."""
         return np.asarray(self.log_probabilities(images).argmax(axis=1), np.int64)
 
+    @property
+    def has_substitute(self) -> bool:
+        """Return whether another model can be made to imitate this one."""
+        return self._make_substitute is not None
+
     @cached_property
     def substitute(self) -> Target:
         """Return another model that imitates this one.
