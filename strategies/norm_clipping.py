@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 import numpy as np
 from pydantic import NonNegativeFloat, PositiveFloat
 
 from fedrobust.aggregation.clipping import clip_factors
 from fedrobust.aggregation.shares import Cap, capped_shares, trust_sizes
-from fedrobust.federation import Defence, Updates, Vector, Verdict
+from fedrobust.federation import Defence, State, Updates, Vector, Verdict
 from fedrobust.seeding import generator
 
 __all__ = ["NormClipping"]
@@ -23,8 +25,10 @@ class NormClipping(Defence):
 
     Parameters
     ----------
-    limit : float, optional
-        Longest update, in the parameters' units. Not given: the round's median length.
+    limit : float or "previous", optional
+        Longest update, in the parameters' units; ``previous`` is the median length of the round before, which
+        no update of this round can raise, and in the first round its own. Not given: the round's median
+        length.
     noise : float
         Standard deviation of the noise on each parameter; the paper tries 0.001 to 0.005.
     cap : float, optional
@@ -41,7 +45,10 @@ class NormClipping(Defence):
     """
 
     def __init__(
-        self, limit: PositiveFloat | None = None, noise: NonNegativeFloat = 0.0, cap: Cap = None
+        self,
+        limit: PositiveFloat | Literal["previous"] | None = None,
+        noise: NonNegativeFloat = 0.0,
+        cap: Cap = None,
     ) -> None:
         """Keep the options."""
         self.cap = cap
@@ -49,12 +56,12 @@ class NormClipping(Defence):
             trust_sizes(self)
         self.limit = limit
         self.noise = noise
+        self._previous: float | None = None
 
     def combine(self, updates: Updates) -> tuple[Vector, Verdict]:
         """Return the global parameters moved by the mean of the clipped differences."""
         norms = updates.norms()
-        limit = float(np.median(norms)) if self.limit is None else self.limit
-        factor = clip_factors(norms, limit)
+        factor = clip_factors(norms, self._bound(float(np.median(norms))))
         if self.cap is None:
             result = updates.combination(factor / len(norms))
         else:
@@ -66,3 +73,20 @@ class NormClipping(Defence):
                 part = result[start : start + (1 << 14)]
                 part += np.float32(self.noise) * draw.standard_normal(len(part), np.float32)
         return result, Verdict(factor, norms)
+
+    def state(self) -> State:
+        """Return the last round's median length where it counts."""
+        return {} if self._previous is None else {"previous": self._previous}
+
+    def load_state(self, state: State) -> None:
+        """Take it back."""
+        self._previous = state.get("previous")
+
+    def _bound(self, median: float) -> float:
+        """Return this round's bound, given the median length."""
+        if self.limit != "previous":
+            return median if self.limit is None else self.limit
+        # A round in which most sent nothing says nothing of the next one's lengths.
+        bound = self._previous or median
+        self._previous = median or self._previous
+        return bound

@@ -19,7 +19,13 @@ from fedrobust.flower.hosted_strategy import HostedStrategy, build_strategy
 #: Rules that use updates only, with options that make each act on few hospitals.
 RULES = [
     *("median", "trimmed-mean(f=2)", "krum(f=1)", "multi-krum(f=2)", "bulyan(f=1)", "geometric-median"),
-    *("centered-clipping", "centered-clipping(iterations=3)", "norm-clipping(noise=0.01)", "dnc(b=20)"),
+    *(
+        "centered-clipping",
+        "centered-clipping(iterations=3)",
+        "norm-clipping(noise=0.01)",
+        "dnc(b=20)",
+        "norm-clipping(limit=previous)",
+    ),
     *("signguard(share=0.5)", "signguard(feature='cosine')", "signguard(feature='distance')", "foolsgold"),
     *("flame", "rlr", "fldetector(window=1)", "dos", "fltrust", "zeno(b=2)", "foundation-fl", "align-ins"),
     *("caf(f=2)", "smea(f=2)", "gas", "freqfed", "mda(f=2)", "meamed(f=2)"),

@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from helpers import make_updates
+from helpers import make_updates, restored
 from references import clipped, differences
 
 from fedrobust.federation import Updates
@@ -43,3 +43,22 @@ def test_norm_clipping_update_of_length_0_is_unchanged() -> None:
     updates = make_updates(3, 20)
     still = Updates([replace(u, parameters=u.global_parameters) for u in updates])
     np.testing.assert_array_equal(NormClipping().combine(still)[0], updates.global_parameters)
+
+
+def test_norm_clipping_to_the_previous_median_survives_a_restart() -> None:
+    rule = NormClipping(limit="previous", cap=0.3)
+    medians = []
+    for number, length in enumerate((1.0, 4.0, 0.0, 2.0)):
+        updates = make_updates(5, 30, seed=number, num_examples=[10, 10, 20, 30, 30])
+        updates = Updates([u.with_delta(length * u.delta) for u in updates])
+        x = differences(updates)
+        bound = next((m for m in reversed(medians) if m), np.median(np.linalg.norm(x, axis=1)))
+        share = np.array([0.1, 0.1, 0.2, 0.3, 0.3])
+        fresh = NormClipping(limit="previous", cap=0.3)
+        fresh.load_state(restored(rule.state()))
+        found = rule.combine(updates)[0]
+        with np.errstate(divide="ignore"):
+            wanted = share @ clipped(x, bound)
+        np.testing.assert_allclose(found - updates.global_parameters, wanted, atol=1e-5)
+        np.testing.assert_array_equal(fresh.combine(updates)[0], found)
+        medians.append(float(np.median(np.linalg.norm(x, axis=1))))
