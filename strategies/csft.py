@@ -8,8 +8,8 @@ from typing import Annotated, ClassVar
 import numpy as np
 from pydantic import Field, NonNegativeInt, PositiveFloat, PositiveInt
 
+from fedrobust.aggregation.passes import passes
 from fedrobust.federation import Model, Repair
-from fedrobust.seeding import generator
 
 __all__ = ["CSFT"]
 
@@ -67,20 +67,17 @@ class CSFT(Repair):
         """Return the model after the passes."""
         server = self.model()
         parameters = np.array(model.parameters, np.float32)
-        m = len(server.labels)
-        for epoch in range(self.epochs):
-            order = generator(model.seed, "csft", model.round, epoch).permutation(m)
-            batches = [np.sort(order[at : at + self.batch]) for at in range(0, m, self.batch)]
-            for place, batch in enumerate(batches):
-                gradient = server.gradient(
-                    parameters, model.buffers, server.images[batch], server.labels[batch]
-                ).astype(np.float64)
-                length = float(np.linalg.norm(gradient))
-                step = self.lr * _triangle(place, len(batches)) * min(1.0, self.clip / max(length, 1e-30))
-                parameters = (parameters - step * gradient).astype(np.float32)
+        batches = passes(len(server.labels), self.batch, self.epochs, "csft", model.seed, model.round)
+        for behind, batch in batches:
+            gradient = server.gradient(
+                parameters, model.buffers, server.images[batch], server.labels[batch]
+            ).astype(np.float64)
+            length = float(np.linalg.norm(gradient))
+            step = self.lr * _triangle(behind) * min(1.0, self.clip / max(length, 1e-30))
+            parameters = (parameters - step * gradient).astype(np.float32)
         return replace(model, parameters=parameters)
 
 
-def _triangle(step: int, steps: int) -> float:
-    """Return the share of the largest rate at a step of a pass: a hundredth at both ends, 1 in the middle."""
-    return 0.01 + 0.99 * (1 - abs(2 * (step + 0.5) / steps - 1))
+def _triangle(behind: float) -> float:
+    """Return the share of the largest rate within a pass: a hundredth at both ends, 1 in the middle."""
+    return 0.01 + 0.99 * (1 - abs(2 * behind - 1))

@@ -247,7 +247,7 @@ def test_every_strategy_file_is_tested_here() -> None:
     tried = {spec.partition("(")[0] for spec in [*RULES, *STEPS]}
     # Tests of their own: what reads more than updates, a repair, rules that sparsify what they average
     # (fedseca, lasa), and one that averages around a hospital of a given number (monna).
-    others = {"fedavg", "feddetect", "isolation-forest", "oracle", "audit", "bnguard", "csft"}
+    others = {"fedavg", "feddetect", "isolation-forest", "oracle", "audit", "bnguard", "csft", "fine-pruning"}
     others |= {"fedseca", "lasa", "monna"}
     assert set(catalogue()["strategy"]) - others == tried
 

@@ -7,19 +7,22 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from federations import tiny
+from federations import learner_of, tiny
 from safetensors.numpy import load_file
 
 from fedrobust import run
 from fedrobust.attacks.line_search import LineSearch
-from fedrobust.battery.inputs import ToyServer, a_round, deltas
+from fedrobust.battery.inputs import LAYOUT, ToyServer, a_round, deltas
 from fedrobust.commands.check import check_plugin
+from fedrobust.data.sources import prepare
 from fedrobust.errors import UserError
 from fedrobust.federation import Defence, Model, Repair, Role, Updates, Verdict
 from fedrobust.pipeline.pipeline import Pipeline
 from fedrobust.pipeline.specs import build_pipeline, with_false_flag_rate
 from fedrobust.plugins import PipelineSpec
+from fedrobust.scenario import Scenario
 from strategies.csft import CSFT, _triangle
+from strategies.fine_pruning import FinePruning
 from strategies.median import Median
 
 
@@ -81,7 +84,7 @@ def test_csft_follows_its_schedule_with_clipped_gradients() -> None:
     np.testing.assert_allclose(
         found, start - 0.05 * gradient / np.linalg.norm(gradient), rtol=1e-5, atol=1e-6
     )
-    rates = [_triangle(step, 8) for step in range(8)]
+    rates = [_triangle((step + 0.5) / 8) for step in range(8)]
     assert rates == rates[::-1]
     assert np.argmax(rates) in (3, 4)
 
@@ -100,7 +103,8 @@ def test_csft_says_what_it_needs() -> None:
 
 
 def test_a_repair_is_put_through_the_battery() -> None:
-    assert [one for one in check_plugin("median | csft") if one.holds is False] == []
+    for repair in ("csft", "fine-pruning"):
+        assert [one for one in check_plugin(f"median | {repair}") if one.holds is False] == []
 
 
 def test_a_run_calls_both_hooks_and_counts_the_images(tmp_path: Path) -> None:
@@ -116,3 +120,66 @@ def test_a_run_calls_both_hooks_and_counts_the_images(tmp_path: Path) -> None:
 def test_an_attack_that_tries_the_defence_out_refuses_a_repair_with_images() -> None:
     with pytest.raises(UserError, match="uses images of the server's own"):
         LineSearch("alie", "median | csft").check(Role(hospitals=5))
+
+
+def toy_model(seed: int = 0) -> Model:
+    base = a_round(deltas(1), seed=seed)[0].global_parameters
+    return Model(base, np.zeros(4, np.float32), layout=LAYOUT)
+
+
+@pytest.mark.parametrize("drop", [0.0, 0.3, 1.0])
+def test_fine_pruning_removes_idle_inputs_while_accuracy_allows(drop: float) -> None:
+    server, rule, model = ToyServer(), FinePruning(drop=drop, epochs=0, most=0.9), toy_model()
+    rule.server = server
+    weights, bias = LAYOUT.parameters
+    x = server.images.reshape(len(server.images), -1) / 255
+
+    def accuracy(removed: list[int]) -> float:
+        w = weights.of(model.parameters).astype(np.float64)
+        w = np.where(np.isin(np.arange(16), removed), 0, w)
+        return float(((x @ w.T + bias.of(model.parameters)).argmax(1) == server.labels).mean())
+
+    order = np.argsort(x.mean(axis=0), kind="stable").tolist()
+    removed: list[int] = []
+    for step in range(1, 19):
+        fewer = order[: step * 16 // 20]
+        if accuracy(fewer) < accuracy([]) - drop - 1e-9:
+            break
+        removed = fewer
+    before = model.parameters.copy()
+    found = rule.repair(model).parameters
+    np.testing.assert_array_equal(model.parameters, before)
+    zero = np.flatnonzero((weights.of(found) == 0).all(axis=0))
+    assert zero.tolist() == sorted(removed)
+    assert drop < 1 or len(removed) == 14
+    np.testing.assert_array_equal(bias.of(found), bias.of(before))
+
+
+def test_fine_pruning_trains_the_rest_and_leaves_removed_neurons_at_zero() -> None:
+    server, rule, model = ToyServer(), FinePruning(drop=1, most=0.5, epochs=30, lr=0.5), toy_model()
+    rule.server = server
+    found = rule.repair(model)
+    assert (LAYOUT.parameters[0].of(found.parameters) == 0).all(axis=0).sum() == 8
+    assert server.losses(found.parameters, found.buffers).mean() < 0.8 * (
+        server.losses(model.parameters, model.buffers).mean()
+    )
+    np.testing.assert_array_equal(found.buffers, model.buffers)
+    late = FinePruning(start=2)
+    assert late.repair(model) is model
+    rule.server = server
+    with pytest.raises(UserError, match="ends in a linear layer"):
+        rule.repair(replace(model, layout=None))
+
+
+def test_features_are_what_enters_the_last_layer_of_each_network(tmp_path: Path) -> None:
+    settings = tiny(tmp_path, networks=2, head="linear")
+    learner, images = learner_of(settings), prepare(Scenario.of(settings).data).part("val").images[:20]
+    state = learner.initial()
+    found = learner.features(state, images)
+    named = learner.named_tensors(state)
+    outputs = [found[name] @ named[name].T + named[name.replace("weight", "bias")] for name in found]
+    chance = [np.exp(z) / np.exp(z).sum(axis=1, keepdims=True) for z in outputs]
+    wanted = learner.predict(state, images, np.zeros(20, np.int64)).probabilities
+    assert len(found) == 2
+    np.testing.assert_allclose(np.mean(chance, axis=0), wanted, atol=1e-5)
+    assert set(found) <= {layer.name for layer in learner.layout.parameters}

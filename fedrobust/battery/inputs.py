@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -27,7 +27,7 @@ __all__ = [
 SIDE, CLASSES = 4, 3
 _PIXELS = SIDE * SIDE
 LAYOUT = Layout.of(
-    {"head.weight": (_PIXELS, CLASSES), "head.bias": (CLASSES,)},
+    {"head.weight": (CLASSES, _PIXELS), "head.bias": (CLASSES,)},
     {"norm.running_mean": (2,), "norm.running_var": (2,)},
 )
 _D = LAYOUT.parameters[-1].part.stop
@@ -126,7 +126,7 @@ class ToyServer:
     ) -> NDArray[np.float64]:
         """Return the class probabilities of images, shape (n, K)."""
         with np.errstate(over="ignore", invalid="ignore"):
-            logits = _inputs(images) @ parameters.astype(np.float64).reshape(_PIXELS + 1, CLASSES)
+            logits = _inputs(images) @ _matrix(parameters)
             chance = np.exp(logits - logits.max(axis=1, keepdims=True))
         return np.asarray(chance / chance.sum(axis=1, keepdims=True))
 
@@ -136,13 +136,14 @@ class ToyServer:
         """Return the gradient of the mean cross-entropy of images, shape (d,)."""
         chance = self.probabilities(parameters, buffers, images)
         chance[np.arange(len(labels)), labels] -= 1
-        return np.asarray(_inputs(images).T @ chance / len(labels), np.float32).reshape(-1)
+        found = np.asarray(_inputs(images).T @ chance / len(labels), np.float32)
+        return np.concatenate([found[:-1].T.reshape(-1), found[-1]])
 
-    def activations(
-        self, parameters: Vector, buffers: Vector, images: NDArray[np.uint8], layer: str
-    ) -> NDArray[np.float64]:
-        """Return the outputs of the layer, here the logits, shape (n, K)."""
-        return np.asarray(_inputs(images) @ parameters.astype(np.float64).reshape(_PIXELS + 1, CLASSES))
+    def features(
+        self, parameters: Vector, buffers: Vector, images: NDArray[np.uint8]
+    ) -> Mapping[str, NDArray[np.float32]]:
+        """Return what enters the only layer: the pixels."""
+        return {"head.weight": _inputs(images)[:, :-1].astype(np.float32)}
 
 
 class ToyModel:
@@ -180,7 +181,7 @@ class ToyModel:
         """Return the gradient of the mean cross-entropy by the pixels."""
         chance = self.probabilities(parameters, buffers, images)
         chance[np.arange(len(labels)), labels] -= 1
-        by_block = chance @ parameters.astype(np.float64).reshape(_PIXELS + 1, CLASSES)[:_PIXELS].T
+        by_block = chance @ _matrix(parameters)[:_PIXELS].T
         _, channels, height, width = images.shape
         area = channels * (height // SIDE) * (width // SIDE)
         each = (by_block / (len(labels) * area)).reshape(-1, 1, SIDE, SIDE)
@@ -202,3 +203,9 @@ def _blocks(images: NDArray[np.uint8] | NDArray[np.float32]) -> NDArray[np.uint8
 
 def _inputs(images: NDArray[np.uint8]) -> NDArray[np.float64]:
     return np.column_stack([images.reshape(len(images), -1) / 255.0, np.ones(len(images))])
+
+
+def _matrix(parameters: Vector) -> NDArray[np.float64]:
+    """Return the weights above the bias, shape (pixels + 1, K)."""
+    wide = parameters.astype(np.float64)
+    return np.vstack([wide[:-CLASSES].reshape(CLASSES, _PIXELS).T, wide[-CLASSES:]])

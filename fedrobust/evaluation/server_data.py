@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from fractions import Fraction
 
 import numpy as np
@@ -85,6 +85,12 @@ class ServerShare:
     ) -> Vector:
         """Return the gradient of the mean loss of any images with any labels, dropout off."""
         return self._learner.gradient(State(parameters, buffers), images, labels)
+
+    def features(
+        self, parameters: Vector, buffers: Vector, images: NDArray[np.uint8]
+    ) -> Mapping[str, NDArray[np.float32]]:
+        """Return what enters each network's last layer, shape (n, inputs), by the layer's name."""
+        return self._learner.features(State(parameters, buffers), images)
 
     def trained(self, parameters: Vector, buffers: Vector, round: int) -> Update:
         """Return the update of a hospital with exactly these images, trained as every hospital is."""

@@ -83,6 +83,16 @@ class ServerModel(DifferentiableServerData, Protocol):
         """Return the class probabilities of any images, shape (n, K)."""
         ...
 
+    def features(
+        self, parameters: Vector, buffers: Vector, images: NDArray[np.uint8]
+    ) -> Mapping[str, NDArray[np.float32]]:
+        """Return the activations of any images that enter the last layer, shape (n, inputs).
+
+        They stand under the name of that layer's weight in the layout; an ensemble has such a layer for each
+        network.
+        """
+        ...
+
     def gradient(
         self, parameters: Vector, buffers: Vector, images: NDArray[np.uint8], labels: NDArray[np.int64]
     ) -> Vector:

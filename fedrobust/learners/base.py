@@ -113,3 +113,10 @@ class ClassifyingLearner(Learner, Protocol):
     ) -> Vector:
         """Return the gradient of the images' mean loss in the parameters, shape (d,), dropout off."""
         ...
+
+    def features(self, state: State, images: NDArray[np.uint8]) -> Mapping[str, NDArray[np.float32]]:
+        """Return what enters the last layer of weights of each network, shape (n, inputs).
+
+        The keys are the names of those layers' weights in the layout.
+        """
+        ...

@@ -30,6 +30,7 @@ from fedrobust.learners.base import Fitted, Prediction, State
 from fedrobust.learners.batches import by_class, shuffled_batches
 from fedrobust.learners.classifier import Classifier, view_of
 from fedrobust.learners.etf import simplex_etf
+from fedrobust.learners.features import entering, last_layer
 from fedrobust.learners.flat import FlatModule
 from fedrobust.learners.lazy_pixels import LazyPixels
 from fedrobust.learners.losses import loss_of
@@ -262,6 +263,18 @@ class MutualLearner:
             ]
         return torch.cat(parts).cpu().numpy()
 
+    def features(self, state: State, images: NDArray[np.uint8]) -> dict[str, NDArray[np.float32]]:
+        """Return what enters each network's last layer with weights, by that layer's name in the layout."""
+        self._flat.load(state.parameters, state.buffers)
+        self._networks.eval()
+        with devices.repeatable(self._device), torch.no_grad():
+            chunks = [self._pixels(images[part]) for part in self._chunks(len(images))]
+            entered = [entering(network, last_layer(network), chunks) for network in self._networks]
+        return {
+            f"networks.{number}.{last_layer(network)}.weight": found.cpu().numpy()
+            for number, (network, found) in enumerate(zip(self._networks, entered, strict=True))
+        }
+
     def feature_networks(self, state: State) -> list[nn.Module]:
         """Return copies of the networks that end in features: before the frame, or the last linear layer."""
         self._flat.load(state.parameters, state.buffers)
@@ -269,8 +282,7 @@ class MutualLearner:
         for network in self._networks:
             copied = copy.deepcopy(network)
             if self.frame is None:
-                path = [p for p, m in copied.named_modules() if isinstance(m, nn.Linear | nn.Conv2d)][-1]
-                replace_module(copied, path, nn.Identity())
+                replace_module(copied, last_layer(copied), nn.Identity())
             found.append(copied)
         return found
 
