@@ -12,7 +12,10 @@ __all__ = ["entering", "last_layer"]
 
 def last_layer(network: nn.Module) -> str:
     """Return the path of a network's last layer of weights, which is linear in all backbones."""
-    return [path for path, module in network.named_modules() if isinstance(module, nn.Linear | nn.Conv2d)][-1]
+    paths: list[str] = [
+        path for path, module in network.named_modules() if isinstance(module, nn.Linear | nn.Conv2d)
+    ]
+    return paths[-1]
 
 
 def entering(network: nn.Module, path: str, batches: Iterable[Tensor]) -> Tensor:
