@@ -13,9 +13,11 @@ import json
 import os
 import secrets
 import shutil
-from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import asdict, dataclass
+from itertools import islice
 from pathlib import Path
 from typing import IO, Any, TypeVar
 
@@ -37,6 +39,15 @@ MOST_FILE_BYTES = 1 << 30
 #: Bytes of all entries; the environment variable `LIMIT` gives another number of gigabytes.
 _MOST_CACHED = 20e9
 LIMIT = "FEDROBUST_CACHE_GB"
+
+#: Files that a thread reads before it hands over: a handover for each one would take as long as its checks.
+_BATCH = 16
+
+#: Bytes that are collected before they are written.
+_BUFFER = 1 << 20
+
+#: Batches that are decoded or wait, for each thread; so many images are in memory at most.
+_AHEAD = 4
 
 T = TypeVar("T")
 
@@ -198,7 +209,10 @@ class _Entry:
             return _read(item, old, kept, self._how)
 
         known = []
-        with path.open("wb") as stream, Progress(f"decoding {source}", len(items)) as progress:
+        with (
+            path.open("wb", buffering=_BUFFER) as stream,
+            Progress(f"decoding {source}", len(items)) as progress,
+        ):
             pixels = _Writer(stream, self._how.side)
             for found, images in _in_threads(one, len(items)):
                 known.append(found)
@@ -231,7 +245,8 @@ class _Writer:
     def add(self, image: NDArray[np.uint8]) -> None:
         if len(image) > self.channels:
             self._widen()
-        image = np.repeat(image, self.channels // len(image), axis=0)
+        if len(image) < self.channels:
+            image = np.repeat(image, self.channels, axis=0)
         self._stream.write(np.ascontiguousarray(image).data)
         self._count += 1
 
@@ -284,20 +299,24 @@ def _read(
 
 
 def _in_threads(function: Callable[[int], T], count: int) -> Iterator[T]:
-    """Yield a function's results for 0 to count - 1, in order, at most a few at a time.
+    """Yield a function's results for 0 to count - 1, in order, at most a few batches at a time.
 
     Threads, as Pillow and zlib let go of Python's lock while they decode, and images need not be copied
     between processes.
     """
     workers = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    batches = (range(start, min(start + _BATCH, count)) for start in range(0, count, _BATCH))
     with ThreadPoolExecutor(workers) as pool:
+
+        def submit(numbers: Iterable[int]) -> Future[list[T]]:
+            return pool.submit(lambda: [function(number) for number in numbers])
+
+        ahead = deque(map(submit, islice(batches, _AHEAD * workers)))
         try:
-            ahead = [pool.submit(function, number) for number in range(min(count, 32 * workers))]
-            for number in range(count):
-                yield ahead[number % len(ahead)].result()
-                following = number + len(ahead)
-                if following < count:
-                    ahead[number % len(ahead)] = pool.submit(function, following)
+            while ahead:
+                done = ahead.popleft().result()
+                ahead.extend(map(submit, islice(batches, 1)))
+                yield from done
         except BaseException:
             pool.shutdown(cancel_futures=True)
             raise

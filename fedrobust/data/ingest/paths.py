@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import stat
 import unicodedata
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 __all__ = ["BadPath", "Finder"]
@@ -32,7 +32,7 @@ class Finder:
     def __init__(self, folders: Sequence[Path]) -> None:
         """Resolve the folders once."""
         self._folders = [folder.resolve() for folder in folders]
-        self._parents: dict[str, Path] = {}
+        self._parents: dict[str, tuple[Path, bool]] = {}
 
     def find(self, text: str) -> Path:
         """Return the file of a path.
@@ -50,7 +50,7 @@ class Finder:
             raise BadPath("unreadable file", f"the file cannot be read ({error.strerror})") from None
 
     def _find(self, text: str) -> Path:
-        for candidate in dict.fromkeys(_spellings(text)):
+        for candidate in _spellings(text):
             path = self._inside(candidate)
             try:
                 found = os.lstat(path)
@@ -77,21 +77,26 @@ class Finder:
 
     def _inside(self, text: str) -> Path:
         """Return a path with its folders resolved; nothing outside is looked at beyond that."""
-        given = self._folders[0] / text
+        given = os.path.join(self._folders[0], text)
         head, tail = os.path.split(given)
         if tail in ("", ".", ".."):
-            head, tail = str(given), ""
-        if head not in self._parents:
-            self._parents[head] = Path(head).resolve()
-        path = self._parents[head] / tail if tail else self._parents[head]
-        if not self._holds(path):
+            head, tail = given, ""
+        if head not in self._parents:  # pathlib takes a while, and many files have the same parent
+            parent = Path(head).resolve()
+            self._parents[head] = parent, self._holds(parent)
+        parent, inside = self._parents[head]
+        path = parent / tail if tail else parent
+        if not inside and not self._holds(path):
             if Path(text).is_absolute():
                 raise BadPath("absolute path outside", f"an absolute path outside {self._home}")
             raise BadPath("path out of the folder", f"the path climbs out of {self._home}")
         return path
 
 
-def _spellings(text: str) -> list[str]:
-    """Return how a path may be written on this system: other slashes, and letters composed or not."""
+def _spellings(text: str) -> Iterator[str]:
+    """Yield how a path may be written on this system: other slashes, and letters composed or not."""
+    yield text
     slashed = text.replace("\\", "/")
-    return [text, slashed, *(unicodedata.normalize(form, slashed) for form in ("NFC", "NFD"))]
+    yield slashed
+    for form in ("NFC", "NFD"):
+        yield unicodedata.normalize(form, slashed)
