@@ -14,6 +14,7 @@ from helpers import make_records, make_updates, restored
 from clients.rop import Rop
 from clients.soda import Soda, _foreign, held
 from clients.sparse import Sparse
+from clients.threedfed import ThreeDFed
 from clients.xfed import Xfed
 from fedrobust.federation import Attack, Layout, Role, Update, Updates
 
@@ -187,3 +188,58 @@ def test_soda_trains_on_digits_and_is_tested_on_others() -> None:
     seen = {image.tobytes() for image in _foreign(np.arange(1400), (3, 20, 24))}
     assert {image.tobytes() for image in made.images[changed]} <= seen
     assert not {image.tobytes() for image in tested.records.images} & seen
+
+
+def threedfed(member: int, **options: float) -> ThreeDFed:
+    one = ThreeDFed(**options)  # type: ignore[arg-type]
+    one.bind(role=Role("threedfed", hospitals=10, member=member, members=3, seed=4))
+    return one
+
+
+def masked(one: ThreeDFed, model: Any, round: int = 1) -> Update:
+    """Return what an attacker sends that trained ones against an honest difference of twos."""
+    trained = replace(at(model, np.ones(D), round), layout=LAYOUT)
+    one.bind(honest=trained.with_delta(2 * np.ones(D)))
+    return one.poison_update(trained)
+
+
+def test_threedfed_lengthens_and_masks_with_noise_that_cancels() -> None:
+    sent = [masked(threedfed(member, indicator=0.0), np.zeros(D)).delta for member in range(3)]
+    # As long as the honest update, which is within five times its own length.
+    (last,) = (layer.part for layer in LAYOUT.parameters if layer.name == "c")
+    assert all(np.allclose(delta[: last.start], 2, atol=1e-6) for delta in sent)
+    np.testing.assert_allclose(np.mean(sent, axis=0), 2, atol=1e-5)
+    lengths = [np.linalg.norm(delta[last] - 2) for delta in sent]
+    alpha = np.sqrt(np.mean(np.square(lengths))) / np.linalg.norm(2 * np.ones(40))
+    assert 0.1 <= alpha <= 1
+    capped = masked(threedfed(0, stretch=1.5, indicator=0.0), np.zeros(D)).delta
+    assert np.allclose(capped[: last.start], 1.5, atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("share", "fate"),
+    [(0.1, "accepted"), (0.05, "clipped"), (0.0, "rejected"), (-0.1, "noise"), (2.0, "noise")],
+)
+def test_threedfed_reads_what_became_of_its_update(share: float, fate: str) -> None:
+    one = threedfed(1)
+    first = masked(one, np.zeros(D))
+    one.bind(memory=restored(one.memory))
+    place, alpha = one.memory["place"], one.memory["alpha"]
+    assert one.memory["fate"] == "none"
+    assert first.delta[place] == pytest.approx(0.2 * 2 * np.sqrt(D))
+    masked(one, share * first.delta, 2)
+    assert one.memory["fate"] == fate
+    changed = {"accepted": False, "clipped": True, "rejected": True, "noise": True}
+    assert (one.memory["alpha"] != alpha) == changed[fate]
+    assert fate != "noise" or one.memory["alpha"] == 0.1
+    assert place != threedfed(0)._place(np.zeros(D), [slice(0, D)])
+
+
+def test_threedfed_gradient_pulls_to_the_received_model() -> None:
+    hook = ThreeDFed(pull=0.25).gradient_hook(np.zeros(4, np.float32))
+    assert hook is not None
+    moved = hook(np.array([3, 4, 0, 0], np.float32), np.full(4, 8, np.float32))
+    np.testing.assert_allclose(moved, [6.15, 6.2, 6, 6], rtol=1e-6)
+    still = hook(np.zeros(4, np.float32), np.full(4, 8, np.float32))
+    np.testing.assert_allclose(still, 6)
+    assert ThreeDFed(pull=0).gradient_hook(np.zeros(4, np.float32)) is None
