@@ -15,8 +15,8 @@ import pytest
 from federations import tiny
 
 from fedrobust import Settings, UserError, run
+from fedrobust.disk.lock import Lock
 from fedrobust.engines.launch import warm_up
-from fedrobust.results.disk import Lock
 from fedrobust.scenario import RunIdentity
 from fedrobust.suites.cells import run_cells
 from fedrobust.suites.progress import Silent

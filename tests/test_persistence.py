@@ -25,14 +25,15 @@ from benchmarks.reliability.damaged_folders import damaged, refused_or_read
 from benchmarks.reliability.promise_1_persistence import take_and_release
 from fedrobust import Settings, UserError, run
 from fedrobust.commands.program import main
+from fedrobust.disk import files as disk
+from fedrobust.disk.files import append_bytes, read_regular, write_bytes
+from fedrobust.disk.lock import Held, Lock
 from fedrobust.federation import Attack, Defence, Records
 from fedrobust.flower.hosted_strategy import HostedStrategy
 from fedrobust.pipeline.pipeline import Pipeline
 from fedrobust.reports.writing import write_report
-from fedrobust.results import disk
 from fedrobust.results.checkpoint import load_checkpoint, save_checkpoint
 from fedrobust.results.checksums import SUMS, replace_checked, write_sums
-from fedrobust.results.disk import Held, Lock, append_bytes, read_regular, write_bytes
 from fedrobust.results.finished_run import read_run
 from fedrobust.results.folder import RunFolder, partial_of, recover
 from fedrobust.scenario import RunIdentity

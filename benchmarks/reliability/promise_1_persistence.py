@@ -36,9 +36,9 @@ from fedrobust.commands.existing_run import valid_run
 from fedrobust.commands.messages import refuse
 from fedrobust.commands.program import main
 from fedrobust.commands.resume import settings_to_resume
+from fedrobust.disk.lock import Held, Lock
 from fedrobust.errors import UserError
 from fedrobust.reports.writing import write_report
-from fedrobust.results.disk import Held, Lock
 from fedrobust.results.folder import partial_of
 from fedrobust.runtime.runner import keep_report, run
 from fedrobust.scenario import RunIdentity

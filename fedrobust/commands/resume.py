@@ -5,8 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 
 from fedrobust.commands.flags import Flags
+from fedrobust.disk.files import open_regular
 from fedrobust.errors import UserError
-from fedrobust.results.disk import open_regular
 from fedrobust.results.folder import partial_of
 from fedrobust.scenario import RunIdentity
 from fedrobust.settings import Settings, load_settings

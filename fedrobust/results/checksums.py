@@ -11,8 +11,8 @@ import hashlib
 from collections.abc import Mapping
 from pathlib import Path
 
+from fedrobust.disk.files import open_regular, read_regular, write_bytes
 from fedrobust.errors import UserError
-from fedrobust.results.disk import open_regular, read_regular, write_bytes
 
 __all__ = ["SUMS", "read_checked", "replace_checked", "write_sums"]
 

@@ -17,9 +17,9 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import BaseModel, ValidationError
 
+from fedrobust.disk.files import append_bytes, write_bytes
 from fedrobust.errors import UserError
 from fedrobust.results.checksums import read_checked
-from fedrobust.results.disk import append_bytes, write_bytes
 
 __all__ = [
     "append_line",

@@ -22,9 +22,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from fedrobust.disk.files import append_bytes, read_regular, sweep_asides, write_bytes
+from fedrobust.disk.lock import Held, Lock
 from fedrobust.errors import UserError
 from fedrobust.results.checksums import SUMS, write_sums
-from fedrobust.results.disk import Held, Lock, append_bytes, read_regular, sweep_asides, write_bytes
 from fedrobust.results.files import line_of, write_json, write_tensors, write_text
 from fedrobust.results.memory_folder import MEMORY
 from fedrobust.results.records import WrittenLines

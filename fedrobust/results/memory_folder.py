@@ -11,8 +11,8 @@ import contextlib
 from dataclasses import dataclass
 from pathlib import Path
 
+from fedrobust.disk.files import read_regular, write_bytes
 from fedrobust.errors import UserError
-from fedrobust.results.disk import read_regular, write_bytes
 
 __all__ = ["MEMORY", "MemoryFolder"]
 

@@ -11,9 +11,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from fedrobust.disk.lock import Held
 from fedrobust.engines.timeouts import may_end_this_process
 from fedrobust.errors import UserError
-from fedrobust.results.disk import Held
 from fedrobust.results.folder import RunFolder
 from fedrobust.scenario import RunIdentity
 from fedrobust.settings import Settings

@@ -8,10 +8,10 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
+from fedrobust.disk.files import write_bytes
 from fedrobust.errors import UserError, nearest
 from fedrobust.evaluation.metrics import Unit
 from fedrobust.printing import one_line
-from fedrobust.results.disk import write_bytes
 from fedrobust.results.suite_records import Comparison, Estimate, MetricInfo, SuiteResults, SuiteRow
 from fedrobust.results.suite_table import Condition, SuiteTable
 from fedrobust.suites.text import digits

@@ -5,8 +5,8 @@ from __future__ import annotations
 import traceback
 import warnings
 
+from fedrobust.disk.lock import Held
 from fedrobust.errors import UserError
-from fedrobust.results.disk import Held
 from fedrobust.results.folder import UnwritableRun
 from fedrobust.settings import Settings
 from fedrobust.suites.scheduler import Outcome

@@ -11,9 +11,10 @@ from pathlib import Path
 
 from fedrobust.data.sources import load_records
 from fedrobust.data.spec import DataSpec
+from fedrobust.disk.files import discard_aside
+from fedrobust.disk.lock import Held, Lock
 from fedrobust.errors import UserError
 from fedrobust.plugins import AttackChain, PipelineSpec
-from fedrobust.results.disk import Held, Lock, discard_aside
 from fedrobust.results.files import read_record, read_text, write_text
 from fedrobust.results.folder import discard, partial_of, recover
 from fedrobust.results.manifest import plugins_of

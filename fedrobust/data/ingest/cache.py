@@ -29,6 +29,7 @@ from fedrobust.data.ingest.decode import DECODER, decode
 from fedrobust.data.ingest.pixels import How, Undecodable
 from fedrobust.data.ingest.progress import Progress
 from fedrobust.data.scratch import CACHE_FOLDER, cache_folder
+from fedrobust.disk.files import write_bytes
 from fedrobust.errors import UserError
 
 __all__ = ["Cached", "Item", "cache_entries", "cached_images", "clear_cache"]
@@ -182,15 +183,13 @@ class _Entry:
         except BaseException:
             (self._folder / pixels).unlink(missing_ok=True)
             raise
-        written = self._about.with_suffix(".new")
         about = {
             "pixels": pixels,
             "channels": self._images.shape[1],
             "source": source,
             "files": [one.as_json() for one in known],
         }
-        written.write_text(json.dumps(about))
-        written.replace(self._about)
+        write_bytes(self._about, json.dumps(about).encode())
         self._known = known
         for old in self._folder.glob(f"{self._about.stem}.*.bin"):
             if old.name != pixels:
