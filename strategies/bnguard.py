@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
+from fedrobust.aggregation.clusters import two_means
 from fedrobust.errors import UserError
 from fedrobust.federation import Defence, Layer, Updates, Verdict
 
@@ -38,7 +39,7 @@ class BNGuard(Defence):
         """Return weight 1 for the larger group."""
         features = _features(updates)
         away = np.linalg.norm(features - np.median(features, axis=0), axis=1)
-        group = _two_means(features)
+        group = two_means(features)
         out = np.zeros(len(updates), bool)
         if 2 * group.sum() != len(group):
             out = group if 2 * group.sum() < len(group) else ~group
@@ -60,21 +61,3 @@ def _features(updates: Updates) -> Floats:
         chosen = [layers[kind].of(update.buffers).astype(np.float64) for kind in ("mean", "variance")]
         rows.append([figure for values in chosen for figure in (values.mean(), values.var())])
     return np.array(rows)
-
-
-def _two_means(features: Floats) -> NDArray[np.bool_]:
-    """Return who is in the second group; nobody where all features are equal but for rounding."""
-    apart = np.linalg.norm(features[:, None] - features[None], axis=2)
-    if apart.max() <= 1e-6 * max(1e-12, float(np.abs(features).max())):
-        return np.zeros(len(features), bool)
-    centres = features[list(np.unravel_index(int(np.argmax(apart)), apart.shape))]
-    group = np.zeros(len(features), bool)
-    # Each step lowers the sum of squares, and there are finitely many groups.
-    while True:
-        to_first, to_second = (np.linalg.norm(features - centre, axis=1) for centre in centres)
-        fresh = to_second < to_first
-        if (fresh == group).all():
-            return group
-        group = fresh
-        if group.any() and not group.all():
-            centres = np.stack([features[~group].mean(axis=0), features[group].mean(axis=0)])

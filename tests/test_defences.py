@@ -247,7 +247,17 @@ def test_every_strategy_file_is_tested_here() -> None:
     tried = {spec.partition("(")[0] for spec in [*RULES, *STEPS]}
     # Tests of their own: what reads more than updates, a repair, rules that sparsify what they average
     # (fedseca, lasa), and one that averages around a hospital of a given number (monna).
-    others = {"fedavg", "feddetect", "isolation-forest", "oracle", "audit", "bnguard", "csft", "fine-pruning"}
+    others = {
+        "fedavg",
+        "feddetect",
+        "isolation-forest",
+        "oracle",
+        "audit",
+        "bnguard",
+        "csft",
+        "fine-pruning",
+        "skymask",
+    }
     others |= {"fedseca", "lasa", "monna"}
     assert set(catalogue()["strategy"]) - others == tried
 

@@ -1,11 +1,11 @@
-"""The majority among the hospitals, by distances."""
+"""Groups among the hospitals, by distances."""
 
 from __future__ import annotations
 
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["majority"]
+__all__ = ["majority", "two_means"]
 
 
 def majority(distances: NDArray[np.float64]) -> NDArray[np.bool_]:
@@ -27,3 +27,28 @@ def majority(distances: NDArray[np.float64]) -> NDArray[np.bool_]:
         if sizes.max() > n // 2:
             return np.asarray(groups == np.argmax(sizes))
     return np.ones(n, bool)
+
+
+def two_means(features: NDArray[np.float64]) -> NDArray[np.bool_]:
+    """Return who is in the second of two means' groups; nobody where all are equal but for rounding.
+
+    The means begin at the two farthest apart, so nothing is drawn.
+
+    Parameters
+    ----------
+    features : ndarray, shape (n, k)
+    """
+    apart = np.linalg.norm(features[:, None] - features[None], axis=2)
+    if apart.max() <= 1e-6 * max(1e-12, float(np.abs(features).max())):
+        return np.zeros(len(features), bool)
+    centres = features[list(np.unravel_index(int(np.argmax(apart)), apart.shape))]
+    group = np.zeros(len(features), bool)
+    # Each step lowers the sum of squares, and there are finitely many groups.
+    while True:
+        to_first, to_second = (np.linalg.norm(features - centre, axis=1) for centre in centres)
+        fresh = to_second < to_first
+        if (fresh == group).all():
+            return group
+        group = fresh
+        if group.any() and not group.all():
+            centres = np.stack([features[~group].mean(axis=0), features[group].mean(axis=0)])

@@ -1,0 +1,90 @@
+"""The rules that train with the server's images, against definitions in float64."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from sklearn.decomposition import PCA
+from sklearn.mixture import GaussianMixture
+
+from fedrobust.battery.inputs import CLASSES, ToyServer, a_round, deltas
+from fedrobust.errors import UserError
+from fedrobust.federation import Updates
+from strategies.skymask import SkyMask, _with_last
+
+Floats = np.ndarray[Any, Any]
+
+
+def toy_loss(parameters: torch.Tensor, server: ToyServer) -> torch.Tensor:
+    """Return the toy model's mean loss on the server's images, differentiable."""
+    x = torch.tensor(server.images.reshape(len(server.images), -1) / 255.0)
+    logits = x @ parameters[:-CLASSES].reshape(CLASSES, -1).T + parameters[-CLASSES:]
+    return torch.nn.functional.cross_entropy(logits, torch.tensor(server.labels))
+
+
+def sky_masks(updates: Updates, server: ToyServer, epochs: int, lr: float) -> Floats:
+    """Return the logits of the masks by automatic differentiation, as the authors' networks learn them."""
+    base = updates[0]
+    own = server.trained(base.global_parameters, base.global_buffers, updates.round)
+    models = torch.tensor(np.stack([u.parameters for u in [*updates, own]]).astype(np.float64))
+    logits = torch.ones_like(models, requires_grad=True)
+    last = np.inf
+    for epoch in range(epochs):
+        share = torch.sigmoid(logits)
+        loss = toy_loss((share * models).sum(0) / share.sum(0), server)
+        (slope,) = torch.autograd.grad(loss, logits)
+        with torch.no_grad():
+            logits -= (lr * slope).clamp(-1, 1)
+        if epoch % 10 == 0:
+            if last - loss.item() < 0.01:
+                break
+            last = loss.item()
+    return logits.detach().numpy()
+
+
+def trained_round(n: int, bad: int = 0, seed: int = 0) -> Updates:
+    """Return a round of hospitals that learn what the server does, the first of them its opposite."""
+    server = ToyServer()
+    start = a_round(deltas(1))[0]
+    learnt = server.trained(start.global_parameters, start.global_buffers, 1).delta
+    rng = np.random.default_rng(seed)
+    noise = 0.2 * np.linalg.norm(learnt) / len(learnt) ** 0.5 * rng.standard_normal((n, len(learnt)))
+    return a_round(learnt * np.where(np.arange(n) < bad, -1, 1)[:, None] + noise)
+
+
+@pytest.mark.parametrize(("epochs", "lr"), [(1, 50.0), (8, 200.0), (20, 1e7)])
+def test_skymask_learns_the_masks_of_automatic_differentiation(epochs: int, lr: float) -> None:
+    server, updates = ToyServer(), a_round(deltas(6))
+    rule = SkyMask(epochs=epochs, lr=lr)
+    own = server.trained(updates.global_parameters, updates.global_buffers, 1)
+    found = rule._masks(updates, own, server)
+    np.testing.assert_allclose(found, sky_masks(updates, server, epochs, lr), atol=2e-3)
+    assert np.ptp(found) > 1e-2
+
+
+def test_skymask_divides_masks_as_principal_components_and_a_mixture_do() -> None:
+    for seed in range(20):
+        rng = np.random.default_rng(seed)
+        which = np.arange(12) < rng.integers(2, 6)
+        bits = rng.random((12, 300)) < np.where(which, 0.8, 0.3)[:, None]
+        points = PCA(2).fit_transform(bits.astype(np.float64))
+        wanted = GaussianMixture(2, n_init=10, random_state=0).fit_predict(points)
+        x = bits.astype(np.float64)
+        found = _with_last(x @ x.T)
+        assert found.tolist() == (wanted[:-1] == wanted[-1]).tolist() == (~which[:-1]).tolist()
+    assert _with_last(np.full((5, 5), 7.0)).all()
+
+
+def test_skymask_flags_what_harms_the_servers_model() -> None:
+    updates, rule = trained_round(9, bad=3), SkyMask(lr=1000)
+    rule.server = ToyServer()
+    verdict = rule.weigh(updates).checked(9)
+    assert np.asarray(verdict.flagged).tolist() == [True] * 3 + [False] * 6
+    assert np.asarray(verdict.score)[:3].min() > np.asarray(verdict.score)[3:].max()
+    few = rule.weigh(Updates(updates[:2])).checked(2)
+    assert np.asarray(few.weight).tolist() == [1, 1]
+    with pytest.raises(UserError, match="SkyMask needs images of the server's own"):
+        SkyMask().weigh(updates)
