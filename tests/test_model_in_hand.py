@@ -6,6 +6,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from flwr.app import RecordDict
 from helpers import make_records
 
 from clients.a3fl import A3fl
@@ -15,7 +16,9 @@ from fedrobust import Settings
 from fedrobust.battery.inputs import ToyModel, a_round, deltas, records
 from fedrobust.data.sources import prepare
 from fedrobust.errors import UserError
-from fedrobust.federation import Attack, Layout, Trigger, Update, Vector
+from fedrobust.evaluation.triggers import checked_triggers, latest
+from fedrobust.federation import Attack, Layout, Role, Trigger, Update, Vector
+from fedrobust.flower.memory import NodeMemory, keep
 from fedrobust.learners.base import State
 from fedrobust.learners.factory import build_learner
 from fedrobust.learners.in_hand import InHand
@@ -118,7 +121,7 @@ def test_a3fl_descends_by_the_sign_of_the_paper_s_gradient() -> None:
         images[:, 1:3, 1:3] = patch
         slope = np.zeros((2, 2))
         for factor, model in ((1.0, theta), (weight, adversary)):
-            matrix = model.reshape(17, 3)
+            matrix = np.vstack([model[:48].reshape(3, 16).T, model[48:]])
             levels = np.rint(255 * images) / 255
             logits = np.column_stack([levels.reshape(24, -1), np.ones(24)]) @ matrix
             chance = np.exp(logits - logits.max(axis=1, keepdims=True))
@@ -191,3 +194,23 @@ def test_a_hospital_trains_on_the_records_of_the_round_and_remembers_the_patch()
     assert hospital.no_effect == () and "patch" in hospital.memory["behaviour-0"]
     (attack,) = scenario.attacks_of(number)
     assert isinstance(attack, Attack) and attack.renews_records and not attack.transforms_records
+
+
+def test_the_patch_that_a_simulation_tests_is_the_one_that_the_hospital_found_last() -> None:
+    given, store = records(24, side=8), NodeMemory(RecordDict())
+    one, other = A3fl(size=0.2), A3fl()
+    for attack, hospital in ((other, 1), (one, 4)):
+        attack.bind(role=Role("a3fl", hospital=hospital))
+    ((_, trigger),) = checked_triggers([one], given, 0)
+    assert trigger is not None
+    now = latest(one, trigger, [other, Lp(), one], given, 0, store)
+    assert np.array_equal(now().records.images, trigger.records.images)
+    patch = np.random.default_rng(0).random((1, 8, 8)).astype(np.float32)
+    keep(store, "hospital-4", 3, {"behaviour-0": {"patch": patch}}, 1 << 20)
+    one.bind(memory={"patch": patch})
+    wanted = one.trigger(given)
+    assert wanted is not None
+    assert np.array_equal(now().records.images, wanted.records.images)
+    assert not np.array_equal(now().records.images, trigger.records.images)
+    # Where the server does not see what hospitals remember, it is the first one.
+    assert latest(one, trigger, [one], given, 0, None)() is trigger
