@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 
+from fedrobust.attacks.hooks import is_active
 from fedrobust.audit.sanitize import methods_of
 from fedrobust.data.spec import DataSpec
 from fedrobust.federation import Behaviour, Role
@@ -218,9 +219,21 @@ class Scenario:
     @property
     def notes(self) -> tuple[str, ...]:
         """Return what the user should know before the run."""
-        if self.threats or self.run.settings.attack == Settings.model_fields["attack"].default:
+        if self.threats:
+            idle = [threat for threat in self.threats if not self._is_ever_active(threat)]
+            return tuple(
+                f"attack '{threat.attacks.text}' is active in none of the {self.rounds} rounds"
+                for threat in idle
+            )
+        if self.run.settings.attack == Settings.model_fields["attack"].default:
             return ()
         return (f"attack '{self.spare_attacks.text}' is carried out by nobody: no hospital is malicious",)
+
+    def _is_ever_active(self, threat: Threat) -> bool:
+        chain = self._chain(threat, 0)
+        return any(
+            all(is_active(behaviour, round) for behaviour in chain) for round in range(1, self.rounds + 1)
+        )
 
     def threat_of(self, number: int) -> Threat | None:
         """Return the threat that a hospital belongs to; None for one like all others."""

@@ -102,6 +102,21 @@ def test_attacks_that_nobody_carries_out_are_built_all_the_same() -> None:
         Scenario.of(Settings(malicious=0, attack="label-flp")).all_attacks()
 
 
+@pytest.mark.parametrize(
+    ("attack", "active"),
+    [
+        ("backdoor + during(rounds=3-9)", True),
+        ("backdoor + during(rounds=4-9)", False),
+        ("sleeper(rounds=3) + label-flip", False),
+        ("sleeper(rounds=2) + label-flip", True),
+        ("sleeper(rounds=2) + label-flip + during(rounds=1-2)", False),
+    ],
+)
+def test_attack_that_no_round_sees_is_said_beforehand(attack: str, active: bool) -> None:
+    note = f"attack '{attack}' is active in none of the 3 rounds"
+    assert Scenario.of(Settings(threat=(f"{attack}:2",), rounds=3)).notes == (() if active else (note,))
+
+
 def test_pipeline_of_a_spec_has_its_steps_and_names() -> None:
     pipeline = build_pipeline("nnm | krum(f=1)")
     assert pipeline.names == ("nnm", "krum(f=1)") and len(pipeline.steps) == 1

@@ -15,6 +15,9 @@ def test_assumed_f_is_a_third_the_rules_largest_or_as_given() -> None:
     assert given.at(8) == (2, ["only 8 replied: f=2 instead of 3"] * 8)
     given.check(9)
     with pytest.raises(
-        UserError, match=r"rule: f=3 does not fit 8 hospitals, as the rule needs n >= 2f \+ 3; give f=2"
+        UserError,
+        match=r"rule: f=3 does not fit 8 hospitals, as the rule needs n >= 2f \+ 3; give f=2 or less",
     ):
         given.check(8)
+    with pytest.raises(UserError, match=r"needs n >= 2f \+ 3; give f=0, or ask more hospitals$"):
+        given.check(2)

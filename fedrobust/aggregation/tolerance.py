@@ -46,7 +46,7 @@ class AssumedByzantine:
         if self.f is not None and self.f > most:
             raise UserError(
                 f"{self.rule}: {self.option}={self.f} does not fit {hospitals} hospitals, as the rule needs "
-                f"{self.needs}; give {self.option}={most} or less"
+                f"{self.needs}; give {self.option}={most}{' or less' if most else ', or ask more hospitals'}"
             )
 
     def at(self, n: int) -> tuple[int, list[str] | None]:
