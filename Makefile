@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 DATA_ROOT ?= $(or $(FEDROBUST_DATA_ROOT),../shared/data)
 STAMP := $(VENV)/.installed
 
-.PHONY: install simulate test test-reliability lint reproduce-detection reproduce-matrix reproduce-generalisation reproduce-experiments reproduce-learner reproduce-robustness reproduce-audit reproduce-newest clean audit
+.PHONY: install simulate test test-reliability lint reproduce-detection reproduce-matrix reproduce-generalisation reproduce-experiments reproduce-learner reproduce-robustness reproduce-audit reproduce-newest reproduce-claims clean audit
 
 install: $(STAMP)
 
@@ -71,6 +71,11 @@ reproduce-robustness: $(STAMP)
 reproduce-newest: $(STAMP)
 	for suite in newest newest_sampled; do \
 		$(BIN)/python -m fedrobust.benchmark $$suite --seeds 0,1 --data-root $(DATA_ROOT) || exit 1; done
+
+# Whether a time limit and a slower server cost attackers their strength: about 15 minutes on 2 cores. It can be
+# stopped and started again.
+reproduce-claims: $(STAMP)
+	$(BIN)/python -m benchmarks.claims --data-root $(DATA_ROOT)
 
 # What a release is installed from: every version with the hashes of its files, for all systems.
 constraints-hashed.txt: pyproject.toml constraints.txt
