@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shlex
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -12,9 +13,11 @@ import pytest
 from federations import tiny
 from numpy.typing import NDArray
 from PIL import Image
+from scipy.special import softmax
 
 from fedrobust.audit.base import Auditor, Subject, Suspicion
 from fedrobust.audit.examination import Audit, audit, auditors_of
+from fedrobust.audit.methods.confident_learning import label_noise
 from fedrobust.audit.planting import planted
 from fedrobust.audit.sanitize import Sanitize
 from fedrobust.audit.subject import TrainedSubject
@@ -92,16 +95,40 @@ def test_noise_level_finds_the_noisy_images(images: Records) -> None:
     assert not _examined("noise-level", _Given(images)).suspected.any()
 
 
-def test_confident_learning_suspects_only_labels_that_are_confidently_contradicted(images: Records) -> None:
+@pytest.mark.parametrize("sharpness", [1.0, 0.5])
+def test_confident_learning_estimates_how_many_labels_are_wrong(sharpness: float) -> None:
+    """Whether the networks are as certain as they are right, or half as certain."""
+    draw = np.random.default_rng(0)
+    logits = 4 * draw.normal(size=(4000, 3))
+    true = (logits + draw.gumbel(size=logits.shape)).argmax(axis=1)
+    wrong = draw.random(4000) < 0.1
+    labels = np.where(wrong, (true + draw.integers(1, 3, 4000)) % 3, true)
+    probabilities = softmax(sharpness * logits, axis=1)
+    temperature, share = label_noise(probabilities, labels)
+    assert (temperature, share) == pytest.approx((sharpness, 0.1), rel=0.15)
+    assert label_noise(probabilities, true) == pytest.approx((sharpness, 0.0), rel=0.05, abs=0.005)
+
+    records = Records(np.zeros((4000, 1, 8, 8), np.uint8), labels, ("a", "b", "c"))
+    found = _examined("confident-learning", _Given(records, probabilities))
+    assert found.suspected[wrong].mean() > 0.75
+    assert found.suspected[~wrong].mean() < 0.04
+    first = int(np.flatnonzero(found.suspected)[0])
+    a, b = records.classes[labels[first]], records.classes[logits[first].argmax()]
+    assert re.fullmatch(
+        rf"labelled {a} \(probability 0\.\d\d\), but looks like {b} \(0\.\d\d\)", found.evidence[first]
+    )
+
+
+def test_confident_learning_keeps_the_order_of_self_confidence(images: Records) -> None:
     own = np.full(240, 0.9)
     own[[0, 1, 2]] = 0.02, 0.3, 0.07
     probabilities = np.empty((240, 2))
     probabilities[np.arange(240), images.labels] = own
     probabilities[np.arange(240), 1 - images.labels] = 1 - own
     found = _examined("confident-learning", _Given(images, probabilities))
-    assert np.flatnonzero(found.suspected).tolist() == [0, 2]
-    assert found.scores[1] > found.scores[3:].max()
-    assert found.evidence[0] == "labelled a (probability 0.02), but looks like b (0.98)"
+    assert np.argsort(-found.scores)[:3].tolist() == [0, 2, 1]
+    # Three wrong labels are too few to tell them from images that are hard.
+    assert not found.suspected.any()
 
 
 def test_duplicates_finds_equal_and_nearly_equal_images(images: Records) -> None:
