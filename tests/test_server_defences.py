@@ -12,17 +12,18 @@ from sklearn.mixture import GaussianMixture
 
 from fedrobust.battery.inputs import CLASSES, ToyServer, a_round, deltas
 from fedrobust.errors import UserError
-from fedrobust.federation import Updates
+from fedrobust.federation import Model, Updates
+from strategies.backdoor_indicator import BackdoorIndicator
 from strategies.skymask import SkyMask, _with_last
 
 Floats = np.ndarray[Any, Any]
 
 
-def toy_loss(parameters: torch.Tensor, server: ToyServer) -> torch.Tensor:
-    """Return the toy model's mean loss on the server's images, differentiable."""
-    x = torch.tensor(server.images.reshape(len(server.images), -1) / 255.0)
+def toy_loss(parameters: torch.Tensor, images: Floats, labels: Floats) -> torch.Tensor:
+    """Return the toy model's mean loss on images, differentiable."""
+    x = torch.tensor(images.reshape(len(images), -1) / 255.0)
     logits = x @ parameters[:-CLASSES].reshape(CLASSES, -1).T + parameters[-CLASSES:]
-    return torch.nn.functional.cross_entropy(logits, torch.tensor(server.labels))
+    return torch.nn.functional.cross_entropy(logits, torch.tensor(labels))
 
 
 def sky_masks(updates: Updates, server: ToyServer, epochs: int, lr: float) -> Floats:
@@ -34,7 +35,7 @@ def sky_masks(updates: Updates, server: ToyServer, epochs: int, lr: float) -> Fl
     last = np.inf
     for epoch in range(epochs):
         share = torch.sigmoid(logits)
-        loss = toy_loss((share * models).sum(0) / share.sum(0), server)
+        loss = toy_loss((share * models).sum(0) / share.sum(0), server.images, server.labels)
         (slope,) = torch.autograd.grad(loss, logits)
         with torch.no_grad():
             logits -= (lr * slope).clamp(-1, 1)
@@ -88,3 +89,47 @@ def test_skymask_flags_what_harms_the_servers_model() -> None:
     assert np.asarray(few.weight).tolist() == [1, 1]
     with pytest.raises(UserError, match="SkyMask needs images of the server's own"):
         SkyMask().weigh(updates)
+
+
+def test_backdoor_indicator_learns_its_task_before_the_round() -> None:
+    rule, server = BackdoorIndicator(images=9, epochs=4, batch=9, lr=0.3, mu=2.0), ToyServer()
+    rule.server = server
+    base = a_round(deltas(1))[0]
+    before = base.global_parameters.copy()
+    images, labels = rule._task(server, 0, 3)
+    assert images.shape == (9, *server.images.shape[1:]) and np.bincount(labels).tolist() == [3, 3, 3]
+    start = torch.tensor(before.astype(np.float64))
+    w = start.clone()
+    for _ in range(4):
+        w.requires_grad_(True)
+        away = torch.linalg.vector_norm(w - start)
+        # At the global model itself the pull has no direction.
+        pull = away if away > 0 else 0.0
+        (slope,) = torch.autograd.grad(toy_loss(w, images, labels) + pull, w)
+        w = (w - 0.3 * slope).detach()
+    sent = rule.before_round(Model(base.global_parameters, base.global_buffers, 3))
+    np.testing.assert_allclose(sent.parameters, w.numpy(), rtol=1e-5, atol=1e-6)
+    np.testing.assert_array_equal(base.global_parameters, before)
+    np.testing.assert_array_equal(sent.buffers, base.global_buffers)
+    other, _ = rule._task(server, 0, 4)
+    assert not np.array_equal(other, images)
+
+
+def test_backdoor_indicator_flags_who_remembers_a_label() -> None:
+    rule, server = BackdoorIndicator(images=12, threshold=0.8), ToyServer()
+    rule.server = server
+    updates = a_round(20 * deltas(8))
+    images, labels = rule._task(server, updates.seed, updates.round)
+    kept = []
+    for update in updates:
+        answers = server.probabilities(update.parameters, updates.global_buffers, images).argmax(axis=1)
+        kept.append(max(float((answers[labels == k] == k).mean()) for k in range(CLASSES)))
+    found, verdict = rule.combine(updates)
+    np.testing.assert_allclose(verdict.score, kept)
+    out = np.array(kept) >= 0.8
+    assert 0 < out.sum() < 8 and np.asarray(verdict.flagged).tolist() == out.tolist()
+    np.testing.assert_allclose(found, updates.mean(~out))
+    strict = BackdoorIndicator(images=12, threshold=0.01, epochs=1)
+    strict.server = server
+    strict.before_round(Model(updates.global_parameters + 1, updates.global_buffers, 1))
+    np.testing.assert_array_equal(strict.combine(updates)[0], updates.global_parameters + 1)
