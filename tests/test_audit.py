@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from PIL import Image
 from scipy.special import softmax
 
+from fedrobust.audit import sanitize
 from fedrobust.audit.base import Auditor, Subject, Suspicion
 from fedrobust.audit.examination import Audit, audit, auditors_of
 from fedrobust.audit.methods.confident_learning import label_noise
@@ -23,8 +24,10 @@ from fedrobust.audit.sanitize import Sanitize
 from fedrobust.audit.subject import TrainedSubject
 from fedrobust.commands.audit import audit as command
 from fedrobust.commands.audit import read_source, without_folders
+from fedrobust.data.ingest.cache import clear_cache
 from fedrobust.data.phantom import phantom
 from fedrobust.data.records import Records
+from fedrobust.data.scratch import audits_folder
 from fedrobust.errors import UserError
 from fedrobust.results.load import load
 from fedrobust.results.manifest import plugins_of
@@ -286,6 +289,33 @@ def test_sanitize_leaves_out_what_the_methods_suspect_of_one_hospital(images: Re
     np.testing.assert_array_equal(kept.images, noisy.images[~changed])
     few = noisy.take(np.flatnonzero(changed)[:5])
     assert behaviour.transform_records(few) is few
+
+
+def test_hospital_examines_the_same_records_once(images: Records, monkeypatch: pytest.MonkeyPatch) -> None:
+    noisy, changed = planted(images, "image-noise(std=0.1, share=0.1)", 0)
+    examined = []
+    examine = sanitize.audit
+    monkeypatch.setattr(sanitize, "audit", lambda *given: examined.append(1) or examine(*given))
+
+    def kept(records: Records, seed: int = 1, methods: str = "noise-level") -> Records:
+        behaviour = Sanitize(methods)
+        behaviour.bind(rng=generator(seed, "test"))
+        return behaviour.transform_records(records)
+
+    for _ in range(2):
+        np.testing.assert_array_equal(kept(noisy).images, noisy.images[~changed])
+    assert len(examined) == 1
+    kept(replace(noisy, labels=1 - noisy.labels))
+    kept(noisy, seed=2)
+    kept(noisy, methods="noise-level(limit=3)")
+    assert len(examined) == 4
+    for file in audits_folder().glob("*.npy"):
+        file.write_bytes(file.read_bytes()[:-9])
+    np.testing.assert_array_equal(kept(noisy).images, noisy.images[~changed])
+    assert len(examined) == 5
+    clear_cache()
+    kept(noisy)
+    assert len(examined) == 6
 
 
 def test_run_with_sanitize_trains_contaminated_hospitals_on_fewer_images(tmp_path: Path) -> None:

@@ -13,7 +13,7 @@ from numpy.typing import DTypeLike, NDArray
 from fedrobust.data.limits import gigabytes
 from fedrobust.errors import UserError
 
-__all__ = ["CACHE_FOLDER", "cache_folder", "on_disk", "scratch_array", "scratch_folder"]
+__all__ = ["CACHE_FOLDER", "audits_folder", "cache_folder", "on_disk", "scratch_array", "scratch_folder"]
 
 #: Names the folder of decoded images and of scratch arrays.
 CACHE_FOLDER = "FEDROBUST_CACHE"
@@ -28,6 +28,11 @@ def cache_folder() -> Path:
         return Path(chosen).expanduser().absolute()
     home = os.environ.get("XDG_CACHE_HOME")
     return (Path(home) if home else Path.home() / ".cache") / "fedrobust"
+
+
+def audits_folder() -> Path:
+    """Return the folder of what hospitals' audits have found; it may not be there yet."""
+    return cache_folder() / "audits"
 
 
 def scratch_folder() -> Path:

@@ -46,7 +46,7 @@ class PlantedMarks(Auditor):
         The share of the variance along a direction that two groups must explain: 0.64 in a normal
         distribution, 1 for two points.
     smallest_class : int
-        Classes with fewer images are not examined.
+        Classes with fewer images are not examined: among so few, two groups often stand apart by chance.
 
     Notes
     -----
@@ -68,7 +68,7 @@ class PlantedMarks(Auditor):
 
     kind: ClassVar[Kind] = "planted mark"
 
-    def __init__(self, separation: Fraction = 0.8, smallest_class: PositiveInt = 20) -> None:
+    def __init__(self, separation: Fraction = 0.8, smallest_class: PositiveInt = 60) -> None:
         """Keep the options."""
         self.separation, self.smallest_class = separation, smallest_class
 

@@ -28,7 +28,7 @@ from numpy.typing import NDArray
 from fedrobust.data.ingest.decode import DECODER, decode
 from fedrobust.data.ingest.pixels import How, Undecodable
 from fedrobust.data.ingest.progress import Progress
-from fedrobust.data.scratch import CACHE_FOLDER, cache_folder
+from fedrobust.data.scratch import CACHE_FOLDER, audits_folder, cache_folder
 from fedrobust.disk.files import write_bytes
 from fedrobust.errors import UserError
 
@@ -348,8 +348,9 @@ def cache_entries() -> list[tuple[str, int]]:
 
 
 def clear_cache() -> None:
-    """Delete all entries; images in use stay until they are released."""
-    shutil.rmtree(cache_folder() / "images", ignore_errors=True)
+    """Delete all entries, and what audits have found; images in use stay until they are released."""
+    for folder in (cache_folder() / "images", audits_folder()):
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 def _by_use(folder: Path) -> list[Path]:
