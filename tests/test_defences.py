@@ -28,7 +28,7 @@ RULES = [
     ),
     *("signguard(share=0.5)", "signguard(feature='cosine')", "signguard(feature='distance')", "foolsgold"),
     *("flame", "rlr", "fldetector(window=1)", "dos", "fltrust", "zeno(b=2)", "foundation-fl", "align-ins"),
-    *("caf(f=2)", "smea(f=2)", "gas", "freqfed", "mda(f=2)", "meamed(f=2)"),
+    *("caf(f=2)", "smea(f=2)", "gas", "freqfed", "mda(f=2)", "meamed(f=2)", "snowball"),
 ]
 STEPS = ["nnm(f=2)", "bucketing", "clipping(c=5.0)", "arc(f=2)"]
 #: Rules that do not know the global model: their result moves with the updates.
@@ -159,7 +159,19 @@ def test_rule_of_equal_updates_returns_them(spec: str) -> None:
     if "clipping(c=5.0)" in spec:
         wanted = update.global_parameters + update.delta * (5 / np.linalg.norm(update.delta))
     np.testing.assert_allclose(found, wanted, atol=0.1 if noisy else 2e-6)
-    choosing = ("krum", "bulyan", "dnc", "nnm", "bucketing", "zeno", "gas", "mda", "smea", "foundation")
+    choosing = (
+        "krum",
+        "bulyan",
+        "dnc",
+        "nnm",
+        "bucketing",
+        "zeno",
+        "gas",
+        "mda",
+        "smea",
+        "foundation",
+        "snowball",
+    )
     if not any(chooses in spec for chooses in choosing):
         np.testing.assert_allclose(np.asarray(verdict.weight) / np.sum(verdict.weight), 1 / 9, atol=1e-9)
 
@@ -247,17 +259,8 @@ def test_every_strategy_file_is_tested_here() -> None:
     tried = {spec.partition("(")[0] for spec in [*RULES, *STEPS]}
     # Tests of their own: what reads more than updates, a repair, rules that sparsify what they average
     # (fedseca, lasa), and one that averages around a hospital of a given number (monna).
-    others = {
-        "fedavg",
-        "feddetect",
-        "isolation-forest",
-        "oracle",
-        "audit",
-        "bnguard",
-        "csft",
-        "fine-pruning",
-        "skymask",
-    }
+    others = {"fedavg", "feddetect", "isolation-forest", "oracle", "audit", "bnguard"}
+    others |= {"csft", "fine-pruning", "skymask", "backdoor-indicator"}
     others |= {"fedseca", "lasa", "monna"}
     assert set(catalogue()["strategy"]) - others == tried
 

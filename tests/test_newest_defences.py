@@ -11,7 +11,8 @@ import pytest
 from helpers import make_updates
 from references import clipped, cosine_distances, differences, distances, stacked
 from scipy.fft import dct
-from sklearn.cluster import HDBSCAN
+from sklearn.cluster import HDBSCAN, KMeans
+from sklearn.metrics import calinski_harabasz_score
 
 from fedrobust.errors import UserError
 from fedrobust.federation import Layout, Updates
@@ -27,6 +28,7 @@ from strategies.mda import MDA
 from strategies.meamed import Meamed
 from strategies.monna import MoNNA
 from strategies.smea import SMEA
+from strategies.snowball import Snowball
 
 Floats = np.ndarray[Any, Any]
 CASES = [(10, 3, 0), (9, 2, 1), (7, 0, 2), (5, 1, 3)]
@@ -250,3 +252,48 @@ def test_lasa_averages_each_layer_over_those_that_stay(dense: bool, seed: int) -
         kept = kept if kept.any() else ~kept
         wanted[layer.part] = (c if dense else sparse)[kept][:, layer.part].mean(axis=0)
     close(moved(updates, LASA(dense=dense).combine(updates)[0]), wanted)
+
+
+def elections(x: Floats, parts: list[slice], far: int, seeds: int, keep: int) -> list[int]:
+    """Return whom Snowball elects, with scikit-learn's k-means and scores and a least-squares fit."""
+    n, votes = len(x), np.zeros(len(x))
+    for part in parts:
+        layer, groups, scores = x[:, part], [], []
+        for i in range(n):
+            away = np.linalg.norm(layer - layer[i], axis=1)
+            starts = layer[[i, *np.argsort(away)[::-1][:far]]]
+            group = KMeans(len(starts), init=starts, n_init=1, tol=0, algorithm="lloyd").fit_predict(layer)
+            groups.append(group == group[i])
+            scores.append(calinski_harabasz_score(layer, group))
+        scaled = (np.array(scores) - min(scores)) / max(np.ptp(scores), 1e-30)
+        votes += sum(s * g for s, g in zip(scaled, groups, strict=True))
+    y = np.concatenate([x[:, part] for part in parts], axis=1)
+    apart = (distances(y) ** 2).sum(axis=1)
+    elected = sorted(range(n), key=lambda i: (-round(votes[i], 9), apart[i]))[:seeds]
+    while len(elected) < keep:
+        span = (y[elected[1:]] - y[elected[0]]).T
+        rest = [i for i in range(n) if i not in elected]
+        more = [y[i] - y[elected[0]] for i in rest]
+        left = [np.linalg.norm(d - span @ np.linalg.lstsq(span, d, rcond=None)[0]) for d in more]
+        elected.append(rest[int(np.argmin(left))])
+    return sorted(elected)
+
+
+@pytest.mark.parametrize(("n", "far"), [(5, 1), (9, 2), (10, 3), (15, 4)])
+def test_snowball_elects_by_clusters_then_by_what_the_elected_explain(n: int, far: int) -> None:
+    for seed in range(4):
+        updates = Updates([replace(u, layout=LAYOUT) for u in make_updates(n, 60, seed)])
+        parts = [LAYOUT.parameters[0].part, LAYOUT.parameters[2].part]
+        wanted = elections(differences(updates), parts, far, seeds=2, keep=-(-n // 2))
+        verdict = Snowball(far=far).weigh(updates).checked(n)
+        assert np.flatnonzero(verdict.weight).tolist() == wanted
+        assert (np.asarray(verdict.score)[np.asarray(verdict.flagged)] > 0).all()
+
+
+def test_snowball_leaves_out_those_apart() -> None:
+    updates = make_updates(10, 60, seed=1)
+    near = [u.with_delta(u.delta * 0.1 + (5 if u.node < 3 else 0)) for u in updates]
+    moved_apart = Updates([replace(u, layout=LAYOUT) for u in near])
+    assert set(np.flatnonzero(np.asarray(Snowball(far=1, keep=0.7).weigh(moved_apart).weight))) == set(
+        range(3, 10)
+    )
