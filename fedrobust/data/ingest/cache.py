@@ -47,6 +47,9 @@ _BATCH = 16
 #: Bytes that are collected before they are written.
 _BUFFER = 1 << 20
 
+#: Threads beyond the number of cores, which decode while others wait for Python's lock or for the disk.
+_SPARE = 2
+
 #: Batches that are decoded or wait, for each thread; so many images are in memory at most.
 _AHEAD = 4
 
@@ -303,7 +306,8 @@ def _in_threads(function: Callable[[int], T], count: int) -> Iterator[T]:
     Threads, as Pillow and zlib let go of Python's lock while they decode, and images need not be copied
     between processes.
     """
-    workers = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    workers = cores + _SPARE
     batches = (range(start, min(start + _BATCH, count)) for start in range(0, count, _BATCH))
     with ThreadPoolExecutor(workers) as pool:
 
