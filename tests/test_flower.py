@@ -23,11 +23,10 @@ TOP = Path(__file__).resolve().parents[1]
 @pytest.mark.parametrize(
     "options",
     [
-        {"networks": 2},
-        {**TRAINING_OPTIONS, "clients": 2},
+        {**TRAINING_OPTIONS, "networks": 2, "clients": 2},
         {"networks": 2, "task": "synthesis(latent=4, width=4)", "clients": 2},
     ],
-    ids=["default", "training options", "synthesis"],
+    ids=["two networks and training options", "synthesis"],
 )
 def test_the_simulation_runtime_gives_the_same_bits(tmp_path: Path, options: dict[str, Any]) -> None:
     attack, both = "label-flip + poisoned-fl", {"malicious": 1, "workers": 2}
