@@ -214,3 +214,8 @@ def test_the_patch_that_a_simulation_tests_is_the_one_that_the_hospital_found_la
     assert not np.array_equal(now().records.images, trigger.records.images)
     # Where the server does not see what hospitals remember, it is the first one.
     assert latest(one, trigger, [one], given, 0, None)() is trigger
+
+
+def test_an_attack_with_the_model_is_refused_where_no_network_classifies() -> None:
+    with pytest.raises(UserError, match="attack 'A3fl' needs a network that classifies"):
+        checked_triggers([A3fl()], records(24, side=8), 0, classifies=False)

@@ -17,9 +17,17 @@ __all__ = ["checked_triggers", "latest"]
 
 
 def checked_triggers(
-    attacks: Iterable[Behaviour], test: Records, seed: int
+    attacks: Iterable[Behaviour], test: Records, seed: int, *, classifies: bool = True
 ) -> list[tuple[Attack, Trigger | None]]:
     """Return each attack with the stamped test images that it wants taken for its target, if it wants any.
+
+    Parameters
+    ----------
+    attacks : iterable of Behaviour
+    test : Records
+    seed : int
+    classifies : bool
+        Whether the hospitals train a network that classifies, which some attacks need.
 
     Raises
     ------
@@ -34,6 +42,11 @@ def checked_triggers(
             raise UserError(
                 f"attack '{name}' needs images, but {test.source} holds features; choose another one, "
                 f"such as label-flip"
+            )
+        if isinstance(attack, Attack) and attack.needs_model and not classifies:
+            raise UserError(
+                f"attack '{name}' needs a network that classifies, and here a generator is trained; choose "
+                f"another one, such as backdoor"
             )
         with reraise_as_user_error(f"attack '{name}' fails on the test images"):
             attack.check(test)

@@ -77,9 +77,8 @@ class Synthesis:
         self._scenario, self._data = scenario, data
         self.learner: GanLearner = cast("GanLearner", learner_of(scenario.learner, scenario.data))
         test, seed = data.part("test"), scenario.seed
-        self._attacks = [
-            attack for attack, trigger in checked_triggers(attacks, test, seed) if trigger is not None
-        ]
+        checked = checked_triggers(attacks, test, seed, classifies=False)
+        self._attacks = [attack for attack, trigger in checked if trigger is not None]
         self._unknown: frozenset[int] = frozenset()
 
     def evaluate(self, state: State) -> Mapping[str, object]:
