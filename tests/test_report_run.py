@@ -302,11 +302,25 @@ def test_trust_timeline_has_a_gap_for_a_hospital_that_failed(tmp_path: Path) -> 
 
 def test_loss_lines_of_attackers_differ_without_colour(tmp_path: Path) -> None:
     make_run(tmp_path, attacks={0: "label-flip", 1: "backdoor"}, atypical={2: "other-scanner"})
-    traces = embedded(run_page(tmp_path))["plots"]["losses"]["choices"]["training loss"]["data"]
+    drawn = embedded(run_page(tmp_path))["plots"]["losses"]["choices"]["training loss"]["data"]
+    traces = [trace for trace in drawn if trace["mode"] != "markers"]
     styles = {t["name"]: (t["line"]["dash"], t["marker"]["symbol"], t["line"]["width"]) for t in traces}
     assert len(styles) == len(set(styles.values())) == 4
     assert sum(t["showlegend"] for t in traces) == 4
     assert [t["name"] for t in traces][-2:] != ["honest", "honest"]
+
+
+def test_flagged_losses_are_marked(tmp_path: Path) -> None:
+    make_run(tmp_path)
+    lines = [json.loads(line) for line in (tmp_path / "verdicts.jsonl").read_text().splitlines()]
+    losses = [json.loads(line) for line in (tmp_path / "client_metrics.jsonl").read_text().splitlines()]
+    for place, line in enumerate(lines):
+        line["flagged"] = [1] if place == 1 else []
+    (tmp_path / "verdicts.jsonl").write_text("\n".join(map(json.dumps, lines)), encoding="utf-8")
+    drawn = embedded(run_page(tmp_path))["plots"]["losses"]["choices"]["training loss"]["data"]
+    marks = [trace for trace in drawn if trace["mode"] == "markers"]
+    loss = dict(zip(losses[1]["hospitals"], losses[1]["loss"], strict=True))[1]
+    assert [(trace["x"], trace["y"]) for trace in marks] == [([losses[1]["round"]], [loss])]
 
 
 def test_examples_have_alternative_texts(tmp_path: Path) -> None:

@@ -14,6 +14,7 @@ from fedrobust import UserError, run
 from fedrobust.data.records import Records
 from fedrobust.data.sources import prepare
 from fedrobust.data.triggers import Mark
+from fedrobust.evaluation import judges, utility
 from fedrobust.evaluation.judges import Judge, TriggerDetector
 from fedrobust.learners.base import State
 from fedrobust.learners.factory import build_learner
@@ -23,9 +24,21 @@ from fedrobust.results.finished_run import read_run
 from fedrobust.results.records import RoundLine, SynthesisSummary
 from fedrobust.scenario import Scenario
 from fedrobust.settings import Settings
+from fedrobust.tasks import synthesis as tasks_synthesis
 from fedrobust.tasks.synthesis import Synthesis
 
-FILES = ("rounds.jsonl", "verdicts.jsonl", "model.safetensors", "synthetic.safetensors", "evaluation.json")
+FILES = (
+    *("rounds.jsonl", "verdicts.jsonl", "model.safetensors", "evaluation.json", "synthetic.safetensors"),
+    *("synthetic-00001.safetensors", "synthetic-00002.safetensors"),
+)
+
+
+@pytest.fixture
+def quick_judges(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let classifiers of real images see few images."""
+    monkeypatch.setattr(judges, "_SEEN", 300)
+    monkeypatch.setattr(utility, "_SEEN", 100)
+    monkeypatch.setattr(tasks_synthesis, "_ADDED", 5)
 
 
 def synthesis(out: Path, **changes: Any) -> Settings:
@@ -41,6 +54,7 @@ def synthesis(out: Path, **changes: Any) -> Settings:
     return tiny(out, **{**quick, **changes})
 
 
+@pytest.mark.usefixtures("quick_judges")
 def test_a_run_has_metrics_files_and_a_page_and_resumes_to_the_same_bits(tmp_path: Path) -> None:
     complete = run(synthesis(tmp_path / "complete"))
     with pytest.raises(Unplugged):
@@ -62,8 +76,14 @@ def test_a_run_has_metrics_files_and_a_page_and_resumes_to_the_same_bits(tmp_pat
     page = run_page(complete.folder)
     assert "FID" in page and "Synthetic images by class" in page and "on-confusion" not in page
     assert rows[0].made in page
+    assert [number for number, _ in rows[0].rounds] == [1, 2] and rows[0].rounds[0][1] in page
+    # The last round's images are those that are shown as the last.
+    assert rows[0].rounds[1][1] == rows[0].made != rows[0].rounds[0][1]
+    assert [use.real for use in summary.utility] == [10, 25, 50, 100] and "What they are good for" in page
+    assert 1 <= summary.class_score <= len(found.classes) and summary.real_class_score is not None
     reported = json.loads((complete.folder / "client_metrics.jsonl").read_text().splitlines()[0])
-    assert all(isinstance(loss, float) for loss in reported["loss"])
+    assert all(isinstance(loss, float) for loss in (*reported["loss"], *reported["discriminator_loss"]))
+    assert "discriminator loss" in page
 
 
 def test_a_generator_that_is_not_finite_or_has_collapsed_is_said() -> None:

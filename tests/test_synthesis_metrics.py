@@ -8,6 +8,7 @@ import scipy.linalg
 import torch
 
 from fedrobust.evaluation.synthesis import (
+    class_score,
     frechet_distance,
     kernel_distance,
     precision_recall,
@@ -77,6 +78,14 @@ def test_precision_and_recall_tell_collapse_from_invention() -> None:
     assert precision == 1.0 and recall < 0.05
     assert precision_recall(REAL, MADE + 100) == (0.0, 0.0)
     assert all(np.isnan(value) for value in precision_recall(REAL, MADE[:3]))
+
+
+def test_the_class_score_is_that_of_the_definition() -> None:
+    p = RNG.dirichlet(np.ones(4), 50)
+    expected = np.exp(np.mean([np.sum(row * np.log(row / p.mean(axis=0))) for row in p]))
+    assert class_score(p) == pytest.approx(expected, rel=1e-12)
+    assert class_score(np.eye(4)[np.arange(8) % 4]) == pytest.approx(4)
+    assert class_score(np.full((8, 4), 0.25)) == pytest.approx(1)
 
 
 def test_rare_classes_count_as_much_as_common_ones() -> None:

@@ -57,6 +57,9 @@ class MeanBrightness:
     def set_unknown(self, hospitals: frozenset[int]) -> None:
         self.unknown = hospitals
 
+    def write_round(self, folder: RunFolder, state: State, round: int) -> None:
+        """Write nothing."""
+
     def summary(self, line: RoundLine) -> Mapping[str, object]:
         return {"error": line.val.loss}
 

@@ -104,6 +104,7 @@ def _synthesis(found: SynthesisSummary) -> Table:
     for name, key, real in (
         ("FID", "fid", found.real_fid),
         ("KID", "kid", found.real_kid),
+        ("class score", "class_score", found.real_class_score),
         ("conditional accuracy", "conditional_accuracy", found.real_accuracy),
         ("precision", "precision", None),
         ("recall", "recall", None),
@@ -112,6 +113,9 @@ def _synthesis(found: SynthesisSummary) -> Table:
         cells = [getattr(found, key), real]
         if any(cell is not None for cell in cells):
             table.add_row(name, *("" if cell is None else _fraction(cell) for cell in cells))
+    for use in found.utility:
+        name = f"accuracy with {use.real} real images a class"
+        table.add_row(name, _fraction(use.supplemented), _fraction(use.without))
     return table
 
 

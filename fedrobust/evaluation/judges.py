@@ -25,7 +25,7 @@ from fedrobust.seeding import derive, generator
 __all__ = ["Judge", "TriggerDetector"]
 
 #: A judge sees at most so many images, and so many in all its epochs, so that it takes seconds.
-_IMAGES, _SEEN, _MOST_EPOCHS = 1500, 9000, 20
+_IMAGES, _SEEN, _MOST_EPOCHS = 1500, 9000, 40
 _LR = 1e-3
 _BATCH = 32
 _AT_ONCE = 256
@@ -42,13 +42,19 @@ class Judge:
     purpose : str
         Its use, from which its random numbers follow.
     device : str
+    seen : int, optional
+        Images that it sees in all its epochs; without it a number for which large sets have few epochs.
     """
 
-    def __init__(self, records: Records, seed: int, purpose: str, device: str = "cpu") -> None:
+    def __init__(
+        self, records: Records, seed: int, purpose: str, device: str = "cpu", seen: int | None = None
+    ) -> None:
         """Train it."""
         some = generator(seed, "judge images", purpose).permutation(len(records))[:_IMAGES]
         records = records.take(np.sort(some))
         epochs = int(np.clip(_SEEN // max(1, len(records)), 1, _MOST_EPOCHS))
+        if seen is not None:
+            epochs = max(1, seen // max(1, len(records)))
         spec = LearnerSpec(
             seed=derive(seed, "judge", purpose),
             head="etf",
@@ -74,11 +80,13 @@ class Judge:
         parts = (self._state.parameters, self._state.buffers)
         return hashlib.sha256(b"".join(part.tobytes() for part in parts)).hexdigest()
 
+    def probabilities(self, images: NDArray[np.uint8]) -> NDArray[np.float64]:
+        """Return each image's probabilities of the classes, shape (n, K)."""
+        return self._learner.predict(self._state, images, np.zeros(len(images), np.int64)).probabilities
+
     def predicted(self, images: NDArray[np.uint8]) -> NDArray[np.int64]:
         """Return the images' classes."""
-        unknown = np.zeros(len(images), np.int64)
-        found = self._learner.predict(self._state, images, unknown).probabilities.argmax(axis=1)
-        return np.asarray(found, np.int64)
+        return np.asarray(self.probabilities(images).argmax(axis=1), np.int64)
 
     def recognises(self, images: NDArray[np.uint8], labels: NDArray[np.int64]) -> float:
         """Return the share that it takes for their classes, averaged over the classes."""

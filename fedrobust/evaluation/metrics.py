@@ -186,6 +186,13 @@ METRICS: dict[str, Metric] = _table(
     Metric("precision", "precision", "higher", "share", "Share of synthetic images near some real one."),
     Metric("recall", "recall", "higher", "share", "Share of real images near some synthetic one."),
     Metric(
+        "class_score",
+        "class score",
+        "higher",
+        "number",
+        "Inception Score of synthetic images by a classifier of real ones: at most the number of classes.",
+    ),
+    Metric(
         "conditional_accuracy",
         "conditional accuracy",
         "higher",
@@ -257,7 +264,28 @@ METRICS: dict[str, Metric] = _table(
 )
 
 #: The metrics that each round of a generator has.
-SYNTHESIS_METRICS = ("fid", "kid", "precision", "recall", "conditional_accuracy", "trigger_rate")
+SYNTHESIS_METRICS = (
+    *("fid", "kid", "precision", "recall", "class_score", "conditional_accuracy", "trigger_rate"),
+)
+
+#: What synthetic images are good for, by the word before the number of real images in ``utility:25``.
+_UTILITY: dict[str, Metric] = _table(
+    Metric(
+        "utility",
+        "utility",
+        "higher",
+        "share",
+        "Accuracy of a classifier of so many real images of each class and synthetic ones, averaged over the "
+        "classes.",
+    ),
+    Metric(
+        "utility_gain",
+        "gain from synthetic images",
+        "higher",
+        "points",
+        "Points of accuracy that a classifier of so many real images a class gains from synthetic ones.",
+    ),
+)
 
 _LOSS = Metric("loss", "loss", "lower", "number", "Mean loss on the images.")
 
@@ -298,7 +326,8 @@ EVALUATED: dict[str, Metric] = _table(
 def metric_of(key: str) -> Metric:
     """Return a metric by its key.
 
-    ``sensitivity:CLASS`` is that of one class, ``accuracy@EVALUATION`` that of an evaluation of `EVALUATED`.
+    ``sensitivity:CLASS`` is that of one class, ``accuracy@EVALUATION`` that of an evaluation of `EVALUATED`,
+    ``utility:N`` that of N real images of each class.
     """
     if key in METRICS:
         return METRICS[key]
@@ -306,6 +335,10 @@ def metric_of(key: str) -> Metric:
     if at and word in EVALUATED:
         found = EVALUATED[word]
         return replace(found, key=key, name=f"{found.name}, {evaluation}")
+    word, of_each, count = key.partition(":")
+    if of_each and word in _UTILITY:
+        found = _UTILITY[word]
+        return replace(found, key=key, name=f"{found.name}, {count} real")
     if key == _LOSS.key:
         return _LOSS
     return Metric(

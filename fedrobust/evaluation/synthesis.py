@@ -8,7 +8,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["frechet_distance", "kernel_distance", "precision_recall", "recognised"]
+__all__ = ["class_score", "frechet_distance", "kernel_distance", "precision_recall", "recognised"]
 
 Features = NDArray[np.float64]
 
@@ -68,6 +68,16 @@ def precision_recall(real: Features, made: Features) -> tuple[float, float]:
     precision = (across <= radii[0][:, None]).any(axis=0).mean()
     recall = (across <= radii[1]).any(axis=1).mean()
     return float(precision), float(recall)
+
+
+def class_score(probabilities: NDArray[np.float64]) -> float:
+    """Return the Inception Score (Salimans et al., NeurIPS 2016) by any classifier's probabilities, (n, K).
+
+    It lies between 1 and the number of classes: it is high where each image is surely of one class and all
+    classes occur.
+    """
+    p = np.clip(probabilities, np.finfo(np.float64).tiny, None)
+    return float(np.exp((p * np.log(p / p.mean(axis=0))).sum(axis=1).mean()))
 
 
 def _squared_distances(one: Features, other: Features) -> Features:

@@ -124,11 +124,13 @@ class Synthesis:
 
     Attributes
     ----------
-    loss : "hinge", "bce"
+    loss : "bce", "hinge"
+    r1 : float
+        Weight of the penalty on a discriminator that is steep at real images (Mescheder et al., ICML 2018).
     spectral_norm : bool
         Whether the discriminator's layers are normalised.
     gradient_penalty : float
-        Weight of the penalty on a steep discriminator.
+        Weight of the penalty on a discriminator whose slope is not 1 (Gulrajani et al., NeurIPS 2017).
     average_discriminator : bool
         Whether discriminators travel and are averaged too, instead of staying at their hospitals.
     latent : int
@@ -137,8 +139,9 @@ class Synthesis:
         Channels of the narrowest hidden layer.
     """
 
-    loss: Literal["hinge", "bce"] = "hinge"
-    spectral_norm: bool = True
+    loss: Literal["bce", "hinge"] = "bce"
+    r1: Annotated[float, Field(ge=0, le=1e6)] = 0.1
+    spectral_norm: bool = False
     gradient_penalty: Annotated[float, Field(ge=0, le=1e6)] = 0.0
     average_discriminator: bool = False
     latent: Annotated[int, Field(ge=1, le=4096)] = 64

@@ -2,8 +2,9 @@
 
 A hospital trains the received generator against a discriminator of its own. Discriminator and its optimiser
 are what the hospital remembers between rounds; no message holds them, unless the settings let
-discriminators be averaged as well. The loss is the hinge loss (Lim and Ye, 2017) or binary cross-entropy
-(Goodfellow et al., NeurIPS 2014), the optimiser Adam with the moments that GANs need.
+discriminators be averaged as well. The loss is binary cross-entropy (Goodfellow et al., NeurIPS 2014) or the
+hinge loss (Lim and Ye, 2017) with that of the classes (Odena et al., ICML 2017), the optimiser Adam with the
+moments that GANs need.
 """
 
 from __future__ import annotations
@@ -30,11 +31,12 @@ from fedrobust.seeding import torch_generator, torch_seeded
 
 __all__ = ["GanLearner"]
 
-#: Decay of Adam's moments: momentum unsettles a GAN (Radford et al., ICLR 2016).
-_BETAS = (0.5, 0.99)
+#: Decay of Adam's moments: momentum unsettles a GAN (Mescheder et al., ICML 2018).
+_BETAS = (0.0, 0.99)
 
-#: The discriminator's learning rate as a multiple of the generator's (Heusel et al., NeurIPS 2017).
-_FASTER = 2.0
+#: A discriminator is held flat at real images in each so-manieth step, so many times as strongly (Karras et
+#: al., CVPR 2020).
+_LAZY = 4
 
 #: Images that are made at a time.
 _AT_ONCE = 128
@@ -134,11 +136,11 @@ class GanLearner:
         spec, kept = self._spec, {} if memory is None else memory
         with devices.repeatable(self._device), torch_seeded(spec.seed, "layers", round, client):
             self._load(state)
-            faster = Adam(self._discriminator.parameters, _FASTER * lr, 0.0, _BETAS)
+            judging = Adam(self._discriminator.parameters, lr, 0.0, _BETAS)
             if kept:
                 self._discriminator.load(kept["parameters"], kept["buffers"])
-                faster.load_state(kept)
-            slower = Adam(self._generator.parameters, lr, 0.0, _BETAS)
+                judging.load_state(kept)
+            making = Adam(self._generator.parameters, lr, 0.0, _BETAS)
             images = torch.tensor(records.images, device=self._device)
             labels = torch.tensor(records.labels, device=self._device)
             draw = torch_generator(spec.seed, "batches", round, client)
@@ -148,10 +150,10 @@ class GanLearner:
             received = state.parameters[: self._generator.parameters.numel()]
             for _ in range(epochs or spec.local_epochs):
                 losses = _Losses()
-                for batch in self._batches(len(labels), draw):
+                for step, batch in enumerate(self._batches(len(labels), draw)):
                     part = images[batch].float().div_(127.5).sub_(1), labels[batch]
-                    losses.discriminator.append(self._discriminate(*part, draw, faster))
-                    losses.generator.append(self._generate(part[1], draw, slower, gradient_hook))
+                    losses.discriminator.append(self._discriminate(*part, draw, judging, step % _LAZY == 0))
+                    losses.generator.append(self._generate(part[1], draw, making, gradient_hook))
                     losses.sizes.append(len(batch))
                     if radius is not None:
                         self._generator.project(received, radius)
@@ -159,7 +161,7 @@ class GanLearner:
             fitted = self._joined(self._generator.save(), self._discriminator.save())
             if memory is not None:
                 parameters, buffers = self._discriminator.save()
-                memory |= {"parameters": parameters, "buffers": buffers, **faster.state()}
+                memory |= {"parameters": parameters, "buffers": buffers, **judging.state()}
         return Fitted(fitted, ClientMetrics(len(records), values))
 
     def sample(
@@ -232,23 +234,28 @@ class GanLearner:
         images: Tensor = self._generator.module(noise, labels)
         return images
 
-    def _discriminate(self, real: Tensor, labels: Tensor, draw: torch.Generator, optimiser: Adam) -> Tensor:
-        """Make a step of the discriminator; return its loss without the penalty, shape ()."""
+    def _discriminate(
+        self, real: Tensor, labels: Tensor, draw: torch.Generator, optimiser: Adam, flatten: bool
+    ) -> Tensor:
+        """Make a step of the discriminator; return its loss without the penalties, shape ()."""
         _clear(self._discriminator)
         with torch.no_grad():
             made = self._made(labels, draw)
         module = self._discriminator.module
-        scores = module(torch.cat([real, made]), torch.cat([labels, labels]))
+        scores, logits = module(torch.cat([real, made]))
         on_real, on_made = scores.chunk(2)
         if self._options.loss == "hinge":
             loss = functional.relu(1 - on_real).mean() + functional.relu(1 + on_made).mean()
         else:
             loss = functional.softplus(-on_real).mean() + functional.softplus(on_made).mean()
-        whole = loss
+        whole = loss = loss + functional.cross_entropy(logits[: len(real)], labels)
         if self._options.gradient_penalty:
             between = torch.rand(len(real), 1, 1, 1, generator=draw).to(self._device)
             mixed = between * real + (1 - between) * made
-            whole = loss + self._options.gradient_penalty * _steepness(module, mixed, labels)
+            lengths = _slopes(module, mixed).sqrt()
+            whole = whole + self._options.gradient_penalty * (lengths - 1).square().mean()
+        if self._options.r1 and flatten:
+            whole = whole + self._options.r1 * _LAZY / 2 * _slopes(module, real).mean()
         whole.backward()  # type: ignore[no-untyped-call]
         optimiser.step()
         return loss.detach()
@@ -260,8 +267,9 @@ class GanLearner:
         _clear(self._generator)
         made = self._made(labels, draw)
         seen = made.detach().requires_grad_()
-        scores = self._discriminator.module(seen, labels)
+        scores, logits = self._discriminator.module(seen)
         loss = -scores.mean() if self._options.loss == "hinge" else functional.softplus(-scores).mean()
+        loss = loss + functional.cross_entropy(logits, labels)
         # Only the images' gradient: the discriminator's own would be computed for nothing.
         (slope,) = torch.autograd.grad(loss, seen)
         made.backward(slope)  # type: ignore[no-untyped-call]
@@ -276,10 +284,9 @@ def _clear(flat: FlatModule) -> None:
     flat.parameters.grad.zero_()
 
 
-def _steepness(module: nn.Module, images: Tensor, labels: Tensor) -> Tensor:
-    """Return the penalty of Gulrajani et al. (NeurIPS 2017): 0 where all gradients have length 1."""
-    images = images.requires_grad_()
-    (slopes,) = torch.autograd.grad(module(images, labels).sum(), images, create_graph=True)
-    lengths = slopes.flatten(1).square().sum(dim=1).sqrt()
-    penalty: Tensor = (lengths - 1).square().mean()
-    return penalty
+def _slopes(module: nn.Module, images: Tensor) -> Tensor:
+    """Return the squared length of each score's gradient in its image, shape (n,), to be differentiated."""
+    images = images.detach().requires_grad_()
+    (slopes,) = torch.autograd.grad(module(images)[0].sum(), images, create_graph=True)
+    squares: Tensor = slopes.flatten(1).square().sum(dim=1)
+    return squares

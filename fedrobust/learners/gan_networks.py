@@ -1,7 +1,8 @@
 """The two networks of a conditional GAN for images of 16 to 64 pixels, after DCGAN (Radford et al., 2016).
 
-The generator gets its class as an embedding beside the noise; the discriminator has a projection of the class
-(Miyato and Koyama, ICLR 2018). Any size and shape of image works: the last layer's output is cropped.
+The generator makes an image of noise alone, and the class scales and shifts each of its normalised layers (de
+Vries et al., NeurIPS 2017); the discriminator also says which class it sees (Odena et al., ICML 2017). Any
+size and shape of image works: the last layer's output is cropped.
 """
 
 from __future__ import annotations
@@ -10,12 +11,14 @@ from itertools import pairwise
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional
 from torch.nn.utils.parametrizations import spectral_norm
 
 __all__ = ["Discriminator", "Generator", "halvings"]
 
-#: The generator begins with at most so many rows and columns, the last ones that a discriminator sees.
-_BASE = 7
+#: The generator begins with at most so many rows and columns, the last ones that a discriminator sees. With
+#: more a discriminator of images of 28 pixels sees patches of them only.
+_BASE = 4
 
 #: The widest layer, as a multiple of the narrowest: more costs time and gains nothing on small images.
 _WIDEST = 4
@@ -34,6 +37,28 @@ def halvings(size: tuple[int, int]) -> int:
 def _widths(width: int, count: int) -> list[int]:
     """Return the channels of so many layers, narrowest first."""
     return [width * min(2**place, _WIDEST) for place in range(count)]
+
+
+class _ClassNorm(nn.Module):
+    """Batch normalisation whose scale and shift are the class's own.
+
+    A class that is an input beside the noise leads to images that are nearly the same within a class.
+    """
+
+    def __init__(self, width: int, classes: int) -> None:
+        """Start all classes alike."""
+        super().__init__()
+        self.norm = nn.BatchNorm2d(width, affine=False)
+        self.scale = nn.Embedding(classes, width)
+        self.shift = nn.Embedding(classes, width)
+        nn.init.ones_(self.scale.weight)
+        nn.init.zeros_(self.shift.weight)
+
+    def forward(self, features: Tensor, labels: Tensor) -> Tensor:
+        """Return features of the same shape."""
+        scale, shift = (part(labels)[:, :, None, None] for part in (self.scale, self.shift))
+        normed: Tensor = self.norm(features) * scale + shift
+        return normed
 
 
 class Generator(nn.Module):
@@ -57,32 +82,24 @@ class Generator(nn.Module):
         widths = _widths(width, count)[::-1]
         self.size = size
         self._base = widths[0], *(-(-side // 2**count) for side in size)
-        inputs = self._base[0] * self._base[1] * self._base[2]
-        self.embedding = nn.Embedding(classes, latent)
-        self.project = nn.Linear(2 * latent, inputs, bias=False)
-        layers: list[nn.Module] = [nn.BatchNorm2d(widths[0]), nn.ReLU()]
-        for before, after in zip(widths, [*widths[1:], None], strict=True):
-            if after is None:
-                layers += [nn.ConvTranspose2d(before, channels, 4, 2, 1), nn.Tanh()]
-            else:
-                layers += [
-                    nn.ConvTranspose2d(before, after, 4, 2, 1, bias=False),
-                    nn.BatchNorm2d(after),
-                    nn.ReLU(),
-                ]
-        self.layers = nn.Sequential(*layers)
+        self.project = nn.Linear(latent, self._base[0] * self._base[1] * self._base[2], bias=False)
+        self.norms = nn.ModuleList(_ClassNorm(each, classes) for each in widths)
+        self.layers = nn.ModuleList(
+            nn.ConvTranspose2d(before, after, 4, 2, 1) for before, after in pairwise([*widths, channels])
+        )
 
     def forward(self, noise: Tensor, labels: Tensor) -> Tensor:
         """Return images, shape (n, channels, height, width)."""
-        given = torch.cat([noise, self.embedding(labels)], dim=1)
         height, width = self.size
-        images: Tensor = self.layers(self.project(given).view(len(noise), *self._base))
+        images = self.project(noise).view(len(noise), *self._base)
+        for norm, layer in zip(self.norms, self.layers, strict=True):
+            images = layer(functional.relu(norm(images, labels)))
         top, left = ((have - want) // 2 for have, want in zip(images.shape[2:], self.size, strict=True))
-        return images[:, :, top : top + height, left : left + width]
+        return torch.tanh(images[:, :, top : top + height, left : left + width])
 
 
 class Discriminator(nn.Module):
-    """An image and a class to a score: high where the image looks real for its class.
+    """An image to a score, high where it looks real, and to logits of its class.
 
     Parameters
     ----------
@@ -99,23 +116,19 @@ class Discriminator(nn.Module):
         """Draw the initial weights from torch's global generator."""
         super().__init__()
         count = halvings(size)
-        widths = [channels, *_widths(width, count)]
         layers: list[nn.Module] = []
-        for before, after in pairwise(widths):
+        for before, after in pairwise([channels, *_widths(width, count)]):
             layers += [nn.Conv2d(before, after, 4, 2, 1), nn.LeakyReLU(_SLOPE)]
         self.layers = nn.Sequential(*layers)
         with torch.no_grad():
             features = self.layers(torch.zeros(1, channels, *size)).numel()
         self.score = nn.Linear(features, 1)
-        self.embedding = nn.Embedding(classes, features)
-        nn.init.zeros_(self.embedding.weight)
+        self.classes = nn.Linear(features, classes)
         if normalised:
             for module in [m for m in self.modules() if isinstance(m, nn.Conv2d | nn.Linear)]:
                 spectral_norm(module)
 
-    def forward(self, images: Tensor, labels: Tensor) -> Tensor:
-        """Return scores, shape (n,)."""
+    def forward(self, images: Tensor) -> tuple[Tensor, Tensor]:
+        """Return scores, shape (n,), and logits, shape (n, K)."""
         features = self.layers(images).flatten(1)
-        projected = (features * self.embedding(labels)).sum(1) / features.shape[1] ** 0.5
-        scores: Tensor = self.score(features).squeeze(1) + projected
-        return scores
+        return self.score(features).squeeze(1), self.classes(features)

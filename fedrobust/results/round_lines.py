@@ -19,6 +19,9 @@ __all__ = ["client_metrics_line", "verdict_line"]
 #: The reported metrics kept beside the number of images: the field of the line, and the metric's key.
 _KEPT = {"loss": "loss", "received_loss": "received-loss"}
 
+#: Those that are kept where some hospital reports them.
+_OF_SOME = {"discriminator_loss": "discriminator-loss"}
+
 
 def client_metrics_line(number: int, replies: Sequence[Message]) -> ClientMetricsLine:
     """Return a round's line of ``client_metrics.jsonl``: unverified metrics.
@@ -37,8 +40,11 @@ def client_metrics_line(number: int, replies: Sequence[Message]) -> ClientMetric
             reported.append((ClientGrid.hospital_of(reply), read_metrics(records[0])))
     kept = {
         name: [value if isinstance(value := one.values.get(key), float) else None for _, one in reported]
-        for name, key in _KEPT.items()
+        for name, key in {**_KEPT, **_OF_SOME}.items()
     }
+    for name in _OF_SOME:
+        if not any(value is not None for value in kept[name]):
+            del kept[name]
     return ClientMetricsLine.of(
         round=number,
         hospitals=[hospital for hospital, _ in reported],

@@ -6,21 +6,24 @@ from typing import TYPE_CHECKING
 
 from flwr.serverapp.strategy import Strategy
 
+from fedrobust.flower.codec import unpack
 from fedrobust.results.checkpoint import save_checkpoint
 from fedrobust.results.folder import RunFolder
 from fedrobust.runtime.observers import Observer, RoundOutcome, RunStart
 from fedrobust.runtime.profiling import Profile
+from fedrobust.tasks import Task
 
 if TYPE_CHECKING:
     from fedrobust.runtime.result import Result
 
-__all__ = ["CheckpointFile", "RoundFiles", "TimingsFile", "recorders"]
+__all__ = ["CheckpointFile", "RoundFiles", "TaskFiles", "TimingsFile", "recorders"]
 
 
-def recorders(folder: RunFolder, strategy: Strategy, profile: Profile) -> list[Observer]:
+def recorders(folder: RunFolder, strategy: Strategy, task: Task, profile: Profile) -> list[Observer]:
     """Return the observers that write a run's rounds into its folder, in the order that they need."""
     return [
         RoundFiles(folder, profile),
+        TaskFiles(folder, task, profile),
         TimingsFile(folder, profile),
         CheckpointFile(folder, strategy, profile),
     ]
@@ -40,6 +43,22 @@ class RoundFiles(Observer):
             self._folder.append("rounds.jsonl", outcome.line)
             self._folder.append("verdicts.jsonl", outcome.verdict)
             self._folder.append("client_metrics.jsonl", outcome.client_metrics)
+
+
+class TaskFiles(Observer):
+    """Writes what the task keeps of a round's model, in files of their own."""
+
+    def __init__(self, folder: RunFolder, task: Task, profile: Profile) -> None:
+        """Write into this folder."""
+        self._folder = folder
+        self._task = task
+        self._profile = profile
+
+    def round_done(self, outcome: RoundOutcome) -> None:
+        """Let the task write; a round without a new model has nothing new to show."""
+        if outcome.arrays is not None and outcome.line.not_kept is None:
+            with self._profile.phase("records"):
+                self._task.write_round(self._folder, unpack(outcome.arrays), outcome.number)
 
 
 class CheckpointFile(Observer):

@@ -123,7 +123,9 @@ class Server:
             about = manifest(scenario, setup.data, setup.defence, setup.task.name, setup.server_data)
             folder.write_json("manifest.json", about)
             rounds = Rounds(setup, grid, self._profile)
-        observers = Observers([*recorders(folder, setup.strategy, self._profile), *self._observers])
+        observers = Observers(
+            [*recorders(folder, setup.strategy, setup.task, self._profile), *self._observers]
+        )
         source, completed = setup.data.records.source, len(history.lines)
         observers.started(RunStart(scenario, setup.malicious, source, folder.partial, completed))
         self._train(rounds, history, observers)

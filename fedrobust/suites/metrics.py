@@ -63,6 +63,7 @@ def metric_values(run: FinishedRun, baseline: FinishedRun | None) -> MetricValue
     found["durability"] = mean_known(threat.durability for threat in run.summary.threats)
     if run.summary.synthesis is not None:
         found |= {key: mean_known(line.value(key) for line in last) for key in SYNTHESIS_METRICS}
+        found |= run.summary.synthesis.metrics
     found |= _detection(run, baseline)
     found |= _against_baseline(run, baseline, clean["accuracy"])
     found |= {f"sensitivity:{name}": value for name, value in _sensitivities(run, last).items()}

@@ -56,6 +56,10 @@ class Task(Protocol):
         """Take note of the models that the hospitals sent in a round, by number; for tests at each site."""
         ...
 
+    def write_round(self, folder: RunFolder, state: State, round: int) -> None:
+        """Write what a report needs of a round's global model, beside its line of ``rounds.jsonl``."""
+        ...
+
     def summary(self, line: RoundLine) -> Mapping[str, object]:
         """Return what the run's summary holds of the last round's line; asked after `write_final`."""
         ...

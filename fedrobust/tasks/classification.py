@@ -99,6 +99,9 @@ class Classification:
         """Keep the models of the last round for the cross-site matrix."""
         self._hospital_models = models
 
+    def write_round(self, folder: RunFolder, state: State, round: int) -> None:
+        """Write nothing: the round's line says all."""
+
     def summary(self, line: RoundLine) -> Mapping[str, object]:
         """Return the last model's metrics, the combined drop, and whether the model learnt anything.
 

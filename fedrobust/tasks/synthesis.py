@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from functools import cached_property
 from typing import TYPE_CHECKING, ClassVar, cast
 
@@ -14,7 +14,7 @@ from fedrobust.data.records import Records
 from fedrobust.data.sources import FederationData
 from fedrobust.evaluation.examples import poisoned_examples
 from fedrobust.evaluation.final import held_by
-from fedrobust.evaluation.synthesis import frechet_distance, kernel_distance, precision_recall
+from fedrobust.evaluation.synthesis import class_score, frechet_distance, kernel_distance, precision_recall
 from fedrobust.evaluation.triggers import checked_triggers
 from fedrobust.federation import Attack, Behaviour
 from fedrobust.learners.base import State
@@ -27,6 +27,7 @@ from fedrobust.tasks.base import Tell
 
 if TYPE_CHECKING:
     from fedrobust.evaluation.judges import Judge, TriggerDetector
+    from fedrobust.evaluation.utility import Use
     from fedrobust.learners.gan import GanLearner
 
 __all__ = ["Synthesis"]
@@ -36,6 +37,9 @@ _COMPARED = 1000
 
 #: Synthetic images of each class in the report.
 _SHOWN = 8
+
+#: Synthetic images of each class that are added to few real ones.
+_ADDED = 100
 
 #: With less of the real images near any synthetic one, the generator has collapsed or learnt nothing.
 _COLLAPSED = 0.02
@@ -80,6 +84,7 @@ class Synthesis:
         checked = checked_triggers(attacks, test, seed, classifies=False)
         self._attacks = [attack for attack, trigger in checked if trigger is not None]
         self._unknown: frozenset[int] = frozenset()
+        self._utility: tuple[Use, ...] = ()
 
     def evaluate(self, state: State) -> Mapping[str, object]:
         """Return the loss, which is the Fréchet distance from the validation images, and the metrics."""
@@ -99,24 +104,36 @@ class Synthesis:
         """Leave out what these hospitals hold."""
         self._unknown = hospitals
 
+    def write_round(self, folder: RunFolder, state: State, round: int) -> None:
+        """Write a few images of each class, from the same noise in every round that is shown."""
+        if not _is_shown(round):
+            return
+        classes = self._data.records.classes
+        made = self.learner.sample(state, np.repeat(np.arange(len(classes)), _SHOWN), "shown")
+        if made is not None:
+            about = {"classes": classes, "of_each": _SHOWN}
+            folder.write_tensors(f"synthetic-{round:05}.safetensors", {"synthetic": made}, about)
+
     def summary(self, line: RoundLine) -> Mapping[str, object]:
         """Return the last generator's metrics beside those of real images, and the errors of the judges."""
         found = {} if line.synthesis is None else line.synthesis.as_json()
         recall = found.get("recall")
         detectors = self._detectors
+        real = self._test.records
         return {
             "synthesis": {
                 **found,
-                "images": len(self._test.records),
+                "images": len(real),
                 "real_fid": frechet_distance(self._val.features, self._test.features),
                 "real_kid": kernel_distance(self._val.features, self._test.features),
-                "real_accuracy": self._held_out.recognises(
-                    self._test.records.images, self._test.records.labels
-                ),
+                "real_class_score": class_score(self._judge.probabilities(real.images)),
+                "real_accuracy": self._held_out.recognises(real.images, real.labels),
                 "judge_sha256": self._judge.sha256,
                 "collapsed": recall is not None and cast(float, recall) < _COLLAPSED,
                 "trigger_false_alarms": max((one.false_alarms for one in detectors), default=None),
                 "trigger_misses": max((one.misses for one in detectors), default=None),
+                "added": _ADDED,
+                "utility": [asdict(use) for use in self._utility],
             },
             "diverged": line.val.loss is None,
         }
@@ -134,6 +151,7 @@ class Synthesis:
         folder.write_model(self.learner.named_tensors(state), about)
         folder.write_tensors("judge.safetensors", self._judge.tensors, {"sha256": self._judge.sha256})
         self._write_images(folder, state)
+        self._utility = self._used(state)
         known = held_by(scenario, self._data, [None] * scenario.hospitals, self._unknown)
         folder.write_json("evaluation.json", {"classes": records.classes, **known})
         examples = poisoned_examples(scenario, self._data, self._unknown.union(silent))
@@ -155,6 +173,16 @@ class Synthesis:
         tensors = {"synthetic": made, "nearest": np.ascontiguousarray(train.images[nearest])}
         folder.write_tensors("synthetic.safetensors", tensors, {"classes": classes, "of_each": _SHOWN})
 
+    def _used(self, state: State) -> tuple[Use, ...]:
+        """Return what the last generator's images add to few real ones."""
+        from fedrobust.evaluation.utility import utility_of
+
+        seed, device = self._scenario.seed, self._scenario.learner.device
+        train, test = self._data.part("train"), self._test.records
+        return utility_of(
+            lambda labels: self.learner.sample(state, labels, "utility"), train, test, _ADDED, seed, device
+        )
+
     def _metrics(self, state: State) -> Mapping[str, object]:
         made, real = self._images(state, "test"), self._test
         if made is None:
@@ -167,6 +195,7 @@ class Synthesis:
             "kid": kernel_distance(real.features, features),
             "precision": precision,
             "recall": recall,
+            "class_score": class_score(self._judge.probabilities(made)),
             "conditional_accuracy": self._held_out.recognises(made, real.records.labels),
             "trigger_rate": max(rates, default=None),
         }
@@ -220,6 +249,11 @@ class Synthesis:
                 parts = val, marked, test, marked_test
                 found.append(TriggerDetector(*parts, seed, f"trigger-{place}", device))
         return found
+
+
+def _is_shown(round: int) -> bool:
+    """Return whether a round's images are kept: 1, 2, 5, 10, 20, 50 and so on."""
+    return round in {base * 10**power for base in (1, 2, 5) for power in range(6)}
 
 
 def _stamped(attack: Attack, records: Records, seed: int) -> Records | None:

@@ -18,7 +18,7 @@ from fedrobust.reports.run.examples import poisoned_examples
 from fedrobust.reports.run.headline import headline
 from fedrobust.reports.run.key_metrics import key_metrics
 from fedrobust.reports.run.notes import missing_facts, notes
-from fedrobust.reports.run.synthesis import synthetic_images
+from fedrobust.reports.run.synthesis import synthetic_images, utility_table
 from fedrobust.reports.tables import Table
 from fedrobust.results.finished_run import FinishedRun, read_run
 from fedrobust.results.records import ClassMetrics
@@ -163,6 +163,11 @@ def _add_accuracies(run: FinishedRun, plots: Plots, tables: dict[str, Table]) ->
         tables["site_tests"] = final_tables.site_tests_table(run.evaluation.site_tests)
 
 
+def _add_synthetic(run: FinishedRun, plots: Plots, tables: dict[str, Table]) -> None:
+    if run.summary.synthesis is not None and run.summary.synthesis.utility:
+        tables["utility"] = utility_table(run.summary.synthesis)
+
+
 def _parts(run: FinishedRun) -> dict[str, ClassMetrics]:
     evaluation = run.evaluation
     return {"clean": evaluation.clean, "noisy": evaluation.noisy} if evaluation else {}
@@ -175,6 +180,7 @@ _TASK_SECTIONS: dict[str, Callable[[FinishedRun, Plots, dict[str, Table]], None]
     "drop": _add_drop,
     "evaluations": _add_evaluations,
     "accuracies": _add_accuracies,
+    "synthetic": _add_synthetic,
 }
 
 

@@ -30,7 +30,11 @@ __all__ = ["LOSSES", "SINGLE", "curves", "hospital_label", "losses", "phases", "
 SINGLE = ("attack_success_rate", "worst_hospital", *SYNTHESIS_METRICS)
 
 #: The losses that hospitals report, by their keys in ``client_metrics.jsonl``.
-LOSSES: Mapping[str, str] = {"loss": "training loss", "received_loss": "loss of the received model"}
+LOSSES: Mapping[str, str] = {
+    "loss": "training loss",
+    "discriminator_loss": "discriminator loss",
+    "received_loss": "loss of the received model",
+}
 
 #: Dash and marker of the second and further attacks of one federation.
 _OTHER_ATTACKS = (("dot", "triangle-down"), ("longdash", "triangle-right"), ("longdashdot", "triangle-left"))
@@ -133,10 +137,35 @@ def losses(run: FinishedRun) -> Choices:
         for trace in traces:
             trace["showlegend"] = trace["legendgroup"] not in seen
             seen.add(trace["legendgroup"])
+        traces += _flagged_losses(run, dict(zip(rounds, reported, strict=True)))
         choices[name] = figure(
             traces, 360, xaxis=rounds_axis(rounds), yaxis=axis(f"reported {name}", rangemode="tozero")
         )
     return {"choices": choices}
+
+
+def _flagged_losses(run: FinishedRun, reported: Mapping[int, Mapping[int, float | None]]) -> list[Trace]:
+    """Return a mark on each loss of a hospital that was flagged in that round; nothing where none was."""
+    points = [
+        (verdict.round, value)
+        for verdict in run.verdicts
+        for number in verdict.flagged
+        if (value := reported.get(verdict.round, {}).get(number)) is not None
+    ]
+    if not points:
+        return []
+    return [
+        {
+            "type": "scatter",
+            "mode": "markers",
+            "name": f"{FLAG} flagged",
+            "x": [x for x, _ in points],
+            "y": [y for _, y in points],
+            "marker": {"symbol": "x-thin", "size": 9, "line": {"color": "#000000", "width": 1.5}},
+            "hovertemplate": "flagged in round %{x}: %{y:.3f}<extra></extra>",
+            "showlegend": True,
+        }
+    ]
 
 
 def _place(run: FinishedRun, hospital: Hospital) -> int:

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from pydantic import BaseModel
 
 from fedrobust.reports.run.examples import png
-from fedrobust.reports.tables import number, share
+from fedrobust.reports.tables import Column, Table, number, share
 from fedrobust.results.records import SynthesisSummary
 
 __all__ = [
@@ -20,6 +20,7 @@ __all__ = [
     "synthesis_notes",
     "synthesis_outcome",
     "synthetic_images",
+    "utility_table",
 ]
 
 #: A row of images is shown so many times as large.
@@ -36,6 +37,8 @@ class SyntheticRow:
         Of the class.
     made, nearest : str
         PNG as ``data:`` addresses.
+    rounds : tuple of (int, str)
+        The images of earlier generators from the same noise, by round.
     width, height : int
         Of each picture in the page.
     """
@@ -45,6 +48,7 @@ class SyntheticRow:
     nearest: str
     width: int
     height: int
+    rounds: tuple[tuple[int, str], ...] = ()
 
 
 class _About(BaseModel):
@@ -81,6 +85,19 @@ def synthesis_key_metrics(found: SynthesisSummary) -> Iterator[tuple[str, str, s
         f"recall {share(found.recall)}",
         "The share of synthetic images near some real one, and of real ones near some synthetic one.",
     )
+    yield (
+        "Class score",
+        number(found.class_score, 2),
+        f"{number(found.real_class_score, 2)} of real images",
+        "Inception Score by a classifier of real images; at most the number of classes.",
+    )
+    for use in found.utility[:1]:
+        yield (
+            f"Accuracy with {use.real} real images a class",
+            share(use.supplemented),
+            f"{share(use.without)} without synthetic ones",
+            "Of a classifier on test images, averaged over the classes.",
+        )
     if found.trigger_rate is not None:
         misses = found.trigger_misses
         rightly = share(None if misses is None else 1 - misses)
@@ -109,28 +126,57 @@ def synthesis_notes(found: SynthesisSummary) -> list[str]:
     return made
 
 
+def utility_table(found: SynthesisSummary) -> Table:
+    """Return the accuracy of classifiers of few real images, without and with synthetic ones."""
+    columns = [
+        Column("real images of each class"),
+        Column("without synthetic images", 3),
+        Column(f"with {found.added} synthetic images of each class", 3),
+        Column("gain", 1, " points"),
+    ]
+    rows = [
+        (use.real, use.without, use.supplemented, 100 * (use.supplemented - use.without))
+        for use in found.utility
+    ]
+    return Table("Accuracy on test images, averaged over the classes.", columns, rows)
+
+
 def synthetic_images(folder: Path) -> list[SyntheticRow]:
     """Return the rows of ``synthetic.safetensors``; none where there is none, or it cannot be read."""
     path = folder / "synthetic.safetensors"
     if not path.is_file():
         return []
-    from safetensors import SafetensorError, safe_open
+    from safetensors import SafetensorError
 
     try:
-        with safe_open(path, framework="numpy") as file:
-            about = _About.model_validate_json((file.metadata() or {}).get("fedrobust", ""))
-            made, nearest = file.get_tensor("synthetic"), file.get_tensor("nearest")
-        return [_row(name, k, about.of_each, made, nearest) for k, name in enumerate(about.classes)]
+        about, (made, nearest) = _read(path, "synthetic", "nearest")
+        earlier = [
+            (int(file.stem.rpartition("-")[2]), _read(file, "synthetic")[1][0])
+            for file in sorted(folder.glob("synthetic-*.safetensors"))
+        ]
+        found = []
+        for k, name in enumerate(about.classes):
+            part = slice(k * about.of_each, (k + 1) * about.of_each)
+            ours, theirs = (_side_by_side(images[part]) for images in (made, nearest))
+            rounds = [(number, _side_by_side(images[part])) for number, images in earlier]
+            _, height, width = ours.shape
+            found.append(
+                SyntheticRow(
+                    *(name, png(ours, width), png(theirs, width), _ENLARGED * width, _ENLARGED * height),
+                    rounds=tuple((number, png(images, width)) for number, images in rounds),
+                )
+            )
+        return found
     except (SafetensorError, OSError, KeyError, ValueError):
         return []
 
 
-def _row(name: str, k: int, count: int, made: NDArray[np.uint8], nearest: NDArray[np.uint8]) -> SyntheticRow:
-    part = slice(k * count, (k + 1) * count)
-    ours, theirs = (_side_by_side(images[part]) for images in (made, nearest))
-    _, height, width = ours.shape
-    shown = png(ours, width), png(theirs, width)
-    return SyntheticRow(name, *shown, _ENLARGED * width, _ENLARGED * height)
+def _read(path: Path, *names: str) -> tuple[_About, list[NDArray[np.uint8]]]:
+    from safetensors import safe_open
+
+    with safe_open(path, framework="numpy") as file:
+        about = _About.model_validate_json((file.metadata() or {}).get("fedrobust", ""))
+        return about, [file.get_tensor(name) for name in names]
 
 
 def _side_by_side(images: NDArray[np.uint8]) -> NDArray[np.uint8]:

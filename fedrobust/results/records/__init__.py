@@ -62,6 +62,7 @@ from fedrobust.results.records.summary import (
     Summary,
     SummaryThreat,
     SynthesisSummary,
+    Utility,
 )
 
 __all__ = [
@@ -100,6 +101,7 @@ __all__ = [
     "SynthesisSummary",
     "ThreatRecord",
     "TimingLine",
+    "Utility",
     "VerdictLine",
     "WrittenLines",
     "check_format",

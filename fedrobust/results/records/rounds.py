@@ -58,6 +58,8 @@ class SynthesisMetrics(Record):
         Distances from the real test images, by the features of a classifier of real images.
     precision, recall : float or None
         Share of the images near some real one, and of the real ones near some image.
+    class_score : float or None
+        The Inception Score by a classifier of real images, from 1 to the number of classes.
     conditional_accuracy : float or None
         Share of the images that a held-out classifier takes for their class.
     trigger_rate : float or None
@@ -70,6 +72,7 @@ class SynthesisMetrics(Record):
     kid: float | None = None
     precision: float | None = None
     recall: float | None = None
+    class_score: float | None = None
     conditional_accuracy: float | None = None
     trigger_rate: float | None = None
     finite: bool = True
@@ -171,7 +174,7 @@ class VerdictLine(Record):
 
 
 class ClientMetricsLine(Record):
-    """The unverified metrics that hospitals reported in a round."""
+    """The unverified metrics that hospitals reported in a round; those of a task alone are further keys."""
 
     round: int
     hospitals: tuple[int, ...] = ()
@@ -181,7 +184,7 @@ class ClientMetricsLine(Record):
 
     def by_hospital(self, key: str) -> dict[int, float | None]:
         """Return a metric by the hospital's number."""
-        return dict(zip(self.hospitals, getattr(self, key), strict=False))
+        return dict(zip(self.hospitals, getattr(self, key, ()), strict=False))
 
 
 class TimingLine(Record):

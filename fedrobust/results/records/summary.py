@@ -12,7 +12,7 @@ from fedrobust.results.records.robustness import Robustness
 from fedrobust.results.records.rounds import Metrics, SynthesisMetrics
 from fedrobust.results.records.site_tests import SiteTests
 
-__all__ = ["Baseline", "Calibration", "Detection", "Summary", "SummaryThreat", "SynthesisSummary"]
+__all__ = ["Baseline", "Calibration", "Detection", "Summary", "SummaryThreat", "SynthesisSummary", "Utility"]
 
 
 #: As in the settings: a page lists every hospital.
@@ -97,6 +97,21 @@ class SummaryThreat(ThreatRecord):
     durability: float | None = None
 
 
+class Utility(Record):
+    """Accuracy of a classifier of few real images, a mean over classes, without and with synthetic ones.
+
+    Attributes
+    ----------
+    real : int
+        Real images of each class.
+    without, supplemented : float
+    """
+
+    real: int
+    without: float
+    supplemented: float
+
+
 class SynthesisSummary(SynthesisMetrics):
     """The last generator's metrics, with what real images and the judging classifiers attain.
 
@@ -106,6 +121,8 @@ class SynthesisSummary(SynthesisMetrics):
         Real images, and synthetic ones, that are compared.
     real_fid, real_kid : float or None
         Distances of the real validation from the real test images.
+    real_class_score : float or None
+        That of the real test images.
     real_accuracy : float or None
         Share of the real test images that the held-out classifier takes for their class, averaged over the
         classes.
@@ -115,16 +132,34 @@ class SynthesisSummary(SynthesisMetrics):
         Whether next to no real image is near any synthetic one.
     trigger_false_alarms, trigger_misses : float or None
         Share of clean images that the detector of the mark takes for stamped ones, and the reverse.
+    added : int
+        Synthetic images of each class that the study of their use adds.
+    utility : tuple of Utility
+        Empty where the images are not finite.
     """
 
     images: int = 0
     real_fid: float | None = None
     real_kid: float | None = None
+    real_class_score: float | None = None
     real_accuracy: float | None = None
     judge_sha256: str = ""
     collapsed: bool = False
     trigger_false_alarms: float | None = None
     trigger_misses: float | None = None
+    added: int = 0
+    utility: tuple[Utility, ...] = ()
+
+    @property
+    def metrics(self) -> dict[str, float | None]:
+        """Return what a suite compares of the study of the images' use, by metric."""
+        found: dict[str, float | None] = {}
+        for use in self.utility:
+            found |= {
+                f"utility:{use.real}": use.supplemented,
+                f"utility_gain:{use.real}": 100 * (use.supplemented - use.without),
+            }
+        return found
 
 
 class Summary(Record):
