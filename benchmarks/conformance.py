@@ -19,6 +19,7 @@ from flwr.serverapp.strategy import bulyan as flower_bulyan
 
 from benchmarks.conformance_attacks import attack_rows
 from benchmarks.conformance_newest import newest_rows
+from benchmarks.conformance_server import server_rows
 from benchmarks.pages import prose, row, table_head
 from fedrobust.engines.local import LocalGrid
 from fedrobust.federation import ClientMetrics, Update, Updates
@@ -428,6 +429,7 @@ def page() -> str:
     for rows in (krum_rows, distance_rows, bulyan_rows, averaging_rows, other_rows):
         lines += map(row, rows())
     lines += map(row, newest_rows(byzfl_module(), draw, updates))
+    lines += map(row, server_rows())
     lines += map(row, attack_rows(draw))
     return "\n".join([*lines, ""])
 
