@@ -56,7 +56,7 @@ class BackdoorIndicator(Defence):
     Cost: in each round `epochs` passes over the foreign images, forward and backward, and n evaluations of
     them. The defaults bound it: a small network learns 48 images in 60 passes, where the paper's 800 in 200
     take 55 times as long. Deviations: the paper takes images of another data set, this rule draws coarse
-    mosaics, anew in each round with their labels. Gradients are taken with the running statistics of the
+    mosaics, again in each round, with their labels. Gradients are taken with the running statistics of the
     round's model, and so are the hospitals' answers: the task leaves no trace in the statistics, and forged
     ones do not count. The pull is that of the authors' code, where the length is not squared. Where all are
     flagged, the model from before the task stays. Beware: a network that forgets the task but gives most
