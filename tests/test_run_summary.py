@@ -54,6 +54,16 @@ def test_atypical_hospitals_that_are_flagged_are_named(
     assert "Atypical (benign) hospitals: 1, 2. Falsely flagged: 1." in text
 
 
+def test_a_collapsed_generator_and_the_use_of_its_images_are_shown(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    utility = [{"real": 25, "without": 0.7, "supplemented": 0.76}]
+    text = printed(tmp_path, capsys, synthesis={"collapsed": True, "utility": utility})
+    assert text.startswith("The generator has collapsed or learnt nothing")
+    (line,) = [line for line in text.splitlines() if "25 real images a class" in line]
+    assert "0.760" in line and "0.700" in line
+
+
 def test_strategy_without_verdicts_says_so(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert "gives no verdict" in printed(tmp_path, capsys, detection={"flagged": [], "weights": {}})
 

@@ -64,6 +64,10 @@ def _first(run: FinishedRun) -> list[str]:
         )
     if summary.diverged:
         lines.append("Training diverged: the loss of the last model is not a finite number.")
+    if summary.synthesis is not None and summary.synthesis.collapsed:
+        lines.append(
+            "The generator has collapsed or learnt nothing: hardly any real image is near one of its."
+        )
     if summary.no_better_than_commonest_class:
         share = _fraction(run.commonest_class_share)
         lines.append(

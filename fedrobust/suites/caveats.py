@@ -58,6 +58,8 @@ def caveats_of(
         fixed |= dict.fromkeys(_of_run(run, common))
         for name in _without_effect(run):
             by_seed[Caveat(text=f"{name} had no effect")].append(cell.seed)
+        if run.run.summary.synthesis is not None and run.run.summary.synthesis.collapsed:
+            by_seed[Caveat(text="the generator collapsed")].append(cell.seed)
         for role, count in _discarded(run).items():
             discarded[role][cell.seed] = count
         if cell.baseline is not None and runs.get(cell.baseline.digest()) is None:
