@@ -9,6 +9,7 @@ import pytest
 
 from fedrobust.data.records import Records
 from fedrobust.evaluation import utility
+from fedrobust.evaluation.metrics import metric_of
 from fedrobust.evaluation.utility import utility_of
 from fedrobust.results.records import SynthesisSummary
 
@@ -55,3 +56,5 @@ def test_a_suite_compares_the_accuracy_and_the_gain_in_points() -> None:
         utility=({"real": 25, "without": 0.7, "supplemented": 0.76},)  # type: ignore[arg-type]
     )
     assert summary.metrics == {"utility:25": 0.76, "utility_gain:25": pytest.approx(6)}
+    shown = [(metric_of(key).name, metric_of(key).unit) for key in summary.metrics]
+    assert shown == [("utility, 25 real", "share"), ("gain from synthetic images, 25 real", "points")]
