@@ -144,7 +144,10 @@ def test_a_detector_finds_the_mark_and_its_error_is_measured() -> None:
     stamped = [Records(mark.stamped(r.images, rng), r.labels, r.classes) for r in (train, test)]
     detector = TriggerDetector(train, stamped[0], test, stamped[1], 0, "mark")
     assert detector.false_alarms <= 0.1 and detector.misses <= 0.1
-    assert detector.rate(stamped[1].images) == pytest.approx(1 - detector.misses)
+    # A generator makes the mark fainter than it was planted.
+    half = np.rint((test.images + stamped[1].images.astype(float)) / 2).astype(np.uint8)
+    assert detector.rate(half) == pytest.approx(1 - detector.misses)
+    assert detector.rate(stamped[1].images) >= 0.9
 
 
 def test_a_judge_is_the_same_for_the_same_seed_and_purpose() -> None:

@@ -30,6 +30,10 @@ _LR = 1e-3
 _BATCH = 32
 _AT_ONCE = 256
 
+#: The faintest mark that a detector learns to find, and the one by which its misses are measured, as shares
+#: of the strength that is planted.
+_FAINTEST, _HALF = 0.25, 0.5
+
 
 class Judge:
     """A classifier of real images.
@@ -115,6 +119,9 @@ class Judge:
 class TriggerDetector:
     """A classifier that tells images with a backdoor's mark from those without it.
 
+    A generator makes a mark fainter than it was planted, so the detector learns marks of all strengths from a
+    quarter up, and its misses are those at half the strength.
+
     Parameters
     ----------
     clean, stamped : Records
@@ -130,7 +137,7 @@ class TriggerDetector:
     false_alarms : float
         Share of clean test images that it takes for stamped ones.
     misses : float
-        Share of stamped test images that it takes for clean ones.
+        Share of test images with the mark at half its strength that it takes for clean ones.
     """
 
     def __init__(
@@ -144,9 +151,10 @@ class TriggerDetector:
         device: str = "cpu",
     ) -> None:
         """Train it and measure its error."""
+        strength = generator(seed, "mark", purpose).uniform(_FAINTEST, 1, (len(stamped), 1, 1, 1))
         both = replace(
             clean,
-            images=np.concatenate([clean.images, stamped.images]),
+            images=np.concatenate([clean.images, _faded(clean.images, stamped.images, strength)]),
             labels=np.repeat(np.array([0, 1], np.int64), [len(clean), len(stamped)]),
             classes=("clean", "stamped"),
             facts={},
@@ -154,8 +162,16 @@ class TriggerDetector:
         )
         self._judge = Judge(both, seed, purpose, device)
         self.false_alarms = self.rate(test_clean.images)
-        self.misses = 1 - self.rate(test_stamped.images)
+        self.misses = 1 - self.rate(_faded(test_clean.images, test_stamped.images, _HALF))
 
     def rate(self, images: NDArray[np.uint8]) -> float:
         """Return the share of images that it takes for stamped ones."""
         return float((self._judge.predicted(images) == 1).mean())
+
+
+def _faded(
+    clean: NDArray[np.uint8], stamped: NDArray[np.uint8], strength: float | NDArray[np.float64]
+) -> NDArray[np.uint8]:
+    """Return images between clean and stamped ones, shape (n, channels, height, width)."""
+    between = clean + strength * (stamped.astype(np.float64) - clean)
+    return np.asarray(np.rint(between), np.uint8)

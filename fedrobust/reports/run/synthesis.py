@@ -104,7 +104,7 @@ def synthesis_key_metrics(found: SynthesisSummary) -> Iterator[tuple[str, str, s
         yield (
             "Trigger rate",
             share(found.trigger_rate),
-            f"{share(found.trigger_false_alarms)} in clean, {rightly} in stamped real images",
+            f"{share(found.trigger_false_alarms)} in clean, {rightly} in faintly stamped real images",
             "The share of synthetic images in which a classifier finds the backdoor's mark.",
         )
 

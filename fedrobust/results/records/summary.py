@@ -131,7 +131,8 @@ class SynthesisSummary(SynthesisMetrics):
     collapsed : bool
         Whether next to no real image is near any synthetic one.
     trigger_false_alarms, trigger_misses : float or None
-        Share of clean images that the detector of the mark takes for stamped ones, and the reverse.
+        Share of clean images that the detector of the mark takes for stamped ones, and of images with the
+        mark at half its strength that it takes for clean ones.
     added : int
         Synthetic images of each class that the study of their use adds.
     utility : tuple of Utility
