@@ -67,7 +67,7 @@ reproduce-robustness: $(STAMP)
 	$(BIN)/python -m benchmarks.model_robustness --data-root $(DATA_ROOT)
 
 # The newest attacks against the newest defences, with all of ten hospitals and with ten of forty a round, on real
-# images: about 90 minutes on 2 cores with two of the suites' three seeds. It can be stopped and started again.
+# images: about 40 minutes on 2 cores with two of the suites' three seeds. It can be stopped and started again.
 reproduce-newest: $(STAMP)
 	for suite in newest newest_sampled; do \
 		$(BIN)/python -m fedrobust.benchmark $$suite --seeds 1,4 --data-root $(DATA_ROOT) || exit 1; done
