@@ -34,6 +34,9 @@ _AT_ONCE = 256
 #: of the strength that is planted.
 _FAINTEST, _HALF = 0.25, 0.5
 
+#: The largest standard deviation, in grey levels, of the noise on what a detector learns from.
+_NOISE = 25.0
+
 
 class Judge:
     """A classifier of real images.
@@ -119,8 +122,9 @@ class Judge:
 class TriggerDetector:
     """A classifier that tells images with a backdoor's mark from those without it.
 
-    A generator makes a mark fainter than it was planted, so the detector learns marks of all strengths from a
-    quarter up, and its misses are those at half the strength.
+    A generator makes a mark fainter than it was planted, and all its images noisier than real ones: the
+    detector learns marks of all strengths from a quarter up on images with noise, and its misses are those at
+    half the strength.
 
     Parameters
     ----------
@@ -151,10 +155,13 @@ class TriggerDetector:
         device: str = "cpu",
     ) -> None:
         """Train it and measure its error."""
-        strength = generator(seed, "mark", purpose).uniform(_FAINTEST, 1, (len(stamped), 1, 1, 1))
+        draw = generator(seed, "mark", purpose)
+        strength = draw.uniform(_FAINTEST, 1, (len(stamped), 1, 1, 1))
+        images = np.concatenate([clean.images, _faded(clean.images, stamped.images, strength)])
+        noise = draw.uniform(0, _NOISE, (len(images), 1, 1, 1)) * draw.normal(size=images.shape)
         both = replace(
             clean,
-            images=np.concatenate([clean.images, _faded(clean.images, stamped.images, strength)]),
+            images=np.clip(np.rint(images + noise), 0, 255).astype(np.uint8),
             labels=np.repeat(np.array([0, 1], np.int64), [len(clean), len(stamped)]),
             classes=("clean", "stamped"),
             facts={},
