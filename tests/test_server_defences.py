@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
+from federations import learner_of, tiny
+from helpers import restored
 from sklearn.decomposition import PCA
 from sklearn.mixture import GaussianMixture
 
@@ -14,6 +17,7 @@ from fedrobust.battery.inputs import CLASSES, ToyServer, a_round, deltas
 from fedrobust.errors import UserError
 from fedrobust.federation import Model, Updates
 from strategies.backdoor_indicator import BackdoorIndicator
+from strategies.fedredefense import FedREDefense, _first
 from strategies.skymask import SkyMask, _with_last
 
 Floats = np.ndarray[Any, Any]
@@ -133,3 +137,74 @@ def test_backdoor_indicator_flags_who_remembers_a_label() -> None:
     strict.server = server
     strict.before_round(Model(updates.global_parameters + 1, updates.global_buffers, 1))
     np.testing.assert_array_equal(strict.combine(updates)[0], updates.global_parameters + 1)
+
+
+def reconstruction_error(rule: FedREDefense, server: ToyServer, start: Floats, end: Floats) -> float:
+    """Return one hospital's least error, with all steps written out."""
+    begun = _first(server, 0)
+    images, labels, rate = (
+        torch.tensor(begun[n].astype(np.float64), requires_grad=True) for n in ("images", "labels", "rate")
+    )
+    paces = [(images, 0.25 * rule.lr), (labels, rule.lr), (rate, 0.1 * rule.lr)]
+    moments = [(torch.zeros_like(p), torch.zeros_like(p)) for p, _ in paces]
+    w0, w1 = (torch.tensor(w.astype(np.float64)) for w in (start, end))
+    errors = []
+    for count in range(1, rule.iterations + 1):
+        w = w0.clone().requires_grad_(True)
+        for _ in range(rule.steps):
+            logits = images.flatten(1) @ w[:-CLASSES].reshape(CLASSES, -1).T + w[-CLASSES:]
+            loss = torch.nn.functional.cross_entropy(logits, labels.softmax(1))
+            w = w - rate * torch.autograd.grad(loss, w, create_graph=True)[0]
+        error = ((w - w1) ** 2).sum() / ((w0 - w1) ** 2).sum()
+        errors.append(error.item())
+        slopes = torch.autograd.grad(error, [images, labels, rate])
+        with torch.no_grad():
+            # Adam, written out: the class of torch takes a second to import.
+            for (p, lr), (m, v), g in zip(paces, moments, slopes, strict=True):
+                m.lerp_(g, 0.1)
+                v.lerp_(g * g, 0.001)
+                p -= lr * (m / (1 - 0.9**count)) / ((v / (1 - 0.999**count)).sqrt() + 1e-8)
+    return min(errors)
+
+
+def test_fedredefense_measures_what_synthetic_images_explain() -> None:
+    rule, updates = FedREDefense(iterations=6, steps=3, threshold=0.9), trained_round(4)
+    rule.server = server = ToyServer()
+    noise = 0.3 * np.random.default_rng(1).standard_normal((1, updates.dimension))
+    still = np.zeros_like(noise)
+    x = np.concatenate([[u.delta for u in updates], noise, still])
+    updates = a_round(x)
+    verdict = rule.weigh(updates).checked(6)
+    wanted = [
+        reconstruction_error(rule, server, u.global_parameters, u.parameters) if u.node < 5 else 0.0
+        for u in updates
+    ]
+    np.testing.assert_allclose(verdict.score, wanted, rtol=1e-3)
+    assert wanted[4] > max(wanted[:4])
+
+
+def test_fedredefense_leaves_out_for_good_and_goes_on_after_a_restart() -> None:
+    rule, again = (FedREDefense(iterations=2, threshold=t) for t in (1e-6, 1e-6))
+    rule.server = again.server = ToyServer()
+    first = rule.weigh(a_round(deltas(2))).checked(2)
+    assert np.asarray(first.flagged).all()
+    again.load_state(restored(rule.state()))
+    for one in (rule, again):
+        # The first is out though it now sends nothing; the newcomer sends nothing and stays.
+        later = one.weigh(a_round(np.zeros((2, 51)), nodes=[0, 7], round=2)).checked(2)
+        assert np.asarray(later.flagged).tolist() == [True, False]
+        np.testing.assert_array_equal(later.score, [np.asarray(first.score)[0], 0.0])
+
+
+def test_logits_of_a_learner_are_its_probabilities_and_have_second_derivatives(tmp_path: Path) -> None:
+    learner = learner_of(tiny(tmp_path))
+    state = learner.initial()
+    images = np.random.default_rng(0).integers(0, 256, (5, 1, 16, 16), dtype=np.uint8)
+    parameters = torch.tensor(state.parameters, requires_grad=True)
+    pixels = torch.tensor(images / np.float32(255), requires_grad=True)
+    found = learner.logits(parameters, state.buffers, pixels)
+    wanted = learner.predict(state, images, np.zeros(5, np.int64)).probabilities
+    np.testing.assert_allclose(found.detach().exp().numpy(), wanted, atol=1e-5)
+    (slope,) = torch.autograd.grad(found[:, 0].sum(), parameters, create_graph=True)
+    slope.square().sum().backward()  # type: ignore[no-untyped-call]
+    assert pixels.grad is not None and float(pixels.grad.abs().sum()) > 0

@@ -4,12 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
 from fedrobust.data.records import Records
 from fedrobust.federation import ClientMetrics, Layout, Trigger, Update, Updates, Vector
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 __all__ = [
     "CLASSES",
@@ -144,6 +148,11 @@ class ToyServer:
     ) -> Mapping[str, NDArray[np.float32]]:
         """Return what enters the only layer: the pixels."""
         return {"head.weight": _inputs(images)[:, :-1].astype(np.float32)}
+
+    def logits(self, parameters: Tensor, buffers: Vector, images: Tensor) -> Tensor:
+        """Return log-probabilities as a function of parameters and images, shape (n, K)."""
+        weights = parameters[:-CLASSES].reshape(CLASSES, _PIXELS)
+        return (images.flatten(1) @ weights.T + parameters[-CLASSES:]).log_softmax(1)
 
 
 class ToyModel:

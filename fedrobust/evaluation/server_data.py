@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Mapping
 from fractions import Fraction
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,6 +14,9 @@ from fedrobust.data.records import Records
 from fedrobust.federation import Update, Vector
 from fedrobust.learners.base import ClassifyingLearner, State
 from fedrobust.seeding import generator
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 __all__ = ["ServerShare"]
 
@@ -91,6 +95,10 @@ class ServerShare:
     ) -> Mapping[str, NDArray[np.float32]]:
         """Return what enters each network's last layer, shape (n, inputs), by the layer's name."""
         return self._learner.features(State(parameters, buffers), images)
+
+    def logits(self, parameters: Tensor, buffers: Vector, images: Tensor) -> Tensor:
+        """Return log-probabilities as a function that torch can differentiate repeatedly."""
+        return self._learner.logits(parameters, buffers, images)
 
     def trained(self, parameters: Vector, buffers: Vector, round: int) -> Update:
         """Return the update of a hospital with exactly these images, trained as every hospital is."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import Any, ClassVar, Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Any, ClassVar, Protocol, runtime_checkable
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -14,6 +14,9 @@ from fedrobust.errors import UserError
 from fedrobust.federation.layout import Layout
 from fedrobust.federation.updates import Update, Updates, Vector, Verdict
 from fedrobust.plugins import RemembersOptions
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 __all__ = [
     "Defence",
@@ -90,6 +93,13 @@ class ServerModel(DifferentiableServerData, Protocol):
 
         They stand under the name of that layer's weight in the layout; an ensemble has such a layer for each
         network.
+        """
+        ...
+
+    def logits(self, parameters: Tensor, buffers: Vector, images: Tensor) -> Tensor:
+        """Return log-probabilities of images in [0, 1], shape (n, K), as torch differentiates them.
+
+        For rules that learn images: both flat parameters and images may need gradients, also of gradients.
         """
         ...
 

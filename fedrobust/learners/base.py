@@ -17,7 +17,7 @@ from fedrobust.data.records import Records
 from fedrobust.federation import ClientMetrics, GradientHook, Vector
 
 if TYPE_CHECKING:
-    from torch import nn
+    from torch import Tensor, nn
 
 __all__ = ["ClassifyingLearner", "Fitted", "Learner", "Prediction", "State"]
 
@@ -118,5 +118,12 @@ class ClassifyingLearner(Learner, Protocol):
         """Return what enters the last layer of weights of each network, shape (n, inputs).
 
         The keys are the names of those layers' weights in the layout.
+        """
+        ...
+
+    def logits(self, parameters: Tensor, buffers: Vector, images: Tensor) -> Tensor:
+        """Return log-probabilities, shape (n, K), as a function that torch can differentiate repeatedly.
+
+        The mean over networks, of images in [0, 1]; `torch.func.vmap` may run over either.
         """
         ...

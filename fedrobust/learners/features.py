@@ -1,13 +1,14 @@
-"""A network's last layer of weights, and the activations that enter it."""
+"""A network's last layer, the activations that enter it, and a network as a function of its tensors."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 
 import torch
 from torch import Tensor, nn
+from torch.func import functional_call
 
-__all__ = ["entering", "last_layer"]
+__all__ = ["called", "entering", "last_layer"]
 
 
 def last_layer(network: nn.Module) -> str:
@@ -29,3 +30,10 @@ def entering(network: nn.Module, path: str, batches: Iterable[Tensor]) -> Tensor
         for batch in batches:
             network(batch)
     return torch.cat(seen)
+
+
+def called(network: nn.Module, tensors: Mapping[str, Tensor], prefix: str, images: Tensor) -> Tensor:
+    """Return a network's outputs with tensors in place of its own, those whose names have a prefix."""
+    own = {name.removeprefix(prefix): t for name, t in tensors.items() if name.startswith(prefix)}
+    outputs: Tensor = functional_call(network, own, (images,))
+    return outputs

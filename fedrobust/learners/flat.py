@@ -92,6 +92,16 @@ class FlatModule:
         )
         return parameters, buffers
 
+    def tensors(self, parameters: Tensor, buffers: Tensor) -> dict[str, Tensor]:
+        """Cut tensors of a state's length into the module's named ones, differentiably."""
+        found: dict[str, Tensor] = {}
+        for flat, shapes in ((parameters, self._names), (buffers, self._buffer_names)):
+            start = 0
+            for name, shape in shapes.items():
+                found[name] = flat[start : start + shape.numel()].view(shape)
+                start += shape.numel()
+        return found
+
     def named(
         self, parameters: NDArray[np.float32], buffers: NDArray[np.float32]
     ) -> dict[str, NDArray[np.float32]]:

@@ -30,7 +30,7 @@ from fedrobust.learners.base import Fitted, Prediction, State
 from fedrobust.learners.batches import by_class, shuffled_batches
 from fedrobust.learners.classifier import Classifier, view_of
 from fedrobust.learners.etf import simplex_etf
-from fedrobust.learners.features import entering, last_layer
+from fedrobust.learners.features import called, entering, last_layer
 from fedrobust.learners.flat import FlatModule
 from fedrobust.learners.lazy_pixels import LazyPixels
 from fedrobust.learners.losses import loss_of
@@ -274,6 +274,17 @@ class MutualLearner:
             f"networks.{number}.{last_layer(network)}.weight": found.cpu().numpy()
             for number, (network, found) in enumerate(zip(self._networks, entered, strict=True))
         }
+
+    def logits(self, parameters: Tensor, buffers: NDArray[np.float32], images: Tensor) -> Tensor:
+        """Return log-probabilities as a function of a state and images; see `ClassifyingLearner.logits`."""
+        named = self._flat.tensors(parameters.to(self._device), torch.tensor(buffers, device=self._device))
+        self._networks.eval()
+        outputs = [
+            called(network, named, f"{number}.", (images.to(self._device) - 0.5) * 4)
+            for number, network in enumerate(self._networks)
+        ]
+        each = [self._logits(self._classified(one)).log_softmax(1) for one in outputs]
+        return torch.stack(each).mean(0).to(parameters.device)
 
     def feature_networks(self, state: State) -> list[nn.Module]:
         """Return copies of the networks that end in features: before the frame, or the last linear layer."""
