@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 import pytest
 from federations import Cut, Unplugged, tiny
+from run_folders import make_run
 
 from fedrobust import UserError, run
 from fedrobust.data.records import Records
@@ -24,6 +26,7 @@ from fedrobust.results.finished_run import read_run
 from fedrobust.results.records import RoundLine, SynthesisSummary
 from fedrobust.scenario import Scenario
 from fedrobust.settings import Settings
+from fedrobust.suites.caveats import caveats_of, usual
 from fedrobust.tasks import synthesis as tasks_synthesis
 from fedrobust.tasks.synthesis import Synthesis
 
@@ -90,6 +93,16 @@ def test_a_generator_that_is_not_finite_or_has_collapsed_is_said() -> None:
     assert "no finite numbers" in synthesis_notes(SynthesisSummary(finite=False))[0]
     assert "collapsed" in synthesis_notes(SynthesisSummary(collapsed=True, recall=0.0))[0]
     assert len(synthesis_notes(SynthesisSummary(recall=0.5))) == 1
+
+
+def test_a_suite_says_which_seeds_collapsed(tmp_path: Path) -> None:
+    settings = synthesis(tmp_path)
+    cell = SimpleNamespace(settings=settings, seed=3, baseline=None)
+    found = read_run(make_run(tmp_path, examples=False, synthesis={"collapsed": True}))
+    runs: Any = {settings.digest(): SimpleNamespace(settings=settings, run=found)}
+    planned: Any = [cell]
+    texts = [each.text for each in caveats_of(planned, planned, runs, usual(list(runs.values())))]
+    assert "the generator collapsed (seed 3)" in texts
 
 
 def test_a_generator_that_is_not_finite_has_no_loss_so_the_last_one_is_kept(tmp_path: Path) -> None:
