@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,9 +16,12 @@ from fedrobust.evaluation.hospitals import HospitalAccuracy
 from fedrobust.evaluation.temperature import fit_scale, scaled
 from fedrobust.evaluation.triggers import checked_triggers, latest
 from fedrobust.federation import Behaviour, Trigger
-from fedrobust.flower.memory import MemoryStore
 from fedrobust.learners.base import ClassifyingLearner, State
 from fedrobust.scenario import Scenario
+
+if TYPE_CHECKING:
+    # A page imports the tasks without Flower.
+    from fedrobust.flower.memory import MemoryStore
 
 __all__ = ["ServerEvaluation"]
 

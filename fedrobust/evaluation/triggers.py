@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Iterable, Sequence
+from typing import TYPE_CHECKING
 
 from fedrobust.attacks.hooks import name_of
 from fedrobust.data.records import Records
 from fedrobust.errors import UserError
 from fedrobust.federation import Attack, Behaviour, Trigger
-from fedrobust.flower.memory import MemoryStore, recall
 from fedrobust.plugins import reraise_as_user_error
 from fedrobust.seeding import trigger_rng
+
+if TYPE_CHECKING:
+    from fedrobust.flower.memory import MemoryStore
 
 __all__ = ["checked_triggers", "latest"]
 
@@ -80,6 +83,9 @@ def latest(
     """
     if not attack.adapts_trigger or memories is None:
         return lambda: trigger
+    # A page imports the tasks without Flower.
+    from fedrobust.flower.memory import recall
+
     chain = [one for one in attacks if one.role.hospital == attack.role.hospital]
     place = next(place for place, one in enumerate(chain) if one is attack)
 
