@@ -22,6 +22,7 @@ from fedrobust.learners.base import State
 from fedrobust.learners.factory import build_learner
 from fedrobust.reports.run.page import run_page
 from fedrobust.reports.run.synthesis import synthesis_notes, synthetic_images
+from fedrobust.results.compare import compare_runs
 from fedrobust.results.finished_run import read_run
 from fedrobust.results.records import RoundLine, SynthesisSummary
 from fedrobust.scenario import Scenario
@@ -93,6 +94,17 @@ def test_a_generator_that_is_not_finite_or_has_collapsed_is_said() -> None:
     assert "no finite numbers" in synthesis_notes(SynthesisSummary(finite=False))[0]
     assert "collapsed" in synthesis_notes(SynthesisSummary(collapsed=True, recall=0.0))[0]
     assert len(synthesis_notes(SynthesisSummary(recall=0.5))) == 1
+
+
+def test_two_generators_are_compared(tmp_path: Path) -> None:
+    folders = []
+    for name, fid in (("one", 2.0), ("other", 0.5)):
+        use = [{"real": 10, "without": 0.6, "supplemented": 0.7}]
+        (tmp_path / name).mkdir()
+        folders.append(make_run(tmp_path / name, examples=False, synthesis={"fid": fid, "utility": use}))
+    pairs = {pair.metric.key: pair for pair in compare_runs(*folders).metrics}
+    assert pairs["fid"].difference == -1.5 and pairs["utility:10"].first == 0.7
+    assert "kid" not in pairs
 
 
 def test_a_suite_says_which_seeds_collapsed(tmp_path: Path) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from fedrobust.evaluation.metrics import Metric, metric_of
+from fedrobust.evaluation.metrics import SYNTHESIS_METRICS, Metric, metric_of
 from fedrobust.results.finished_run import FinishedRun, read_run
 
 __all__ = ["MetricPair", "RunComparison", "SettingPair", "compare_runs", "metrics_of"]
@@ -107,7 +107,16 @@ def metrics_of(run: FinishedRun) -> dict[str, float | None]:
         "false_flags" if attacked else "benign_false_flags": detection.false_flag_rate,
         "attacker_weight": sum(weights) / run.clients if run.judged and weights else None,
         **(summary.robustness.metrics if summary.robustness else {}),
+        **_of_generator(run),
     }
+
+
+def _of_generator(run: FinishedRun) -> dict[str, float | None]:
+    """Return what a run of synthesis has; nothing of another one."""
+    found = run.summary.synthesis
+    if found is None:
+        return {}
+    return {key: getattr(found, key) for key in SYNTHESIS_METRICS} | found.metrics
 
 
 def _settings(first: FinishedRun, second: FinishedRun, left_out: frozenset[str]) -> tuple[SettingPair, ...]:
