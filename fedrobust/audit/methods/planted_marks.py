@@ -68,7 +68,7 @@ class PlantedMarks(Auditor):
 
     kind: ClassVar[Kind] = "planted mark"
 
-    def __init__(self, separation: Fraction = 0.8, smallest_class: PositiveInt = 60) -> None:
+    def __init__(self, separation: Fraction = 0.8, smallest_class: PositiveInt = 100) -> None:
         """Keep the options."""
         self.separation, self.smallest_class = separation, smallest_class
 
