@@ -50,7 +50,7 @@ def blocks(page: Path, language: str) -> list[str]:
 
 
 def commands(page: Path) -> list[str]:
-    lines = "".join(blocks(page, "bash")).splitlines()
+    lines = "".join(blocks(page, "bash")).replace("\\\n", " ").splitlines()
     own = re.compile(r"(fedrobust|python3? -m fedrobust|make simulate)\b")
     return [line.split("   #")[0].strip() for line in lines if own.match(line)]
 

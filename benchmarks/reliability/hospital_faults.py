@@ -11,7 +11,7 @@ import logging
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cache, partial
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from flwr.app import Array, ArrayRecord, ConfigRecord, Context, Message, MetricRecord, RecordDict
@@ -20,6 +20,7 @@ from flwr.serverapp import strategy as flowers
 from flwr.serverapp.strategy import Strategy
 from numpy.typing import NDArray
 
+from fedrobust.battery.inputs import LAYOUT, ToyServer
 from fedrobust.engines.local import LocalGrid
 from fedrobust.federation import ClientMetrics, Defence, PreAggregation, Update, Vector
 from fedrobust.flower.client_grid import ClientGrid
@@ -28,6 +29,9 @@ from fedrobust.flower.hosted_strategy import HostedStrategy, build_strategy
 from fedrobust.flower.round_checks import ABSURD
 from fedrobust.plugins import available, find
 from fedrobust.runtime.exchange import Exchange, Exchanged
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 __all__ = ["FAULTS", "FEW", "Fault", "few_replies", "problems", "strategies"]
 
@@ -63,10 +67,15 @@ class OutOfReach(BaseException):
     """Raised by a hospital; no `Exception`."""
 
 
-class FewImages:
-    """Images of the server's own whose loss grows with the distance from a model."""
+#: Parameters of the toy model, a part of those that the hospitals train.
+_OF_TOY = LAYOUT.parameters[-1].part.stop
 
-    labels = np.arange(12) % CLASSES
+
+class FewImages(ToyServer):
+    """Images of the server's own whose loss grows with the distance from a model.
+
+    What a rule asks besides losses and training is a toy model's, which the first parameters are.
+    """
 
     def losses(
         self, parameters: Vector, buffers: Vector, images: NDArray[np.int64] | None = None
@@ -81,6 +90,23 @@ class FewImages:
         fresh = (parameters + np.float32(0.1) * (2 - parameters)).astype(np.float32)
         report = ClientMetrics(len(self.labels), {})
         return Update(-1, fresh, report, parameters, buffers, round, buffers)
+
+    def probabilities(
+        self, parameters: Vector, buffers: Vector, images: NDArray[np.uint8]
+    ) -> NDArray[np.float64]:
+        """Return the toy model's, shape (n, K)."""
+        return super().probabilities(parameters[:_OF_TOY], buffers, images)
+
+    def gradient(
+        self, parameters: Vector, buffers: Vector, images: NDArray[np.uint8], labels: NDArray[np.int64]
+    ) -> Vector:
+        """Return the toy model's, and 0 for the other parameters."""
+        found = super().gradient(parameters, buffers, images, labels)
+        return np.concatenate([found, np.zeros(len(parameters) - _OF_TOY, np.float32)])
+
+    def logits(self, parameters: Tensor, buffers: Vector, images: Tensor) -> Tensor:
+        """Return the toy model's log-probabilities, shape (n, K)."""
+        return super().logits(parameters[:_OF_TOY], buffers, images)
 
 
 def start() -> ArrayRecord:
