@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -74,6 +75,22 @@ def settings(tmp_path: Path) -> Settings:
 def test_cell_with_the_same_plugins_and_data_is_finished(settings: Settings) -> None:
     assert not CellStore().finished(settings)
     assert CellStore().finished(finished(settings))
+
+
+def test_cells_that_differ_in_audit_or_evaluations_alone_are_each_finished(tmp_path: Path) -> None:
+    images(tmp_path, seed=0)
+    base: dict[str, Any] = {
+        "data": "medmnist:mine",
+        "data_root": str(tmp_path),
+        "clients": 2,
+        "out": str(tmp_path / "runs"),
+    }
+    cells = [
+        finished(Settings(**base, **more))
+        for more in ({}, {"sanitize": "noise-level"}, {"evaluate": "noise"}, {"evaluate": "clean"})
+    ]
+    store = CellStore()
+    assert [store.finished(cell) for cell in cells] == [True] * 4
 
 
 def test_cell_with_other_images_under_the_same_name_is_run_again(settings: Settings, tmp_path: Path) -> None:

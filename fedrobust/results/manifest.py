@@ -6,7 +6,7 @@ import datetime
 import os
 import platform
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Hashable, Iterator
 from dataclasses import asdict
 from importlib import metadata
 from pathlib import Path
@@ -23,7 +23,7 @@ from fedrobust.results.records import FORMAT, Manifest, PluginRecord, ServerData
 from fedrobust.robustness.plan import evaluation_class
 from fedrobust.scenario import Scenario
 
-__all__ = ["manifest", "plugin_classes", "plugins_of"]
+__all__ = ["manifest", "plugin_classes", "plugin_texts", "plugins_of"]
 
 _PACKAGES = ("fedrobust", "flwr", "flwr-datasets", "ray", "torch", "torchvision", "scikit-learn", "numpy")
 
@@ -109,6 +109,12 @@ def plugins_of(scenario: Scenario) -> tuple[PluginRecord, ...]:
         )
         for one in origins
     )
+
+
+def plugin_texts(scenario: Scenario) -> tuple[Hashable, ...]:
+    """Return all that `plugin_classes` reads: scenarios with the same have the same plug-ins."""
+    threats = tuple(threat.attacks for threat in scenario.threats)
+    return scenario.strategy, threats, scenario.evaluations, scenario.sanitize
 
 
 def plugin_classes(scenario: Scenario) -> Iterator[type]:

@@ -6,6 +6,7 @@ that does not is run again, as its numbers are those of another rule or of other
 
 from __future__ import annotations
 
+from collections.abc import Hashable
 from contextlib import suppress
 from pathlib import Path
 
@@ -14,10 +15,9 @@ from fedrobust.data.spec import DataSpec
 from fedrobust.disk.files import discard_aside
 from fedrobust.disk.lock import Held, Lock
 from fedrobust.errors import UserError
-from fedrobust.plugins import AttackChain, PipelineSpec
 from fedrobust.results.files import read_record, read_text, write_text
 from fedrobust.results.folder import discard, partial_of, recover
-from fedrobust.results.manifest import plugins_of
+from fedrobust.results.manifest import plugin_texts, plugins_of
 from fedrobust.results.records import Manifest, check_format
 from fedrobust.scenario import RunIdentity, Scenario
 from fedrobust.settings import Settings
@@ -37,7 +37,7 @@ class CellStore:
     def __init__(self) -> None:
         """Know nothing yet."""
         self._digests: dict[_Source, str] = {}
-        self._sources: dict[tuple[PipelineSpec, tuple[AttackChain, ...]], dict[str, str]] = {}
+        self._sources: dict[tuple[Hashable, ...], dict[str, str]] = {}
 
     def finished(self, settings: Settings) -> bool:
         """Tell whether a complete run of these settings stands in its folder and still fits.
@@ -97,7 +97,7 @@ class CellStore:
         return self._digests[key]
 
     def _plugins(self, scenario: Scenario) -> dict[str, str]:
-        key = (scenario.strategy, tuple(threat.attacks for threat in scenario.threats))
+        key = plugin_texts(scenario)
         if key not in self._sources:
             self._sources[key] = {one.plugin: one.source_hash for one in plugins_of(scenario)}
         return self._sources[key]
