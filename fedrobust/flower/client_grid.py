@@ -278,8 +278,8 @@ class ClientGrid(WrappedGrid):
 def _as_sent(reply: Reply, model: SentModel | None) -> Message:
     """Return a usable reply's message, with its arrays in the model's types if they are in unusual ones.
 
-    Plain Flower strategies compute in the types that they get. Hospitals send float32, also where a strategy
-    has made float64 of the model.
+    Plain Flower strategies compute in the types that they get, and some in place, so the arrays are copies
+    that can be written to. Hospitals send float32, also where a strategy has made float64 of the model.
     """
     if model is None:
         return reply.message
@@ -287,7 +287,7 @@ def _as_sent(reply: Reply, model: SentModel | None) -> Message:
     name, arrays = next(iter(records_in(content, ArrayRecord).items()))
     usual = {key: {like.dtype, "float32"} for key, like in model.arrays.items() if is_float(like.dtype)}
     if any(arrays[key].dtype not in types for key, types in usual.items()):
-        content[name] = to_arrays(reply.parameters, reply.buffers, model.arrays)
+        content[name] = to_arrays(reply.parameters.copy(), reply.buffers.copy(), model.arrays)
     return reply.message
 
 
