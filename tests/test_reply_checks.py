@@ -100,6 +100,16 @@ def test_a_number_of_images_that_is_none_is_a_fault(examples: Any) -> None:
     assert "num-examples is" in reason(reply(arrays(), **{"num-examples": examples}))
 
 
+@pytest.mark.parametrize(("loss", "words"), [(-0.1, "cannot raise to a power"), (0.0, ""), (2, "")])
+def test_a_number_that_the_strategy_raises_to_a_power_is_not_negative(loss: float, words: str) -> None:
+    message = reply(arrays(), loss=loss)
+    assert isinstance(check_reply(message, EXPECTED), Reply)
+    checked = check_reply(message, Expected(SentModel(arrays()), raised="loss"))
+    assert (
+        isinstance(checked, Reply) if not words else words in reason(message, Expected(None, raised="loss"))
+    )
+
+
 def test_records_that_are_missing_are_a_fault() -> None:
     assert "one ArrayRecord and one MetricRecord" in reason(reply())
     assert isinstance(check_reply(reply(), Expected(None)), Reply)

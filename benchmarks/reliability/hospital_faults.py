@@ -426,7 +426,11 @@ def _run(spec: str, fault: Fault | None, heard: Sequence[int]) -> list[Exchanged
     strategy = strategies()[spec]()
     grid = ClientGrid(_Wire(fault, frozenset(heard)), HOSPITALS)
     grid.discover()
-    grid.set_expected_metrics(_METRICS, finite=not isinstance(strategy, HostedStrategy))
+    grid.set_expected_metrics(
+        _METRICS,
+        finite=not isinstance(strategy, HostedStrategy),
+        raised=getattr(strategy, "train_loss_key", None),
+    )
     exchange = Exchange(strategy, spec, grid)
     arrays, rounds = start(), []
     with warnings.catch_warnings():

@@ -77,6 +77,7 @@ class ClientGrid(WrappedGrid):
         self._shapes: dict[str, tuple[int, ...]] = {}
         self._metrics: Schema | None = None
         self._finite = False
+        self._raised: str | None = None
         self._unread: set[str] = set()
         self._taking_part: TakingPart | None = None
         self.faults: list[ClientFailure] = []
@@ -177,12 +178,15 @@ class ClientGrid(WrappedGrid):
         """Require the names and shapes of these arrays of every new global model."""
         self._shapes = shapes_of(arrays)
 
-    def set_expected_metrics(self, metrics: Schema | None, *, finite: bool = False) -> None:
+    def set_expected_metrics(
+        self, metrics: Schema | None, *, finite: bool = False, raised: str | None = None
+    ) -> None:
         """Require these metrics of every reply to training; None requires those that most replies have.
 
-        With `finite` single numbers must be finite: a plain Flower strategy would spread one that is not.
+        With `finite` single numbers must be finite: a plain Flower strategy would spread one that is not. One
+        that a strategy raises to a power must not be negative: `raised` is its name.
         """
-        self._metrics, self._finite = metrics, finite
+        self._metrics, self._finite, self._raised = metrics, finite, raised
 
     def round_limit_s(self, limit_s: float) -> float:
         """Return how long an exchange may take in which each hospital may take `limit_s`.
@@ -221,7 +225,8 @@ class ClientGrid(WrappedGrid):
                 "the strategy sends a hospital several messages at once; send one, as only one is answered"
             )
         replies = list(self.inner.send_and_receive(list(sent.values()), timeout=timeout))
-        expected = Expected(model, metrics=self._metrics if training else None, finite=self._finite)
+        metrics = self._metrics if training else None
+        expected = Expected(model, metrics=metrics, finite=self._finite, raised=self._raised)
         checked = check_round(replies, sent, expected)
         self.faults, self.no_effect, self.memory_bytes = list(checked.failures), {}, 0
         self.faults += [ClientFailure(number, _TWICE) for number in checked.repeated]

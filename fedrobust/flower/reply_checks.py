@@ -89,12 +89,15 @@ class Expected:
         that most of the round's replies have are the usual ones.
     finite : bool
         Single numbers among the metrics must be finite.
+    raised : str, optional
+        The metric that the strategy raises to a power, which gives a negative one no value.
     """
 
     model: SentModel | None
     key: str = NUM_EXAMPLES
     metrics: Schema | None = None
     finite: bool = False
+    raised: str | None = None
 
 
 @dataclass(frozen=True)
@@ -162,6 +165,8 @@ def _metrics_fault(metrics: MetricRecord, expected: Expected) -> str | None:
                 return f"metric {_short(name)} is an integer of {number.bit_length()} bits"
         if expected.finite and isinstance(value, float) and not math.isfinite(value):
             return f"metric {_short(name)} is {value}, which the strategy would spread to all"
+        if name == expected.raised and isinstance(value, int | float) and value < 0:
+            return f"metric {_short(name)} is {value}, which the strategy cannot raise to a power"
     return None
 
 

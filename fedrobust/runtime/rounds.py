@@ -41,7 +41,12 @@ class Rounds:
         scenario = setup.scenario
         clients = ClientGrid(grid, scenario.hospitals)
         clients.discover()
-        clients.set_expected_metrics(setup.reported, finite=not isinstance(setup.strategy, HostedStrategy))
+        clients.set_expected_metrics(
+            setup.reported,
+            finite=not isinstance(setup.strategy, HostedStrategy),
+            # QFedAvg's, which weighs hospitals by a power of their loss.
+            raised=getattr(setup.strategy, "train_loss_key", None),
+        )
         setup.task.set_unknown(clients.own_data)
         self._exchange = Exchange(
             setup.strategy,
