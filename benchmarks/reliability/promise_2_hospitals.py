@@ -8,7 +8,7 @@ from benchmarks.reliability.faults import Faults
 from benchmarks.reliability.hospital_faults import FAULTS, problems, strategies
 
 TITLE = "A bad hospital costs its own round only"
-MINUTES = 10
+MINUTES = 13
 
 
 def inject(faults: Faults) -> None:
