@@ -66,11 +66,10 @@ reproduce-experiments: $(STAMP)
 reproduce-robustness: $(STAMP)
 	$(BIN)/python -m benchmarks.model_robustness --data-root $(DATA_ROOT)
 
-# The newest attacks against the newest defences, with all of ten hospitals and with ten of forty a round, on real
-# images: about 40 minutes on 2 cores with two of the suites' three seeds. It can be stopped and started again.
+# docs/newest.md, the newest attacks against the newest defences, with all of ten hospitals and with ten of forty a
+# round, on real images, with two of the suites' three seeds. It can be stopped and started again.
 reproduce-newest: $(STAMP)
-	for suite in newest newest_sampled; do \
-		$(BIN)/python -m fedrobust.benchmark $$suite --seeds 1,4 --data-root $(DATA_ROOT) || exit 1; done
+	$(BIN)/python -m benchmarks.newest --seeds 1,4 --data-root $(DATA_ROOT)
 
 # Whether a time limit and a slower server cost attackers their strength: about 15 minutes on 2 cores. It can be
 # stopped and started again.
