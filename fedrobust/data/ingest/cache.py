@@ -17,6 +17,7 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import asdict, dataclass
+from functools import partial
 from itertools import islice
 from pathlib import Path
 from typing import IO, Any, TypeVar
@@ -26,6 +27,7 @@ import PIL
 from numpy.typing import NDArray
 
 from fedrobust.data.ingest.decode import DECODER, decode
+from fedrobust.data.ingest.paths import FoundFile
 from fedrobust.data.ingest.pixels import How, Undecodable
 from fedrobust.data.ingest.progress import Progress
 from fedrobust.data.scratch import CACHE_FOLDER, audits_folder, cache_folder
@@ -56,6 +58,11 @@ _AHEAD = 4
 T = TypeVar("T")
 
 
+def _content(path: str) -> bytes:
+    with open(path, "rb", buffering=0) as stream:
+        return stream.read()
+
+
 @dataclass(frozen=True)
 class Item:
     """One file to decode.
@@ -78,11 +85,11 @@ class Item:
     read: Callable[[], bytes]
 
     @classmethod
-    def of(cls, path: Path) -> Item:
+    def of(cls, file: FoundFile) -> Item:
         """Return the item of a file."""
-        found = path.stat()
-        stamp = (found.st_size, found.st_mtime_ns, found.st_ctime_ns)
-        return cls(str(path), stamp, found.st_size, path.read_bytes)
+        path, status = file
+        stamp = (status.st_size, status.st_mtime_ns, status.st_ctime_ns)
+        return cls(path, stamp, status.st_size, partial(_content, path))
 
 
 @dataclass(frozen=True)

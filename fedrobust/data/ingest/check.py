@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 from collections import Counter
-from pathlib import Path
 
 from fedrobust.data.ingest.faults import Fault
-from fedrobust.data.ingest.paths import BadPath, Finder
+from fedrobust.data.ingest.paths import BadPath, Finder, FoundFile
 from fedrobust.data.ingest.table import PARTS, Row, Table, part_named
 from fedrobust.data.limits import LONGEST_NAME, MOST_CLASSES
 from fedrobust.errors import nearest
@@ -45,7 +44,7 @@ class Check:
         """Return all faults in the order of the rows."""
         return [fault for _, fault in sorted(self._faults, key=lambda one: one[0])]
 
-    def path(self, number: int, finder: Finder) -> Path | None:
+    def file(self, number: int, finder: Finder) -> FoundFile | None:
         """Return the file of a row; None, with a fault, where there is none."""
         row = self._table.rows[number]
         if not row.path and any(fault.fatal for fault in self._table.faults):

@@ -139,18 +139,18 @@ def _records(
     """
     check = Check(table, classes)
     finder = Finder(folders)
-    files: list[Path | None] = []
-    first: dict[Path, Row] = {}
+    found: list[int] = []
+    items: list[Item] = []
+    first: dict[str, Row] = {}
     for number, row in enumerate(table.rows):
-        path = check.path(number, finder)
-        if path is not None and path in first:
-            check.add(number, "duplicate path", f"the same file as {first[path].where or first[path].path}")
-            path = None
-        if path is not None:
-            first[path] = row
-        files.append(path)
-    found = [number for number, path in enumerate(files) if path is not None]
-    items = [Item.of(path) for path in files if path is not None]
+        file = check.file(number, finder)
+        if file is None:
+            continue
+        if (same := first.setdefault(file.path, row)) is not row:
+            check.add(number, "duplicate path", f"the same file as {same.where or same.path}")
+            continue
+        found.append(number)
+        items.append(Item.of(file))
     return checked_records(table, check, found, items, how, skip_bad=skip_bad)
 
 

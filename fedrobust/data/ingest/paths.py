@@ -7,8 +7,9 @@ import stat
 import unicodedata
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import NamedTuple
 
-__all__ = ["BadPath", "Finder"]
+__all__ = ["BadPath", "Finder", "FoundFile"]
 
 
 class BadPath(Exception):
@@ -18,6 +19,13 @@ class BadPath(Exception):
         """Keep the kind of fault in short."""
         super().__init__(what)
         self.kind = kind
+
+
+class FoundFile(NamedTuple):
+    """A file that a path names: its path, as text since pathlib is slow with many, and its status."""
+
+    path: str
+    status: os.stat_result
 
 
 class Finder:
@@ -32,9 +40,9 @@ class Finder:
     def __init__(self, folders: Sequence[Path]) -> None:
         """Resolve the folders once."""
         self._folders = [folder.resolve() for folder in folders]
-        self._parents: dict[str, tuple[Path, bool]] = {}
+        self._parents: dict[str, tuple[str, bool]] = {}
 
-    def find(self, text: str) -> Path:
+    def find(self, text: str) -> FoundFile:
         """Return the file of a path.
 
         Raises
@@ -49,45 +57,44 @@ class Finder:
         except OSError as error:
             raise BadPath("unreadable file", f"the file cannot be read ({error.strerror})") from None
 
-    def _find(self, text: str) -> Path:
+    def _find(self, text: str) -> FoundFile:
         for candidate in _spellings(text):
             path = self._inside(candidate)
             try:
-                found = os.lstat(path)
+                status = os.lstat(path)
             except (FileNotFoundError, NotADirectoryError):
                 continue
-            if stat.S_ISLNK(found.st_mode):
-                path = path.resolve()
+            if stat.S_ISLNK(status.st_mode):
+                path = os.path.realpath(path)
                 if not self._holds(path):
                     raise BadPath("link out of the folder", f"a link that leads out of {self._home}")
-                if not path.exists():
+                if not os.path.exists(path):
                     raise BadPath("missing file", "a link to a file that is not there")
-                found = os.stat(path)
-            if not stat.S_ISREG(found.st_mode):
+                status = os.stat(path)
+            if not stat.S_ISREG(status.st_mode):
                 raise BadPath("no file", "this is a folder or a device, not a file")
-            return path
+            return FoundFile(path, status)
         raise BadPath("missing file", f"there is no such file in {self._home}")
 
     @property
     def _home(self) -> str:
         return f"the folder {self._folders[0].name or self._folders[0]}"
 
-    def _holds(self, path: Path) -> bool:
-        return any(path.is_relative_to(folder) for folder in self._folders)
+    def _holds(self, path: str) -> bool:
+        return any(Path(path).is_relative_to(folder) for folder in self._folders)
 
-    def _inside(self, text: str) -> Path:
+    def _inside(self, text: str) -> str:
         """Return a path with its folders resolved; nothing outside is looked at beyond that."""
-        given = os.path.join(self._folders[0], text)
-        head, tail = os.path.split(given)
+        head, tail = os.path.split(text)
         if tail in ("", ".", ".."):
-            head, tail = given, ""
-        if head not in self._parents:  # pathlib takes a while, and many files have the same parent
-            parent = Path(head).resolve()
+            head, tail = text, ""
+        if head not in self._parents:  # resolving takes a while, and many files have the same parent
+            parent = str((self._folders[0] / head).resolve())
             self._parents[head] = parent, self._holds(parent)
         parent, inside = self._parents[head]
-        path = parent / tail if tail else parent
+        path = os.path.join(parent, tail) if tail else parent
         if not inside and not self._holds(path):
-            if Path(text).is_absolute():
+            if os.path.isabs(text):
                 raise BadPath("absolute path outside", f"an absolute path outside {self._home}")
             raise BadPath("path out of the folder", f"the path climbs out of {self._home}")
         return path
