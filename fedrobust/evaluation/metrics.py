@@ -13,9 +13,11 @@ __all__ = [
     "METRICS",
     "ROUND_METRICS",
     "SYNTHESIS_METRICS",
+    "SYNTHESIS_SHOWN",
     "Metric",
     "Unit",
     "decimals",
+    "is_utility",
     "metric_of",
 ]
 
@@ -268,6 +270,9 @@ SYNTHESIS_METRICS = (
     *("fid", "kid", "precision", "recall", "class_score", "conditional_accuracy", "trigger_rate"),
 )
 
+#: Those that a comparison of generators shows at first.
+SYNTHESIS_SHOWN = ("fid", "kid", "conditional_accuracy", "trigger_rate")
+
 #: What synthetic images are good for, by the word before the number of real images in ``utility:25``.
 _UTILITY: dict[str, Metric] = _table(
     Metric(
@@ -286,6 +291,12 @@ _UTILITY: dict[str, Metric] = _table(
         "Points of accuracy that a classifier of so many real images a class gains from synthetic ones.",
     ),
 )
+
+
+def is_utility(key: str, word: str = "utility") -> bool:
+    """Tell whether a key is ``utility:N``, or another word of what synthetic images are good for."""
+    return key.partition(":")[0] == word and key.partition(":")[2].isdecimal()
+
 
 _LOSS = Metric("loss", "loss", "lower", "number", "Mean loss on the images.")
 

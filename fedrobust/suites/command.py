@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from fedrobust.errors import UserError, nearest
-from fedrobust.evaluation.metrics import METRICS
+from fedrobust.evaluation.metrics import METRICS, is_utility
 from fedrobust.results.checksums import replace_checked
 from fedrobust.results.suite_records import SuiteCosts, SuiteResults
 from fedrobust.settings import EXECUTION_SETTINGS, Settings
@@ -188,7 +188,8 @@ def _command(request: Request, suite: Suite, cells: Sequence[Planned]) -> str:
 
 def check_metric(name: str, where: str) -> None:
     """Raise `UserError` unless there is such a metric."""
-    if name not in METRICS and not name.startswith("sensitivity:") and "@" not in name:
+    utility = is_utility(name) or is_utility(name, "utility_gain")
+    if name not in METRICS and not utility and not name.startswith("sensitivity:") and "@" not in name:
         raise UserError(f"{where}: there is no metric '{name}'; {nearest(name, METRICS)}")
 
 

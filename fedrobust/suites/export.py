@@ -10,7 +10,7 @@ from pathlib import Path
 
 from fedrobust.disk.files import write_bytes
 from fedrobust.errors import UserError, nearest
-from fedrobust.evaluation.metrics import Unit
+from fedrobust.evaluation.metrics import SYNTHESIS_SHOWN, Unit, is_utility
 from fedrobust.printing import one_line
 from fedrobust.results.suite_records import Comparison, Estimate, MetricInfo, SuiteResults, SuiteRow
 from fedrobust.results.suite_table import Condition, SuiteTable
@@ -26,6 +26,8 @@ _FORMULA = ("=", "+", "-", "@")
 _COMPARED = ("_vs_reference", "_vs_reference_low", "_vs_reference_high", "_p", "_p_holm")
 #: The metrics of a LaTeX table, unless others are asked for.
 _SHOWN = ("lost_to_attack", "accuracy", "drop")
+#: Those of a suite of generators, beside what their images are good for.
+_OF_GENERATORS = (*SYNTHESIS_SHOWN, "detection_auroc", "benign_false_flags")
 _ESCAPES = str.maketrans(
     {
         "\\": r"\textbackslash{}",
@@ -166,8 +168,8 @@ def write_latex(results: SuiteResults, path: Path, metrics: Sequence[str] | None
     results : SuiteResults
     path : Path
     metrics : sequence of str, optional
-        Keys of the metrics shown; else what was lost to the attack, accuracy and the combined drop, of
-        those that the suite has.
+        Keys of the metrics shown; else, of those that the suite has, what was lost to the attack, accuracy
+        and the combined drop, or of generators distances, accuracy, trigger rate, detection and utility.
 
     Raises
     ------
@@ -244,7 +246,8 @@ def _footnotes(table: SuiteTable, chosen: Sequence[MetricInfo]) -> list[str]:
 
 def _chosen(known: Mapping[str, MetricInfo], keys: Sequence[str] | None) -> list[MetricInfo]:
     if keys is None:
-        return [known[key] for key in _SHOWN if key in known] or list(known.values())[:2]
+        wanted = [*_OF_GENERATORS, *filter(is_utility, known)] if "fid" in known else _SHOWN
+        return [known[key] for key in wanted if key in known] or list(known.values())[:2]
     for key in keys:
         if key not in known:
             raise UserError(f"the suite has no metric '{key}'; {nearest(key, known)}")

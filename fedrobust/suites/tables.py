@@ -9,7 +9,7 @@ from statistics import fmean
 from rich.console import Console
 from rich.text import Text
 
-from fedrobust.evaluation.metrics import EVALUATED, Unit
+from fedrobust.evaluation.metrics import EVALUATED, SYNTHESIS_SHOWN, Unit, is_utility
 from fedrobust.printing import PlainConsole
 from fedrobust.results.suite_records import (
     Comparison,
@@ -55,7 +55,8 @@ def print_suite(
 
     In this order: what a reader must know first, what each method lost to each attack, the chosen metric of
     each method under each condition, ranks, differences to the reference, the drop on noisy images,
-    evaluations, detection, attack budgets, costs, what is missing. What the suite does not have is left out.
+    evaluations, generators, detection, attack budgets, costs, what is missing. What the suite does not have
+    is left out.
 
     Parameters
     ----------
@@ -81,6 +82,7 @@ def print_suite(
     _differences(console, table, key)
     _drop(console, table)
     _evaluated(console, table)
+    _synthesis(console, table)
     _detection(console, table)
     _attack_budget(console, table)
     _costs(console, costs, table)
@@ -193,17 +195,52 @@ def _drop(console: Console, table: SuiteTable) -> None:
 def _evaluated(console: Console, table: SuiteTable) -> None:
     """Print what each evaluation of the last models gave: methods by evaluations, for each metric."""
     texts = list(dict.fromkeys(key.partition("@")[2] for key in table.metrics if "@" in key))
-    places = [place for place in product(table.conditions, table.methods) if table.row(*place)]
+    places = _places(table)
     for word, metric in EVALUATED.items() if texts else ():
         lines = [
-            [" · ".join([*condition, *filter(None, [_method(table, method)])]) or "all"]
+            [_place_name(table, condition, method)]
             + [_estimate(table.estimate(condition, method, f"{word}@{text}"), metric.unit) for text in texts]
             for condition, method in places
         ]
         unit = " (%)" if metric.unit == "percent" else ""
-        half = "± half of the 95 % interval" if any("±" in line[1] for line in lines) else ""
-        _heading(console, f"{metric.name}{unit} on changed images", half)
+        _heading(console, f"{metric.name}{unit} on changed images", _half(lines))
         print_lines(console, [" · ".join([*table.condition_axes, table.axis]), *texts], lines)
+
+
+def _synthesis(console: Console, table: SuiteTable) -> None:
+    """Print what generators make, and what their images are good for."""
+    utility = [key for key in table.metrics if is_utility(key)]
+    shown = [key for key in SYNTHESIS_SHOWN if key in table.metrics]
+    titles = {
+        "Synthetic images": {key: table.metrics[key].name for key in shown},
+        "Accuracy of a classifier of few real images and synthetic ones": {
+            key: f"{key.partition(':')[2]} real of each class" for key in utility
+        },
+    }
+    for title, columns in titles.items() if "fid" in table.metrics else ():
+        lines = [
+            [_place_name(table, condition, method)]
+            + [_estimate(table.estimate(condition, method, key), _unit(table, key)) for key in columns]
+            for condition, method in _places(table)
+        ]
+        if columns:
+            _heading(console, title, _half(lines))
+            print_lines(console, [" · ".join([*table.condition_axes, table.axis]), *columns.values()], lines)
+
+
+def _places(table: SuiteTable) -> list[tuple[Condition, str]]:
+    """Return the conditions and methods that have a row."""
+    return [place for place in product(table.conditions, table.methods) if table.row(*place)]
+
+
+def _place_name(table: SuiteTable, condition: Condition, method: str) -> str:
+    return " · ".join([*condition, *filter(None, [_method(table, method)])]) or "all"
+
+
+def _half(lines: Sequence[Sequence[str]]) -> str:
+    """Return what a second number of cells is, where there is one."""
+    seen = any("±" in cell for line in lines for cell in line[1:])
+    return "± half of the 95 % interval" if seen else ""
 
 
 def _estimate(estimate: Estimate, unit: Unit) -> str:

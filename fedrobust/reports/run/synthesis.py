@@ -15,7 +15,10 @@ from fedrobust.reports.tables import Column, Table, number, share
 from fedrobust.results.records import SynthesisSummary
 
 __all__ = [
+    "SyntheticImages",
     "SyntheticRow",
+    "kept_images",
+    "picture",
     "synthesis_key_metrics",
     "synthesis_notes",
     "synthesis_outcome",
@@ -23,8 +26,31 @@ __all__ = [
     "utility_table",
 ]
 
+Images = NDArray[np.uint8]
+
 #: A row of images is shown so many times as large.
 _ENLARGED = 2
+
+
+@dataclass(frozen=True)
+class SyntheticImages:
+    """Images that a run keeps, each array of shape (classes, images of each, channels, height, width).
+
+    Attributes
+    ----------
+    classes : tuple of str
+    made : array of uint8
+        The last generator's.
+    nearest : array of uint8
+        The training image with the nearest features to each.
+    rounds : dict of int to array of uint8
+        What the same noise gave after earlier rounds.
+    """
+
+    classes: tuple[str, ...]
+    made: Images
+    nearest: Images
+    rounds: dict[int, Images]
 
 
 @dataclass(frozen=True)
@@ -142,43 +168,60 @@ def utility_table(found: SynthesisSummary) -> Table:
 
 
 def synthetic_images(folder: Path) -> list[SyntheticRow]:
-    """Return the rows of ``synthetic.safetensors``; none where there is none, or it cannot be read."""
+    """Return the rows of a run's synthetic images; none where there are none, or they cannot be read."""
+    images = kept_images(folder)
+    if images is None:
+        return []
+    return [
+        SyntheticRow(
+            name,
+            picture(images.made[k]),
+            picture(images.nearest[k]),
+            rounds=tuple((number, picture(made[k])) for number, made in images.rounds.items()),
+            width=_ENLARGED * images.made.shape[1] * images.made.shape[-1],
+            height=_ENLARGED * images.made.shape[-2],
+        )
+        for k, name in enumerate(images.classes)
+    ]
+
+
+def kept_images(folder: Path) -> SyntheticImages | None:
+    """Return what a run's folder holds of its synthetic images; None if nothing, or it cannot be read."""
     path = folder / "synthetic.safetensors"
     if not path.is_file():
-        return []
+        return None
     from safetensors import SafetensorError
 
     try:
-        about, (made, nearest) = _read(path, "synthetic", "nearest")
-        earlier = [
-            (int(file.stem.rpartition("-")[2]), _read(file, "synthetic")[1][0])
+        classes, (made, nearest) = _read(path, "synthetic", "nearest")
+        rounds = {
+            int(file.stem.rpartition("-")[2]): _read(file, "synthetic")[1][0]
             for file in sorted(folder.glob("synthetic-*.safetensors"))
-        ]
-        found = []
-        for k, name in enumerate(about.classes):
-            part = slice(k * about.of_each, (k + 1) * about.of_each)
-            ours, theirs = (_side_by_side(images[part]) for images in (made, nearest))
-            rounds = [(number, _side_by_side(images[part])) for number, images in earlier]
-            _, height, width = ours.shape
-            found.append(
-                SyntheticRow(
-                    *(name, png(ours, width), png(theirs, width), _ENLARGED * width, _ENLARGED * height),
-                    rounds=tuple((number, png(images, width)) for number, images in rounds),
-                )
-            )
-        return found
+        }
+        found = SyntheticImages(classes, made, nearest, rounds)
     except (SafetensorError, OSError, KeyError, ValueError):
-        return []
+        return None
+    return found if all(part.shape == made.shape for part in (nearest, *rounds.values())) else None
 
 
-def _read(path: Path, *names: str) -> tuple[_About, list[NDArray[np.uint8]]]:
+def picture(images: Images, columns: int | None = None) -> str:
+    """Return images (n, C, H, W) as one PNG in a ``data:`` address, n or `columns` of them in a row."""
+    wide = columns or len(images)
+    rows = [np.concatenate(list(images[at : at + wide]), axis=2) for at in range(0, len(images), wide)]
+    whole = np.concatenate(rows, axis=1)
+    return png(whole, max(whole.shape))
+
+
+def _read(path: Path, *names: str) -> tuple[tuple[str, ...], list[Images]]:
+    """Return the classes' names, and tensors with the classes as their first axis."""
     from safetensors import safe_open
 
     with safe_open(path, framework="numpy") as file:
         about = _About.model_validate_json((file.metadata() or {}).get("fedrobust", ""))
-        return about, [file.get_tensor(name) for name in names]
+        return about.classes, [_by_class(file.get_tensor(name), about) for name in names]
 
 
-def _side_by_side(images: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    """Return one image, shape (C, H, n W), of several."""
-    return np.concatenate(list(images), axis=2)
+def _by_class(images: Images, about: _About) -> Images:
+    if images.dtype != np.uint8 or images.ndim != 4 or not images.size:
+        raise ValueError(f"images of {images.dtype} and shape {images.shape}")
+    return images.reshape(len(about.classes), about.of_each, *images.shape[1:])

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from fedrobust.reports.page import render
 from fedrobust.reports.palette import Plots
+from fedrobust.reports.suite.grids import image_grids
 from fedrobust.reports.suite.plots import budget_plot, cost_plot
 from fedrobust.reports.suite.reading import reading, sense, side, test_limit
 from fedrobust.reports.suite.rows import differences, rows, script_data, shown
@@ -56,6 +57,7 @@ def suite_page(folder: Path) -> str:
         ranking=ranking_table(view),
         costs=cost_table(view),
         budgets=budget_table(view, budget) if budget else None,
+        grids=image_grids(view, folder),
         missing=missing(view),
         settings=json.dumps(view.results.settings, indent=2, ensure_ascii=False),
         sense={key: sense(metric) for key, metric in view.metrics.items()},

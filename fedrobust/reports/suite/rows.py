@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import TypedDict
 
-from fedrobust.evaluation.metrics import decimals
+from fedrobust.evaluation.metrics import SYNTHESIS_SHOWN, decimals, is_utility
 from fedrobust.reports.suite.reading import sense, side
 from fedrobust.reports.suite.view import NARROWEST, SuiteView, run_link, shade
 from fedrobust.results.suite_table import TIE, Condition
@@ -69,6 +69,7 @@ class Differences(TypedDict):
 #: The metrics of the table of all metrics that are shown at first.
 _SHOWN = (
     "lost_to_attack",
+    *SYNTHESIS_SHOWN,
     "accuracy",
     "worst_class",
     "worst_hospital",
@@ -87,9 +88,14 @@ _AT_ONCE = 60
 
 
 def shown(view: SuiteView) -> list[str]:
-    """Return the metrics that the table shows at first: the usual ones, and the attack budget's."""
+    """Return the metrics that the table shows at first: the usual ones, and the attack budget's.
+
+    Of generators also what their images are good for, and the false flags where nobody attacks.
+    """
     budget = view.results.attack_budget
     wanted = [*_SHOWN, *([budget.metric] if budget else [])]
+    if "fid" in view.metrics:
+        wanted += ["benign_false_flags", *filter(is_utility, view.metrics)]
     return [key for key in view.metrics if key in wanted] or list(view.metrics)[:6]
 
 
