@@ -36,10 +36,11 @@ def suite() -> dict[str, Any]:
     )
     made["metrics"] = [json.loads(metric_info(key).model_dump_json()) for key in KEYS]
     for row in made["rows"]:
-        values: dict[str, list[float | None]] = {key: [0.25, 0.5, 0.75][-len(row["seeds"]) :] for key in KEYS}
+        of_seeds: list[float | None] = [0.25, 0.5, 0.75][-len(row["seeds"]) :]
+        values = dict.fromkeys(KEYS, of_seeds)
         if row["labels"]["threat"] == "none":
             values["trigger_rate"] = [None] * 3
-        row["metrics"] = {key: suite_results._estimate(of_seeds) for key, of_seeds in values.items()}
+        row["metrics"] = {key: suite_results._estimate(each) for key, each in values.items()}
     return {**made, "comparisons": []}
 
 
@@ -97,14 +98,13 @@ def test_page_shows_images_and_escapes_names(folder: Path) -> None:
 
 
 def test_images_are_fewer_where_they_are_many(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    # On each data set three runs have images: of two classes, and of two rounds besides.
-    values = 3 * 2 * 28 * 28
-    view = view_of(folder)
-    for fitting, height, rounds in ((values * 4, 56, True), (values * 3, 56, True), (values, 56, False)):
-        monkeypatch.setattr(grids, "_LARGEST", 2 * fitting)
+    # Six runs have images of two classes, of the last and of one earlier round.
+    values, view = 6 * 2 * 28 * 28, view_of(folder)
+    for images, height, rounds in ((5, 112, True), (3, 56, True), (2, 56, True), (1, 56, False)):
+        monkeypatch.setattr(grids, "_LARGEST", images * values)
         block = image_grids(view, folder)[0].blocks[0]
         assert (block.classes[0].made[0].height, bool(block.rounds)) == (height, rounds)
-    monkeypatch.setattr(grids, "_LARGEST", values)
+    monkeypatch.setattr(grids, "_LARGEST", values - 1)
     assert "too many for one page" in image_grids(view, folder)[0].absent
 
 

@@ -19,7 +19,7 @@ __all__ = ["Block", "ImageGrid", "Line", "Picture", "image_grids"]
 _THREAT = "threat"
 
 #: Values of pixels that a page holds at most, so that it stays below three megabytes with its plots.
-_LARGEST = 600_000
+_LARGEST = 620_000
 
 #: Images of each class, and whether earlier rounds are shown: the first choice that is small enough is taken.
 _CHOICES = ((4, True), (2, True), (1, True), (1, False))
@@ -105,26 +105,45 @@ def image_grids(view: SuiteView, folder: Path) -> list[ImageGrid]:
     """
     if "fid" not in view.metrics:
         return []
+    sources = {place: _source(view, row, folder) for place, row in view.rows.items()}
+    chosen = _fitting([source.images for source in sources.values() if source.images is not None])
     groups: dict[str, list[Condition]] = {}
     for condition in view.conditions:
         groups.setdefault(_name(view, condition, threat=False), []).append(condition)
-    room = _LARGEST // max(1, len(groups))
-    return [_grid(view, name, conditions, folder, room) for name, conditions in groups.items()]
+    return [_grid(view, name, conditions, sources, chosen) for name, conditions in groups.items()]
 
 
-def _grid(view: SuiteView, name: str, conditions: Sequence[Condition], folder: Path, room: int) -> ImageGrid:
-    sources = {
-        condition: {method: _source(view, view.row(condition, method), folder) for method in view.methods}
-        for condition in conditions
-    }
-    known = [one.images for own in sources.values() for one in own.values() if one.images is not None]
-    if not known:
-        return ImageGrid(name, absent="No run of the first seed has images in its folder.")
+def _fitting(known: Sequence[SyntheticImages]) -> tuple[int, bool] | None:
+    """Return the first of the choices that is small enough; None if none is."""
     for of_each, rounds in _CHOICES:
-        if sum(_values(images, of_each, rounds) for images in known) <= room:
-            blocks = [_block(view, condition, own, of_each, rounds) for condition, own in sources.items()]
-            return ImageGrid(name, tuple(block for block in blocks if block is not None))
-    return ImageGrid(name, absent="The images are too many for one page; the page of each run has its own.")
+        if sum(_values(images, of_each, rounds) for images in known) <= _LARGEST:
+            return of_each, rounds
+    return None
+
+
+def _values(images: SyntheticImages, of_each: int, rounds: bool) -> int:
+    """Return how many values of pixels a run's pictures have."""
+    return images.made[:, 0].size * (of_each + (len(_earlier(images)) if rounds else 0))
+
+
+def _grid(
+    view: SuiteView,
+    name: str,
+    conditions: Sequence[Condition],
+    sources: Mapping[tuple[Condition, str], _Source],
+    chosen: tuple[int, bool] | None,
+) -> ImageGrid:
+    if chosen is None:
+        return ImageGrid(
+            name, absent="The images are too many for one page; the page of each run has its own."
+        )
+    blocks = []
+    for condition in conditions:
+        absent = _Source(None, "not in this suite")
+        own = {method: sources.get((condition, method), absent) for method in view.methods}
+        blocks.append(_block(view, condition, own, *chosen))
+    known = tuple(block for block in blocks if block is not None)
+    return ImageGrid(name, known, "" if known else "No run of the first seed has images in its folder.")
 
 
 def _name(view: SuiteView, condition: Condition, *, threat: bool) -> str:
@@ -133,19 +152,12 @@ def _name(view: SuiteView, condition: Condition, *, threat: bool) -> str:
     return " · ".join(label for axis, label in labels if (axis == _THREAT) is threat)
 
 
-def _source(view: SuiteView, row: SuiteRow | None, folder: Path) -> _Source:
+def _source(view: SuiteView, row: SuiteRow, folder: Path) -> _Source:
     """Return what a row's run of the suite's first seed kept."""
-    cells = [cell for cell in (row.cells if row else ()) if cell.seed == view.results.seeds[0]]
-    if not cells:
-        return _Source(None, "not in this suite")
-    if cells[0].run is None:
-        return _Source(None, "failed" if cells[0].error else "not run")
-    return _Source(kept_images(folder / cells[0].run), "no images kept")
-
-
-def _values(images: SyntheticImages, of_each: int, rounds: bool) -> int:
-    """Return how many values of pixels a run's pictures have."""
-    return images.made[:, 0].size * (of_each + (len(images.rounds) if rounds else 0))
+    cell = next((cell for cell in row.cells if cell.seed == view.results.seeds[0]), None)
+    if cell is None or cell.run is None:
+        return _Source(None, "failed" if cell and cell.error else "not run")
+    return _Source(kept_images(folder / cell.run), "no images kept")
 
 
 def _block(
