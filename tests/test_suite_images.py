@@ -26,6 +26,8 @@ from fedrobust.suites.metrics import metric_info
 from fedrobust.suites.tables import print_suite
 
 THREATS, METHODS = ("none", "checkerboard"), ("fedavg", "krum")
+#: Each metric of the three seeds.
+FOUND: list[float | None] = [0.25, 0.5, 0.75]
 KEYS = ("fid", "kid", "conditional_accuracy", "trigger_rate", "utility:10", "utility:25", "detection_auroc")
 
 
@@ -36,8 +38,7 @@ def suite() -> dict[str, Any]:
     )
     made["metrics"] = [json.loads(metric_info(key).model_dump_json()) for key in KEYS]
     for row in made["rows"]:
-        of_seeds: list[float | None] = [0.25, 0.5, 0.75][-len(row["seeds"]) :]
-        values = dict.fromkeys(KEYS, of_seeds)
+        values = {key: FOUND[-len(row["seeds"]) :] for key in KEYS}
         if row["labels"]["threat"] == "none":
             values["trigger_rate"] = [None] * 3
         row["metrics"] = {key: suite_results._estimate(each) for key, each in values.items()}
