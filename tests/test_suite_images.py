@@ -131,7 +131,8 @@ def test_every_table_has_the_metrics_of_generators(folder: Path, tmp_path: Path)
     write_latex(results, latex)
     for name in ("FID", "KID", "trigger rate", "10 real", "25 real"):
         assert name in printed and name in latex.read_text()
-    assert ".500 ±.250" in printed
+    # A distance is no share and no percentage.
+    assert ".500 ±.250" in printed and "0.500 ±0.250" in printed and "0.500" in latex.read_text()
 
 
 def test_suite_may_be_ranked_by_utility() -> None:

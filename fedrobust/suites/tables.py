@@ -213,8 +213,8 @@ def _synthesis(console: Console, table: SuiteTable) -> None:
     shown = [key for key in SYNTHESIS_SHOWN if key in table.metrics]
     titles = {
         "Synthetic images": {key: table.metrics[key].name for key in shown},
-        "Accuracy of a classifier of few real images and synthetic ones": {
-            key: f"{key.partition(':')[2]} real of each class" for key in utility
+        "Accuracy of a classifier of few real images of each class and synthetic ones": {
+            key: f"{key.partition(':')[2]} real" for key in utility
         },
     }
     for title, columns in titles.items() if "fid" in table.metrics else ():

@@ -4,16 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from fedrobust.evaluation.metrics import Unit
+from fedrobust.evaluation.metrics import Unit, decimals
 
 __all__ = ["digits", "listed", "several"]
 
 
 def digits(value: float | None, unit: Unit, *, signed: bool = False, lacking: str = "–") -> str:
-    """Return .613 for a share, as journals print it, and 4.2 for percentages, points and counts."""
+    """Return .613 for a share, as journals print it, 4.2 for percentages, points and counts, else 0.023."""
     if value is None:
         return lacking
-    text = f"{value:{'+' if signed else ''}.{3 if unit == 'share' else 1}f}"
+    text = f"{value:{'+' if signed else ''}.{decimals(unit)}f}"
     if float(text) == 0:
         text = text.lstrip("+-")
     return text.replace("0.", ".", 1) if unit == "share" and abs(float(text)) < 1 else text
