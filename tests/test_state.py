@@ -42,6 +42,18 @@ def test_state_arrays_keep_their_type_and_are_writable(dtype: str, shape: tuple[
     back["a"][...] = 0
 
 
+@pytest.mark.parametrize("axes", [(0, 1, 2), (2, 1, 0), (1, 0, 2), (2, 0, 1)])
+def test_state_arrays_lie_in_memory_as_they_did(axes: tuple[int, int, int]) -> None:
+    array = np.arange(24, dtype=np.float32).reshape(2, 3, 4).transpose(axes)
+    back = state_from_json(state_to_json(array, "Mine"))
+    np.testing.assert_array_equal(back, array)
+    assert back.strides == array.strides
+
+
+def test_state_integer_of_any_length_is_kept() -> None:
+    assert state_from_json(state_to_json([-(10**5000)], "Mine")) == [-(10**5000)]
+
+
 def test_state_nan_is_kept() -> None:
     back = state_from_json(state_to_json({"a": float("nan"), "b": np.array([np.nan, 1.0])}, "Mine"))
     assert np.isnan(back["a"])

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from fedrobust.errors import UserError
 from fedrobust.federation import Defence, PreAggregation, Repair
 from fedrobust.flower.hosted_strategy import HostedStrategy
-from fedrobust.flower.strategy_state import flower_state, load_flower_state, unsaved
+from fedrobust.flower.strategy_state import flower_state, load_flower_state
 from fedrobust.pipeline.server_optimiser import ServerOptimiser
 from fedrobust.plugins import reraise_as_user_error
 from fedrobust.results.files import read_lines, read_tensors
@@ -78,7 +78,9 @@ def save_checkpoint(folder: RunFolder, number: int, arrays: ArrayRecord, strateg
                 text = state_to_json(part.state(), type(part).__name__)
             tensors[f"{_STATE}{place}"] = np.frombuffer(text.encode(), np.uint8)
     else:
-        kept = {"state": flower_state(strategy), "unsaved": unsaved(strategy)}
+        state, unsaved = flower_state(strategy)
+        # One that has something left out is not resumed.
+        kept = {"state": {} if unsaved else state, "unsaved": unsaved}
         text = state_to_json(kept, type(strategy).__name__)
         tensors[_STRATEGY] = np.frombuffer(text.encode(), np.uint8)
     head = _Head(round=number, lines=folder.written_lines(), sha256=_digest(tensors))
@@ -159,9 +161,9 @@ def _load_flower(path: Path, strategy: Strategy, tensors: Mapping[str, NDArray[A
     name = type(strategy).__name__
     with reraise_as_user_error(f"{path}: strategy {name} cannot resume, run without --resume"):
         kept = state_from_json(tensors[_STRATEGY].tobytes().decode())
-        if kept["unsaved"]:
+        lost = kept["unsaved"] or load_flower_state(strategy, kept["state"])
+        if lost:
             raise UserError(
-                f"{path}: strategy {name} keeps {kept['unsaved'][0]}, which a checkpoint cannot hold, so the "
+                f"{path}: strategy {name} keeps {lost[0]}, which a checkpoint cannot hold, so the "
                 f"run would resume with other numbers; run without --resume"
             )
-        load_flower_state(strategy, kept["state"])

@@ -15,6 +15,9 @@ __all__ = ["state_from_json", "state_to_json"]
 #: Under this key a JSON object names the kind of value that it encodes.
 _KIND = "__kind__"
 
+#: Python writes integers of more bits than some 14,000 in no decimal form.
+_BITS = 10_000
+
 
 def state_to_json(state: object, owner: str) -> str:
     """Return a state as JSON text.
@@ -42,13 +45,19 @@ def state_from_json(text: str) -> Any:
 
 def _simple(value: object, owner: str) -> Any:
     # By exact type first: a subclass, such as NumPy's float64, would not come back as it is.
+    if type(value) is int and value.bit_length() > _BITS:
+        return {_KIND: "integer", "hex": hex(value)}
     if type(value) in (str, int, float, bool, type(None)):
         return value
     if isinstance(value, np.ndarray | np.generic) and value.dtype.kind in "biufc":
-        row = np.ascontiguousarray(value)
-        text = base64.b64encode(row.tobytes()).decode()
+        # In the order in which its axes lie in memory: sums over another order have other bits.
+        row = np.asarray(value)
+        axes = sorted(range(row.ndim), key=lambda axis: -abs(row.strides[axis]))
+        laid = row.transpose(axes)
+        text = base64.b64encode(laid.tobytes()).decode()
         kind = "array" if isinstance(value, np.ndarray) else "number"
-        return {_KIND: kind, "type": value.dtype.str, "shape": list(value.shape), "bytes": text}
+        order = {"axes": axes} if axes != sorted(axes) else {}
+        return {_KIND: kind, "type": value.dtype.str, "shape": list(laid.shape), **order, "bytes": text}
     if isinstance(value, bytes):
         return {_KIND: "bytes", "bytes": base64.b64encode(value).decode()}
     if isinstance(value, dict):
@@ -78,6 +87,8 @@ def _restored(value: Any) -> Any:
     kind = value.get(_KIND)
     if kind is None:
         return {key: _restored(item) for key, item in value.items()}
+    if kind == "integer":
+        return int(value["hex"], 16)
     if kind == "items":
         return {_restored(key): _restored(item) for key, item in value["items"]}
     if kind in _GROUPS:
@@ -85,5 +96,6 @@ def _restored(value: Any) -> Any:
     held = base64.b64decode(value["bytes"])
     if kind == "bytes":
         return held
-    array = np.frombuffer(held, np.dtype(value["type"])).reshape(value["shape"]).copy()
+    laid = np.frombuffer(held, np.dtype(value["type"])).reshape(value["shape"]).copy()
+    array = laid.transpose(np.argsort(value["axes"])) if "axes" in value else laid
     return array if kind == "array" else array[()]

@@ -22,7 +22,7 @@ from fedrobust.results.records import ClientMetricsLine, VerdictLine
 from fedrobust.results.round_lines import client_metrics_line, verdict_line
 from fedrobust.runtime.peak_memory import extra_memory
 from fedrobust.runtime.profiling import Profile
-from fedrobust.seeding import globally_seeded
+from fedrobust.seeding import globally_seeded, torch_seeded
 
 __all__ = ["Exchange", "Exchanged", "strategy_at_work"]
 
@@ -201,5 +201,6 @@ def _usable(replies: Sequence[Message]) -> list[Message]:
 def strategy_at_work(name: str, seed: int, number: int) -> Iterator[None]:
     """Seed the global generators that Flower's strategies sample with; name the strategy if it fails."""
     seeded = globally_seeded(seed, number, kinds=("sampling", "numpy-sampling"))
-    with reraise_as_user_error(f"strategy '{name}' fails in round {number}"), seeded:
+    fails = reraise_as_user_error(f"strategy '{name}' fails in round {number}")
+    with fails, seeded, torch_seeded(seed, "torch-sampling", number):
         yield
