@@ -689,13 +689,13 @@ def test_a_steering_that_changes_nothing_gives_the_same_bits_and_another_other_o
     assert same(fit(trained), plain)
 
 
-@pytest.mark.parametrize("n", [1, 15, 44, 128, 129, 300, 1000, 1237])
+@pytest.mark.parametrize("n", [1, 15, 44, 64, 129, 300, 1000, 1237])
 def test_images_are_predicted_in_chunks_of_about_one_size(n: int) -> None:
     cut = learner()._chunks(n)
     np.testing.assert_array_equal(np.concatenate([np.arange(n)[part] for part in cut]), np.arange(n))
     sizes = [part.stop - part.start for part in cut]
-    assert len(cut) <= -(-n // 128) and len(set(sizes)) == 1
-    assert sizes[0] % 16 == 0 and sizes[0] <= 128
+    assert len(cut) <= -(-n // 64) and len(set(sizes)) == 1
+    assert sizes[0] % 16 == 0 and sizes[0] <= 64
     # So the last one is not much smaller than the others, whose size is rounded up.
     assert n - cut[-1].start > sizes[0] - 16 * len(cut)
 
