@@ -11,18 +11,23 @@ import numpy as np
 import pytest
 import suite_results
 from rich.console import Console
+from run_folders import make_run
 from safetensors.numpy import save_file
 
 from fedrobust import UserError
-from fedrobust.evaluation.metrics import METRICS
+from fedrobust.evaluation.metrics import METRICS, SYNTHESIS_OF_REAL
 from fedrobust.reports.suite import grids
 from fedrobust.reports.suite.grids import image_grids
 from fedrobust.reports.suite.page import suite_page
 from fedrobust.reports.suite.rows import shown
 from fedrobust.reports.suite.view import SuiteView, load_suite
+from fedrobust.results.finished_run import read_run
+from fedrobust.results.suite_records import CellLink, SuiteRow
 from fedrobust.suites.command import check_metric
+from fedrobust.suites.compare import comparisons
 from fedrobust.suites.export import write_latex
-from fedrobust.suites.metrics import metric_info
+from fedrobust.suites.metrics import MetricValues, metric_info, metric_values
+from fedrobust.suites.suite import Suite
 from fedrobust.suites.tables import print_suite
 
 THREATS, METHODS = ("none", "checkerboard"), ("fedavg", "krum")
@@ -133,6 +138,24 @@ def test_every_table_has_the_metrics_of_generators(folder: Path, tmp_path: Path)
         assert name in printed and name in latex.read_text()
     # A distance is no share and no percentage.
     assert ".500 ±.250" in printed and "0.500 ±0.250" in printed and "0.500" in latex.read_text()
+
+
+def test_generators_are_compared_with_the_reference_by_seed_and_with_real_images(tmp_path: Path) -> None:
+    found = {"fid": 2.0, "real_fid": 0.5, "real_accuracy": 0.75, "trigger_false_alarms": 0.25}
+    found["utility"] = [{"real": 10, "without": 0.5, "supplemented": 0.75}]  # type: ignore[assignment]
+    values = metric_values(read_run(make_run(tmp_path, examples=False, synthesis=found)), None)
+    assert [values[key] for key in SYNTHESIS_OF_REAL] == [0.25, 0.5, 0.75]
+    made = Suite(name="some", seeds=(0, 1, 2), defences=["fedavg", "krum"])
+    cells = tuple(CellLink(seed=seed, run="run", error=None) for seed in made.seeds)
+    rows = []
+    measured: dict[tuple[tuple[str, ...], int], MetricValues] = {}
+    for name, reached in (("fedavg", 0.75), ("krum", 1.0)):
+        labels = {"defence": name}
+        rows.append(SuiteRow(labels=labels, seeds=made.seeds, metrics={}, caveats=(), cells=cells))
+        measured |= {((name,), seed): {**values, "utility:10": reached} for seed in made.seeds}
+    lines = {line.metric: line for line in comparisons(made, measured, "fedavg", rows, list(values))}
+    assert lines["utility:10"].difference == 0.25 and lines["utility:10"].low == 0.25
+    assert {"utility_gain:10", "real_fid"}.isdisjoint(lines)
 
 
 def test_suite_may_be_ranked_by_utility() -> None:

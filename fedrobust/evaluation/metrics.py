@@ -13,6 +13,7 @@ __all__ = [
     "METRICS",
     "ROUND_METRICS",
     "SYNTHESIS_METRICS",
+    "SYNTHESIS_OF_REAL",
     "SYNTHESIS_SHOWN",
     "Metric",
     "Unit",
@@ -210,6 +211,21 @@ METRICS: dict[str, Metric] = _table(
         "Share of synthetic images in which a detector finds the backdoor's mark.",
     ),
     Metric(
+        "trigger_false_alarms",
+        "trigger rate, clean real images",
+        None,
+        "share",
+        "Share of real images without the backdoor's mark in which the same detector finds it.",
+    ),
+    Metric("real_fid", "FID, real images", None, "number", "The same distance of real validation images."),
+    Metric(
+        "real_accuracy",
+        "conditional accuracy, real images",
+        None,
+        "share",
+        "Share of real test images that the same classifier takes for their class, averaged by class.",
+    ),
+    Metric(
         "detection_precision",
         "flag precision",
         "higher",
@@ -269,6 +285,9 @@ METRICS: dict[str, Metric] = _table(
 SYNTHESIS_METRICS = (
     *("fid", "kid", "precision", "recall", "class_score", "conditional_accuracy", "trigger_rate"),
 )
+
+#: What real images attain, beside which those of generators are read.
+SYNTHESIS_OF_REAL = ("trigger_false_alarms", "real_fid", "real_accuracy")
 
 #: Those that a comparison of generators shows at first.
 SYNTHESIS_SHOWN = ("fid", "kid", "conditional_accuracy", "trigger_rate")

@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from statistics import fmean
 
-from fedrobust.evaluation.metrics import metric_of
+from fedrobust.evaluation.metrics import SYNTHESIS_SHOWN, is_utility, metric_of
 from fedrobust.evaluation.statistics import bootstrap_interval, holm, ranks, sign_flip_test
 from fedrobust.results.suite_records import (
     AttackBudget,
@@ -34,6 +34,7 @@ COMPARED = (
     "worst_hospital",
     "drop",
     "lost_to_attack",
+    *SYNTHESIS_SHOWN,
 )
 #: Fewer seeds give no interval and no test.
 FEW = 3
@@ -56,7 +57,8 @@ def comparisons(
         return []
     by_labels = {tuple(row.labels.values()): row for row in rows}
     found = []
-    for metric in [*(key for key in COMPARED if key in keys), *(key for key in keys if "@" in key)]:
+    others = [key for key in keys if "@" in key or is_utility(key)]
+    for metric in [*(key for key in COMPARED if key in keys), *others]:
         table = []
         for row in rows:
             if row.labels[suite.compared_axis] == reference:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from statistics import fmean
 
 from fedrobust.evaluation.drop import combined_drop
-from fedrobust.evaluation.metrics import SYNTHESIS_METRICS, metric_of
+from fedrobust.evaluation.metrics import SYNTHESIS_METRICS, SYNTHESIS_OF_REAL, metric_of
 from fedrobust.results.finished_run import FinishedRun
 from fedrobust.results.records import RoundLine
 from fedrobust.results.suite_records import MetricInfo
@@ -63,6 +63,7 @@ def metric_values(run: FinishedRun, baseline: FinishedRun | None) -> MetricValue
     found["durability"] = mean_known(threat.durability for threat in run.summary.threats)
     if run.summary.synthesis is not None:
         found |= {key: mean_known(line.value(key) for line in last) for key in SYNTHESIS_METRICS}
+        found |= {key: getattr(run.summary.synthesis, key) for key in SYNTHESIS_OF_REAL}
         found |= run.summary.synthesis.metrics
     found |= _detection(run, baseline)
     found |= _against_baseline(run, baseline, clean["accuracy"])

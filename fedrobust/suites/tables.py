@@ -9,7 +9,7 @@ from statistics import fmean
 from rich.console import Console
 from rich.text import Text
 
-from fedrobust.evaluation.metrics import EVALUATED, SYNTHESIS_SHOWN, Unit, is_utility
+from fedrobust.evaluation.metrics import EVALUATED, SYNTHESIS_OF_REAL, SYNTHESIS_SHOWN, Unit, is_utility
 from fedrobust.printing import PlainConsole
 from fedrobust.results.suite_records import (
     Comparison,
@@ -210,7 +210,7 @@ def _evaluated(console: Console, table: SuiteTable) -> None:
 def _synthesis(console: Console, table: SuiteTable) -> None:
     """Print what generators make, and what their images are good for."""
     utility = [key for key in table.metrics if is_utility(key)]
-    shown = [key for key in SYNTHESIS_SHOWN if key in table.metrics]
+    shown = [key for key in (*SYNTHESIS_SHOWN, *SYNTHESIS_OF_REAL) if key in table.metrics]
     titles = {
         "Synthetic images": {key: table.metrics[key].name for key in shown},
         "Accuracy of a classifier of few real images of each class and synthetic ones": {

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import TypedDict
 
-from fedrobust.evaluation.metrics import SYNTHESIS_SHOWN, decimals, is_utility
+from fedrobust.evaluation.metrics import SYNTHESIS_OF_REAL, SYNTHESIS_SHOWN, decimals, is_utility
 from fedrobust.reports.suite.reading import sense, side
 from fedrobust.reports.suite.view import NARROWEST, SuiteView, run_link, shade
 from fedrobust.results.suite_table import TIE, Condition
@@ -90,12 +90,13 @@ _AT_ONCE = 60
 def shown(view: SuiteView) -> list[str]:
     """Return the metrics that the table shows at first: the usual ones, and the attack budget's.
 
-    Of generators also what their images are good for, and the false flags where nobody attacks.
+    Of generators also what their images are good for, what real images attain, and the false flags where
+    nobody attacks.
     """
     budget = view.results.attack_budget
     wanted = [*_SHOWN, *([budget.metric] if budget else [])]
     if "fid" in view.metrics:
-        wanted += ["benign_false_flags", *filter(is_utility, view.metrics)]
+        wanted += ["benign_false_flags", *SYNTHESIS_OF_REAL, *filter(is_utility, view.metrics)]
     return [key for key in view.metrics if key in wanted] or list(view.metrics)[:6]
 
 
