@@ -126,8 +126,9 @@ class BackdoorIndicator(Defence):
     def combine(self, updates: Updates) -> tuple[Vector, Verdict]:
         """Return the mean of those that forgot the task; without any, the model from before it."""
         parameters, verdict = super().combine(updates)
-        if self._before is not None and not np.any(verdict.weight):
-            return self._before.copy(), verdict
+        before, self._before = self._before, None
+        if before is not None and not np.any(verdict.weight):
+            return before.copy(), verdict
         return parameters, verdict
 
     def _task(self, server: ServerModel, seed: int, round: int) -> tuple[Images, Labels]:

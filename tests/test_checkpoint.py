@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -138,6 +139,27 @@ def test_checkpoint_holds_a_large_state(tmp_path: Path, size: int) -> None:
     assert checkpoint is not None and len(checkpoint.rounds) == 1
     assert loaded.kept == saved.kept
     assert list(checkpoint.arrays) == ["a"]
+
+
+class Forgets(Defence):
+    """Keeps a number for which it has no state()."""
+
+    def __init__(self) -> None:
+        self.count = 0
+
+
+@pytest.mark.parametrize("count", [0, 1])
+def test_number_that_no_state_returns_is_refused(tmp_path: Path, count: int) -> None:
+    folder, saved = RunFolder(RunIdentity.of(tiny(tmp_path))), Forgets()
+    # What it keeps within a round only, it does not begin with.
+    saved.count, saved.scores = count, [1]  # type: ignore[attr-defined]
+    for name in ("rounds.jsonl", "verdicts.jsonl", "client_metrics.jsonl"):
+        folder.append(name, {"round": 1, "hospitals": []})
+    arrays = ArrayRecord({"a": Array(np.ones(3, np.float32))})
+    save_checkpoint(folder, 1, arrays, HostedStrategy(Pipeline(saved)))
+    refused = pytest.raises(UserError, match=r"Forgets keeps 'count' from round to round, which is lost")
+    with refused if count else contextlib.nullcontext():
+        load_checkpoint(folder, HostedStrategy(Pipeline(Forgets())))
 
 
 class Remembers(PreAggregation):

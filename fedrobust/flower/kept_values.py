@@ -64,6 +64,14 @@ class Writer:
             self.unsaved.append(f"{one} and {other} (arrays that share memory)")
         return state
 
+    def attributes(self, thing: object) -> dict[str, Any]:
+        """Return the attributes of anything else that can be written and are no constants."""
+        found: dict[str, Any] = {}
+        for name, value in vars(thing).items():
+            if not self._is_constant(value):
+                self._add(found, name, value, name)
+        return found
+
     def _strategy(self, strategy: Strategy, prefix: str) -> dict[str, Any]:
         self._met(strategy)
         self._strategies.append(strategy)

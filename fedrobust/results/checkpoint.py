@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,6 +17,7 @@ from numpy.typing import NDArray
 from fedrobust.errors import UserError
 from fedrobust.federation import Defence, PreAggregation, Repair
 from fedrobust.flower.hosted_strategy import HostedStrategy
+from fedrobust.flower.kept_values import Writer
 from fedrobust.flower.strategy_state import flower_state, load_flower_state
 from fedrobust.pipeline.server_optimiser import ServerOptimiser
 from fedrobust.plugins import reraise_as_user_error
@@ -29,7 +31,10 @@ __all__ = ["Checkpoint", "load_checkpoint", "save_checkpoint"]
 Part = Defence | PreAggregation | ServerOptimiser | Repair
 Line = TypeVar("Line", RoundLine, VerdictLine, ClientMetricsLine)
 
-_MODEL, _STRATEGY, _STATE = "model/", "strategy", "state/"
+_MODEL, _STRATEGY, _STATE, _UNSTATED = "model/", "strategy", "state/", "unstated/"
+
+#: Of a part that does not say what must survive a restart.
+_NO_STATE = (Defence.state, PreAggregation.state, Repair.state)
 
 
 class _Head(Record):
@@ -77,6 +82,7 @@ def save_checkpoint(folder: RunFolder, number: int, arrays: ArrayRecord, strateg
             with reraise_as_user_error(f"{type(part).__name__}: state() fails"):
                 text = state_to_json(part.state(), type(part).__name__)
             tensors[f"{_STATE}{place}"] = np.frombuffer(text.encode(), np.uint8)
+            tensors[f"{_UNSTATED}{place}"] = np.frombuffer(json.dumps(_unstated(part)).encode(), np.uint8)
     else:
         state, unsaved = flower_state(strategy)
         # One that has something left out is not resumed.
@@ -145,6 +151,15 @@ def _digest(tensors: Mapping[str, NDArray[Any]]) -> str:
     return found.hexdigest()
 
 
+def _unstated(part: Part) -> dict[str, str]:
+    """Return a checksum of each attribute of a part that leaves `state` to its base class."""
+    if type(part).state not in _NO_STATE:
+        return {}
+    attributes = Writer().attributes(part)
+    texts = {name: state_to_json(value, type(part).__name__) for name, value in attributes.items()}
+    return {name: hashlib.sha256(text.encode()).hexdigest() for name, text in texts.items()}
+
+
 def _load_states(path: Path, parts: Sequence[Part], tensors: Mapping[str, NDArray[Any]]) -> None:
     """Give a pipeline's parts what they kept."""
     for place, part in enumerate(parts):
@@ -154,6 +169,13 @@ def _load_states(path: Path, parts: Sequence[Part], tensors: Mapping[str, NDArra
         ):
             if kept is not None:
                 part.load_state(state_from_json(kept.tobytes().decode()))
+            before = json.loads(tensors[f"{_UNSTATED}{place}"].tobytes())
+        for name, digest in _unstated(part).items():
+            if before.get(name, digest) != digest:
+                raise UserError(
+                    f"{path}: {type(part).__name__} keeps '{name}' from round to round, which is lost, as it "
+                    f"has no state() that returns it; run without --resume"
+                )
 
 
 def _load_flower(path: Path, strategy: Strategy, tensors: Mapping[str, NDArray[Any]]) -> None:
