@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -22,6 +23,7 @@ from fedrobust.federation.memory import Memory, largest_memory, memories_of, pac
 from fedrobust.flower.memory import NodeMemory, keep, recall
 from fedrobust.results.folder import partial_of
 from fedrobust.results.memory_folder import MEMORY, MemoryFolder
+from fedrobust.results.records import RoundLine
 from fedrobust.scenario import RunIdentity
 
 
@@ -84,9 +86,33 @@ def test_memory_that_is_gone_is_not_resumed_without(tmp_path: Path) -> None:
     settings = settings_of(tmp_path / "runs")
     with pytest.raises(Unplugged):
         run(settings, [Cut(1)], report=False)
-    (partial_of(RunIdentity.of(settings).folder) / MEMORY).rename(tmp_path / "elsewhere")
-    with pytest.raises(UserError, match="keep what they remember"):
-        run(settings, resume=True, report=False)
+    partial = partial_of(RunIdentity.of(settings).folder)
+    for place in (partial / MEMORY / "threat-1", partial / MEMORY):
+        place.rename(tmp_path / place.name)
+        with pytest.raises(UserError, match="keep what they remember"):
+            run(settings, resume=True, report=False)
+
+
+@pytest.mark.parametrize("place", ["h", "."])
+def test_memory_behind_a_link_or_damaged_is_refused(tmp_path: Path, place: str) -> None:
+    store, outside = MemoryFolder(tmp_path / "run"), tmp_path / "outside"
+    line = RoundLine(round=1, memory_bytes=4)
+    outside.mkdir()
+    (tmp_path / "run").mkdir()
+    store.write("h", 1, b"kept")
+    store.check([line])
+    file = store.partial / MEMORY / "h" / "1"
+    file.write_bytes(file.read_bytes()[:-1] + b"s")
+    for use in (lambda: store.check([line]), lambda: store.read("h", 2)):
+        with pytest.raises(UserError, match="1 is damaged"):
+            use()
+    linked = store.partial / MEMORY / place
+    shutil.move(linked, tmp_path / "aside")
+    linked.symlink_to(outside)
+    for use in (lambda: store.check([line]), lambda: store.read("h", 2), lambda: store.write("h", 2, b"a")):
+        with pytest.raises(UserError, match="is a symbolic link"):
+            use()
+    assert not any(outside.iterdir())
 
 
 def test_memory_comes_back_as_it_was() -> None:

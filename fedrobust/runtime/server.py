@@ -17,7 +17,7 @@ from fedrobust.results.checkpoint import load_checkpoint
 from fedrobust.results.files import read_record
 from fedrobust.results.folder import RunFolder
 from fedrobust.results.manifest import manifest
-from fedrobust.results.memory_folder import MEMORY
+from fedrobust.results.memory_folder import MemoryFolder
 from fedrobust.results.records import ClientMetricsLine, Manifest, RoundLine, VerdictLine, check_format
 from fedrobust.runtime.lr_schedule import Plateau
 from fedrobust.runtime.observers import Observer, Observers, RoundOutcome, RunStart
@@ -151,11 +151,7 @@ class Server:
                     raise UserError(
                         f"{folder.partial}: its model is not that of these settings; run without --resume"
                     )
-                if any(line.memory_bytes for line in kept.rounds) and not (folder.partial / MEMORY).is_dir():
-                    raise UserError(
-                        f"{folder.partial / MEMORY} is gone, in which hospitals keep what they remember "
-                        f"between rounds; run without --resume"
-                    )
+                MemoryFolder(folder.partial).check(kept.rounds)
                 if self._setup.monitor and kept.rounds:
                     self._setup.monitor.resume(kept.rounds[-1].no_effect_steps)
                 return _History(kept.arrays, kept.rounds, kept.verdicts, kept.client_metrics)
