@@ -114,6 +114,11 @@ def test_sites_are_dealt_to_the_smallest_hospital_largest_first() -> None:
     assert all(len(set(records.facts["site"][part])) == 1 for part in five)
 
 
+def test_sites_are_told_apart_by_their_whole_names() -> None:
+    parts = partition(make(4, sites=["a", "a\0b", "a", "a\0b"]), np.arange(4), "site", 2, seed=0)
+    assert [part.tolist() for part in parts] == [[0, 2], [1, 3]]
+
+
 @pytest.mark.parametrize(
     ("records", "hospitals", "said"),
     [

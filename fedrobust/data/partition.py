@@ -316,9 +316,9 @@ def _sites(records: Records, index: NDArray[np.int64]) -> NDArray[np.str_]:
 def _by_site(records: Records, index: NDArray[np.int64], hospitals: int) -> Parts:
     from flwr_datasets.partitioner import GroupedNaturalIdPartitioner
 
-    sites = _sites(records, index)
-    source = records.source or "the data"
-    count = len(np.unique(sites))
+    # By number, in the order of their names: a name may hold what the partitioner does not tell apart.
+    names, sites = np.unique(_sites(records, index), return_inverse=True)
+    source, count = records.source or "the data", len(names)
     if count < hospitals:
         raise UserError(f"{source}: {count} sites for {hospitals} hospitals; ask for at most {count} of them")
     # Groups of one: the plain NaturalIdPartitioner does the same, but draws a progress bar.
