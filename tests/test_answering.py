@@ -18,8 +18,9 @@ from flwr.clientapp import ClientApp
 
 from fedrobust.engines import process_state
 from fedrobust.engines.answering import answer
-from fedrobust.engines.process_state import ProcessState, children
+from fedrobust.engines.process_state import ProcessState, adopt_orphans, descendants
 from fedrobust.engines.signals import noted_signals
+from fedrobust.engines.worker import end_with_children
 from fedrobust.flower.compat import identify_process
 
 
@@ -120,20 +121,31 @@ def test_what_cannot_be_set_back_is_known(monkeypatch: pytest.MonkeyPatch) -> No
     assert not ProcessState().restore()
 
 
-def test_children_are_seen() -> None:
+def test_what_parts_from_its_parent_is_seen_and_ended() -> None:
+    ours, theirs = os.pipe()
     # In a fork: other tests of this process may have left a server of forks.
     fork = os.fork()
     if fork == 0:
-        before = children()
+        adopt_orphans()
+        before = descendants(os.getpid())
         child = os.fork()
         if child == 0:
-            time.sleep(30)
+            if os.fork() == 0:
+                os.setsid()
+                os.write(theirs, b".")
+                time.sleep(30)
             os._exit(0)
-        during = children()
-        os.kill(child, signal.SIGKILL)
         os.waitpid(child, 0)
-        os._exit(0 if (before, during) == (False, True) else 1)
+        during = descendants(os.getpid())
+        os.write(theirs, b".")
+        ended = os.waitstatus_to_exitcode(os.wait()[1])
+        os._exit(0 if (before, len(during), ended) == ([], 1, -signal.SIGKILL) else 1)
+    for _ in range(2):
+        os.read(ours, 1)
+    end_with_children(fork)
     assert os.waitstatus_to_exitcode(os.waitpid(fork, 0)[1]) == 0
+    os.close(ours)
+    os.close(theirs)
 
 
 def test_a_copy_of_the_process_does_not_go_on() -> None:

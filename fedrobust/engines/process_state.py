@@ -6,6 +6,7 @@ The next hospital, or the server itself, runs in the same process.
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import gc
 import os
 import signal
@@ -17,7 +18,10 @@ from typing import Any
 
 import numpy as np
 
-__all__ = ["ProcessState", "children"]
+__all__ = ["ProcessState", "adopt_orphans", "descendants"]
+
+#: The option of Linux's prctl by which orphans come to this process, not to the system's first.
+_SET_CHILD_SUBREAPER = 36
 
 
 @dataclass(frozen=True)
@@ -98,8 +102,21 @@ def _limits() -> Iterator[tuple[Callable[[], Any], Callable[[Any], object]]]:
         yield read, write
 
 
-def children() -> bool:
-    """Tell whether this process has children, where the system says it."""
-    with contextlib.suppress(OSError):
-        return any(file.read_text().strip() for file in Path("/proc/self/task").glob("*/children"))
-    return False
+def adopt_orphans() -> None:
+    """Let what this process's children leave running become its own children, where the system can."""
+    with contextlib.suppress(AttributeError, OSError):
+        ctypes.CDLL(None).prctl(_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
+
+
+def descendants(pid: int) -> list[int]:
+    """Return the ids of a process's children and of theirs, where the system says them."""
+    found: list[int] = []
+    left = [pid]
+    while left:
+        # A process may end meanwhile.
+        with contextlib.suppress(OSError):
+            for file in Path(f"/proc/{left.pop()}/task").glob("*/children"):
+                new = [int(word) for word in file.read_text().split()]
+                found += new
+                left += new
+    return found

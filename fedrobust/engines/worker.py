@@ -18,7 +18,7 @@ from flwr.app import ArrayRecord, Context, Message, RecordDict
 from flwr.clientapp import ClientApp
 
 from fedrobust.engines.answering import answer
-from fedrobust.engines.process_state import ProcessState, children
+from fedrobust.engines.process_state import ProcessState, adopt_orphans, descendants
 from fedrobust.engines.shared_arrays import WorkerMemory, dumps, loads, outgoing
 from fedrobust.engines.slots import Place
 from fedrobust.flower.arrays import records_in
@@ -82,7 +82,7 @@ def serve(pipe: Connection, make_app: Callable[[], ClientApp], path: list[str]) 
             if sum(place.size for place in kept) > COLLECT_BYTES:
                 gc.collect()
                 kept = memory.kept()
-            spoilt = not state.restore() or children()
+            spoilt = not state.restore() or bool(descendants(os.getpid()))
             seconds = time.perf_counter() - began
             pipe.send_bytes(pickle.dumps(Done(content, node_state, error, used, kept, seconds, spoilt)))
     end_with_children(os.getpid())
@@ -93,13 +93,17 @@ def _be_alone(pipe: Connection) -> None:
     with contextlib.suppress(OSError):
         # A group of its own: whatever a hospital starts ends with the worker.
         os.setsid()
+    adopt_orphans()
     # The server's output is the summary's alone.
     os.dup2(2, 1)
     os.register_at_fork(after_in_child=pipe.close)
 
 
 def end_with_children(worker: int) -> None:
-    """End a worker and all processes of its group."""
+    """End a worker, what it has started, and all processes of its group."""
+    for started in descendants(worker):
+        with contextlib.suppress(OSError):
+            os.kill(started, signal.SIGKILL)
     with contextlib.suppress(OSError):
         if os.getpgid(worker) == worker:
             os.killpg(worker, signal.SIGKILL)
