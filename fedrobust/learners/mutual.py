@@ -46,8 +46,7 @@ __all__ = ["MutualLearner", "mutual_kl"]
 #: Dimension of the features that meet the frame; more only where the classes need it.
 FEATURES = 64
 
-#: Images that are predicted at a time, at most: as many as fit a core's caches, or keep a GPU occupied. On a
-#: CPU 128 of 64 x 64 pixels take twice the time.
+#: Images predicted at a time at most: what fits a core's caches (128 take twice as long) or occupies a GPU.
 _AT_ONCE = {"cpu": 64, "cuda": 1024}
 
 
