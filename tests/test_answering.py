@@ -102,6 +102,7 @@ def test_the_state_of_the_process_is_set_back(tmp_path: Any) -> None:
         torch.set_default_dtype(torch.float64)
         torch.set_grad_enabled(False)
         os.chdir(tmp_path)
+        os.umask(0o777)
         os.environ["FEDROBUST_TEST"] = "1"
         sys.setrecursionlimit(5000)
         signal.signal(signal.SIGALRM, signal.SIG_IGN)
@@ -110,6 +111,8 @@ def test_the_state_of_the_process_is_set_back(tmp_path: Any) -> None:
     assert not replied(work).has_error()
     assert torch.get_default_dtype() == torch.float32 and torch.is_grad_enabled()
     assert os.getcwd() == folder and "FEDROBUST_TEST" not in os.environ
+    (tmp_path / "new").touch()
+    assert (tmp_path / "new").stat().st_mode & 0o400
     assert resource.getrlimit(resource.RLIMIT_NOFILE) == limits
     assert signal.getsignal(signal.SIGALRM) == signal.SIG_DFL
 

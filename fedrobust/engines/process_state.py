@@ -36,8 +36,9 @@ class _Item:
 class ProcessState:
     """The state of this process when the object was made.
 
-    Limits of the system, the working folder, the environment, the handlers of signals, and what torch, NumPy
-    and Python itself keep for the whole process. Modules that a hospital changes are its own affair.
+    Limits of the system, the working folder, the permissions of new files, the environment, the handlers of
+    signals, and what torch, NumPy and Python itself keep for the whole process. Modules that a hospital
+    changes are its own affair.
     """
 
     def __init__(self) -> None:
@@ -61,6 +62,7 @@ class ProcessState:
 def _parts() -> Iterator[tuple[Callable[[], Any], Callable[[Any], object]]]:
     """Yield how to read and to write each part of the state."""
     yield os.getcwd, os.chdir
+    yield _umask, os.umask
     yield lambda: dict(os.environ), _set_environment
     yield np.geterr, lambda value: np.seterr(**value)
     yield sys.getrecursionlimit, sys.setrecursionlimit
@@ -73,6 +75,13 @@ def _parts() -> Iterator[tuple[Callable[[], Any], Callable[[Any], object]]]:
         yield torch.get_default_dtype, torch.set_default_dtype
         yield torch.get_num_threads, torch.set_num_threads
         yield torch.is_grad_enabled, torch.set_grad_enabled
+
+
+def _umask() -> int:
+    """Return the permissions that new files lack, which are read by setting them."""
+    mask = os.umask(0o022)
+    os.umask(mask)
+    return mask
 
 
 def _set_environment(value: dict[str, str]) -> None:
