@@ -46,7 +46,7 @@ __all__ = ["MutualLearner", "mutual_kl"]
 #: Dimension of the features that meet the frame; more only where the classes need it.
 FEATURES = 64
 
-#: Images predicted at a time at most: what fits a core's caches (128 take up to twice as long), or fills a GPU.
+#: Images predicted at a time at most: what fits a core's caches (128 may take twice as long) or fills a GPU.
 _AT_ONCE = {"cpu": 64, "cuda": 1024}
 
 
