@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import signal
 from pathlib import Path
 
 import pytest
@@ -96,6 +97,34 @@ def test_interrupted_run_names_its_folder_and_completed_rounds(tmp_path: Path) -
     assert [line["round"] for line in resumed.rounds] == [1, 2, 3]
     timings = [json.loads(line) for line in (resumed.folder / "timings.jsonl").read_text().splitlines()]
     assert [line["round"] for line in timings] == [0, 1, 2, 3]
+
+
+class _Dropping:
+    """Meets Ctrl-C in its destructor, where Python prints what the signal raises and goes on."""
+
+    def __del__(self) -> None:
+        signal.raise_signal(signal.SIGINT)
+
+
+class DropsCtrlC(Observer):
+    def __init__(self) -> None:
+        self.replies = 0
+
+    def replied(self) -> None:
+        self.replies += 1
+        if self.replies == 2:
+            _Dropping()
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+def test_an_interrupt_that_python_drops_ends_the_run_after_the_round(tmp_path: Path) -> None:
+    before = signal.getsignal(signal.SIGINT)
+    settings = tiny(tmp_path, clients=3, rounds=3, data="phantom(images=120, size=16)")
+    with pytest.raises(RunInterrupted) as caught:
+        run(settings, [DropsCtrlC()], report=False)
+    assert caught.value.rounds == 1
+    assert signal.getsignal(signal.SIGINT) is before
+    assert [line["round"] for line in run(settings, resume=True, report=False).rounds] == [1, 2, 3]
 
 
 def test_interruption_before_the_start_stays_a_keyboard_interrupt(

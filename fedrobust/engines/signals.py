@@ -9,7 +9,13 @@ from contextlib import contextmanager
 from types import FrameType
 from typing import NoReturn
 
-__all__ = ["ending_on_signals", "ignoring_signals", "interrupted_by_signals", "noted_signals"]
+__all__ = [
+    "ending_on_signals",
+    "ignoring_signals",
+    "interrupted_by_signals",
+    "noted_interrupts",
+    "noted_signals",
+]
 
 _ENDING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
@@ -43,6 +49,28 @@ def interrupted_by_signals() -> Iterator[threading.Event]:
         raise KeyboardInterrupt
 
     with _handling((signal.SIGINT, signal.SIGTERM), interrupt):
+        yield came
+
+
+@contextmanager
+def noted_interrupts() -> Iterator[threading.Event]:
+    """Note Ctrl-C in the block, where Python's own handler raises `KeyboardInterrupt` of it.
+
+    Python drops what a signal raises in a destructor or in a callback of the collector.
+
+    Yields
+    ------
+    threading.Event
+        Set once Ctrl-C has come.
+    """
+    came = threading.Event()
+
+    def interrupt(number: int, frame: FrameType | None) -> None:
+        came.set()
+        signal.default_int_handler(number, frame)
+
+    ours = signal.getsignal(signal.SIGINT) is signal.default_int_handler
+    with _handling((signal.SIGINT,) if ours else (), interrupt):
         yield came
 
 

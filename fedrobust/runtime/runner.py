@@ -16,6 +16,7 @@ from fedrobust.engines.collusion import with_collusion
 from fedrobust.engines.hospital_pool import pool_of_hospitals
 from fedrobust.engines.launch import warm_up, worker_count
 from fedrobust.engines.local import LocalGrid
+from fedrobust.engines.signals import noted_interrupts
 from fedrobust.errors import RunInterrupted, UserError
 from fedrobust.flower.client_app import make_client_app
 from fedrobust.plugins import PluginSpec, spec_of
@@ -89,8 +90,8 @@ def run(
         return Result.of(settings, folder)
     if observers is None:
         observers = [Progress()] if interactive() else []
-    kept = _Completed()
-    with _flower_quiet():
+    with _flower_quiet(), noted_interrupts() as interrupted:
+        kept = _Completed(interrupted)
         try:
             scenario, profile = Scenario.of(settings), profile or Profile()
             result = _run(scenario, [kept, *observers], resume, profile, isolate=isolate)
@@ -134,10 +135,12 @@ def _specs(given: object) -> list[PluginSpec]:
 
 
 class _Completed(Observer):
-    """Knows where an interrupted run can be resumed."""
+    """Knows where an interrupted run can be resumed, and ends it where its interrupt was lost."""
 
-    folder: Path | None = None
-    rounds = 0
+    def __init__(self, interrupted: threading.Event) -> None:
+        self.folder: Path | None = None
+        self.rounds = 0
+        self._interrupted = interrupted
 
     def started(self, start: RunStart) -> None:
         """Keep the folder."""
@@ -146,6 +149,8 @@ class _Completed(Observer):
     def round_done(self, outcome: RoundOutcome) -> None:
         """Count the round."""
         self.rounds = outcome.number
+        if self._interrupted.is_set():
+            raise KeyboardInterrupt
 
 
 def _run(
