@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import signal
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -116,14 +117,23 @@ class DropsCtrlC(Observer):
             _Dropping()
 
 
+@pytest.fixture
+def ctrl_c() -> Iterator[Callable[..., object]]:
+    """Let Python handle Ctrl-C, which what a shell starts in the background ignores."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield signal.default_int_handler
+    signal.signal(signal.SIGINT, before)
+
+
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
-def test_an_interrupt_that_python_drops_ends_the_run_after_the_round(tmp_path: Path) -> None:
-    before = signal.getsignal(signal.SIGINT)
+def test_an_interrupt_that_python_drops_ends_the_run_after_the_round(
+    tmp_path: Path, ctrl_c: Callable[..., object]
+) -> None:
     settings = tiny(tmp_path, clients=3, rounds=3, data="phantom(images=120, size=16)")
     with pytest.raises(RunInterrupted) as caught:
         run(settings, [DropsCtrlC()], report=False)
     assert caught.value.rounds == 1
-    assert signal.getsignal(signal.SIGINT) is before
+    assert signal.getsignal(signal.SIGINT) is ctrl_c
     assert [line["round"] for line in run(settings, resume=True, report=False).rounds] == [1, 2, 3]
 
 

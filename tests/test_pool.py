@@ -82,7 +82,9 @@ def alive(group: int) -> list[str]:
 
 
 def test_interrupt_leaves_no_process_and_keeps_completed_rounds(tmp_path: Path) -> None:
+    # What a shell starts in the background ignores Ctrl-C.
     script = (
+        "import signal\nsignal.signal(signal.SIGINT, signal.default_int_handler)\n"
         "from fedrobust import Settings, run\nrun(Settings(clients=4, rounds=5000, patience=5000, "
         f"networks=1, workers=2, data='phantom(images=240, size=16)', out={str(tmp_path)!r}))"
     )
