@@ -208,3 +208,10 @@ def test_memory_of_the_honest_training_that_an_attack_compares_with_is_apart() -
     # The attacker builds on what it learned while it was honest, and so does what it compares with.
     assert hospital.memory["learner"] == {"rounds": 4, "first": honest}
     assert hospital.memory["compared-learner"] == {"rounds": 4, "first": honest}
+
+
+def test_before_the_first_round_nothing_has_to_be_remembered(tmp_path: Path) -> None:
+    MemoryFolder(tmp_path).check([])
+    (tmp_path / MEMORY).symlink_to(tmp_path)
+    with pytest.raises(UserError, match="symbolic link"):
+        MemoryFolder(tmp_path).check([])

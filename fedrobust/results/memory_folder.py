@@ -76,11 +76,14 @@ class MemoryFolder:
         """
         top, found = self.partial / MEMORY, 0
         _refuse_link(top)
+        if not rounds:
+            return
+        last = rounds[-1]
         for owner in sorted(top.iterdir()) if top.is_dir() else ():
             for number in self._rounds(owner.name):
                 length = len(self._checked(self._file(owner.name, number)))
-                found += length if number == rounds[-1].round else 0
-        if found < (rounds[-1].memory_bytes or 0) or (
+                found += length if number == last.round else 0
+        if found < (last.memory_bytes or 0) or (
             not top.is_dir() and any(line.memory_bytes for line in rounds)
         ):
             raise UserError(
