@@ -7,7 +7,8 @@ from collections.abc import Iterator
 
 import pytest
 
-from benchmarks.reliability.hospital_faults import FAULTS, few_replies, problems, strategies
+from benchmarks.reliability.faulty_replies import FAULTS
+from benchmarks.reliability.hospital_faults import few_replies, problems, strategies
 from benchmarks.reliability.promise_3_few import BELOW, refused
 
 #: One in so many pairs is tested here: each fault with several strategies, each strategy with several faults.

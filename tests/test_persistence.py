@@ -22,7 +22,7 @@ from flwr.app import Array, ArrayRecord
 from run_folders import make_run
 
 from benchmarks.reliability.damaged_folders import damaged, refused_or_read
-from benchmarks.reliability.promise_1_persistence import take_and_release
+from benchmarks.reliability.folder_race import take_and_release
 from fedrobust import Settings, UserError, run
 from fedrobust.commands.program import main
 from fedrobust.disk import files as disk

@@ -5,7 +5,8 @@ from __future__ import annotations
 import gc
 
 from benchmarks.reliability.faults import Faults
-from benchmarks.reliability.hospital_faults import FAULTS, problems, strategies
+from benchmarks.reliability.faulty_replies import FAULTS
+from benchmarks.reliability.hospital_faults import problems, strategies
 
 TITLE = "A bad hospital costs its own round only"
 MINUTES = 10
