@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from fedrobust.engines.launch import SAFE_PATH, search_path
-from fedrobust.plugins.folders import HOME, PluginFolders, add_working_folder
+from fedrobust.engines.launch import SAFE_PATH
+from fedrobust.plugins.folders import HOME, PluginFolders, add_working_folder, search_path
 
 SHADOWS = (
     *("statistics", "queue", "html", "numpy", "torch", "csv", "random", "secrets", "tempfile", "logging"),

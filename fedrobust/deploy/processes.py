@@ -17,8 +17,8 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from fedrobust.engines.launch import search_path
 from fedrobust.errors import UserError
+from fedrobust.plugins.folders import search_path
 
 __all__ = ["Processes", "Running", "Secret", "end_marked", "free_ports", "last_error"]
 

@@ -15,13 +15,13 @@ from flwr.clientapp import ClientApp
 from flwr.serverapp import Grid, ServerApp
 
 from fedrobust.engines.answering import LimitedApp
-from fedrobust.engines.launch import search_path
 from fedrobust.engines.retrying import RestartingGrid
 from fedrobust.engines.signals import interrupted_by_signals
 from fedrobust.engines.socket_folder import socket_folder
 from fedrobust.engines.stopping import StoppableGrid
 from fedrobust.errors import UserError
 from fedrobust.flower.compat import pool_size, simulate
+from fedrobust.plugins.folders import search_path
 from fedrobust.settings.execution import Execution
 
 __all__ = ["enter_working_folder", "join_cluster", "leave_cluster", "run_on_flower"]

@@ -12,19 +12,13 @@ from types import ModuleType
 from fedrobust.engines.socket_folder import use_socket_folder
 from fedrobust.settings.execution import Execution
 
-__all__ = ["SAFE_PATH", "keep_freed_memory", "search_path", "warm_up", "without_main_module", "worker_count"]
+__all__ = ["SAFE_PATH", "keep_freed_memory", "warm_up", "without_main_module", "worker_count"]
 
 # From glibc's malloc.h.
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3
 
 #: Python's own variable: where it is set, neither a script's nor the working folder is searched first.
 SAFE_PATH = "PYTHONSAFEPATH"
-
-
-def search_path() -> str:
-    """Return this process's search path for another one's ``PYTHONPATH``, the working folder in its place."""
-    here = os.getcwd()
-    return os.pathsep.join(dict.fromkeys(folder or here for folder in sys.path))
 
 
 def worker_count(execution: Execution) -> int:

@@ -6,6 +6,7 @@ fedrobust's. A finder of these names joins the folders instead, and passes over 
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Sequence
 from importlib.machinery import ModuleSpec
@@ -13,7 +14,15 @@ from pathlib import Path
 from types import ModuleType
 from typing import overload
 
-__all__ = ["HOME", "PluginFolders", "add_working_folder", "built_in_folder", "join_folders", "passed_over"]
+__all__ = [
+    "HOME",
+    "PluginFolders",
+    "add_working_folder",
+    "built_in_folder",
+    "join_folders",
+    "passed_over",
+    "search_path",
+]
 
 #: The folder that holds `fedrobust` and the built-in `clients`, `strategies` and `experiments`.
 HOME = Path(__file__).resolve().parents[2]
@@ -33,6 +42,12 @@ def add_working_folder() -> None:
     folder = str(Path.cwd())
     if folder not in sys.path and "" not in sys.path:
         sys.path.append(folder)
+
+
+def search_path() -> str:
+    """Return this process's search path for another one's ``PYTHONPATH``, the working folder in its place."""
+    here = os.getcwd()
+    return os.pathsep.join(dict.fromkeys(folder or here for folder in sys.path))
 
 
 def built_in_folder(name: str) -> Path | None:

@@ -14,10 +14,9 @@ import os
 import secrets
 import shutil
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
-from functools import partial
 from itertools import islice
 from pathlib import Path
 from typing import IO, Any, TypeVar
@@ -26,18 +25,16 @@ import numpy as np
 import PIL
 from numpy.typing import NDArray
 
-from fedrobust.data.ingest.decode import DECODER, decode
-from fedrobust.data.ingest.paths import FoundFile
-from fedrobust.data.ingest.pixels import How, Undecodable
+from fedrobust.data.ingest.decode import DECODER
+from fedrobust.data.ingest.pixels import How
 from fedrobust.data.ingest.progress import Progress
+from fedrobust.data.ingest.readers import readers
+from fedrobust.data.ingest.reading import Found, Item
 from fedrobust.data.scratch import CACHE_FOLDER, audits_folder, cache_folder
 from fedrobust.disk.files import write_bytes
 from fedrobust.errors import UserError
 
-__all__ = ["Cached", "Item", "cache_entries", "cached_images", "clear_cache"]
-
-#: Bytes of a file that is read at all.
-MOST_FILE_BYTES = 1 << 30
+__all__ = ["Cached", "cache_entries", "cached_images", "clear_cache"]
 
 #: Bytes of all entries; the environment variable `LIMIT` gives another number of gigabytes.
 _MOST_CACHED = 20e9
@@ -49,47 +46,10 @@ _BATCH = 16
 #: Bytes that are collected before they are written.
 _BUFFER = 1 << 20
 
-#: Threads beyond the number of cores, which decode while others wait for Python's lock or for the disk.
-_SPARE = 2
-
 #: Batches that are decoded or wait, for each thread; so many images are in memory at most.
 _AHEAD = 4
 
 T = TypeVar("T")
-
-
-def _content(path: str) -> bytes:
-    with open(path, "rb", buffering=0) as stream:
-        return stream.read()
-
-
-@dataclass(frozen=True)
-class Item:
-    """One file to decode.
-
-    Attributes
-    ----------
-    name : str
-        Which file it is, among all.
-    stamp : tuple of int
-        Size and times: while they are the same, the bytes are.
-    size : int
-        Of the file, in bytes.
-    read : callable
-        Returns its bytes.
-    """
-
-    name: str
-    stamp: tuple[int, ...]
-    size: int
-    read: Callable[[], bytes]
-
-    @classmethod
-    def of(cls, file: FoundFile) -> Item:
-        """Return the item of a file."""
-        path, status = file
-        stamp = (status.st_size, status.st_mtime_ns, status.st_ctime_ns)
-        return cls(path, stamp, status.st_size, partial(_content, path))
 
 
 @dataclass(frozen=True)
@@ -209,22 +169,31 @@ class _Entry:
         """Write all images to a file, those of unchanged files from the entry; map it."""
         starts = np.cumsum([0, *(len(one.frames) for one in self._known)])
         before = self._images
+        changed = [one.stamp != item.stamp for one, item in zip(self._known, items, strict=True)]
 
-        def one(number: int) -> tuple[_Known, list[NDArray[np.uint8]]]:
-            item, old = items[number], self._known[number]
+        def batch(numbers: Sequence[int]) -> list[tuple[_Known, Sequence[NDArray[np.uint8]]]]:
+            wanted = [(items[number], self._known[number].content) for number in numbers if changed[number]]
+            found = iter(files.read(wanted) if wanted else [])
+            return [one(number, next(found) if changed[number] else None) for number in numbers]
+
+        def one(number: int, found: Found | None) -> tuple[_Known, Sequence[NDArray[np.uint8]]]:
+            old, stamp = self._known[number], items[number].stamp
+            if found is not None and not found.unchanged:
+                return _Known(
+                    stamp if found.lasts else (), found.content, found.frames, found.fault
+                ), found.images
             kept = [_narrow(image) for image in before[starts[number] : starts[number + 1]]]
-            if old.stamp == item.stamp:
-                return old, kept
-            return _read(item, old, kept, self._how)
+            return _Known(stamp, old.content, old.frames, old.fault), kept
 
         known = []
         with (
+            readers([item for item, new in zip(items, changed, strict=True) if new], self._how) as files,
             path.open("wb", buffering=_BUFFER) as stream,
             Progress(f"decoding {source}", len(items)) as progress,
         ):
             pixels = _Writer(stream, self._how.side)
-            for found, images in _in_threads(one, len(items)):
-                known.append(found)
+            for about, images in _in_threads(batch, len(items), files.threads):
+                known.append(about)
                 for image in images:
                     pixels.add(image)
                 progress.advance()
@@ -281,51 +250,15 @@ def _narrow(image: NDArray[np.uint8]) -> NDArray[np.uint8]:
     return image[:1] if (image == image[:1]).all() else image
 
 
-def _read(
-    item: Item, old: _Known, kept: list[NDArray[np.uint8]], how: How
-) -> tuple[_Known, list[NDArray[np.uint8]]]:
-    """Return what a file is now: its images of before where its bytes are the same."""
-    if item.size > MOST_FILE_BYTES:
-        what = f"the file has {item.size >> 20} MiB, more than {MOST_FILE_BYTES >> 20}"
-        return _Known(item.stamp, "", (), ("large file", what)), []
-    try:
-        data = item.read()
-    except OSError as error:
-        fault = ("unreadable file", f"the file cannot be read ({error.strerror})")
-        return _Known((), "", (), fault), []
-    content = hashlib.sha256(data).hexdigest()
-    if content == old.content:
-        return _Known(item.stamp, content, old.frames, old.fault), kept
-    try:
-        found = decode(data, item.name, how)
-    except Undecodable as error:
-        lasting = item.stamp if "not installed" not in error.kind else ()
-        return _Known(lasting, content if lasting else "", (), (error.kind, str(error))), []
-    return (
-        _Known(item.stamp, content, tuple(one.frame for one in found), None),
-        [one.pixels for one in found],
-    )
-
-
-def _in_threads(function: Callable[[int], T], count: int) -> Iterator[T]:
-    """Yield a function's results for 0 to count - 1, in order, at most a few batches at a time.
-
-    Threads, as Pillow and zlib let go of Python's lock while they decode, and images need not be copied
-    between processes.
-    """
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    workers = cores + _SPARE
+def _in_threads(function: Callable[[Sequence[int]], list[T]], count: int, threads: int) -> Iterator[T]:
+    """Yield a function's results for 0 to count - 1, in order, at most a few batches at a time."""
     batches = (range(start, min(start + _BATCH, count)) for start in range(0, count, _BATCH))
-    with ThreadPoolExecutor(workers) as pool:
-
-        def submit(numbers: Iterable[int]) -> Future[list[T]]:
-            return pool.submit(lambda: [function(number) for number in numbers])
-
-        ahead = deque(map(submit, islice(batches, _AHEAD * workers)))
+    with ThreadPoolExecutor(threads) as pool:
+        ahead = deque(pool.submit(function, numbers) for numbers in islice(batches, _AHEAD * threads))
         try:
             while ahead:
                 done = ahead.popleft().result()
-                ahead.extend(map(submit, islice(batches, 1)))
+                ahead.extend(pool.submit(function, numbers) for numbers in islice(batches, 1))
                 yield from done
         except BaseException:
             pool.shutdown(cancel_futures=True)

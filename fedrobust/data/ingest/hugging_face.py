@@ -9,9 +9,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from fedrobust.data.ingest.cache import Item
 from fedrobust.data.ingest.check import Check
 from fedrobust.data.ingest.load import FileSource, checked_records
+from fedrobust.data.ingest.reading import Item
 from fedrobust.data.ingest.table import FACTS, Row, Table, missing_as_empty
 from fedrobust.data.records import Records
 from fedrobust.errors import UserError

@@ -11,13 +11,14 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field
 
-from fedrobust.data.ingest.cache import Cached, Item, cached_images
+from fedrobust.data.ingest.cache import Cached, cached_images
 from fedrobust.data.ingest.check import Check, ordered
 from fedrobust.data.ingest.faults import settle
 from fedrobust.data.ingest.folder import read_folder
 from fedrobust.data.ingest.manifest import ManifestOptions, read_manifest
-from fedrobust.data.ingest.paths import Finder
+from fedrobust.data.ingest.paths import Finder, FoundFile
 from fedrobust.data.ingest.pixels import How
+from fedrobust.data.ingest.reading import Item
 from fedrobust.data.ingest.table import Row, Table, part_named
 from fedrobust.data.records import Records
 from fedrobust.errors import UserError
@@ -150,8 +151,13 @@ def _records(
             check.add(number, "duplicate path", f"the same file as {same.where or same.path}")
             continue
         found.append(number)
-        items.append(Item.of(file))
+        items.append(_item(file))
     return checked_records(table, check, found, items, how, skip_bad=skip_bad)
+
+
+def _item(file: FoundFile) -> Item:
+    path, status = file
+    return Item(path, (status.st_size, status.st_mtime_ns, status.st_ctime_ns), status.st_size)
 
 
 def checked_records(

@@ -5,12 +5,10 @@ from __future__ import annotations
 import sys
 from contextlib import AbstractContextManager
 from types import TracebackType
-from typing import Self
+from typing import TYPE_CHECKING, Self
 
-from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
-from rich.progress import Progress as RichProgress
-
-from fedrobust.printing import PlainConsole, one_line
+if TYPE_CHECKING:
+    from rich.progress import Progress as RichProgress
 
 __all__ = ["Progress"]
 
@@ -27,16 +25,22 @@ class Progress(AbstractContextManager["Progress"]):
 
     def __init__(self, what: str, total: int) -> None:
         """Draw nothing unless standard error is a terminal."""
+        self._bar: RichProgress | None = None
+        if not sys.stderr.isatty():  # rich takes a tenth of a second to import
+            return
+        from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
+        from rich.progress import Progress as Bar
+
+        from fedrobust.printing import PlainConsole, one_line
+
         columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-        self._shown = sys.stderr.isatty()
-        self._bar = RichProgress(
-            *columns, console=PlainConsole(file=sys.stderr), transient=True, disable=not self._shown
-        )
+        self._bar = Bar(*columns, console=PlainConsole(file=sys.stderr), transient=True)
         self._task = self._bar.add_task(one_line(what), total=total)
 
     def __enter__(self) -> Self:
         """Draw the bar."""
-        self._bar.start()
+        if self._bar is not None:
+            self._bar.start()
         return self
 
     def __exit__(
@@ -46,9 +50,10 @@ class Progress(AbstractContextManager["Progress"]):
         traceback: TracebackType | None,
     ) -> None:
         """Take the bar away."""
-        self._bar.stop()
+        if self._bar is not None:
+            self._bar.stop()
 
     def advance(self) -> None:
         """Count one more."""
-        if self._shown:  # a bar that is not drawn would still take time to count
+        if self._bar is not None:
             self._bar.advance(self._task)
