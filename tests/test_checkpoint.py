@@ -17,9 +17,10 @@ from fedrobust.commands.program import main
 from fedrobust.federation import Defence, PreAggregation, Updates
 from fedrobust.flower.hosted_strategy import HostedStrategy
 from fedrobust.pipeline.pipeline import Pipeline
-from fedrobust.results.checkpoint import load_checkpoint, save_checkpoint
+from fedrobust.results.checkpoint import UnusableCheckpoint, load_checkpoint, save_checkpoint
 from fedrobust.results.folder import RunFolder
 from fedrobust.scenario import RunIdentity
+from fedrobust.suites.one_cell import run_one
 
 NAMES = ("rounds.jsonl", "verdicts.jsonl", "client_metrics.jsonl", "evaluation.json", "model.safetensors")
 
@@ -110,6 +111,31 @@ def test_resume_with_changed_data_is_refused(tmp_path: Path) -> None:
     manifest.write_text(manifest.read_text().replace(digest, "0" * 64))
     with pytest.raises(UserError, match="data have changed"):
         run(settings, resume=True)
+
+
+@pytest.mark.parametrize("why", ["damaged", "of an earlier version", "of another rule"])
+def test_cell_of_a_suite_whose_checkpoint_is_unusable_begins_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, why: str
+) -> None:
+    both = {"rounds": 3, "strategy": "test_checkpoint:Counts"}
+    unbroken = run(tiny(tmp_path / "unbroken", **both))
+    settings = tiny(tmp_path / "cut", **both)
+    with monkeypatch.context() as earlier:
+        if why == "of an earlier version":
+            earlier.setattr("fedrobust.results.checkpoint._UNSTATED", "other/")
+        if why == "of another rule":
+            earlier.setattr(Counts, "state", lambda rule: {})
+        partial = interrupted(settings, 1)
+    if why == "damaged":
+        (partial / "checkpoint.safetensors").write_bytes(b"not a checkpoint")
+    else:
+        words = "an earlier version wrote" if "earlier" in why else "Counts cannot resume"
+        with pytest.raises(UnusableCheckpoint, match=words):
+            run(settings, resume=True)
+    assert run_one(settings).error == ""
+    for name in NAMES:
+        found = RunIdentity.of(settings).folder / name
+        assert (unbroken.folder / name).read_bytes() == found.read_bytes(), name
 
 
 class Large(Defence):

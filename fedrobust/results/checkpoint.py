@@ -26,7 +26,7 @@ from fedrobust.results.folder import CHECKPOINT, RunFolder
 from fedrobust.results.records import ClientMetricsLine, Record, RoundLine, VerdictLine, WrittenLines
 from fedrobust.results.state import state_from_json, state_to_json
 
-__all__ = ["Checkpoint", "load_checkpoint", "save_checkpoint"]
+__all__ = ["Checkpoint", "UnusableCheckpoint", "load_checkpoint", "save_checkpoint"]
 
 Part = Defence | PreAggregation | ServerOptimiser | Repair
 Line = TypeVar("Line", RoundLine, VerdictLine, ClientMetricsLine)
@@ -35,6 +35,10 @@ _MODEL, _STRATEGY, _STATE, _UNSTATED = "model/", "strategy", "state/", "unstated
 
 #: Of a part that does not say what must survive a restart.
 _NO_STATE = (Defence.state, PreAggregation.state, Repair.state)
+
+
+class UnusableCheckpoint(UserError):
+    """A checkpoint that is damaged, or that a strategy cannot go on from; the run has to begin again."""
 
 
 class _Head(Record):
@@ -104,7 +108,7 @@ def load_checkpoint(folder: RunFolder, strategy: Strategy) -> Checkpoint | None:
 
     Raises
     ------
-    UserError
+    UnusableCheckpoint
         If the folder's files are damaged, or do not fit together.
     """
     path = folder.partial / CHECKPOINT
@@ -123,12 +127,16 @@ def load_checkpoint(folder: RunFolder, strategy: Strategy) -> Checkpoint | None:
         client_metrics = _read_rounds(folder, "client_metrics.jsonl", ClientMetricsLine, numbers)
     except (UserError, OSError, ValueError) as error:
         reason = str(error).partition("\n")[0]
-        raise UserError(f"{path}: the checkpoint cannot be read ({reason}); run without --resume") from None
+        what = f"{path}: the checkpoint cannot be read ({reason}); run without --resume"
+        raise UnusableCheckpoint(what) from None
     folder.completed = head.round
-    if isinstance(strategy, HostedStrategy):
-        _load_states(path, strategy.pipeline.parts, tensors)
-    else:
-        _load_flower(path, strategy, tensors)
+    try:
+        if isinstance(strategy, HostedStrategy):
+            _load_states(path, strategy.pipeline.parts, tensors)
+        else:
+            _load_flower(path, strategy, tensors)
+    except UserError as error:
+        raise UnusableCheckpoint(str(error)) from error.__cause__
     model = {n.removeprefix(_MODEL): Array(np.array(v)) for n, v in tensors.items() if n.startswith(_MODEL)}
     return Checkpoint(ArrayRecord(model), rounds, verdicts, client_metrics)
 
@@ -163,13 +171,15 @@ def _unstated(part: Part) -> dict[str, str]:
 def _load_states(path: Path, parts: Sequence[Part], tensors: Mapping[str, NDArray[Any]]) -> None:
     """Give a pipeline's parts what they kept."""
     for place, part in enumerate(parts):
-        kept = tensors.get(f"{_STATE}{place}")
+        kept, unstated = (tensors.get(f"{begins}{place}") for begins in (_STATE, _UNSTATED))
+        if unstated is None:
+            raise UserError(f"{path}: an earlier version wrote the checkpoint; run without --resume")
         with reraise_as_user_error(
             f"{path}: {type(part).__name__} cannot resume, run without --resume; load_state fails"
         ):
             if kept is not None:
                 part.load_state(state_from_json(kept.tobytes().decode()))
-            before = json.loads(tensors[f"{_UNSTATED}{place}"].tobytes())
+            before = json.loads(unstated.tobytes())
         for name, digest in _unstated(part).items():
             if before.get(name, digest) != digest:
                 raise UserError(

@@ -18,14 +18,18 @@ __all__ = ["run_one"]
 def run_one(settings: Settings, *, report: bool = False) -> Outcome:
     """Run one cell in this process."""
     from fedrobust.flower.client_app import forget_hospitals
+    from fedrobust.results.checkpoint import UnusableCheckpoint
     from fedrobust.runtime.runner import run
 
     try:
         with warnings.catch_warnings():
             # That an attack had no effect stands in the summary; it need not stand between lines of progress.
             warnings.simplefilter("ignore", UserWarning)
-            # A failed run may have been mended since, at any round: then none of its rounds is kept.
-            run(settings, resume=not failure_file(settings).exists(), report=report)
+            try:
+                # A failed run may have been mended since, at any round: then none of its rounds is kept.
+                run(settings, resume=not failure_file(settings).exists(), report=report)
+            except UnusableCheckpoint:
+                run(settings, report=report)
     except Held as error:
         return Outcome(settings.digest(), str(error), held=True)
     except UnwritableRun as error:
