@@ -176,12 +176,14 @@ def main() -> int:
     parser.add_argument("--page", type=Path, default=Path("docs/newest.md"))
     parser.add_argument("--notes", type=Path, default=Path("docs/newest-notes.md"))
     given, further = parser.parse_known_args()
-    folders = {}
+    folders, status = {}, 0
     for suite, _ in SUITES:
         command = [sys.executable, "-m", "fedrobust", "benchmark", suite, "--quiet"]
         command += ["--out", str(given.out), "--data-root", given.data_root, *further]
-        if status := subprocess.run(command, check=False).returncode:
-            return status
+        # With some cells failed, which is 1, the others have their results.
+        if (ended := subprocess.run(command, check=False).returncode) not in (0, 1):
+            return ended
+        status = status or ended
         found = given.out.glob(f"{suite}*/suite.json")
         folders[suite] = max(
             (file.parent for file in found if read_record(file, SuiteResults).name == suite),
@@ -189,7 +191,7 @@ def main() -> int:
         )
     notes = given.notes.read_text(encoding="utf-8") if given.notes.is_file() else ""
     given.page.write_text(page(folders, notes), encoding="utf-8")
-    return 0
+    return status
 
 
 if __name__ == "__main__":
