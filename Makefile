@@ -71,8 +71,8 @@ reproduce-robustness: $(STAMP)
 reproduce-newest: $(STAMP)
 	$(BIN)/python -m benchmarks.newest --seeds 1,4 --data-root $(DATA_ROOT)
 
-# Whether a time limit and a slower server cost attackers their strength: about 15 minutes on 2 cores. It can be
-# stopped and started again.
+# docs/claims.md, whether a time limit and a slower server cost attackers their strength: about 10 minutes on 2
+# cores. It can be stopped and started again.
 reproduce-claims: $(STAMP)
 	$(BIN)/python -m benchmarks.claims --data-root $(DATA_ROOT)
 

@@ -2,7 +2,7 @@
 
 That attackers who are held to the time of an honest epoch lose strength, and that a lower learning rate of
 the server costs attackers more than honest hospitals. ``python -m benchmarks.claims --data-root DATA`` runs
-what is missing and prints a table for each; it can be stopped and started again.
+what is missing and writes docs/claims.md; it can be stopped and started again.
 """
 
 from __future__ import annotations
@@ -130,6 +130,19 @@ def _losses(found: Found, defence: str, rates: list[str]) -> Iterator[tuple[floa
                 yield 1 - honest[1] / honest[0], 1 - (done[1] or 0.0) / done[0]
 
 
+def page(found: Found) -> str:
+    """Return the page in Markdown."""
+    seeds = ", ".join(str(seed) for seed in sorted({key[3] for key in found}))
+    about = (
+        f"What `make reproduce-claims` printed: ten hospitals of brain_mri4_28, dirichlet(0.5), one network, "
+        f"14 rounds of one epoch, two malicious hospitals that attack in rounds 4 to 8; means over the seeds "
+        f"{seeds} after round 8 (`experiments/windows.toml`). What follows from it: [newest.md](newest.md)."
+    )
+    lines = ["# Two claims about attackers", "", *prose(about), ""]
+    lines += ["## Attackers that are held to an honest epoch", "", *time_limit(found), ""]
+    return "\n".join([*lines, "## A lower learning rate of the server", "", *server_rate(found)]) + "\n"
+
+
 def _text(value: float | None, digits: int) -> str:
     return "" if value is None else f"{value:.{digits}f}"
 
@@ -142,6 +155,7 @@ def main() -> None:
     parser.add_argument("--seeds", type=lambda text: [int(seed) for seed in text.split(",")])
     parser.add_argument("--defences", type=lambda text: text.split(","), help="some of the suite's only")
     parser.add_argument("--jobs", type=int, default=default_jobs())
+    parser.add_argument("--page", type=Path, default=Path("docs/claims.md"))
     given = parser.parse_args()
     cells = {
         (p.labels["defence"], str(p.settings.server_lr), p.labels["threat"], p.seed): p.settings
@@ -153,11 +167,7 @@ def main() -> None:
     runs = {key: cell.run for key, cell in done.items() if not cell.error}
     last = max(t.last_round or 0 for run in runs.values() for t in run.summary.threats)
     found = {key: strength_of(run, last) for key, run in runs.items()}
-    for title, lines in (
-        ("Attackers that are held to an honest epoch", time_limit(found)),
-        ("A lower learning rate of the server", server_rate(found)),
-    ):
-        print(f"### {title}\n", *lines, "", sep="\n")
+    given.page.write_text(page(found), encoding="utf-8")
 
 
 if __name__ == "__main__":

@@ -44,11 +44,18 @@ class WithoutReports(IsolationForestWeighting):
 
 
 class WithoutAudit(IsolationForestWeighting):
-    """The rule without the server's images."""
+    """The rule without the audit on the server's images."""
+
+    def _audited(self, updates: Updates, weight: Floats) -> tuple[Floats, Floats]:
+        return np.zeros(len(updates)), np.zeros((len(updates), 1))
+
+
+class WithoutStep(IsolationForestWeighting):
+    """The rule without the server's own step."""
 
     def __init__(self) -> None:
-        """Ask for no images."""
-        super().__init__(audit=0.0)
+        """Train on no image."""
+        super().__init__(server_step=0.0)
 
 
 class WithoutTies(IsolationForestWeighting):
@@ -99,6 +106,7 @@ VARIANTS = {
             "early suspicion": WithoutSuspicion,
             "the weight of long updates reduced": WithoutLength,
             "memory": WithoutMemory,
+            "the server's own step": WithoutStep,
         }.items()
     },
 }

@@ -1,4 +1,4 @@
-"""Isolation-forest weighting by losses, reported and audited, and by ties between hospitals."""
+"""Isolation-forest weighting by losses and by ties between hospitals, and a step of the server's own."""
 
 from __future__ import annotations
 
@@ -10,7 +10,8 @@ from numpy.typing import NDArray
 from pydantic import Field
 
 from fedrobust.aggregation.clipping import clip_factors
-from fedrobust.federation import Defence, DifferentiableServerData, State, Updates, Vector, Verdict
+from fedrobust.aggregation.own_training import after_own_training
+from fedrobust.federation import Defence, DifferentiableServerData, Model, State, Updates, Vector, Verdict
 from fedrobust.scoring.anomaly import tail_probabilities
 from fedrobust.scoring.class_losses import plausible_num_examples, reported_excess, robust_z_scores
 from fedrobust.scoring.server_audit import audit_updates
@@ -49,6 +50,9 @@ class IsolationForestWeighting(Defence):
     then multiplied by (p / false_flag_rate)^2, until its evidence fades. Ties take up to half of the weight
     before that.
 
+    The server then trains the new model on its own images as a hospital would, and the model goes a part of
+    the way, `server_step`: towards labels that nobody can have poisoned.
+
     Parameters
     ----------
     false_flag_rate : float
@@ -57,16 +61,18 @@ class IsolationForestWeighting(Defence):
     memory : float
         Weight of the past in the moving averages, in [0, 1).
     audit : float
-        Share of the server's validation part that the rule evaluates on, in [0, 1]. With 0, as with a server
-        without images, the audit is left out and no tie is explained.
+        Share of the server's validation part that the rule evaluates and trains on, in [0, 1]. With 0, as
+        with a server without images, the audit and the server's step are left out and no tie is explained.
+    server_step : float
+        How far the model goes towards what the server's own training makes of it, in [0, 1].
 
     Notes
     -----
     Breakdown point: medians hold while the attackers are well below half of the hospitals; at most a third
-    lose weight by ties. Cost: O(n^2 d + K n d) and one forward and backward pass over the server's images; of
-    the history only sums by hospital and by pair are kept. It needs 4 hospitals or more; with fewer there is
-    no deviation to compare with and no hospital is flagged. The reasoning and the measurements are in
-    docs/detection.md.
+    lose weight by ties. Cost: O(n^2 d + K n d), one forward and backward pass over the server's images, and
+    the training of one hospital with these images; of the history only sums by hospital and by pair are kept.
+    It needs 4 hospitals or more; with fewer there is no deviation to compare with and no hospital is flagged.
+    The reasoning and the measurements are in docs/detection.md.
 
     References
     ----------
@@ -80,10 +86,12 @@ class IsolationForestWeighting(Defence):
         false_flag_rate: Annotated[float, Field(gt=0, le=0.5)] = 0.01,
         memory: Annotated[float, Field(ge=0, lt=1)] = 0.9,
         audit: Annotated[float, Field(ge=0, le=1)] = 0.5,
+        server_step: Annotated[float, Field(ge=0, le=1)] = 0.5,
     ) -> None:
         """Keep the options."""
         self.false_flag_rate = false_flag_rate
         self.memory = memory
+        self.server_step = server_step
         self.server_share = audit
         #: By hospital: the decayed number of rounds, then the decayed sum of each feature over them.
         self._sums: dict[int, list[float]] = {}
@@ -122,6 +130,12 @@ class IsolationForestWeighting(Defence):
         ]
         return Verdict(initial * trust, np.abs(np.log10(p)), flagged, why)
 
+    def repair(self, model: Model) -> Model:
+        """Return the model on its way to what the server's own training makes of it."""
+        if self.server is None or not self.server_share * self.server_step:
+            return model
+        return after_own_training(model, self.server, self.server_step)
+
     def _audited(self, updates: Updates, weight: Floats) -> tuple[Floats, Floats]:
         """Return robust z-scores of the harm, shape (n,), and the class cosines, (n, K); 0 without images."""
         if not self.server_share or not isinstance(self.server, DifferentiableServerData):
@@ -145,10 +159,9 @@ class IsolationForestWeighting(Defence):
             epoch, epoch_level = received, level
         elif not np.isfinite(received).any():
             received, level = epoch, epoch_level
-        return np.minimum(
-            robust_z_scores(received, LOSS_FLOOR * abs(level)),
-            robust_z_scores(epoch, LOSS_FLOOR * abs(epoch_level)),
-        )
+        both = ((received, level), (epoch, epoch_level))
+        scores = [robust_z_scores(loss, LOSS_FLOOR * abs(typical)) for loss, typical in both]
+        return np.minimum(*scores)
 
     def _factors(self, updates: Updates) -> Floats:
         """Return the factors that would leave no update longer than the median one, shape (n,)."""
@@ -186,17 +199,11 @@ class IsolationForestWeighting(Defence):
 def _initial_weights(updates: Updates) -> Floats:
     """Return the weights before the verdict, in uniform weights: half uniform, half by reported images."""
     images = plausible_num_examples(updates)
-    if not images.any():
-        return np.ones(len(updates))
-    return np.asarray(0.5 + 0.5 * images / images.mean())
+    return np.asarray(0.5 + 0.5 * images / images.mean()) if images.any() else np.ones(len(updates))
 
 
 def _reasons(reported: float, harm: float, tie: float) -> str:
     """Return the evidence against a hospital, the strongest first."""
-    evidence = {
-        "reported losses": reported,
-        "harm on the server's images": harm,
-        "tie to another hospital": tie,
-    }
-    order = sorted(evidence, key=lambda name: -evidence[name])
-    return "; ".join(f"{name}: robust z-score {evidence[name]:.1f}" for name in order if evidence[name] > 1)
+    kinds = ("reported losses", "harm on the server's images", "tie to another hospital")
+    found = sorted(zip((reported, harm, tie), kinds, strict=True), reverse=True)
+    return "; ".join(f"{kind}: robust z-score {value:.1f}" for value, kind in found if value > 1)

@@ -15,7 +15,6 @@ from fedrobust.scoring.class_losses import (
     LARGEST,
     class_counts,
     class_excess,
-    few_images,
     images_mean,
     plausible_num_examples,
     reported_excess,
@@ -92,16 +91,11 @@ def test_class_excess_unshared_class_is_0_and_no_value_is_nan() -> None:
 
 def test_class_excess_of_few_images_is_reduced() -> None:
     values = np.array([[1.0]] * 5 + [[3.0]])
-    found = [
-        class_excess(values, np.array([[50.0]] * 5 + [[images]]))[-1] for images in (1.0, FEW, 30.0, 190.0)
-    ]
-    assert found == sorted(found)
-    assert found[1] == pytest.approx(2 / math.sqrt(2)) and found[3] == pytest.approx(2 * math.sqrt(0.95))
     # A hospital that reports hardly any images counts as one with a single image.
-    np.testing.assert_allclose(
-        few_images(np.array([0.0, 1.0, FEW, 3 * FEW])),
-        [math.sqrt(1 / (1 + FEW)), math.sqrt(1 / (1 + FEW)), math.sqrt(0.5), math.sqrt(0.75)],
-    )
+    reported = (0.1, 1.0, FEW, 3 * FEW, 190.0)
+    found = [class_excess(values, np.array([[50.0]] * 5 + [[images]]))[-1] for images in reported]
+    wanted = [2 * math.sqrt(m / (m + FEW)) for m in (1.0, 1.0, FEW, 3 * FEW, 190.0)]
+    np.testing.assert_allclose(found, wanted)
 
 
 def test_class_excess_few_images_do_not_outvote_many() -> None:

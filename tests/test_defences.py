@@ -260,7 +260,7 @@ def test_every_strategy_file_is_tested_here() -> None:
     # Tests of their own: what reads more than updates, a repair, rules that sparsify what they average
     # (fedseca, lasa), and one that averages around a hospital of a given number (monna).
     others = {"fedavg", "feddetect", "isolation-forest", "oracle", "audit", "bnguard"}
-    others |= {"csft", "fine-pruning", "skymask", "backdoor-indicator", "fedredefense"}
+    others |= {"csft", "fine-pruning", "server-step", "skymask", "backdoor-indicator", "fedredefense"}
     others |= {"fedseca", "lasa", "monna"}
     assert set(catalogue()["strategy"]) - others == tried
 

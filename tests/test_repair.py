@@ -16,14 +16,16 @@ from fedrobust.battery.inputs import LAYOUT, ToyServer, a_round, deltas
 from fedrobust.commands.check import check_plugin
 from fedrobust.data.sources import prepare
 from fedrobust.errors import UserError
-from fedrobust.federation import Defence, Model, Repair, Role, Updates, Verdict
+from fedrobust.federation import Defence, Model, Repair, Role, Update, Updates, Vector, Verdict
 from fedrobust.pipeline.pipeline import Pipeline
 from fedrobust.pipeline.specs import build_pipeline, with_false_flag_rate
 from fedrobust.plugins import PipelineSpec
 from fedrobust.scenario import Scenario
 from strategies.csft import CSFT, _triangle
 from strategies.fine_pruning import FinePruning
+from strategies.isolation_forest import IsolationForestWeighting
 from strategies.median import Median
+from strategies.server_step import ServerStep
 
 
 class Halved(Repair):
@@ -52,6 +54,54 @@ def test_a_repair_gets_the_defences_model_and_returns_the_next() -> None:
     plain = Pipeline(Median()).aggregate(updates)[0]
     twice = Pipeline(Median(), repairs=(Halved(), Halved())).aggregate(updates)[0]
     np.testing.assert_allclose(twice, plain / 4, rtol=1e-6)
+
+
+def test_a_defences_own_repair_comes_before_the_others() -> None:
+    class Raised(Median):
+        def repair(self, model: Model) -> Model:
+            return replace(model, parameters=model.parameters + 1)
+
+    updates = a_round(deltas(5))
+    plain = Pipeline(Median()).aggregate(updates)[0]
+    both = Pipeline(Raised(), repairs=(Halved(),)).aggregate(updates)[0]
+    np.testing.assert_allclose(both, (plain + 1) / 2, rtol=1e-6)
+
+
+@pytest.mark.parametrize("step", [0.0, 0.5, 1.0])
+def test_the_default_defence_goes_its_step_towards_the_servers_own_training(step: float) -> None:
+    rule = IsolationForestWeighting(server_step=step)
+    base = a_round(deltas(1))[0]
+    begun = Model(base.global_parameters, base.global_buffers, 3)
+    assert rule.repair(begun) is begun  # no server
+    rule.server = server = ToyServer()
+    own = server.trained(begun.parameters, begun.buffers, 3)
+    found = rule.repair(begun)
+    alone = ServerStep(step)
+    alone.server = server
+    np.testing.assert_array_equal(found.parameters, alone.repair(begun).parameters)
+    assert not np.array_equal(own.parameters, begun.parameters)
+    for end, start, made in (
+        (own.parameters, begun.parameters, found.parameters),
+        (own.buffers, begun.buffers, found.buffers),
+    ):
+        np.testing.assert_allclose(made, (1 - step) * start + step * end, rtol=1e-5, atol=1e-6)
+
+
+def test_the_default_defence_stays_where_the_servers_own_training_diverges() -> None:
+    class Diverging(ToyServer):
+        def trained(self, parameters: Vector, buffers: Vector, round: int) -> Update:
+            own = super().trained(parameters, buffers, round)
+            return replace(own, parameters=own.parameters * np.float32(np.inf))
+
+    rule = IsolationForestWeighting()
+    rule.server = Diverging()
+    begun = Model(a_round(deltas(1)).global_parameters)
+    assert rule.repair(begun) is begun
+
+
+def test_a_server_step_says_what_it_needs() -> None:
+    with pytest.raises(UserError, match="ServerStep needs labelled images of the server's own"):
+        ServerStep().repair(Model(np.zeros(3, np.float32)))
 
 
 def test_a_specification_joins_steps_a_defence_and_repairs() -> None:
@@ -103,7 +153,7 @@ def test_csft_says_what_it_needs() -> None:
 
 
 def test_a_repair_is_put_through_the_battery() -> None:
-    for repair in ("csft", "fine-pruning"):
+    for repair in ("csft", "fine-pruning", "server-step"):
         assert [one for one in check_plugin(f"median | {repair}") if one.holds is False] == []
 
 

@@ -56,6 +56,7 @@ def test_server_share_has_each_class_with_at_least_one_image(part: float, counts
     assert np.bincount(server.labels).tolist() == counts
     drawn = places(images, UNEVEN)
     assert len(set(drawn)) == len(drawn) == sum(counts)
+    assert drawn == server.places.tolist()
     np.testing.assert_array_equal(UNEVEN.labels[drawn], server.labels)
 
 

@@ -45,6 +45,8 @@ class ServerShare:
     classes : int
     share : float
         As given; m is rounded up class by class.
+    places : ndarray of int64, shape (m,)
+        Where the images stand in the validation part, ascending.
     """
 
     def __init__(
@@ -56,7 +58,8 @@ class ServerShare:
         for k in range(len(validation.classes)):
             members = draw.permutation(np.flatnonzero(validation.labels == k))
             chosen.append(members[: _part(len(members), share)])
-        self._records = validation.take(np.sort(np.concatenate(chosen)))
+        self.places = np.sort(np.concatenate(chosen))
+        self._records = validation.take(self.places)
         self._learner = learner
         self.labels: NDArray[np.int64] = self._records.labels
         self.images: NDArray[np.uint8] = self._records.images

@@ -103,13 +103,22 @@ class ServerEvaluation:
             "worst_hospital": self.hospitals.worst(accuracies),
         }
 
-    def calibrated(self) -> tuple[float, dict[str, NDArray[np.float64]]]:
+    def calibrated(self, seen: NDArray[np.int64]) -> tuple[float, dict[str, NDArray[np.float64]]]:
         """Return the scale that fits the last evaluated model to the validation images, and what it gives.
 
         That is, the probabilities on the test images, ``"clean"`` and ``"noisy"``. No test image enters the
-        fit.
+        fit, and no validation image that the strategy has seen, as it may have trained on it: then the model
+        is surer of these than of others. Where it has seen all, all count.
+
+        Parameters
+        ----------
+        seen : ndarray of int64
+            The places of these among the validation images.
         """
-        scale = fit_scale(self.probabilities["val"], self._val.labels)
+        labels = self._val.labels
+        unseen = np.delete(np.arange(len(labels)), seen)
+        fit = unseen if len(unseen) else seen
+        scale = fit_scale(self.probabilities["val"][fit], labels[fit])
         return scale, {part: scaled(self.probabilities[part], scale) for part in ("clean", "noisy")}
 
     def _measured(

@@ -165,12 +165,7 @@ class Defence(RemembersOptions):
 
     def images(self) -> ServerData:
         """Return the server's own images, for a rule that cannot do without; `UserError` without any."""
-        if self.server is None:
-            raise UserError(
-                f"{type(self).__name__} needs labelled images of the server's own; outside fedrobust's own "
-                f"runs give them with fedrobust.strategy(..., server=...)"
-            )
-        return self.server
+        return _images(self)
 
     def check(self, hospitals: int) -> None:
         """Raise `UserError` if the options do not fit so many hospitals; called before anything runs.
@@ -208,6 +203,13 @@ class Defence(RemembersOptions):
         running statistics, with the updates as received: steps before the defence do not apply.
         """
         return None
+
+    def repair(self, model: Model) -> Model:
+        """Return the model that the round ends with, given what follows from `combine`; before any `Repair`.
+
+        With a server optimiser the given model is what that made. The given arrays stay untouched.
+        """
+        return model
 
     def state(self) -> State:
         """Return what must survive a restart.
@@ -258,6 +260,10 @@ class Repair(RemembersOptions, ABC):
     def repair(self, model: Model) -> Model:
         """Return the model that the round ends with; the given arrays stay untouched."""
 
+    def images(self) -> ServerData:
+        """Return the server's own images; `UserError` without any."""
+        return _images(self)
+
     def model(self) -> ServerModel:
         """Return the server's images with what models make of images; `UserError` without them."""
         return server_model(self)
@@ -268,6 +274,15 @@ class Repair(RemembersOptions, ABC):
 
     def load_state(self, state: State) -> None:
         """Take back what `state` returned."""
+
+
+def _images(part: Defence | Repair) -> ServerData:
+    if part.server is None:
+        raise UserError(
+            f"{type(part).__name__} needs labelled images of the server's own; outside fedrobust's own "
+            f"runs give them with fedrobust.strategy(..., server=...)"
+        )
+    return part.server
 
 
 def server_model(part: Defence | Repair) -> ServerModel:

@@ -99,8 +99,9 @@ class Pipeline:
         traced = updates.trace(verdict).checked(len(given))
         begun = given[0]
         model = Model(parameters, self._buffers(given, traced), given.round, begun.layout, given.seed)
-        for repair in self.repairs:
-            model = _checked(repair, "repair", repair.repair(model), model)
+        own = () if type(self.defence).repair is Defence.repair else (self.defence,)
+        for part in (*own, *self.repairs):
+            model = _checked(part, "repair", part.repair(model), model)
         return model.parameters, model.buffers, traced
 
     def before_round(self, model: Model) -> Model:

@@ -1,4 +1,4 @@
-"""Hospitals compared class by class: by the losses that they report, or by those on the server's images."""
+"""Hospitals compared class by class, by the losses that they report."""
 
 from __future__ import annotations
 
@@ -11,7 +11,6 @@ __all__ = [
     "CEILING",
     "class_counts",
     "class_excess",
-    "few_images",
     "images_mean",
     "plausible_num_examples",
     "reported_excess",
@@ -61,8 +60,7 @@ def reported_excess(updates: Updates, by_class: str, plain: str) -> tuple[Floats
     values, counts = updates.reported(by_class), class_counts(updates)
     if counts is None or values.shape != counts.shape:
         values = updates.reported(plain)
-        if values.ndim != 1:
-            values = np.full(len(updates), np.nan)
+        values = values if values.ndim == 1 else np.full(len(updates), np.nan)
         return values, _typical(values)
     return class_excess(values, counts), _typical(images_mean(values, counts))
 
@@ -71,23 +69,17 @@ def class_excess(values: Floats, counts: Floats) -> Floats:
     """Return each hospital's values above others' on its classes, a mean over its images; shape (n,).
 
     Values and images by class, shape (n, K); NaN where there is no value. A class's typical value is the
-    median in which each hospital counts by its images; the excess of a hospital with few images is reduced
-    (`FEW`). It is 0 where nobody shares a class with the hospital, NaN where it has no value at all.
+    median in which each hospital counts by its images. Of a hospital with m images the excess is multiplied
+    by sqrt(m / (m + FEW)); it is 0 where nobody shares its classes, NaN where it has no value at all.
     """
     held = np.isfinite(values) & (counts > 0)
     excess = np.zeros(values.shape)
     for k in np.flatnonzero(held.sum(axis=0) > 1):
         who = held[:, k]
         excess[who, k] = values[who, k] - _weighted_median(values[who, k], counts[who, k])
-    return images_mean(np.where(held, excess, np.nan), counts) * few_images(
-        np.where(held, counts, 0.0).sum(axis=1)
-    )
-
-
-def few_images(images: Floats) -> Floats:
-    """Return the factor for the excess of a hospital with so many images: sqrt(m / (m + FEW)), shape (n,)."""
-    known = np.maximum(images, 1.0)
-    return np.asarray(np.sqrt(known / (known + FEW)))
+    images = np.maximum(np.where(held, counts, 0.0).sum(axis=1), 1.0)
+    mean = images_mean(np.where(held, excess, np.nan), counts)
+    return np.asarray(mean * np.sqrt(images / (images + FEW)))
 
 
 def robust_z_scores(values: Floats, floor: float) -> Floats:

@@ -64,6 +64,8 @@ class Classification:
         self.learner = build_learner(scenario.learner, scenario.data)
         memories = MemoryFolder(partial_of(scenario.run.folder))
         self._evaluation = ServerEvaluation(scenario, data, self.learner, attacks, memories)
+        #: The places of the validation images that the strategy sees.
+        self._seen = np.zeros(0, np.int64)
         #: The last model's scale and its calibrated probabilities on the test images.
         self._scale = 1.0
         self._calibrated: Mapping[str, NDArray[np.float64]] = {}
@@ -89,7 +91,9 @@ class Classification:
     def server_data(self, share: float) -> ServerShare:
         """Return a share of the validation images."""
         validation = self._data.part("val")
-        return ServerShare(self.learner, validation, share, self._scenario.seed, self._scenario.lr)
+        found = ServerShare(self.learner, validation, share, self._scenario.seed, self._scenario.lr)
+        self._seen = found.places
+        return found
 
     def set_unknown(self, hospitals: frozenset[int]) -> None:
         """Leave these hospitals' accuracies undefined."""
@@ -143,7 +147,7 @@ class Classification:
         if not evaluation.probabilities:
             # The run was interrupted after its last round.
             evaluation.of(state)
-        self._scale, self._calibrated = evaluation.calibrated()
+        self._scale, self._calibrated = evaluation.calibrated(self._seen)
         folder.write_model(self.learner.named_tensors(state), self._description())
         last = self._calibrated, hospitals.last, hospitals.unknown
         content = final_evaluation(self._scenario, self._data, evaluation.labels, *last)
