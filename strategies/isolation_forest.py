@@ -27,7 +27,7 @@ LOSS_FLOOR = 0.15
 #: (brain_mri4_28 and pneumoniamnist, iid).
 AUDIT_FLOOR = 0.05
 #: The server's own steps in a round, and the images of each: what a round may take of the server's time.
-STEPS, BATCH = 3, 32
+STEPS, BATCH = 2, 32
 
 
 class IsolationForestWeighting(Defence):
@@ -87,7 +87,7 @@ class IsolationForestWeighting(Defence):
         false_flag_rate: Annotated[float, Field(gt=0, le=0.5)] = 0.01,
         memory: Annotated[float, Field(ge=0, lt=1)] = 0.9,
         audit: Annotated[float, Field(ge=0, le=1)] = 0.25,
-        server_step: Annotated[float, Field(ge=0, le=1)] = 0.15,
+        server_step: Annotated[float, Field(ge=0, le=1)] = 0.1,
     ) -> None:
         """Keep the options."""
         self.false_flag_rate = false_flag_rate
