@@ -1,11 +1,12 @@
 """How the default defence does on data, threats and seeds that its constants were not fixed on.
 
 ``make reproduce-generalisation`` runs it and writes docs/generalisation.md, which includes
-docs/generalisation-notes.md word for word. Three parts: the grid compares ten methods on seven data sets, the
-adaptive part has attackers who know the default defence's rule, and the third part has backdoors. The grid is
-far larger than an evening's work, so its order is that of a balanced sample: whenever it is stopped, the runs
-so far are spread evenly over data, threats, partitions, rounds and seeds. A finished run is not repeated; one
-of a defence or of data that have changed since is. The page shows the finished runs, and how many there are.
+docs/generalisation-notes.md word for word. Three parts: the grid compares eleven methods on seven data sets,
+the adaptive part has attackers who know the default defence's rule, and the third part has backdoors. The
+grid is far larger than an evening's work, so its order is that of a balanced sample: whenever it is stopped,
+the runs so far are spread evenly over data, threats, partitions, rounds and seeds. A finished run is not
+repeated; one of a defence or of data that have changed since is. The page shows the finished runs, and how
+many there are.
 
     python benchmarks/generalisation.py --data-root DATA --parts grid --budget 7200
 """
