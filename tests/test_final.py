@@ -23,6 +23,7 @@ from fedrobust.flower.codec import HospitalRecord, unpack
 from fedrobust.learners.base import State
 from fedrobust.runtime.observers import Observer, RoundOutcome
 from fedrobust.scenario import Scenario
+from strategies.isolation_forest import IsolationForestWeighting
 
 
 class LastModel(Observer):
@@ -72,8 +73,9 @@ def test_last_models_confidence_is_fitted_on_validation_images_alone(tmp_path: P
     learner, data = learner_of(settings), prepare(Scenario.of(settings).data)
     val, test = data.part("val"), data.part("test")
     predicted = learner.predict(kept.state, val.images, val.labels).probabilities
-    # Not on what the default defence trains on.
-    seen = ServerShare(learner, val, 0.5, settings.seed, settings.lr).places
+    # Not on what the default defence sees, and takes its steps on.
+    share = IsolationForestWeighting().server_share
+    seen = ServerShare(learner, val, share, settings.seed, settings.lr).places
     unseen = np.setdiff1d(np.arange(len(val)), seen)
     scale = summary["calibration"]["scale"]
     assert len(seen) and len(unseen)

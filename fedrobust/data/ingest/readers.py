@@ -59,7 +59,7 @@ def readers(wanted: Sequence[Item], how: How) -> Iterator[Readers]:
     for one in decoders:
         idle.put(one)
 
-    def lent(files: Sequence[Wanted]) -> list[Found]:
+    def by_an_idle_one(files: Sequence[Wanted]) -> list[Found]:
         decoder = idle.get()
         try:
             return decoder.read(files)
@@ -67,7 +67,7 @@ def readers(wanted: Sequence[Item], how: How) -> Iterator[Readers]:
             idle.put(decoder)
 
     try:
-        yield Readers(cores, lent)
+        yield Readers(cores, by_an_idle_one)
     finally:
         for one in decoders:
             one.end()
