@@ -25,7 +25,7 @@ DATA = (*TUNED, *HELD_OUT)
 TWO_CLASSES = ("medmnist:pneumoniamnist", "medmnist:breastmnist", "medmnist:covid_xray2_28")
 METHODS = (
     *(OURS, "fedavg", "centered-clipping", "geometric-median", "multi-krum", "zeno", "fltrust", "flame"),
-    # The last one tells what the server's labels are worth without any defence.
+    # The last one is FedAvg with the default defence's last part, to tell what the rest of it is worth.
     *("feddetect", "nnm | trimmed-mean", "fedavg | server-step"),
 )
 NONE = "none"

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from dataclasses import replace
 from typing import Annotated, ClassVar
 
+import numpy as np
 from pydantic import Field, NonNegativeInt, PositiveFloat, PositiveInt
 
-from fedrobust.aggregation.descent import descended
 from fedrobust.aggregation.passes import passes
 from fedrobust.federation import Model, Repair
 
@@ -66,12 +66,16 @@ class CSFT(Repair):
     def repair(self, model: Model) -> Model:
         """Return the model after the passes."""
         server = self.model()
+        parameters = np.array(model.parameters, np.float32)
         batches = passes(len(server.labels), self.batch, self.epochs, "csft", model.seed, model.round)
-        return descended(model, server, ((batch, self._factor(behind)) for behind, batch in batches))
-
-    def _factor(self, behind: float) -> Callable[[float], float]:
-        rate = self.lr * _triangle(behind)
-        return lambda length: rate * min(1.0, self.clip / max(length, 1e-30))
+        for behind, batch in batches:
+            gradient = server.gradient(
+                parameters, model.buffers, server.images[batch], server.labels[batch]
+            ).astype(np.float64)
+            length = float(np.linalg.norm(gradient))
+            step = self.lr * _triangle(behind) * min(1.0, self.clip / max(length, 1e-30))
+            parameters = (parameters - step * gradient).astype(np.float32)
+        return replace(model, parameters=parameters)
 
 
 def _triangle(behind: float) -> float:

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from pydantic import Field
 
 from fedrobust.aggregation.clipping import clip_factors
-from fedrobust.aggregation.descent import balanced_descent
+from fedrobust.aggregation.own_training import after_own_training
 from fedrobust.federation import Defence, DifferentiableServerData, Model, State, Updates, Vector, Verdict
 from fedrobust.scoring.anomaly import tail_probabilities
 from fedrobust.scoring.class_losses import plausible_num_examples, reported_excess, robust_z_scores
@@ -26,8 +26,6 @@ LOSS_FLOOR = 0.15
 #: The smallest standard deviation of the audit between hospitals, in cosines; .03 to .06 where they are alike
 #: (brain_mri4_28 and pneumoniamnist, iid).
 AUDIT_FLOOR = 0.05
-#: The server's own steps in a round, and the images of each: what a round may take of the server's time.
-STEPS, BATCH = 2, 32
 
 
 class IsolationForestWeighting(Defence):
@@ -51,8 +49,8 @@ class IsolationForestWeighting(Defence):
     p is twice the lower of the two p-values. A hospital is flagged if p < false_flag_rate; its weight is then
     multiplied by (p / false_flag_rate)^2, until its evidence fades. Ties take up to half of it before that.
 
-    The new model then makes `STEPS` steps down the gradient on as many of the server's images of each class,
-    together `server_step` median updates long: towards labels that nobody can have poisoned.
+    The server then trains the new model on its own images as a hospital would, and the model goes a part of
+    the way, `server_step`: towards labels that nobody can have poisoned.
 
     Parameters
     ----------
@@ -65,13 +63,13 @@ class IsolationForestWeighting(Defence):
         Share of the server's validation part that the rule evaluates and trains on, in [0, 1]. With 0, as
         with a server without images, the audit and the server's step are left out and no tie is explained.
     server_step : float
-        Length of the server's own steps together, in lengths of the median update.
+        How far the model goes towards what the server's own training makes of it, in [0, 1].
 
     Notes
     -----
     Breakdown point: medians hold while the attackers are well below half of the hospitals; at most a third
-    lose weight by ties. Cost: O(n^2 d + K n d), and one forward and backward pass over the server's images
-    and over those of its steps; of the history only sums by hospital and by pair are kept.
+    lose weight by ties. Cost: O(n^2 d + K n d), one forward and backward pass over the server's images, and
+    the training of one hospital with these images; of the history only sums by hospital and by pair are kept.
     It needs 4 hospitals or more; with fewer there is no deviation to compare with and no hospital is flagged.
     The reasoning and the measurements are in docs/detection.md.
 
@@ -86,8 +84,8 @@ class IsolationForestWeighting(Defence):
         self,
         false_flag_rate: Annotated[float, Field(gt=0, le=0.5)] = 0.01,
         memory: Annotated[float, Field(ge=0, lt=1)] = 0.9,
-        audit: Annotated[float, Field(ge=0, le=1)] = 0.25,
-        server_step: Annotated[float, Field(ge=0, le=1)] = 0.1,
+        audit: Annotated[float, Field(ge=0, le=1)] = 0.5,
+        server_step: Annotated[float, Field(ge=0, le=1)] = 0.5,
     ) -> None:
         """Keep the options."""
         self.false_flag_rate = false_flag_rate
@@ -98,7 +96,6 @@ class IsolationForestWeighting(Defence):
         self._sums: dict[int, list[float]] = {}
         self._trust: dict[int, float] = {}
         self._ties = TieMemory(memory)
-        self._typical = 0.0  # the length of the round's median update
 
     def preload(self) -> None:
         """Import scikit-learn's forest."""
@@ -107,7 +104,6 @@ class IsolationForestWeighting(Defence):
     def combine(self, updates: Updates) -> tuple[Vector, Verdict]:
         """Return the mean by the verdict's weights, with a long update's weight reduced by its length."""
         verdict = self.weigh(updates)
-        self._typical = float(np.median(updates.norms()))
         weight = np.asarray(verdict.weight) * self._factors(updates)
         return updates.combination(weight / weight.sum()), verdict
 
@@ -134,9 +130,10 @@ class IsolationForestWeighting(Defence):
         return Verdict(initial * trust, np.abs(np.log10(p)), flagged, why)
 
     def repair(self, model: Model) -> Model:
-        """Return the model after the server's own steps."""
-        server = self.server if self.server_share else None
-        return balanced_descent(model, server, self.server_step * self._typical, STEPS, BATCH)
+        """Return the model on its way to what the server's own training makes of it."""
+        if self.server is None or not self.server_share * self.server_step:
+            return model
+        return after_own_training(model, self.server, self.server_step)
 
     def _audited(self, updates: Updates, weight: Floats) -> tuple[Floats, Floats]:
         """Return robust z-scores of the harm, shape (n,), and the class cosines, (n, K); 0 without images."""

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import Annotated, ClassVar
 
-import numpy as np
 from pydantic import Field
 
-from fedrobust.federation import Model, Repair, Vector
+from fedrobust.aggregation.own_training import after_own_training
+from fedrobust.federation import Model, Repair
 from fedrobust.plugins.options import PositiveFraction
 
 __all__ = ["ServerStep"]
@@ -46,15 +45,4 @@ class ServerStep(Repair):
 
     def repair(self, model: Model) -> Model:
         """Return the model after the step."""
-        own = self.images().trained(model.parameters, model.buffers, model.round)
-        if not np.isfinite(own.parameters).all():
-            return model
-        return replace(
-            model,
-            parameters=_between(model.parameters, own.parameters, self.step),
-            buffers=_between(model.buffers, own.buffers, self.step),
-        )
-
-
-def _between(start: Vector, end: Vector, step: float) -> Vector:
-    return np.asarray(start + np.float32(step) * (end - start), np.float32)
+        return after_own_training(model, self.images(), self.step)

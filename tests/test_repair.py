@@ -11,7 +11,6 @@ from federations import learner_of, tiny
 from safetensors.numpy import load_file
 
 from fedrobust import run
-from fedrobust.aggregation.passes import balanced_batches
 from fedrobust.attacks.line_search import LineSearch
 from fedrobust.battery.inputs import LAYOUT, ToyServer, a_round, deltas
 from fedrobust.commands.check import check_plugin
@@ -24,7 +23,7 @@ from fedrobust.plugins import PipelineSpec
 from fedrobust.scenario import Scenario
 from strategies.csft import CSFT, _triangle
 from strategies.fine_pruning import FinePruning
-from strategies.isolation_forest import BATCH, STEPS, IsolationForestWeighting
+from strategies.isolation_forest import IsolationForestWeighting
 from strategies.median import Median
 from strategies.server_step import ServerStep
 
@@ -68,56 +67,18 @@ def test_a_defences_own_repair_comes_before_the_others() -> None:
     np.testing.assert_allclose(both, (plain + 1) / 2, rtol=1e-6)
 
 
-def test_the_default_defence_makes_balanced_steps_of_a_share_of_the_median_length() -> None:
-    rule, updates = IsolationForestWeighting(server_step=0.3), a_round(deltas(6))
-    rule.server = server = ToyServer()
-    plain = IsolationForestWeighting(server_step=0.0)
-    plain.server = server
-    begun, made = plain.combine(updates)[0], Pipeline(rule).aggregate(updates)[0]
-    far = 0.3 * np.median(updates.norms()) / STEPS
-    expected = begun.astype(np.float64)
-    for places in balanced_batches(
-        server.labels, BATCH, STEPS, "balanced descent", updates.seed, updates[0].round
-    ):
-        gradient = server.gradient(
-            expected.astype(np.float32), begun, server.images[places], server.labels[places]
-        ).astype(np.float64)
-        expected -= far * gradient / np.linalg.norm(gradient)
-    np.testing.assert_allclose(made, expected, rtol=1e-5, atol=1e-6)
-    assert server.losses(made, begun).mean() < server.losses(begun, begun).mean()
-
-
-def test_the_default_defence_leaves_the_model_where_it_can_take_no_step() -> None:
-    class Broken(ToyServer):
-        def gradient(self, *arguments: object) -> Vector:
-            return np.full(LAYOUT.parameters[-1].part.stop, np.nan, np.float32)
-
-    begun = Model(a_round(deltas(1)).global_parameters)
-    for server, options in ((None, {}), (ToyServer(), {"audit": 0.0}), (Broken(), {})):
-        rule = IsolationForestWeighting(**options)
-        rule.server = server
-        assert rule.repair(begun) is begun
-
-
-@pytest.mark.parametrize(("steps", "batch"), [(3, 32), (1, 5), (4, 2)])
-def test_balanced_batches_hold_as_many_images_of_each_class(steps: int, batch: int) -> None:
-    labels = np.repeat([0, 1, 2], [40, 7, 1])
-    batches = balanced_batches(labels, batch, steps, "test", 0, 1)
-    assert [len(places) for places in batches] == [batch] * steps
-    counts = np.bincount(labels[np.concatenate(batches)], minlength=3)
-    assert counts.max() - counts.min() <= 1
-    whole = np.concatenate(balanced_batches(labels, 40, 1, "test", 0, 1))
-    # No image of a class comes again before all of them have come.
-    assert np.bincount(whole, minlength=48)[40:47].max() - np.bincount(whole, minlength=48)[40:47].min() <= 1
-
-
 @pytest.mark.parametrize("step", [0.0, 0.5, 1.0])
-def test_a_server_step_goes_a_part_of_the_way_to_what_the_server_trains(step: float) -> None:
-    rule = ServerStep(step)
-    rule.server = server = ToyServer()
+def test_the_default_defence_goes_its_step_towards_the_servers_own_training(step: float) -> None:
+    rule = IsolationForestWeighting(server_step=step)
     base = a_round(deltas(1))[0]
     begun = Model(base.global_parameters, base.global_buffers, 3)
-    own, found = server.trained(begun.parameters, begun.buffers, 3), rule.repair(begun)
+    assert rule.repair(begun) is begun  # no server
+    rule.server = server = ToyServer()
+    own = server.trained(begun.parameters, begun.buffers, 3)
+    found = rule.repair(begun)
+    alone = ServerStep(step)
+    alone.server = server
+    np.testing.assert_array_equal(found.parameters, alone.repair(begun).parameters)
     assert not np.array_equal(own.parameters, begun.parameters)
     for end, start, made in (
         (own.parameters, begun.parameters, found.parameters),
@@ -126,13 +87,13 @@ def test_a_server_step_goes_a_part_of_the_way_to_what_the_server_trains(step: fl
         np.testing.assert_allclose(made, (1 - step) * start + step * end, rtol=1e-5, atol=1e-6)
 
 
-def test_a_server_step_stays_where_the_training_diverges() -> None:
+def test_the_default_defence_stays_where_the_servers_own_training_diverges() -> None:
     class Diverging(ToyServer):
         def trained(self, parameters: Vector, buffers: Vector, round: int) -> Update:
             own = super().trained(parameters, buffers, round)
             return replace(own, parameters=own.parameters * np.float32(np.inf))
 
-    rule = ServerStep()
+    rule = IsolationForestWeighting()
     rule.server = Diverging()
     begun = Model(a_round(deltas(1)).global_parameters)
     assert rule.repair(begun) is begun

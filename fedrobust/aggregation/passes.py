@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from fedrobust.seeding import generator
 
-__all__ = ["balanced_batches", "passes"]
+__all__ = ["passes"]
 
 
 def passes(
@@ -40,30 +40,3 @@ def passes(
         order = generator(seed, purpose, round, epoch).permutation(images)
         for place, start in enumerate(starts):
             yield (place + 0.5) / len(starts), np.sort(order[start : start + batch])
-
-
-def balanced_batches(
-    labels: NDArray[np.int64], batch: int, steps: int, purpose: str, seed: int, round: int
-) -> list[NDArray[np.int64]]:
-    """Return the places of each step's images, as many of each class; few images of a class recur.
-
-    Parameters
-    ----------
-    labels : ndarray of int64, shape (m,)
-        The classes of all images.
-    batch : int
-        Images of a step.
-    steps : int
-    purpose : str
-        For what draws, as are `seed` and `round`.
-    """
-    draw = generator(seed, purpose, round)
-    members = [np.flatnonzero(labels == k) for k in np.unique(labels)]
-    wanted = -(-steps * batch // len(members))
-    drawn = [
-        np.concatenate([draw.permutation(own) for _ in range(-(-wanted // len(own)))])[:wanted]
-        for own in members
-    ]
-    # The classes take turns, so that each step has them all.
-    order = np.stack(drawn, axis=1).ravel()[: steps * batch]
-    return [np.sort(places) for places in np.split(order, steps)]
