@@ -1,7 +1,7 @@
 """Who reads a source's files: threads of this process, or many files' own processes, each with a thread here.
 
-A process is worth its start for speed, as no two decoders wait for one lock; and a decoder that a damaged or
-hostile file crashes takes one file with it, and not the run.
+Processes are no faster than threads. But a decoder that a damaged or hostile file crashes takes one file with
+it, and not the run.
 """
 
 from __future__ import annotations
