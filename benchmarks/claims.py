@@ -136,7 +136,8 @@ def page(found: Found) -> str:
     about = (
         f"What `make reproduce-claims` printed: ten hospitals of brain_mri4_28, dirichlet(0.5), one network, "
         f"14 rounds of one epoch, two malicious hospitals that attack in rounds 4 to 8; means over the seeds "
-        f"{seeds} after round 8 (`experiments/windows.toml`). What follows from it: [newest.md](newest.md)."
+        f"{seeds} after round 8 (`experiments/windows.toml`). What follows from it: [newest.md](newest.md). "
+        f"Words: [glossary.md](glossary.md)."
     )
     lines = ["# Two claims about attackers", "", *prose(about), ""]
     lines += ["## Attackers that are held to an honest epoch", "", *time_limit(found), ""]
