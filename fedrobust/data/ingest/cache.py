@@ -41,13 +41,13 @@ _MOST_CACHED = 20e9
 LIMIT = "FEDROBUST_CACHE_GB"
 
 #: Files that a thread reads before it hands over: a handover for each one would take as long as its checks.
-_BATCH = 16
+_BATCH = 32
 
 #: Bytes that are collected before they are written.
 _BUFFER = 1 << 20
 
 #: Batches that are decoded or wait, for each thread; so many images are in memory at most.
-_AHEAD = 4
+_AHEAD = 2
 
 T = TypeVar("T")
 
@@ -77,7 +77,7 @@ class Cached:
     faults: dict[int, tuple[str, str]]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class _Known:
     """What an entry states of one file."""
 

@@ -18,7 +18,7 @@ __all__ = ["Found", "Item", "read"]
 MOST_FILE_BYTES = 1 << 30
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Item:
     """One file to decode.
 

@@ -42,7 +42,7 @@ _PART_NAMES = {
 _MISSING = frozenset({"", "nan", "na", "n/a", "none", "null", "<na>", "nat"})
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Row:
     """One line of a source.
 
