@@ -49,8 +49,8 @@ class IsolationForestWeighting(Defence):
     p is twice the lower of the two p-values. A hospital is flagged if p < false_flag_rate; its weight is then
     multiplied by (p / false_flag_rate)^2, until its evidence fades. Ties take up to half of it before that.
 
-    The server then trains the new model on its own images as a hospital would, and the model goes a part of
-    the way, `server_step`: towards labels that nobody can have poisoned.
+    The server then trains the new model on its own images as a hospital would, for one epoch, and the model
+    goes a part of the way, `server_step`: towards labels that nobody can have poisoned.
 
     Parameters
     ----------
@@ -69,8 +69,8 @@ class IsolationForestWeighting(Defence):
     -----
     Breakdown point: medians hold while the attackers are well below half of the hospitals; at most a third
     lose weight by ties. Cost: O(n^2 d + K n d), one forward and backward pass over the server's images, and
-    the training of one hospital with these images; of the history only sums by hospital and by pair are kept.
-    It needs 4 hospitals or more; with fewer there is no deviation to compare with and no hospital is flagged.
+    one epoch of training on them; of the history only sums by hospital and by pair are kept. It needs 4
+    hospitals or more; with fewer there is no deviation to compare with and no hospital is flagged.
     The reasoning and the measurements are in docs/detection.md.
 
     References

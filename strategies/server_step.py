@@ -18,9 +18,9 @@ class ServerStep(Repair):
 
     Algorithm
     ---------
-    The server trains the new model on its images as a hospital would: the same loss, the same epochs. With v
-    what becomes of w, the round ends with w + step (v - w). It is the last part of `isolation-forest`, for
-    any rule: ``fedavg | server-step`` shows what the server's labels are worth without a defence.
+    The server trains the new model on its images as a hospital would, for one epoch. With v what becomes of
+    w, the round ends with w + step (v - w). It is the last part of `isolation-forest`, for any rule: ``fedavg
+    | server-step`` shows what the server's labels are worth without a defence.
 
     Parameters
     ----------
@@ -31,7 +31,7 @@ class ServerStep(Repair):
 
     Notes
     -----
-    Cost: the training of one hospital with these images. Where the training diverges the model stays.
+    Cost: one epoch of training on these images. Where the training diverges the model stays.
     """
 
     needs_server: ClassVar[bool] = True

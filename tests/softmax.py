@@ -112,7 +112,7 @@ class Images:
             its = self.labels == k
             yield gradient(parameters, self._images[its], self.labels[its]).astype(np.float32)
 
-    def trained(self, parameters: Vector, buffers: Vector, round: int) -> Update:
+    def trained(self, parameters: Vector, buffers: Vector, round: int, epochs: int | None = None) -> Update:
         return trained(Site(self._images, self.labels), parameters, -1, round)
 
 

@@ -484,7 +484,9 @@ class Images:
             : None if images is None else len(images)
         ]
 
-    def trained(self, parameters: np.ndarray, buffers: np.ndarray, round: int) -> Any:
+    def trained(
+        self, parameters: np.ndarray, buffers: np.ndarray, round: int, epochs: int | None = None
+    ) -> Any:
         from fedrobust.federation import ClientMetrics, Update
 
         return Update(-1, parameters + np.float32(0.5), ClientMetrics(5), parameters, buffers, round, buffers)

@@ -14,7 +14,8 @@ from fedrobust.errors import UserError
 from fedrobust.learners.backbones import build_backbone
 from fedrobust.learners.base import Fitted, State
 from fedrobust.learners.etf import simplex_etf
-from fedrobust.learners.mutual import FEATURES, MutualLearner, mutual_kl
+from fedrobust.learners.losses import mutual_kl
+from fedrobust.learners.mutual import FEATURES, MutualLearner
 from fedrobust.learners.spec import LearnerSpec
 from fedrobust.plugins import PluginSpec
 from fedrobust.seeding import torch_generator

@@ -89,7 +89,9 @@ def test_the_default_defence_goes_its_step_towards_the_servers_own_training(step
 
 def test_the_default_defence_stays_where_the_servers_own_training_diverges() -> None:
     class Diverging(ToyServer):
-        def trained(self, parameters: Vector, buffers: Vector, round: int) -> Update:
+        def trained(
+            self, parameters: Vector, buffers: Vector, round: int, epochs: int | None = None
+        ) -> Update:
             own = super().trained(parameters, buffers, round)
             return replace(own, parameters=own.parameters * np.float32(np.inf))
 

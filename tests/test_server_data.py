@@ -113,6 +113,9 @@ def test_server_share_losses_and_training_equal_the_learner(tmp_path: Path) -> N
     np.testing.assert_array_equal(update.parameters, wanted.state.parameters)
     np.testing.assert_array_equal(update.buffers, wanted.state.buffers)
     np.testing.assert_array_equal(update.global_parameters, start.parameters)
+    twice = server.trained(start.parameters, start.buffers, 3, epochs=2)
+    wanted = learner.fit(start, validation, round=3, client=-1, lr=0.01, epochs=2)
+    np.testing.assert_array_equal(twice.parameters, wanted.state.parameters)
     assert update.report.num_examples == len(validation) and np.any(update.delta)
     server.lr = 0.001
     assert not np.array_equal(

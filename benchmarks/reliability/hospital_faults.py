@@ -63,7 +63,7 @@ class FewImages(ToyServer):
         with np.errstate(over="ignore"):
             return np.full(len(places), float(((parameters.astype(np.float64) - 2.0) ** 2).mean()))
 
-    def trained(self, parameters: Vector, buffers: Vector, round: int) -> Update:
+    def trained(self, parameters: Vector, buffers: Vector, round: int, epochs: int | None = None) -> Update:
         """Return a step towards that point."""
         fresh = (parameters + np.float32(0.1) * (2 - parameters)).astype(np.float32)
         report = ClientMetrics(len(self.labels), {})

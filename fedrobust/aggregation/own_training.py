@@ -12,7 +12,7 @@ __all__ = ["after_own_training"]
 
 
 def after_own_training(model: Model, server: ServerData, step: float) -> Model:
-    """Return a model on its way to what the training of a hospital with the server's images makes of it.
+    """Return a model on its way to what an epoch of a hospital with the server's images makes of it.
 
     Parameters
     ----------
@@ -27,7 +27,8 @@ def after_own_training(model: Model, server: ServerData, step: float) -> Model:
     Model
         The given one if the training diverges.
     """
-    own = server.trained(model.parameters, model.buffers, model.round)
+    # The model goes a part of the way only: a second epoch would cost as much again.
+    own = server.trained(model.parameters, model.buffers, model.round, epochs=1)
     if not np.isfinite(own.parameters).all():
         return model
     return replace(

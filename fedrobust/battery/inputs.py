@@ -117,7 +117,7 @@ class ToyServer:
             its = self.labels == k
             yield self.gradient(parameters, buffers, self.images[its], self.labels[its])
 
-    def trained(self, parameters: Vector, buffers: Vector, round: int) -> Update:
+    def trained(self, parameters: Vector, buffers: Vector, round: int, epochs: int | None = None) -> Update:
         """Return the update of ten steps of gradient descent."""
         fresh = np.array(parameters)
         for _ in range(10):

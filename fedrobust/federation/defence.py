@@ -51,8 +51,8 @@ class ServerData(Protocol):
         """Return each image's loss under a model, shape (m,); only of some, if their places are given."""
         ...
 
-    def trained(self, parameters: Vector, buffers: Vector, round: int) -> Update:
-        """Return the update of a hospital that holds just these images."""
+    def trained(self, parameters: Vector, buffers: Vector, round: int, epochs: int | None = None) -> Update:
+        """Return the update of a hospital that holds just these images, after its or so many epochs."""
         ...
 
 

@@ -65,14 +65,16 @@ class Learner(Protocol):
         gradient_hook: GradientHook | None = None,
         epochs: int | None = None,
         radius: float | None = None,
+        received: bool = True,
     ) -> Fitted:
         """Train from the state on the records; the result depends on the arguments and the seed alone.
 
         With `gradient_hook` the optimiser gets what it makes of each step's gradient. `epochs` stands in
         place of the usual number; with `radius` the parameters are projected after each step onto the ball
-        of this radius around the received ones. Only attacks ask for the three. A learner with the
-        attribute `remembers = True` is also given `memory`, a dictionary of its own that holds what it left
-        there in the hospital's round before; the result depends on that, too.
+        of this radius around the received ones. Only attacks and the server's own training ask for the
+        three. Without `received` the losses of the received model are neither evaluated nor reported. A
+        learner with the attribute `remembers = True` is also given `memory`, a dictionary of its own that
+        holds what it left there in the hospital's round before; the result depends on that, too.
         """
         ...
 

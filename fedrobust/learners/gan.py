@@ -127,11 +127,13 @@ class GanLearner:
         gradient_hook: GradientHook | None = None,
         epochs: int | None = None,
         radius: float | None = None,
+        received: bool = True,
         memory: Memory | None = None,
     ) -> Fitted:
         """Train `local_epochs` epochs from the state; see `Learner.fit`.
 
         A gradient hook changes the generator's gradient, and the radius is around the received generator.
+        No losses of a received generator are reported in either case.
         """
         spec, kept = self._spec, {} if memory is None else memory
         with devices.repeatable(self._device), torch_seeded(spec.seed, "layers", round, client):
@@ -147,7 +149,7 @@ class GanLearner:
             for module in (self._generator.module, self._discriminator.module):
                 module.train()
             losses = _Losses()
-            received = state.parameters[: self._generator.parameters.numel()]
+            start = state.parameters[: self._generator.parameters.numel()]
             for _ in range(epochs or spec.local_epochs):
                 losses = _Losses()
                 for step, batch in enumerate(self._batches(len(labels), draw)):
@@ -156,7 +158,7 @@ class GanLearner:
                     losses.generator.append(self._generate(part[1], draw, making, gradient_hook))
                     losses.sizes.append(len(batch))
                     if radius is not None:
-                        self._generator.project(received, radius)
+                        self._generator.project(start, radius)
             values = losses.report()
             fitted = self._joined(self._generator.save(), self._discriminator.save())
             if memory is not None:

@@ -15,7 +15,7 @@ from fedrobust.learners.etf import dot_regression
 from fedrobust.learners.rect import rect_lengths, rect_shift
 from fedrobust.learners.spec import LearnerSpec
 
-__all__ = ["CrossEntropy", "DotRegression", "Loss", "loss_of"]
+__all__ = ["CrossEntropy", "DotRegression", "Loss", "loss_of", "mutual_kl"]
 
 
 class Loss(Protocol):
@@ -85,3 +85,10 @@ def loss_of(spec: LearnerSpec) -> Loss:
     if spec.fixed_frame and spec.loss == "dot-regression":
         return DotRegression(spec.softmax_temperature, rect, spec.dr_weight)
     return CrossEntropy(spec.softmax_temperature, rect)
+
+
+def mutual_kl(own_logits: Tensor, peer_logits: Tensor) -> Tensor:
+    """Return the batch's mean KL(p_peer || p_own), constant in the peer (Zhang et al. 2018, eq. 5)."""
+    own = functional.log_softmax(own_logits, dim=1)
+    peer = functional.log_softmax(peer_logits.detach(), dim=1)
+    return functional.kl_div(own, peer, reduction="batchmean", log_target=True)

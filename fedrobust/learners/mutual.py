@@ -27,34 +27,28 @@ from fedrobust.learners import devices
 from fedrobust.learners.attention import add_attention
 from fedrobust.learners.backbones import build_backbone, replace_module
 from fedrobust.learners.base import Fitted, Prediction, State
-from fedrobust.learners.batches import by_class, shuffled_batches
+from fedrobust.learners.batches import even_chunks, report_of, shuffled_batches
 from fedrobust.learners.classifier import Classifier, view_of
 from fedrobust.learners.etf import simplex_etf
 from fedrobust.learners.features import called, entering, last_layer
 from fedrobust.learners.flat import FlatModule
 from fedrobust.learners.lazy_pixels import LazyPixels
-from fedrobust.learners.losses import loss_of
+from fedrobust.learners.losses import loss_of, mutual_kl
 from fedrobust.learners.optimisers import FlatOptimiser, Masked, optimiser_for
 from fedrobust.learners.presentation import Presentation
 from fedrobust.learners.pretrained import Backbone, load_initial
 from fedrobust.learners.pruning import Pruner
+from fedrobust.learners.side_by_side import EachNetwork, side_by_side
 from fedrobust.learners.spec import LearnerSpec
 from fedrobust.seeding import torch_generator, torch_seeded
 
-__all__ = ["MutualLearner", "mutual_kl"]
+__all__ = ["MutualLearner"]
 
 #: Dimension of the features that meet the frame; more only where the classes need it.
 FEATURES = 64
 
 #: Images predicted at a time at most: what fits a core's caches (128 may take twice as long) or fills a GPU.
 _AT_ONCE = {"cpu": 64, "cuda": 1024}
-
-
-def mutual_kl(own_logits: Tensor, peer_logits: Tensor) -> Tensor:
-    """Return the batch's mean KL(p_peer || p_own), constant in the peer (Zhang et al. 2018, eq. 5)."""
-    own = functional.log_softmax(own_logits, dim=1)
-    peer = functional.log_softmax(peer_logits.detach(), dim=1)
-    return functional.kl_div(own, peer, reduction="batchmean", log_target=True)
 
 
 class MutualLearner:
@@ -147,18 +141,23 @@ class MutualLearner:
         gradient_hook: GradientHook | None = None,
         epochs: int | None = None,
         radius: float | None = None,
+        received: bool = True,
     ) -> Fitted:
         """Train `local_epochs` epochs from the state; see `Learner.fit`.
 
         The optimiser starts from zero in every round, so a hospital keeps nothing between rounds.
         """
         spec = self._spec
-        with devices.repeatable(self._device), torch_seeded(spec.seed, "layers", round, client):
+        with (
+            side_by_side(self._networks, self._device) as each,
+            devices.repeatable(self._device),
+            torch_seeded(spec.seed, "layers", round, client),
+        ):
             self._flat.load(state.parameters, state.buffers)
             images = self._all_pixels(records.images)
             labels = torch.from_numpy(np.ascontiguousarray(records.labels)).to(self._device)
             counts = torch.from_numpy(records.counts()).to(self._device)
-            received = self._losses(images, labels)
+            before = self._losses(images, labels, each) if received else None
             shuffle = torch_generator(spec.seed, "batches", round, client)
             optimiser = self._optimiser(round, lr)
             self._networks.train()
@@ -172,7 +171,7 @@ class MutualLearner:
                     # One value has no variance: BatchNorm falls back on its running statistics.
                     for norm in self._norms:
                         norm.train(len(batch) > 1)
-                    mean, met[batch] = self._step(*part, optimiser, gradient_hook)
+                    mean, met[batch] = self._step(*part, each, optimiser, gradient_hook)
                     if radius is not None:
                         self._flat.project(state.parameters, radius)
                     means.append(mean)
@@ -180,14 +179,7 @@ class MutualLearner:
             # Read at the end of an epoch: on a GPU each reading would wait for the step.
             losses = torch.stack(means).tolist()
             parameters, buffers = self._flat.save()
-        values: dict[str, float | tuple[float, ...]] = {
-            "loss": sum(loss * size for loss, size in zip(losses, sizes, strict=True)) / len(labels),
-            "last-loss": losses[-1],
-            "received-loss": float(received.mean()),
-            "class-losses": by_class(received, records),
-            "class-epoch-losses": by_class(met.double().cpu().numpy(), records),
-            "class-counts": tuple(records.counts().astype(float).tolist()),
-        }
+        values = report_of(records, losses, sizes, met.double().cpu().numpy(), before)
         return Fitted(State(parameters, buffers), ClientMetrics(len(labels), values))
 
     def predict(
@@ -210,7 +202,8 @@ class MutualLearner:
             with torch.no_grad():
                 answers = torch.from_numpy(np.ascontiguousarray(labels[part])).to(self._device)
                 pixels = self._pixels(images[part])
-                scores = [s for n in range(views) for s in self._scores(view_of(pixels, n))]
+                seen = [view_of(pixels, number) for number in range(views)]
+                scores = [self._classified(network(view)) for view in seen for network in self._networks]
                 probabilities = torch.stack([self._logits(s).softmax(1) for s in scores]).mean(0)
                 return probabilities, torch.stack([self._loss.each(s, answers) for s in scores]).mean(0)
 
@@ -237,13 +230,16 @@ class MutualLearner:
         self._networks.eval()
         gradient = self._flat.parameters.grad
         assert gradient is not None
-        gradient.zero_()
-        with devices.repeatable(self._device):
+        answers = torch.from_numpy(np.ascontiguousarray(labels)).to(self._device)
+
+        def added(number: int) -> None:
             for part in self._chunks(len(labels)):
-                answers = torch.from_numpy(np.ascontiguousarray(labels[part])).to(self._device)
-                scores = self._scores(self._pixels(images[part]))
-                total = torch.stack([self._loss.each(s, answers).sum() for s in scores]).mean()
-                (total / len(labels)).backward()  # type: ignore[no-untyped-call]
+                total = self._loss.each(self._score(number, self._pixels(images[part])), answers[part]).sum()
+                (total / len(self._networks) / len(labels)).backward()  # type: ignore[no-untyped-call]
+
+        with side_by_side(self._networks, self._device) as each, devices.repeatable(self._device):
+            gradient.zero_()
+            each(added)
         found: Vector = gradient.cpu().numpy().copy()
         return found
 
@@ -307,14 +303,7 @@ class MutualLearner:
         return named
 
     def _chunks(self, n: int) -> list[slice]:
-        """Return where n images are cut into chunks of about one size, so that threads have as much to do.
-
-        Sizes are multiples of 16 but for the last: with others an image's last bits depend on its place in
-        the chunk.
-        """
-        count = -(-n // _AT_ONCE.get(self._device.type, 256))
-        size = -(-n // (16 * max(count, 1))) * 16
-        return [slice(start, start + size) for start in range(0, n, size)] if n else []
+        return even_chunks(n, _AT_ONCE.get(self._device.type, 256))
 
     def _all_pixels(self, images: NDArray[np.uint8]) -> Tensor | LazyPixels:
         """Return a hospital's images as floats, or what makes floats of a batch where they are many."""
@@ -339,20 +328,20 @@ class MutualLearner:
 
     def _attack_loss(self, images: Tensor, labels: Tensor) -> Tensor:
         """Return the networks' sum of losses, shape (), which an attack on images climbs."""
-        scores = self._trained_scores(images)
+        scores = [self._trained_score(number, images) for number in range(len(self._networks))]
         return torch.stack([self._loss.each(s, labels).sum() for s in scores]).sum()
 
-    def _trained_scores(self, images: Tensor) -> list[Tensor]:
-        """Return each network's scores in training, its layers in the precision of the settings; (n, K)."""
+    def _trained_score(self, number: int, images: Tensor) -> Tensor:
+        """Return a network's scores in training, its layers in the precision of the settings; (n, K)."""
         if self._spec.precision == "float32":
-            return self._scores(images)
+            return self._score(number, images)
         with torch.autocast(self._device.type, dtype=torch.bfloat16):
-            outputs = [network(images) for network in self._networks]
-        return [self._classified(one.float()) for one in outputs]
+            outputs = self._networks[number](images)
+        return self._classified(outputs.float())
 
-    def _scores(self, images: Tensor) -> list[Tensor]:
-        """Return each network's outputs: cosines with the frame, or a linear layer's logits; (n, K) each."""
-        return [self._classified(network(images)) for network in self._networks]
+    def _score(self, number: int, images: Tensor) -> Tensor:
+        """Return a network's outputs: cosines with the frame, or a linear layer's logits; (n, K)."""
+        return self._classified(self._networks[number](images))
 
     def _classified(self, outputs: Tensor) -> Tensor:
         return outputs if self.frame is None else functional.normalize(outputs, dim=1) @ self.frame
@@ -365,6 +354,7 @@ class MutualLearner:
         images: Tensor,
         labels: Tensor,
         counts: Tensor,
+        each: EachNetwork,
         optimiser: FlatOptimiser,
         gradient_hook: GradientHook | None,
     ) -> tuple[Tensor, Tensor]:
@@ -373,28 +363,32 @@ class MutualLearner:
         Returns their mean supervised loss on the batch, shape (), and that of each record before the step
         without Rect, shape (n,).
         """
-        scores = self._trained_scores(images)
-        supervised = torch.stack([self._loss.trained(s, labels, counts).mean() for s in scores])
-        loss = supervised.sum()
-        if len(scores) == 2 and self._spec.kl_weight:
-            first, second = (self._logits(s) for s in scores)
-            loss = loss + self._spec.kl_weight * (mutual_kl(first, second) + mutual_kl(second, first))
+        scores = each(lambda number: self._trained_score(number, images))
+        answers = [self._logits(s.detach()) for s in scores]
+
+        def learnt(number: int) -> tuple[Tensor, Tensor]:
+            own = scores[number]
+            supervised = loss = self._loss.trained(own, labels, counts).mean()
+            if len(scores) == 2 and self._spec.kl_weight:
+                loss = loss + self._spec.kl_weight * mutual_kl(self._logits(own), answers[1 - number])
+            loss.backward()  # type: ignore[no-untyped-call]
+            return supervised.detach(), self._loss.each(own.detach(), labels)
+
         assert self._flat.parameters.grad is not None
         self._flat.parameters.grad.zero_()
-        loss.backward()  # type: ignore[no-untyped-call]
+        supervised, losses = zip(*each(learnt), strict=True)
         if gradient_hook is not None:
             self._flat.gradient_hook(gradient_hook)
         optimiser.step()
-        with torch.no_grad():
-            each = torch.stack([self._loss.each(s, labels) for s in scores]).mean(0)
-        return supervised.detach().mean(), each
+        return torch.stack(supervised).mean(), torch.stack(losses).mean(0)
 
-    @torch.no_grad()
-    def _losses(self, images: Tensor | LazyPixels, labels: Tensor) -> NDArray[np.float64]:
+    def _losses(self, images: Tensor | LazyPixels, labels: Tensor, each: EachNetwork) -> NDArray[np.float64]:
         """Return each record's supervised loss under the loaded state, mean over networks, shape (n,)."""
         self._networks.eval()
-        parts = []
-        for part in self._chunks(len(labels)):
-            scores = self._scores(images[part])
-            parts.append(torch.stack([self._loss.each(s, labels[part]) for s in scores]).mean(0))
-        return torch.cat(parts).double().cpu().numpy()
+
+        @torch.no_grad()
+        def found(number: int) -> Tensor:
+            chunks = self._chunks(len(labels))
+            return torch.cat([self._loss.each(self._score(number, images[c]), labels[c]) for c in chunks])
+
+        return torch.stack(each(found)).mean(0).double().cpu().numpy()
