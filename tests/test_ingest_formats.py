@@ -43,6 +43,20 @@ def pixels(content: bytes, name: str = "x", **how: Any) -> np.ndarray:
     return decode(content, name, How(16, **how))[0].pixels
 
 
+@pytest.mark.parametrize("times", [2, 3, 8])
+def test_an_image_of_a_multiple_of_the_size_becomes_the_means_of_its_blocks(times: int) -> None:
+    large = np.random.default_rng(times).integers(0, 256, (16 * times, 16 * times), dtype=np.uint8)
+    blocks = large.astype(float).reshape(16, times, 16, times).mean((1, 3))
+    assert np.abs(pixels(encoded(Image.fromarray(large), "PNG"))[0] - blocks).max() <= 0.5 + 1e-9
+
+
+def test_an_image_of_another_size_keeps_its_mean_and_its_slope() -> None:
+    steep = np.tile(np.arange(72, dtype=np.uint8) * 3, (72, 1))
+    found = pixels(encoded(Image.fromarray(steep), "PNG"))[0].astype(float)
+    assert found.mean() == pytest.approx(steep.mean(), abs=1)
+    np.testing.assert_allclose(np.diff(found[8])[1:-1], 3 * 72 / 16, atol=2)
+
+
 def test_grey_images_of_all_modes_give_the_same_pixels() -> None:
     plain = Image.fromarray(RAMP)
     for image, kind in (

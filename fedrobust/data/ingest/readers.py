@@ -1,6 +1,6 @@
 """Who reads a source's files: threads of this process, or many files' own processes, each with a thread here.
 
-Processes decode a tenth faster than threads, as they keep an image's memory for the next one. And a decoder
+Processes decode a little faster than threads, as they keep an image's memory for the next one. And a decoder
 that a damaged or hostile file crashes takes one file with it, and not the run.
 """
 
@@ -28,7 +28,7 @@ MANY = 1000
 _SPARE = 2
 
 #: How glibc gives a decoder memory: an image's is kept for the next one instead of being asked of the system
-#: again, which takes a tenth of the time. NumPy needs no threads there.
+#: again, which takes up to a tenth of the time. NumPy needs no threads there.
 _MEMORY = {
     "MALLOC_MMAP_THRESHOLD_": str(64 << 20),
     "MALLOC_TRIM_THRESHOLD_": str(64 << 20),
