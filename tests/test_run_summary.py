@@ -83,8 +83,8 @@ def test_server_images_of_the_defence_are_said(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], share: float, words: str
 ) -> None:
     text = printed(tmp_path, capsys, server_images=302, server_share=share)
-    assert f"The defence used 302 labelled images of the server ({words} validation part)." in text
-    assert "labelled images" not in printed(tmp_path / "other", capsys, server_images=0)
+    assert f"The defence used 302 labelled server images ({words} validation part)." in text
+    assert "server images" not in printed(tmp_path / "other", capsys, server_images=0)
 
 
 def test_report_is_named_where_there_is_one(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -189,7 +189,7 @@ def _remarks(run: FinishedRun) -> list[str]:
             summary.server_share, f"{100 * summary.server_share:g} % of"
         )
         lines.append(
-            f"The defence used {summary.server_images} labelled images of the server "
+            f"The defence used {summary.server_images} labelled server images "
             f"({part} the validation part)."
         )
     if run.is_partial:
