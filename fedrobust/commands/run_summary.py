@@ -189,8 +189,7 @@ def _remarks(run: FinishedRun) -> list[str]:
             summary.server_share, f"{100 * summary.server_share:g} % of"
         )
         lines.append(
-            f"The defence used {summary.server_images} labelled server images "
-            f"({part} the validation part)."
+            f"The defence used {summary.server_images} labelled server images ({part} the validation part)."
         )
     if run.is_partial:
         asked = sum(len(line.asked or ()) for line in run.rounds) / max(1, len(run.rounds))
