@@ -47,7 +47,8 @@ def pixels(content: bytes, name: str = "x", **how: Any) -> np.ndarray:
 def test_an_image_of_a_multiple_of_the_size_becomes_the_means_of_its_blocks(times: int) -> None:
     large = np.random.default_rng(times).integers(0, 256, (16 * times, 16 * times), dtype=np.uint8)
     blocks = large.astype(float).reshape(16, times, 16, times).mean((1, 3))
-    assert np.abs(pixels(encoded(Image.fromarray(large), "PNG"))[0] - blocks).max() <= 0.5 + 1e-9
+    # Half a level by rounding, and a little more, as Pillow divides by a number in fixed point.
+    assert np.abs(pixels(encoded(Image.fromarray(large), "PNG"))[0] - blocks).max() < 0.6
 
 
 def test_an_image_of_another_size_keeps_its_mean_and_its_slope() -> None:

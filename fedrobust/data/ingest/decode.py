@@ -26,7 +26,7 @@ _FORMATS = ("PNG", "JPEG", "TIFF", "BMP", "WEBP", "GIF", "PPM")
 
 #: An image is first averaged over whole blocks of pixels down to at least so many times its final size, and
 #: then scaled. With 1 the blocks do as much as they can, which takes a quarter of the time of scaling alone;
-#: where the size is a whole multiple of the final one, each pixel is exactly its block's mean.
+#: where the size is a whole multiple of the final one, each pixel is its block's mean.
 _GAP = 1.0
 
 #: Difference of the channels, in levels of 255, up to which an image counts as grey: what JPEG adds to one.
