@@ -35,39 +35,34 @@ def networks(name: str, count: int = 2) -> nn.ModuleList:
     return nn.ModuleList(build_backbone(name, 1, 8, (28, 28)) for _ in range(count))
 
 
-def threads_used(name: str, count: int, available: int) -> int:
-    """Return on how many threads at once the networks are called; each waits for the others."""
-    met = threading.Barrier(count)
+@pytest.mark.parametrize("name", ["cnn", "mlp(width=8)"])
+def test_networks_run_at_once_where_torch_has_threads_for_them(name: str) -> None:
+    met = threading.Barrier(2)
 
-    def alone(number: int) -> int:
-        try:
-            met.wait(timeout=2 if available > 1 else 0)
-        except threading.BrokenBarrierError:
-            return 0
-        assert torch.get_num_threads() == 1 or threading.current_thread() is threading.main_thread()
+    def waiting(number: int) -> tuple[int, int]:
+        met.wait(timeout=10)  # an error unless the other one comes, too
+        return threading.get_ident(), torch.get_num_threads()
+
+    with threads(2), side_by_side(networks(name), CPU) as each:
+        (first, _), (second, its_threads) = each(waiting)
+    assert first == threading.get_ident() != second and its_threads == 1
+
+
+@pytest.mark.parametrize(
+    ("name", "count", "available"), [("cnn", 2, 1), ("cnn", 1, 2), ("mobilenet_v3_small", 2, 2)]
+)
+def test_networks_run_in_turn_without_threads_or_where_they_may_draw(
+    name: str, count: int, available: int
+) -> None:
+    order: list[int] = []
+
+    def noted(number: int) -> int:
+        order.append(number)
         return threading.get_ident()
 
     with threads(available), side_by_side(networks(name, count), CPU) as each:
-        return len({ident for ident in each(alone) if ident})
-
-
-def test_networks_run_at_once_where_torch_has_threads_for_them() -> None:
-    assert threads_used("cnn", 2, 2) == 2
-    assert threads_used("mlp(width=8)", 2, 2) == 2
-    assert threads_used("cnn", 2, 1) == 0
-
-
-def test_networks_that_may_draw_run_in_turn() -> None:
-    order: list[int] = []
-    caller = threading.get_ident()
-
-    def noted(number: int) -> bool:
-        order.append(number)
-        return threading.get_ident() == caller
-
-    with threads(2), side_by_side(networks("mobilenet_v3_small"), CPU) as each:
-        assert each(noted) == [True, True]
-    assert order == [0, 1]
+        assert each(noted) == [threading.get_ident()] * count
+    assert order == list(range(count))
 
 
 @pytest.mark.parametrize("failing", [0, 1])

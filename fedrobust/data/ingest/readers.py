@@ -28,7 +28,8 @@ MANY = 1000
 _SPARE = 2
 
 #: How glibc gives a decoder memory: an image's is kept for the next one instead of being asked of the system
-#: again, which takes up to a tenth of the time. NumPy needs no threads there.
+#: again, which takes up to a tenth of the time. Workers do it by a call (`engines.launch`), which is above
+#: this package. NumPy needs no threads there.
 _MEMORY = {
     "MALLOC_MMAP_THRESHOLD_": str(64 << 20),
     "MALLOC_TRIM_THRESHOLD_": str(64 << 20),
