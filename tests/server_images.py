@@ -42,10 +42,13 @@ class QuadraticServerData:
         distance = float(((parameters.astype(np.float64) - self.target) ** 2).sum())
         return np.asarray(self._spoil(distance * (1 + places / m), buffers), np.float64)
 
-    def gradients(self, parameters: Vector, buffers: Vector) -> Iterator[Vector]:
+    def gradients(
+        self, parameters: Vector, buffers: Vector, images: NDArray[np.int64] | None = None
+    ) -> Iterator[Vector]:
         m = len(self.labels)
-        for k in np.unique(self.labels):
-            steep = 1 + np.flatnonzero(self.labels == k).mean() / m
+        asked = np.arange(m) if images is None else images
+        for k in np.unique(self.labels[asked]):
+            steep = 1 + asked[self.labels[asked] == k].mean() / m
             yield (2 * steep * (parameters.astype(np.float64) - self.target)).astype(np.float32)
 
     def trained(self, parameters: Vector, buffers: Vector, round: int, epochs: int | None = None) -> Update:

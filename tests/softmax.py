@@ -107,9 +107,12 @@ class Images:
         places = np.arange(len(self.labels)) if images is None else images
         return losses(parameters, self._images[places], self.labels[places])
 
-    def gradients(self, parameters: Vector, buffers: Vector) -> Iterator[Vector]:
-        for k in np.unique(self.labels):
-            its = self.labels == k
+    def gradients(
+        self, parameters: Vector, buffers: Vector, images: NDArray[np.int64] | None = None
+    ) -> Iterator[Vector]:
+        asked = np.arange(len(self.labels)) if images is None else images
+        for k in np.unique(self.labels[asked]):
+            its = asked[self.labels[asked] == k]
             yield gradient(parameters, self._images[its], self.labels[its]).astype(np.float32)
 
     def trained(self, parameters: Vector, buffers: Vector, round: int, epochs: int | None = None) -> Update:

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import logging
+import sys
 
 import pytest
 
 from fedrobust.errors import UserError
-from fedrobust.flower.compat import log_mistakes_in_one_sentence
+from fedrobust.flower.compat import is_simulation, is_superlink, log_mistakes_in_one_sentence
 
 
 @pytest.fixture
@@ -31,3 +32,16 @@ def test_a_users_mistake_is_logged_as_one_sentence(flower_log: pytest.LogCapture
 def test_other_errors_keep_their_traceback(flower_log: pytest.LogCaptureFixture) -> None:
     logging.getLogger("flwr").error("%s raised an exception", "ServerApp", exc_info=ValueError("no"))
     assert flower_log.messages == ["ServerApp raised an exception"] and "ValueError: no" in flower_log.text
+
+
+def test_a_grid_of_flowers_own_is_recognised_and_no_import_is_needed_for_another(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    from flwr.superlink.grid import HttpGrid, InMemoryGrid
+
+    real, simulated = object.__new__(HttpGrid), object.__new__(InMemoryGrid)
+    assert is_superlink(real) and not is_simulation(real)
+    assert is_simulation(simulated) and not is_superlink(simulated)
+    monkeypatch.delitem(sys.modules, "flwr.superlink.grid")
+    assert not is_superlink(object()) and not is_simulation(object())  # type: ignore[arg-type]
+    assert "flwr.superlink.grid" not in sys.modules

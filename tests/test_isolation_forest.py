@@ -327,7 +327,8 @@ def test_isolation_forest_group_of_attackers_is_flagged_and_loses_weight(attack:
 )
 def test_isolation_forest_single_attacker_is_flagged_by_the_audit(poisoned: Site) -> None:
     last = play(rule(True, MANY), with_bad(poisoned), 8)[0][-1]
-    assert flagged(last) == [BAD] and share(last)[BAD] < 0.03
+    # Of a fair share of a tenth, less than a third is left.
+    assert flagged(last) == [BAD] and share(last)[BAD] < 0.1 / 3
     assert last.why is not None and HARM in last.why[BAD]
 
 

@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 from helpers import make_updates
 from server_images import QuadraticServerData
-from softmax import CLASSES, Images, flipped, losses, site, trained
+from numpy.typing import NDArray
+from softmax import CLASSES, Images, Site, flipped, losses, site, trained
 
 from fedrobust.federation import ClientMetrics, DifferentiableServerData, Updates, Vector
 from fedrobust.federation.mixed import Mixed
@@ -24,10 +25,13 @@ class Slopes(QuadraticServerData):
     def __init__(self, directions: np.ndarray) -> None:
         super().__init__(directions[0])
         self.directions = directions
-        self.passes = 0
+        self.seen: list[NDArray[np.int64]] = []
 
-    def gradients(self, parameters: Vector, buffers: Vector) -> Iterator[Vector]:
-        self.passes += 1
+    def gradients(
+        self, parameters: Vector, buffers: Vector, images: NDArray[np.int64] | None = None
+    ) -> Iterator[Vector]:
+        assert images is not None
+        self.seen.append(images)
         for direction in self.directions:
             yield (parameters - (1 + buffers.sum()) * direction).astype(np.float32)
 
@@ -68,7 +72,7 @@ def test_audit_random_updates_follow_the_definition(seed: int, mixed: bool) -> N
     wanted = plain(Updates(list(updates)), server, weight, factor)
     np.testing.assert_allclose(harm, wanted[0], atol=1e-5)
     np.testing.assert_allclose(classes, wanted[1], atol=1e-5)
-    assert server.passes == 1
+    assert len(server.seen) == 1
     for update, before in zip(updates, kept[0], strict=True):
         np.testing.assert_array_equal(update.parameters, before)
     np.testing.assert_array_equal(weight, kept[1])
@@ -82,12 +86,14 @@ def test_audit_class_cosine_is_the_change_of_the_class_loss() -> None:
     start = np.zeros(81 * CLASSES, np.float32)
     updates = Updates([trained(own, start, node, 1) for node, own in enumerate(sites)])
     images = site((40, 30, 20, 10), 999)
-    server = Images(images)
+    # Round 1 sees every second image of a class with more than 20.
+    half = np.concatenate([np.arange(1, 40, 2), np.arange(41, 70, 2), np.arange(70, 100)])
+    server, images = Images(images), Site(images.images[half], images.labels[half])
     assert isinstance(server, DifferentiableServerData)
     weight = np.ones(5)
     harm, classes = audit_updates(updates, server, weight, np.ones(5))
     mean = updates.mean(weight).astype(np.float64)
-    slopes = list(server.gradients(mean.astype(np.float32), np.zeros(0, np.float32)))
+    slopes = list(server.gradients(mean.astype(np.float32), np.zeros(0, np.float32), half))
     steep = [float(np.linalg.norm(slope)) for slope in [*slopes, np.sum(slopes, axis=0)]]
     for i, update in enumerate(updates):
         step = 1e-4 * update.delta.astype(np.float64)
@@ -125,10 +131,27 @@ def test_audit_of_what_hospitals_report_uses_nothing() -> None:
     np.testing.assert_array_equal(found[1], wanted[1])
 
 
+def test_audit_sees_each_half_of_a_large_class_in_turn_and_a_small_class_whole() -> None:
+    server = Slopes(np.random.default_rng(0).standard_normal((3, 40)))
+    server.labels = np.random.default_rng(1).permutation(np.repeat([0, 1, 2], [41, 21, 20]))
+    for number in (1, 2, 3):
+        updates = Updates([replace(update, round=number) for update in make_updates(4)])
+        audit_updates(updates, server, np.ones(4), np.ones(4))
+    odd, even, again = server.seen
+    np.testing.assert_array_equal(again, odd)
+    np.testing.assert_array_equal(np.union1d(odd, even), np.arange(82))
+    assert set(server.labels[np.intersect1d(odd, even)]) == {2}
+    counts = [np.bincount(server.labels[seen]).tolist() for seen in (odd, even)]
+    assert counts == [[20, 10, 20], [21, 11, 20]]
+    assert all((np.diff(seen) > 0).all() for seen in (odd, even))
+
+
 class Fixed(Slopes):
     """Images with the same gradients at every model."""
 
-    def gradients(self, parameters: Vector, buffers: Vector) -> Iterator[Vector]:
+    def gradients(
+        self, parameters: Vector, buffers: Vector, images: NDArray[np.int64] | None = None
+    ) -> Iterator[Vector]:
         return (direction.astype(np.float32) for direction in self.directions)
 
 

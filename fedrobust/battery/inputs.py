@@ -111,10 +111,13 @@ class ToyServer:
         chance = self.probabilities(parameters, buffers, self.images[places])
         return -np.log(np.maximum(chance[np.arange(len(places)), self.labels[places]], 1e-30))
 
-    def gradients(self, parameters: Vector, buffers: Vector) -> Iterator[Vector]:
+    def gradients(
+        self, parameters: Vector, buffers: Vector, images: NDArray[np.int64] | None = None
+    ) -> Iterator[Vector]:
         """Yield the gradient of each class's mean loss."""
-        for k in np.unique(self.labels):
-            its = self.labels == k
+        asked = np.arange(len(self.labels)) if images is None else images
+        for k in np.unique(self.labels[asked]):
+            its = asked[self.labels[asked] == k]
             yield self.gradient(parameters, buffers, self.images[its], self.labels[its])
 
     def trained(self, parameters: Vector, buffers: Vector, round: int, epochs: int | None = None) -> Update:

@@ -74,10 +74,13 @@ class ServerShare:
         seen = self._records if images is None else self._records.take(images)
         return self._learner.predict(State(parameters, buffers), seen.images, seen.labels).losses
 
-    def gradients(self, parameters: Vector, buffers: Vector) -> Iterator[Vector]:
-        """Yield the gradient of the mean loss of each class that the server holds images of."""
-        for k in np.unique(self.labels):
-            seen = self._records.take(np.flatnonzero(self.labels == k))
+    def gradients(
+        self, parameters: Vector, buffers: Vector, images: NDArray[np.int64] | None = None
+    ) -> Iterator[Vector]:
+        """Yield the gradient of the mean loss of each class of the images, or of those at some positions."""
+        asked = np.arange(len(self.labels)) if images is None else images
+        for k in np.unique(self.labels[asked]):
+            seen = self._records.take(asked[self.labels[asked] == k])
             yield self._learner.gradient(State(parameters, buffers), seen.images, seen.labels)
 
     def probabilities(

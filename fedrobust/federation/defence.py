@@ -60,8 +60,13 @@ class ServerData(Protocol):
 class DifferentiableServerData(ServerData, Protocol):
     """Images of the server's own whose loss it can also differentiate."""
 
-    def gradients(self, parameters: Vector, buffers: Vector) -> Iterable[Vector]:
-        """Yield the gradient of the mean loss of each class with images, ascending; shape (d,) each."""
+    def gradients(
+        self, parameters: Vector, buffers: Vector, images: NDArray[np.int64] | None = None
+    ) -> Iterable[Vector]:
+        """Yield the gradient of the mean loss of each class with images, ascending; shape (d,) each.
+
+        Only of some images, if their places are given.
+        """
         ...
 
 
