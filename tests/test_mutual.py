@@ -710,7 +710,7 @@ def predicted_loss(trained: MutualLearner, state: State, records: Records) -> fl
 def test_the_gradient_is_that_of_the_predicted_loss(head: str, networks: int, loss: str) -> None:
     trained = learner(head=head, networks=networks, loss=loss)
     state = fit(trained).state
-    gradient = trained.gradient(state, EASY.images, EASY.labels).astype(np.float64)
+    gradient = trained.gradients(state, [(EASY.images, EASY.labels)])[0].astype(np.float64)
     assert gradient.shape == state.parameters.shape and gradient.any()
     draw = np.random.default_rng(0)
     for direction in (gradient / np.linalg.norm(gradient), draw.choice([-1.0, 1.0], len(gradient))):
@@ -728,12 +728,10 @@ def test_the_gradient_of_all_images_is_the_mean_over_parts() -> None:
     trained = learner(networks=2)
     records = easy_records(300)
     state = fit(trained).state
-    whole = trained.gradient(state, records.images, records.labels)
-    parts = [
-        (len(records.labels[part]), trained.gradient(state, records.images[part], records.labels[part]))
-        for part in (slice(0, 100), slice(100, 110), slice(110, 300))
-    ]
-    wanted = sum(size * part.astype(np.float64) for size, part in parts) / 300
+    parts = slice(0, 300), slice(0, 100), slice(100, 110), slice(110, 300)
+    whole, *found = trained.gradients(state, [(records.images[part], records.labels[part]) for part in parts])
+    wanted = sum(share * part.astype(np.float64) for share, part in zip((100, 10, 190), found, strict=True))
+    wanted /= 300
     np.testing.assert_allclose(whole, wanted, atol=1e-5 * np.abs(wanted).max())
 
 
@@ -741,8 +739,8 @@ def test_a_gradient_leaves_the_state_and_the_next_training_as_they_were() -> Non
     trained, other = learner(networks=2), learner(networks=2)
     state = fit(trained).state
     kept = state.parameters.copy(), state.buffers.copy()
-    first = trained.gradient(state, EASY.images, EASY.labels)
-    np.testing.assert_array_equal(trained.gradient(state, EASY.images, EASY.labels), first)
+    first = trained.gradients(state, [(EASY.images, EASY.labels)])[0]
+    np.testing.assert_array_equal(trained.gradients(state, [(EASY.images, EASY.labels)])[0], first)
     np.testing.assert_array_equal(state.parameters, kept[0])
     np.testing.assert_array_equal(state.buffers, kept[1])
     again, fresh = (fit(one, state=state, round=2).state for one in (trained, other))

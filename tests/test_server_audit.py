@@ -8,8 +8,8 @@ from dataclasses import replace
 import numpy as np
 import pytest
 from helpers import make_updates
-from server_images import QuadraticServerData
 from numpy.typing import NDArray
+from server_images import QuadraticServerData
 from softmax import CLASSES, Images, Site, flipped, losses, site, trained
 
 from fedrobust.federation import ClientMetrics, DifferentiableServerData, Updates, Vector

@@ -92,12 +92,12 @@ def test_server_share_gradients_are_those_of_its_classes(tmp_path: Path) -> None
     assert len(found) == len(classes)
     for k, gradient in zip(classes, found, strict=True):
         of = validation.take(np.flatnonzero(validation.labels == k))
-        np.testing.assert_array_equal(gradient, learner.gradient(start, of.images, of.labels))
+        np.testing.assert_array_equal(gradient, learner.gradients(start, [(of.images, of.labels)])[0])
     # Of some images only, those of their classes.
     places = np.flatnonzero(validation.labels == classes[-1])[::2]
     (gradient,) = server.gradients(start.parameters, start.buffers, places)
     of = validation.take(places)
-    np.testing.assert_array_equal(gradient, learner.gradient(start, of.images, of.labels))
+    np.testing.assert_array_equal(gradient, learner.gradients(start, [(of.images, of.labels)])[0])
     # A class without images has none.
     some = ServerShare(learner, validation.take(np.flatnonzero(validation.labels != 0)), 0.5, 0, 0.01)
     assert len(list(some.gradients(start.parameters, start.buffers))) == len(classes) - 1

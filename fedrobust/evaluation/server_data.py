@@ -79,9 +79,10 @@ class ServerShare:
     ) -> Iterator[Vector]:
         """Yield the gradient of the mean loss of each class of the images, or of those at some positions."""
         asked = np.arange(len(self.labels)) if images is None else images
-        for k in np.unique(self.labels[asked]):
-            seen = self._records.take(asked[self.labels[asked] == k])
-            yield self._learner.gradient(State(parameters, buffers), seen.images, seen.labels)
+        parts = [self._records.take(asked[self.labels[asked] == k]) for k in np.unique(self.labels[asked])]
+        yield from self._learner.gradients(
+            State(parameters, buffers), ((part.images, part.labels) for part in parts)
+        )
 
     def probabilities(
         self, parameters: Vector, buffers: Vector, images: NDArray[np.uint8]
@@ -94,7 +95,7 @@ class ServerShare:
         self, parameters: Vector, buffers: Vector, images: NDArray[np.uint8], labels: NDArray[np.int64]
     ) -> Vector:
         """Return the gradient of the mean loss of any images with any labels, dropout off."""
-        return self._learner.gradient(State(parameters, buffers), images, labels)
+        return self._learner.gradients(State(parameters, buffers), [(images, labels)])[0]
 
     def features(
         self, parameters: Vector, buffers: Vector, images: NDArray[np.uint8]

@@ -6,7 +6,7 @@ for synthesis.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
@@ -19,7 +19,7 @@ from fedrobust.federation import ClientMetrics, GradientHook, Vector
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
-__all__ = ["ClassifyingLearner", "Fitted", "Learner", "Prediction", "State"]
+__all__ = ["ClassifyingLearner", "Fitted", "LabelledImages", "Learner", "Prediction", "State"]
 
 
 @dataclass(frozen=True)
@@ -45,6 +45,10 @@ class Prediction:
     probabilities: NDArray[np.float64]
     losses: NDArray[np.float64]
     loss: float
+
+
+#: Images, uint8 or float32 in [0, 1], shape (n, channels, height, width), and their labels, shape (n,).
+LabelledImages = tuple[NDArray[np.uint8] | NDArray[np.float32], NDArray[np.int64]]
 
 
 class Learner(Protocol):
@@ -110,10 +114,8 @@ class ClassifyingLearner(Learner, Protocol):
         """Return a module of its own from images in [0, 1] to log-probabilities, fixed and differentiable."""
         ...
 
-    def gradient(
-        self, state: State, images: NDArray[np.uint8] | NDArray[np.float32], labels: NDArray[np.int64]
-    ) -> Vector:
-        """Return the gradient of the images' mean loss in the parameters, shape (d,), dropout off."""
+    def gradients(self, state: State, batches: Iterable[LabelledImages]) -> list[Vector]:
+        """Return the gradient of each batch's mean loss in the parameters, shape (d,), dropout off."""
         ...
 
     def features(self, state: State, images: NDArray[np.uint8]) -> Mapping[str, NDArray[np.float32]]:

@@ -10,6 +10,7 @@ Those named ``-rect`` have Rect, which pulls harder towards rare classes.
 from __future__ import annotations
 
 import copy
+from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
 from functools import cached_property
 
@@ -26,7 +27,7 @@ from fedrobust.federation import ClientMetrics, GradientHook, Layout, Vector
 from fedrobust.learners import devices
 from fedrobust.learners.attention import add_attention
 from fedrobust.learners.backbones import build_backbone, replace_module
-from fedrobust.learners.base import Fitted, Prediction, State
+from fedrobust.learners.base import Fitted, LabelledImages, Prediction, State
 from fedrobust.learners.batches import even_chunks, report_of, shuffled_batches
 from fedrobust.learners.classifier import Classifier, view_of
 from fedrobust.learners.etf import simplex_etf
@@ -222,26 +223,28 @@ class MutualLearner:
         self._flat.load(state.parameters, state.buffers)
         return Classifier(self._networks, self.frame, self._loss.temperature, views)
 
-    def gradient(
-        self, state: State, images: NDArray[np.uint8] | NDArray[np.float32], labels: NDArray[np.int64]
-    ) -> Vector:
-        """Return the gradient of the images' mean loss; see `Learner.gradient`."""
+    def gradients(self, state: State, batches: Iterable[LabelledImages]) -> list[Vector]:
+        """Return the gradient of each batch's mean loss; see `Learner.gradients`."""
         self._flat.load(state.parameters, state.buffers)
         self._networks.eval()
         gradient = self._flat.parameters.grad
         assert gradient is not None
-        answers = torch.from_numpy(np.ascontiguousarray(labels)).to(self._device)
+        ends = np.cumsum([sum(p.numel() for p in network.parameters()) for network in self._networks])
+        found = [(np.empty(len(gradient), np.float32), *batch) for batch in batches]
 
         def added(number: int) -> None:
-            for part in self._chunks(len(labels)):
-                total = self._loss.each(self._score(number, self._pixels(images[part])), answers[part]).sum()
-                (total / len(self._networks) / len(labels)).backward()  # type: ignore[no-untyped-call]
+            mine = slice(ends[number - 1] if number else 0, ends[number])
+            for whole, images, labels in found:
+                gradient[mine].zero_()
+                answers = torch.from_numpy(np.ascontiguousarray(labels)).to(self._device)
+                for part in self._chunks(len(labels)):
+                    each = self._loss.each(self._score(number, self._pixels(images[part])), answers[part])
+                    (each.sum() / len(self._networks) / len(labels)).backward()  # type: ignore[no-untyped-call]
+                whole[mine] = gradient[mine].cpu().numpy()
 
-        with side_by_side(self._networks, self._device) as each, devices.repeatable(self._device):
-            gradient.zero_()
-            each(added)
-        found: Vector = gradient.cpu().numpy().copy()
-        return found
+        with side_by_side(self._networks, self._device) as each_network, devices.repeatable(self._device):
+            each_network(added)
+        return [whole for whole, *_ in found]
 
     def attacked(
         self, state: State, images: NDArray[np.float32], labels: NDArray[np.int64]

@@ -61,9 +61,7 @@ def _in_turn(labels: NDArray[np.int64], round: int) -> NDArray[np.int64]:
     half would be few counts whole.
     """
     members = [np.flatnonzero(labels == k) for k in np.unique(labels)]
-    return np.sort(
-        np.concatenate([own if len(own) <= 2 * FEW else own[round % 2 :: 2] for own in members])
-    )
+    return np.sort(np.concatenate([own if len(own) <= 2 * FEW else own[round % 2 :: 2] for own in members]))
 
 
 def _products(updates: Updates, gradients: Sequence[NDArray[np.float32]]) -> tuple[Floats, Floats]:
