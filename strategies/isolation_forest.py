@@ -68,10 +68,10 @@ class IsolationForestWeighting(Defence):
     Notes
     -----
     Breakdown point: medians hold while the attackers are well below half of the hospitals; at most a third
-    lose weight by ties. Cost: O(n^2 d + K n d), one forward and backward pass over the server's images, and
-    one epoch of training on them; of the history only sums by hospital and by pair are kept. It needs 4
-    hospitals or more; with fewer there is no deviation to compare with and no hospital is flagged.
-    The reasoning and the measurements are in docs/detection.md.
+    lose weight by ties. Cost: O(n^2 d + K n d), one forward and backward pass over half of the server's
+    images, the other half in the next round, and one epoch of training on all of them; of the history only
+    sums by hospital and by pair are kept. It needs 4 hospitals or more; with fewer there is no deviation to
+    compare with and no hospital is flagged. The reasoning and the measurements are in docs/detection.md.
 
     References
     ----------

@@ -24,7 +24,8 @@ def audit_updates(
     class's gradient at the weighted mean. The harm is the cosine with the gradient of the class-balanced loss
     plus the lowest cosine with one class's gradient, times the length in median lengths. The second term is
     negative where the update helps a class: a benign hospital with another scanner or a rare class harms the
-    balanced loss, but helps what it knows. Nothing that a hospital reports is used.
+    balanced loss, but helps what it knows. Nothing that a hospital reports is used. Each round sees every
+    other image of a large class, the next round the others.
 
     Parameters
     ----------
