@@ -23,8 +23,7 @@ Floats = NDArray[np.float64]
 
 #: The smallest standard deviation of reported losses between hospitals, as a share of the typical loss.
 LOSS_FLOOR = 0.15
-#: The smallest standard deviation of the audit between hospitals, in cosines; .03 to .06 where they are alike
-#: (brain_mri4_28 and pneumoniamnist, iid).
+#: The same for the audit, in cosines: .03 to .06 where they are alike (brain_mri4_28, pneumoniamnist, iid).
 AUDIT_FLOOR = 0.05
 
 
@@ -68,10 +67,10 @@ class IsolationForestWeighting(Defence):
     Notes
     -----
     Breakdown point: medians hold while the attackers are well below half of the hospitals; at most a third
-    lose weight by ties. Cost: O(n^2 d + K n d), one forward and backward pass over half of the server's
-    images, the other half in the next round, and one epoch of training on all of them; of the history only
-    sums by hospital and by pair are kept. It needs 4 hospitals or more; with fewer there is no deviation to
-    compare with and no hospital is flagged. The reasoning and the measurements are in docs/detection.md.
+    lose weight by ties. Cost: O(n^2 d + K n d), one pass over half of the server's images, the other half in
+    the next round, and one epoch of training on all; of the history only sums by hospital and by pair are
+    kept. With fewer than 4 hospitals there is no deviation to compare with and nobody is flagged. The
+    reasoning and the measurements are in docs/detection.md.
 
     References
     ----------
@@ -152,15 +151,11 @@ class IsolationForestWeighting(Defence):
 
     def _reported(self, updates: Updates) -> Floats:
         """Return the robust z-scores of the two reported losses, the lower of each hospital, shape (n,)."""
-        received, level = reported_excess(updates, "class-losses", "received-loss")
-        epoch, epoch_level = reported_excess(updates, "class-epoch-losses", "loss")
-        if not np.isfinite(epoch).any():
-            epoch, epoch_level = received, level
-        elif not np.isfinite(received).any():
-            received, level = epoch, epoch_level
-        both = ((received, level), (epoch, epoch_level))
-        scores = [robust_z_scores(loss, LOSS_FLOOR * abs(typical)) for loss, typical in both]
-        return np.minimum(*scores)
+        named = (("class-losses", "received-loss"), ("class-epoch-losses", "loss"))
+        reports = [reported_excess(updates, by_class, plain) for by_class, plain in named]
+        known = [(loss, LOSS_FLOOR * abs(typical)) for loss, typical in reports if np.isfinite(loss).any()]
+        scores = [robust_z_scores(loss, floor) for loss, floor in known]
+        return np.min(scores, axis=0) if scores else np.zeros(len(updates))
 
     def _factors(self, updates: Updates) -> Floats:
         """Return the factors that would leave no update longer than the median one, shape (n,)."""
