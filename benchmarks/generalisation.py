@@ -21,7 +21,8 @@ from itertools import islice
 from pathlib import Path
 from statistics import fmean, pstdev
 
-from benchmarks.generalisation_page import RunMetrics, page
+from benchmarks.generalisation_metrics import RunMetrics
+from benchmarks.generalisation_page import page
 from benchmarks.generalisation_plan import (
     DATA,
     METHODS,

@@ -3,20 +3,22 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
 
 import numpy as np
 
+from benchmarks.generalisation_attacks import adaptive, backdoors, tuned_backdoors
+from benchmarks.generalisation_metrics import Compared, RunMetrics, mean_text, on, short, text, where
 from benchmarks.generalisation_plan import (
-    ADAPTIVE_METHODS,
-    BACKDOORS,
     BENIGN,
+    CLOSEST,
     DATA,
     HELD_OUT,
     METHODS,
     NONE,
     OURS,
+    PARTITIONS,
+    ROUNDS,
     TUNED,
     Federation,
     Key,
@@ -38,50 +40,8 @@ GROUPS = {
     "backdoor": "backdoors",
     "dba": "backdoors",
 }
-#: The best plain rules: the default defence should be below neither.
-PLAIN = ("fedavg", "centered-clipping")
-
-
-@dataclass(frozen=True)
-class RunMetrics:
-    """The metrics of one run; None where undefined.
-
-    Attributes
-    ----------
-    accuracy, balanced_accuracy, macro_f1 : float
-        Means of the last three rounds.
-    success : float or None
-        Attack success rate, over the same rounds.
-    auroc, recall : float or None
-        Of detection: over the run, and in the last round.
-    attackers : float or None
-        A malicious hospital's mean weight in the last round, in multiples of the uniform weight.
-    flagged : float or None
-        Share of honest hospital-rounds that are flagged.
-    lightest : float or None
-        The lowest weight of an honest hospital in the last round, in multiples of the uniform weight.
-    lost : float or None
-        Honest hospitals below half of the uniform weight and below half of their share of the images.
-    spread : float or None
-        Standard deviation over rounds of an honest hospital's weight in uniform weights, mean over hospitals.
-    """
-
-    accuracy: float
-    balanced_accuracy: float
-    macro_f1: float
-    success: float | None = None
-    auroc: float | None = None
-    recall: float | None = None
-    attackers: float | None = None
-    flagged: float | None = None
-    lightest: float | None = None
-    lost: float | None = None
-    spread: float | None = None
-
-
-#: The runs of a federation, by method.
-Methods = Mapping[str, RunMetrics]
-Compared = Mapping[Federation, Methods]
+#: The best plain rules.
+PLAIN = CLOSEST[1:3]
 
 
 def page(found: Mapping[Key, RunMetrics], planned: Sequence[Key], notes: str) -> str:
@@ -97,8 +57,12 @@ def page(found: Mapping[Key, RunMetrics], planned: Sequence[Key], notes: str) ->
         Written by hand; included word for word.
     """
     every = {part: _by_federation(found, planned, part) for part in ("grid", "adaptive", "backdoors")}
-    grid = {one: here for one, here in every["grid"].items() if all(name in here for name in METHODS)}
-    lines = ["# The default defence where it was never tuned", "", *prose(_about(planned, found, grid)), ""]
+    whole, grid = (
+        {one: here for one, here in every["grid"].items() if all(name in here for name in names)}
+        for names in (METHODS, CLOSEST)
+    )
+    about = prose(_about(planned, found, len(whole), len(grid)))
+    lines = ["# The default defence where it was never tuned", "", *about, ""]
     lines += prose(
         "± is half a 95 % interval over federations (Student's t, three at least). Accuracies are means of "
         "the last three rounds. Weights are multiples of the uniform weight. Words: "
@@ -106,13 +70,15 @@ def page(found: Mapping[Key, RunMetrics], planned: Sequence[Key], notes: str) ->
     )
     lines.append("")
     for title, write, compared in (
-        ("Ranks of all methods", _ranks, grid),
+        ("Ranks of all methods", _ranks, whole),
+        ("Compared in more federations", _differences, grid),
         ("Compared with the better plain rule", _groups, grid),
         ("No malicious hospital", _benign, grid),
-        ("Detection", _detection, grid),
-        ("Backdoors", _backdoors, grid),
-        ("Backdoors on the tuned data", _tuned_backdoors, every["backdoors"]),
-        ("Attackers who know the rule", _adaptive, every["adaptive"]),
+        ("Detection by the default defence", _detection, grid),
+        ("Detection by all methods", _detection_of_all, whole),
+        ("Backdoors", backdoors, whole),
+        ("Backdoors on the tuned data", tuned_backdoors, every["backdoors"]),
+        ("Attackers who know the rule", adaptive, every["adaptive"]),
     ):
         lines += [f"## {title}", "", *(write(compared) if compared else ["Not run."]), ""]
     return "\n".join(lines).rstrip() + "\n" + (f"\n{notes.strip()}\n" if notes.strip() else "")
@@ -128,7 +94,7 @@ def rank_table(compared: Compared, metric: str) -> dict[str, list[float]]:
     return found
 
 
-def _about(planned: Sequence[Key], found: Mapping[Key, RunMetrics], grid: Compared) -> str:
+def _about(planned: Sequence[Key], found: Mapping[Key, RunMetrics], whole: int, grid: int) -> str:
     parts = {
         part: (sum(key.part == part for key in found), sum(key.part == part for key in planned))
         for part in ("grid", "adaptive", "backdoors")
@@ -138,11 +104,12 @@ def _about(planned: Sequence[Key], found: Mapping[Key, RunMetrics], grid: Compar
         f"What `make reproduce-generalisation` printed: 10 hospitals, one network, one local epoch, images "
         f"of 28 x 28. Finished are {parts['grid'][0]} of the {parts['grid'][1]} runs of the grid, "
         f"{parts['adaptive'][0]} of {parts['adaptive'][1]} with adaptive attackers and "
-        f"{parts['backdoors'][0]} of {parts['backdoors'][1]} with backdoors on the tuned data. The grid's "
-        f"tables show the {len(grid)} of {federations} federations (data, threat, number of malicious "
-        f"hospitals, partition, rounds, seed) that all {len(METHODS)} methods completed; their order is that "
-        f"of a balanced sample. The constants of the default defence were fixed on "
-        f"{' and '.join(map(_short, TUNED))}; held out are {', '.join(map(_short, HELD_OUT))}."
+        f"{parts['backdoors'][0]} of {parts['backdoors'][1]} with backdoors on the tuned data. Of the "
+        f"grid's {federations} federations (data, threat, number of malicious hospitals, partition, rounds, "
+        f"seed) the tables of all methods show the {whole} that all {len(METHODS)} completed, the others the "
+        f"{grid} that {', '.join(f'`{name}`' for name in CLOSEST)} completed; their order is that of a "
+        f"balanced sample. The constants of the default defence were fixed on "
+        f"{' and '.join(map(short, TUNED))}; held out are {', '.join(map(short, HELD_OUT))}."
     )
 
 
@@ -154,30 +121,6 @@ def _by_federation(found: Mapping[Key, RunMetrics], planned: Iterable[Key], part
     return compared
 
 
-def _text(values: Iterable[float | None], digits: int = 3, scale: float = 1.0) -> str:
-    mean, half = interval([scale * value for value in values if value is not None])
-    if math.isnan(mean):
-        return "—"
-    return f"{mean:.{digits}f}" if math.isnan(half) else f"{mean:.{digits}f} ± {half:.{digits}f}"
-
-
-def _mean(values: Iterable[float | None], digits: int = 2) -> str:
-    known = [value for value in values if value is not None]
-    return f"{np.mean(known):.{digits}f}" if known else "—"
-
-
-def _short(data: str) -> str:
-    return data.removeprefix("medmnist:").partition("(")[0]
-
-
-def _where(compared: Compared, test: Callable[[Federation], bool]) -> Compared:
-    return {one: here for one, here in compared.items() if test(one)}
-
-
-def _on(compared: Compared, data: Collection[str]) -> Compared:
-    return _where(compared, lambda one: one.data in data)
-
-
 def _group(one: Federation) -> str:
     return GROUPS.get(one.threat, "changed updates")
 
@@ -187,15 +130,15 @@ def _ranks(compared: Compared) -> list[str]:
         "Rank 1 is the best method in a federation; ties share the mean of their ranks. The last column is "
         "the paired difference of the default defence to each method."
     )
-    for title, here in (("All data", compared), ("Held-out data", _on(compared, HELD_OUT))):
+    for title, here in (("All data", compared), ("Held-out data", on(compared, HELD_OUT))):
         lines += ["", f"{title}, {len(here)} federations:", "", *(_rank_rows(here) if here else ["Not run."])]
     for title, metric in (("macro F1", "macro_f1"), ("balanced accuracy", "balanced_accuracy")):
         lines += ["", f"Mean rank in {title} by data, with the number of federations:", ""]
-        parts = {data: _on(compared, [data]) for data in DATA}
-        lines += table_head(["method", *(f"{_short(data)} ({len(here)})" for data, here in parts.items())])
+        parts = {data: on(compared, [data]) for data in DATA}
+        lines += table_head(["method", *(f"{short(data)} ({len(here)})" for data, here in parts.items())])
         tables = [rank_table(here, metric) for here in parts.values()]
         for name in METHODS:
-            lines.append(row([escaped(name), *(_mean(table[name]) for table in tables)]))
+            lines.append(row([escaped(name), *(mean_text(table[name]) for table in tables)]))
     return lines
 
 
@@ -207,11 +150,37 @@ def _rank_rows(compared: Compared) -> list[str]:
         runs = [here[name] for here in compared.values()]
         gains = [here[OURS].macro_f1 - here[name].macro_f1 for here in compared.values()]
         accuracies = [
-            _mean((getattr(run, metric) for run in runs), 3)
+            mean_text((getattr(run, metric) for run in runs), 3)
             for metric in ("macro_f1", "balanced_accuracy", "accuracy")
         ]
-        gain = "" if name == OURS else _text(gains, 1, 100)
-        lines.append(row([escaped(name), _text(f1[name], 2), _text(balanced[name], 2), *accuracies, gain]))
+        gain = "" if name == OURS else text(gains, 1, 100)
+        lines.append(row([escaped(name), text(f1[name], 2), text(balanced[name], 2), *accuracies, gain]))
+    return lines
+
+
+def _differences(compared: Compared) -> list[str]:
+    lines = prose(
+        "The default defence minus FedAvg, centered clipping and FedAvg with the server's step, in "
+        "percentage points, paired by federation. Partitions and numbers of rounds are over all data."
+    )
+    metrics = {"macro_f1": "macro F1", "balanced_accuracy": "balanced accuracy"}
+    names = [f"{title}, minus {escaped(name)}" for title in metrics.values() for name in CLOSEST[1:]]
+    lines += ["", *table_head(["where", "federations", "macro F1, ours", *names])]
+    parts = {"all": compared, "tuned data": on(compared, TUNED), "held-out data": on(compared, HELD_OUT)}
+    parts |= {short(data): on(compared, [data]) for data in DATA}
+    parts |= {part: where(compared, lambda one, p=part: one.partition == p) for part in PARTITIONS}  # type: ignore[misc]
+    parts |= {f"{number} rounds": where(compared, lambda one, r=number: one.rounds == r) for number in ROUNDS}  # type: ignore[misc]
+    for name, here in parts.items():
+        gains = [
+            text(
+                (getattr(runs[OURS], metric) - getattr(runs[other], metric) for runs in here.values()), 1, 100
+            )
+            for metric in metrics
+            for other in CLOSEST[1:]
+        ]
+        lines.append(
+            row([name, len(here), mean_text((runs[OURS].macro_f1 for runs in here.values()), 3), *gains])
+        )
     return lines
 
 
@@ -226,7 +195,7 @@ def _groups(compared: Compared) -> list[str]:
     groups = list(dict.fromkeys(_group(Federation("", threat, 0, "", 0, 0)) for threat in (*GROUPS, "")))
     for data in DATA:
         for group in groups:
-            here = _where(compared, lambda one, d=data, g=group: one.data == d and _group(one) == g)  # type: ignore[misc]
+            here = where(compared, lambda one, d=data, g=group: one.data == d and _group(one) == g)  # type: ignore[misc]
             if not here:
                 continue
             means = {name: np.mean([runs[name].macro_f1 for runs in here.values()]) for name in PLAIN}
@@ -234,8 +203,8 @@ def _groups(compared: Compared) -> list[str]:
             gains = [runs[OURS].macro_f1 - runs[better].macro_f1 for runs in here.values()]
             mean, half = interval(gains)
             ours = np.mean([runs[OURS].macro_f1 for runs in here.values()])
-            cells = [f"{ours:.3f}", better, f"{means[better]:.3f}", _text(gains, 1, 100)]
-            lines.append(row([_short(data), group, len(here), *cells, "below" if mean + half < 0 else ""]))
+            cells = [f"{ours:.3f}", better, f"{means[better]:.3f}", text(gains, 1, 100)]
+            lines.append(row([short(data), group, len(here), *cells, "below" if mean + half < 0 else ""]))
     return lines
 
 
@@ -250,125 +219,48 @@ def _benign(compared: Compared) -> list[str]:
     lines += ["", *table_head([*columns, "lightest", "below half", "movement, iid"])]
     for data in DATA:
         for threat in BENIGN:
-            here = _where(compared, lambda one, d=data, t=threat: one.data == d and one.threat == t)  # type: ignore[misc]
+            here = where(compared, lambda one, d=data, t=threat: one.data == d and one.threat == t)  # type: ignore[misc]
             if not here:
                 continue
             ours = [runs[OURS] for runs in here.values()]
             gains = [runs[OURS].accuracy - runs["fedavg"].accuracy for runs in here.values()]
             lightest = min((run.lightest for run in ours if run.lightest is not None), default=math.nan)
             lost = sum(run.lost or 0 for run in ours)
-            moved = _mean(runs[OURS].spread for one, runs in here.items() if one.partition == "iid")
+            moved = mean_text(runs[OURS].spread for one, runs in here.items() if one.partition == "iid")
             name = "all alike" if threat == NONE else f"one {threat}"
-            cells = [_text(gains, 1, 100), _text((run.flagged for run in ours), 2, 100)]
-            lines.append(
-                row([_short(data), name, len(here), *cells, f"{lightest:.2f}", f"{lost:.0f}", moved])
-            )
+            cells = [text(gains, 1, 100), text((run.flagged for run in ours), 2, 100)]
+            lines.append(row([short(data), name, len(here), *cells, f"{lightest:.2f}", f"{lost:.0f}", moved]))
     return lines
+
+
+_DETECTION = ("federations", "AUROC", "recall", "attackers' weight", "false flags, %")
 
 
 def _detection(compared: Compared) -> list[str]:
     lines = prose(
         "Federations with malicious hospitals. AUROC ranks hospitals by their mean score over the run; "
         "recall is the share of malicious hospitals flagged in the last round; attackers' weight is that of "
-        "a malicious hospital in the last round; false flags are those of honest hospital-rounds. Of the "
-        "default defence, by threat:"
+        "a malicious hospital in the last round; false flags are those of honest hospital-rounds."
     )
-    columns = ("federations", "AUROC", "recall", "attackers' weight", "false flags, %")
-    attacked = _where(compared, lambda one: one.threat not in BENIGN)
-    lines += ["", *table_head(["threat", *columns])]
+    attacked = where(compared, lambda one: one.threat not in BENIGN)
+    lines += ["", *table_head(["threat", *_DETECTION])]
     for threat in dict.fromkeys(one.threat for one in attacked):
-        here = _where(attacked, lambda one, t=threat: one.threat == t)  # type: ignore[misc]
+        here = where(attacked, lambda one, t=threat: one.threat == t)  # type: ignore[misc]
         lines.append(_detection_row(threat, [runs[OURS] for runs in here.values()]))
-    lines += ["", "Of all methods:", "", *table_head(["method", *columns])]
-    for name in METHODS:
-        lines.append(_detection_row(name, [runs[name] for runs in attacked.values()]))
     return lines
+
+
+def _detection_of_all(compared: Compared) -> list[str]:
+    attacked = where(compared, lambda one: one.threat not in BENIGN)
+    rows = [_detection_row(name, [runs[name] for runs in attacked.values()]) for name in METHODS]
+    return [*table_head(["method", *_DETECTION]), *rows]
 
 
 def _detection_row(name: str, runs: Sequence[RunMetrics]) -> str:
     cells = [
-        _text(run.auroc for run in runs),
-        _text(run.recall for run in runs),
-        _text((run.attackers for run in runs), 2),
-        _text((run.flagged for run in runs), 2, 100),
+        text(run.auroc for run in runs),
+        text(run.recall for run in runs),
+        text((run.attackers for run in runs), 2),
+        text((run.flagged for run in runs), 2, 100),
     ]
     return row([escaped(name), len(runs), *cells])
-
-
-def _backdoors(compared: Compared) -> list[str]:
-    lines = prose(
-        "Attack success rate: stamped test images of other classes that are classified as the target. An "
-        "untrained model has one as well: FedAvg is the measure."
-    )
-    lines += ["", *table_head(("threat", "method", "federations", "attack success rate", "accuracy"))]
-    for threat in BACKDOORS:
-        here = _where(compared, lambda one, t=threat: one.threat == t)  # type: ignore[misc]
-        for name in METHODS if here else ():
-            runs = [methods[name] for methods in here.values()]
-            rate, accuracy = _text(run.success for run in runs), _text(run.accuracy for run in runs)
-            lines.append(row([threat, escaped(name), len(runs), rate, accuracy]))
-    return lines
-
-
-def _without_attack(compared: Compared, one: Federation) -> Methods:
-    return compared.get(one._replace(threat=NONE, malicious=0), {})
-
-
-def _places(compared: Compared) -> dict[tuple[str, str, str], list[Federation]]:
-    """Return the attacked federations by data, partition and threat."""
-    found: dict[tuple[str, str, str], list[Federation]] = {}
-    for one in compared:
-        if one.threat != NONE:
-            found.setdefault((one.data, one.partition, one.threat), []).append(one)
-    return found
-
-
-def _tuned_backdoors(compared: Compared) -> list[str]:
-    lines = prose(
-        "Two of ten malicious, a trained model. The last column is FedAvg's accuracy without an attack minus "
-        "ours under attack, by seed."
-    )
-    columns = ("data", "partition", "threat", "seeds", "success, ours", "success, FedAvg", "accuracy, ours")
-    lines += ["", *table_head([*columns, "below FedAvg without attack, points"])]
-    for (data, partition, threat), here in _places(compared).items():
-        lost = [
-            _without_attack(compared, one)["fedavg"].accuracy - compared[one][OURS].accuracy
-            for one in here
-            if OURS in compared[one] and "fedavg" in _without_attack(compared, one)
-        ]
-        ours = [compared[one][OURS] for one in here if OURS in compared[one]]
-        plain = [compared[one]["fedavg"].success for one in here if "fedavg" in compared[one]]
-        cells = [_text(run.success for run in ours), _text(plain), _text(run.accuracy for run in ours)]
-        lines.append(row([_short(data), partition, threat, len(ours), *cells, _text(lost, 1, 100)]))
-    return lines
-
-
-def _adaptive(compared: Compared) -> list[str]:
-    lines = prose(
-        "Three of ten malicious; the attackers are those of tests/adaptive/clients. Damage is the accuracy "
-        "of the same method without an attack minus that under attack, in percentage points, mean over "
-        "seeds; for backdoors the success rate counts."
-    )
-    columns = ["data", "partition", "attack", "seeds"]
-    for what in ("damage", "success"):
-        columns += [f"{what}, {'ours' if name == OURS else name}" for name in ADAPTIVE_METHODS]
-    lines += ["", *table_head([*columns, "AUROC, ours", "recall, ours", "attackers' weight, ours"])]
-    for (data, partition, threat), here in _places(compared).items():
-        damage = [_text(_damage(compared, here, name), 1, 100) for name in ADAPTIVE_METHODS]
-        success = [
-            _text(compared[one][name].success for one in here if name in compared[one])
-            for name in ADAPTIVE_METHODS
-        ]
-        ours = [compared[one][OURS] for one in here if OURS in compared[one]]
-        seen = [_mean(run.auroc for run in ours), _mean(run.recall for run in ours)]
-        cells = [*damage, *success, *seen, _mean(run.attackers for run in ours)]
-        lines.append(row([_short(data), partition, threat, len(here), *cells]))
-    return lines
-
-
-def _damage(compared: Compared, here: Iterable[Federation], name: str) -> list[float]:
-    return [
-        clean[name].accuracy - compared[one][name].accuracy
-        for one in here
-        if name in (clean := _without_attack(compared, one)) and name in compared[one]
-    ]

@@ -28,6 +28,9 @@ METHODS = (
     # The last one is FedAvg with the default defence's last part, to tell what the rest of it is worth.
     *("feddetect", "nnm | trimmed-mean", "fedavg | server-step"),
 )
+#: Run in more federations than the others: the best plain rules, which the default defence should be below
+#: neither of, and what its last part is worth alone.
+CLOSEST = (OURS, "fedavg", "centered-clipping", METHODS[-1])
 NONE = "none"
 #: Threats without a malicious hospital.
 BENIGN = (NONE, "other-scanner", "single-class")

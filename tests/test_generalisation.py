@@ -10,7 +10,8 @@ import numpy as np
 import pytest
 
 from benchmarks.generalisation import ADAPTIVE_PLUGINS
-from benchmarks.generalisation_page import RunMetrics, page, rank_table
+from benchmarks.generalisation_metrics import RunMetrics
+from benchmarks.generalisation_page import page, rank_table
 from benchmarks.generalisation_plan import (
     ADAPTIVE,
     ATTACKS,
@@ -125,9 +126,18 @@ def test_page_shows_each_metric_in_its_column() -> None:
     planned = PLANNED
     found = made_up([key for key in planned if key.part != "grid"])
     part = [key for key in planned if key.part == "grid"][: 2 * PAIRS * len(METHODS)]
-    text = page({**found, **made_up(part[:-1])}, planned, "## Notes\n")
+    text = page({**found, **made_up([*part[:-2], part[-1]])}, planned, "## Notes\n")
     # The last federation lacks a method.
-    assert f"show the {2 * PAIRS - 1} of" in text.replace("\n", " ")
+    assert f"show the {2 * PAIRS - 1} that all" in text.replace("\n", " ")
+    assert f"the others the {2 * PAIRS} that" in text.replace("\n", " ")
+    more = table(text, "Compared in more federations", "where")
+    # Ours is first of the methods, FedAvg second, centered clipping third, the server's step last.
+    assert more[0]["federations"] == str(2 * PAIRS)
+    assert more[0]["macro F1, minus fedavg"] == "1.0 ± 0.0"
+    assert more[0]["balanced accuracy, minus centered-clipping"] == "2.0 ± 0.0"
+    assert more[0]["macro F1, minus fedavg &#124; server-step"] == f"{len(METHODS) - 1}.0 ± 0.0"
+    assert sum(int(row["federations"]) for row in more[1:3]) == 2 * PAIRS
+    assert sum(int(row["federations"]) for row in more[-2:]) == 2 * PAIRS
     best = table(text, "Ranks of all methods", "method")[0]
     assert (best["method"], best["mean rank in macro F1"]) == (OURS, "1.00 ± 0.00")
     first = table(text, "Compared with the better plain rule", "data")[0]
@@ -140,7 +150,7 @@ def test_page_shows_each_metric_in_its_column() -> None:
     assert first["difference, points"].startswith("1.0")
     benign = table(text, "No malicious hospital", "data")[0]
     assert (benign["flagged, %"], benign["lightest"], benign["movement, iid"]) == ("1.00", "0.80", "0.05")
-    caught = table(text, "Detection", "threat")[0]
+    caught = table(text, "Detection by the default defence", "threat")[0]
     assert (caught["recall"], caught["attackers' weight"]) == ("0.500 ± 0.000", "0.40 ± 0.00")
     tuned = table(text, "Backdoors on the tuned data", "data")[0]
     # FedAvg without attack has 1 point less, and two malicious hospitals cost 0.2.
@@ -152,7 +162,7 @@ def test_page_shows_each_metric_in_its_column() -> None:
 
 
 def test_page_without_runs_says_so() -> None:
-    assert page({}, PLANNED, "").count("Not run.") == 7
+    assert page({}, PLANNED, "").count("Not run.") == 9
 
 
 def test_prose_and_columns_of_the_page_are_those_of_its_script() -> None:

@@ -1,0 +1,91 @@
+"""The tables of `benchmarks/generalisation.py` on backdoors and on attackers who know the rule."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from benchmarks.generalisation_metrics import Compared, Methods, mean_text, short, text, where
+from benchmarks.generalisation_plan import ADAPTIVE_METHODS, BACKDOORS, METHODS, NONE, OURS, Federation
+from benchmarks.pages import escaped, prose, row, table_head
+
+
+def backdoors(compared: Compared) -> list[str]:
+    """Return how often triggers succeed in the grid, for each method."""
+    lines = prose(
+        "Attack success rate: stamped test images of other classes that are classified as the target. An "
+        "untrained model has one as well: FedAvg is the measure."
+    )
+    lines += ["", *table_head(("threat", "method", "federations", "attack success rate", "accuracy"))]
+    for threat in BACKDOORS:
+        here = where(compared, lambda one, t=threat: one.threat == t)  # type: ignore[misc]
+        for name in METHODS if here else ():
+            runs = [methods[name] for methods in here.values()]
+            rate, accuracy = text(run.success for run in runs), text(run.accuracy for run in runs)
+            lines.append(row([threat, escaped(name), len(runs), rate, accuracy]))
+    return lines
+
+
+def _without_attack(compared: Compared, one: Federation) -> Methods:
+    return compared.get(one._replace(threat=NONE, malicious=0), {})
+
+
+def _places(compared: Compared) -> dict[tuple[str, str, str], list[Federation]]:
+    """Return the attacked federations by data, partition and threat."""
+    found: dict[tuple[str, str, str], list[Federation]] = {}
+    for one in compared:
+        if one.threat != NONE:
+            found.setdefault((one.data, one.partition, one.threat), []).append(one)
+    return found
+
+
+def tuned_backdoors(compared: Compared) -> list[str]:
+    """Return how often triggers succeed on the tuned data, and what accuracy that leaves."""
+    lines = prose(
+        "Two of ten malicious, a trained model. The last column is FedAvg's accuracy without an attack minus "
+        "ours under attack, by seed."
+    )
+    columns = ("data", "partition", "threat", "seeds", "success, ours", "success, FedAvg", "accuracy, ours")
+    lines += ["", *table_head([*columns, "below FedAvg without attack, points"])]
+    for (data, partition, threat), here in _places(compared).items():
+        lost = [
+            _without_attack(compared, one)["fedavg"].accuracy - compared[one][OURS].accuracy
+            for one in here
+            if OURS in compared[one] and "fedavg" in _without_attack(compared, one)
+        ]
+        ours = [compared[one][OURS] for one in here if OURS in compared[one]]
+        plain = [compared[one]["fedavg"].success for one in here if "fedavg" in compared[one]]
+        cells = [text(run.success for run in ours), text(plain), text(run.accuracy for run in ours)]
+        lines.append(row([short(data), partition, threat, len(ours), *cells, text(lost, 1, 100)]))
+    return lines
+
+
+def adaptive(compared: Compared) -> list[str]:
+    """Return what attackers who know the rule do to it, and to centered clipping."""
+    lines = prose(
+        "Three of ten malicious; the attackers are those of tests/adaptive/clients. Damage is the accuracy "
+        "of the same method without an attack minus that under attack, in percentage points, mean over "
+        "seeds; for backdoors the success rate counts."
+    )
+    columns = ["data", "partition", "attack", "seeds"]
+    for what in ("damage", "success"):
+        columns += [f"{what}, {'ours' if name == OURS else name}" for name in ADAPTIVE_METHODS]
+    lines += ["", *table_head([*columns, "AUROC, ours", "recall, ours", "attackers' weight, ours"])]
+    for (data, partition, threat), here in _places(compared).items():
+        damage = [text(_damage(compared, here, name), 1, 100) for name in ADAPTIVE_METHODS]
+        success = [
+            text(compared[one][name].success for one in here if name in compared[one])
+            for name in ADAPTIVE_METHODS
+        ]
+        ours = [compared[one][OURS] for one in here if OURS in compared[one]]
+        seen = [mean_text(run.auroc for run in ours), mean_text(run.recall for run in ours)]
+        cells = [*damage, *success, *seen, mean_text(run.attackers for run in ours)]
+        lines.append(row([short(data), partition, threat, len(here), *cells]))
+    return lines
+
+
+def _damage(compared: Compared, here: Iterable[Federation], name: str) -> list[float]:
+    return [
+        clean[name].accuracy - compared[one][name].accuracy
+        for one in here
+        if name in (clean := _without_attack(compared, one)) and name in compared[one]
+    ]
