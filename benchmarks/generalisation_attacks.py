@@ -8,6 +8,9 @@ from benchmarks.generalisation_metrics import Compared, Methods, mean_text, shor
 from benchmarks.generalisation_plan import ADAPTIVE_METHODS, BACKDOORS, METHODS, NONE, OURS, Federation
 from benchmarks.pages import escaped, prose, row, table_head
 
+#: A trigger that succeeds no more often than this is taken to have failed.
+RARE = 0.15
+
 
 def backdoors(compared: Compared) -> list[str]:
     """Return how often triggers succeed in the grid, for each method."""
@@ -44,8 +47,9 @@ def tuned_backdoors(compared: Compared) -> list[str]:
         "Two of ten malicious, a trained model. The last column is FedAvg's accuracy without an attack minus "
         "ours under attack, by seed."
     )
-    columns = ("data", "partition", "threat", "seeds", "success, ours", "success, FedAvg", "accuracy, ours")
-    lines += ["", *table_head([*columns, "below FedAvg without attack, points"])]
+    columns = ["data", "partition", "threat", "seeds", "success, ours", f"of them at most {RARE}"]
+    columns += ["success, FedAvg", "accuracy, ours", "below FedAvg without attack, points"]
+    lines += ["", *table_head(columns)]
     for (data, partition, threat), here in _places(compared).items():
         lost = [
             _without_attack(compared, one)["fedavg"].accuracy - compared[one][OURS].accuracy
@@ -54,7 +58,8 @@ def tuned_backdoors(compared: Compared) -> list[str]:
         ]
         ours = [compared[one][OURS] for one in here if OURS in compared[one]]
         plain = [compared[one]["fedavg"].success for one in here if "fedavg" in compared[one]]
-        cells = [text(run.success for run in ours), text(plain), text(run.accuracy for run in ours)]
+        rare = sum(run.success is not None and run.success <= RARE for run in ours)
+        cells = [text(run.success for run in ours), rare, text(plain), text(run.accuracy for run in ours)]
         lines.append(row([short(data), partition, threat, len(ours), *cells, text(lost, 1, 100)]))
     return lines
 

@@ -153,6 +153,12 @@ def test_page_shows_each_metric_in_its_column() -> None:
     caught = table(text, "Detection by the default defence", "threat")[0]
     assert (caught["recall"], caught["attackers' weight"]) == ("0.500 ± 0.000", "0.40 ± 0.00")
     tuned = table(text, "Backdoors on the tuned data", "data")[0]
+    # A trigger succeeds in a fifth of the images, which is more than rarely.
+    assert (tuned["seeds"], tuned["success, ours"], tuned["of them at most 0.15"]) == (
+        "3",
+        "0.200 ± 0.000",
+        "0",
+    )
     # FedAvg without attack has 1 point less, and two malicious hospitals cost 0.2.
     assert tuned["below FedAvg without attack, points"] == "-0.8 ± 0.0"
     adaptive = table(text, "Attackers who know the rule", "data")
