@@ -218,8 +218,8 @@ def _benign(compared: Compared) -> list[str]:
     columns = ("data", "federation", "federations", "ours minus FedAvg, accuracy, points", "flagged, %")
     lines += ["", *table_head([*columns, "lightest", "below half", "movement, iid"])]
     for data in DATA:
-        for threat in BENIGN:
-            here = where(compared, lambda one, d=data, t=threat: one.data == d and one.threat == t)  # type: ignore[misc]
+        for threats in (*((threat,) for threat in BENIGN), BENIGN):
+            here = where(compared, lambda one, d=data, t=threats: one.data == d and one.threat in t)  # type: ignore[misc]
             if not here:
                 continue
             ours = [runs[OURS] for runs in here.values()]
@@ -227,7 +227,9 @@ def _benign(compared: Compared) -> list[str]:
             lightest = min((run.lightest for run in ours if run.lightest is not None), default=math.nan)
             lost = sum(run.lost or 0 for run in ours)
             moved = mean_text(runs[OURS].spread for one, runs in here.items() if one.partition == "iid")
-            name = "all alike" if threat == NONE else f"one {threat}"
+            name = (
+                "all of these" if threats == BENIGN else f"one {threats[0]}".replace("one none", "all alike")
+            )
             cells = [text(gains, 1, 100), text((run.flagged for run in ours), 2, 100)]
             lines.append(row([short(data), name, len(here), *cells, f"{lightest:.2f}", f"{lost:.0f}", moved]))
     return lines
