@@ -57,9 +57,9 @@ def page(found: Mapping[Key, RunMetrics], planned: Sequence[Key], notes: str) ->
         Written by hand; included word for word.
     """
     every = {part: _by_federation(found, planned, part) for part in ("grid", "adaptive", "backdoors")}
-    whole, grid = (
+    whole, grid, both = (
         {one: here for one, here in every["grid"].items() if all(name in here for name in names)}
-        for names in (METHODS, CLOSEST)
+        for names in (METHODS, CLOSEST, CLOSEST[:2])
     )
     about = prose(_about(planned, found, len(whole), len(grid)))
     lines = ["# The default defence where it was never tuned", "", *about, ""]
@@ -73,7 +73,7 @@ def page(found: Mapping[Key, RunMetrics], planned: Sequence[Key], notes: str) ->
         ("Ranks of all methods", _ranks, whole),
         ("Compared in more federations", _differences, grid),
         ("Compared with the better plain rule", _groups, grid),
-        ("No malicious hospital", _benign, grid),
+        ("No malicious hospital", _benign, both),
         ("Detection by the default defence", _detection, grid),
         ("Detection by all methods", _detection_of_all, whole),
         ("Backdoors", backdoors, whole),
@@ -210,16 +210,21 @@ def _groups(compared: Compared) -> list[str]:
 
 def _benign(compared: Compared) -> list[str]:
     lines = prose(
-        "Flagged: share of hospital-rounds. Lightest: the lowest weight of a hospital after the last round, "
-        "over all federations. Below half: hospitals below half of the uniform weight and of their share of "
-        "the images, in all federations together. Movement: standard deviation over rounds of a hospital's "
-        "weight, iid federations only."
+        "The federations that the default defence and FedAvg completed. Flagged: share of hospital-rounds. "
+        "Lightest: the lowest weight of a hospital after the last round, over all federations. Below half: "
+        "hospitals below half of the uniform weight and of their share of the images, in all federations "
+        "together. Movement: standard deviation over rounds of a hospital's weight, iid federations only."
     )
     columns = ("data", "federation", "federations", "ours minus FedAvg, accuracy, points", "flagged, %")
     lines += ["", *table_head([*columns, "lightest", "below half", "movement, iid"])]
-    for data in DATA:
-        for threats in (*((threat,) for threat in BENIGN), BENIGN):
-            here = where(compared, lambda one, d=data, t=threats: one.data == d and one.threat in t)  # type: ignore[misc]
+    kinds = {
+        "all alike": BENIGN[:1],
+        **{f"one {name}": (name,) for name in BENIGN[1:]},
+        "all of these": BENIGN,
+    }
+    for name, data in {**{short(data): (data,) for data in DATA}, "all": DATA}.items():
+        for kind, threats in kinds.items():
+            here = where(on(compared, data), lambda one, t=threats: one.threat in t)  # type: ignore[misc]
             if not here:
                 continue
             ours = [runs[OURS] for runs in here.values()]
@@ -227,11 +232,8 @@ def _benign(compared: Compared) -> list[str]:
             lightest = min((run.lightest for run in ours if run.lightest is not None), default=math.nan)
             lost = sum(run.lost or 0 for run in ours)
             moved = mean_text(runs[OURS].spread for one, runs in here.items() if one.partition == "iid")
-            name = (
-                "all of these" if threats == BENIGN else f"one {threats[0]}".replace("one none", "all alike")
-            )
             cells = [text(gains, 1, 100), text((run.flagged for run in ours), 2, 100)]
-            lines.append(row([short(data), name, len(here), *cells, f"{lightest:.2f}", f"{lost:.0f}", moved]))
+            lines.append(row([name, kind, len(here), *cells, f"{lightest:.2f}", f"{lost:.0f}", moved]))
     return lines
 
 
