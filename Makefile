@@ -41,7 +41,7 @@ reproduce-detection: $(STAMP)
 reproduce-matrix: $(STAMP)
 	$(BIN)/python benchmarks/matrix.py --data-root $(DATA_ROOT)
 
-# docs/generalisation.md, ten methods on data, threats and seeds that nothing was tuned on. The whole grid takes days;
+# docs/generalisation.md, eleven methods on data, threats and seeds that nothing was tuned on. The whole grid takes days;
 # stopped at any time, its runs are a balanced sample. See the script's --parts, --budget and other selectors.
 reproduce-generalisation: $(STAMP)
 	$(BIN)/python benchmarks/generalisation.py --data-root $(DATA_ROOT)

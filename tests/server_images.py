@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from fedrobust.data.records import class_members
 from fedrobust.federation import ClientMetrics, Update, Vector
 
 
@@ -46,9 +47,8 @@ class QuadraticServerData:
         self, parameters: Vector, buffers: Vector, images: NDArray[np.int64] | None = None
     ) -> Iterator[Vector]:
         m = len(self.labels)
-        asked = np.arange(m) if images is None else images
-        for k in np.unique(self.labels[asked]):
-            steep = 1 + asked[self.labels[asked] == k].mean() / m
+        for its in class_members(self.labels, images):
+            steep = 1 + its.mean() / m
             yield (2 * steep * (parameters.astype(np.float64) - self.target)).astype(np.float32)
 
     def trained(self, parameters: Vector, buffers: Vector, round: int, epochs: int | None = None) -> Update:

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from fedrobust.data.records import class_members
 from fedrobust.federation import ClientMetrics, Defence, Update, Updates, Vector, Verdict
 
 CLASSES, PIXELS = 4, 80
@@ -110,9 +111,7 @@ class Images:
     def gradients(
         self, parameters: Vector, buffers: Vector, images: NDArray[np.int64] | None = None
     ) -> Iterator[Vector]:
-        asked = np.arange(len(self.labels)) if images is None else images
-        for k in np.unique(self.labels[asked]):
-            its = asked[self.labels[asked] == k]
+        for its in class_members(self.labels, images):
             yield gradient(parameters, self._images[its], self.labels[its]).astype(np.float32)
 
     def trained(self, parameters: Vector, buffers: Vector, round: int, epochs: int | None = None) -> Update:

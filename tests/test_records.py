@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from helpers import make_records
 
-from fedrobust.data.records import Records
+from fedrobust.data.records import Records, class_members
 from fedrobust.errors import UserError
 
 
@@ -120,3 +120,10 @@ def test_digest_is_about_the_contents_alone(tmp_path: Path) -> None:
     assert same.digest() == records.digest()
     strided = np.repeat(records.images, 2, axis=0)[::2]
     assert replace(records, images=strided).digest() == records.digest()
+
+
+def test_class_members_are_each_class_with_records_or_those_among_some_places() -> None:
+    labels = np.array([2, 0, 2, 0, 5])
+    assert [found.tolist() for found in class_members(labels)] == [[1, 3], [0, 2], [4]]
+    assert [found.tolist() for found in class_members(labels, np.array([2, 3, 4]))] == [[3], [2], [4]]
+    assert class_members(labels, np.array([], np.int64)) == []

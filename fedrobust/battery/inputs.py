@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from fedrobust.data.records import Records
+from fedrobust.data.records import Records, class_members
 from fedrobust.federation import ClientMetrics, Layout, Trigger, Update, Updates, Vector
 
 if TYPE_CHECKING:
@@ -115,9 +115,7 @@ class ToyServer:
         self, parameters: Vector, buffers: Vector, images: NDArray[np.int64] | None = None
     ) -> Iterator[Vector]:
         """Yield the gradient of each class's mean loss."""
-        asked = np.arange(len(self.labels)) if images is None else images
-        for k in np.unique(self.labels[asked]):
-            its = asked[self.labels[asked] == k]
+        for its in class_members(self.labels, images):
             yield self.gradient(parameters, buffers, self.images[its], self.labels[its])
 
     def trained(self, parameters: Vector, buffers: Vector, round: int, epochs: int | None = None) -> Update:

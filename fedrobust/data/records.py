@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from fedrobust.data.scratch import on_disk, scratch_array
 from fedrobust.errors import UserError
 
-__all__ = ["Records"]
+__all__ = ["Records", "class_members"]
 
 #: Images that are copied at once from one file to another.
 _AT_ONCE = 256
@@ -113,3 +113,11 @@ def _taken(images: NDArray[np.uint8], index: NDArray[np.int64] | slice) -> NDArr
     for start in range(0, len(index), _AT_ONCE):
         taken[start : start + _AT_ONCE] = images[index[start : start + _AT_ONCE]]
     return cast(NDArray[np.uint8], taken)
+
+
+def class_members(
+    labels: NDArray[np.int64], places: NDArray[np.int64] | None = None
+) -> list[NDArray[np.int64]]:
+    """Return the places of each class that has any, classes ascending; only of some, if places are given."""
+    asked = np.arange(len(labels)) if places is None else places
+    return [asked[labels[asked] == k] for k in np.unique(labels[asked])]

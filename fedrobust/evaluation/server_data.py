@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from fedrobust.data.records import Records
+from fedrobust.data.records import Records, class_members
 from fedrobust.federation import Update, Vector
 from fedrobust.learners.base import ClassifyingLearner, State
 from fedrobust.seeding import generator
@@ -78,11 +78,9 @@ class ServerShare:
         self, parameters: Vector, buffers: Vector, images: NDArray[np.int64] | None = None
     ) -> Iterator[Vector]:
         """Yield the gradient of the mean loss of each class of the images, or of those at some positions."""
-        asked = np.arange(len(self.labels)) if images is None else images
-        parts = [self._records.take(asked[self.labels[asked] == k]) for k in np.unique(self.labels[asked])]
-        yield from self._learner.gradients(
-            State(parameters, buffers), ((part.images, part.labels) for part in parts)
-        )
+        parts = [self._records.take(places) for places in class_members(self.labels, images)]
+        batches = ((part.images, part.labels) for part in parts)
+        yield from self._learner.gradients(State(parameters, buffers), batches)
 
     def probabilities(
         self, parameters: Vector, buffers: Vector, images: NDArray[np.uint8]
