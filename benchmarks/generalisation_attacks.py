@@ -85,6 +85,27 @@ def adaptive(compared: Compared) -> list[str]:
         seen = [mean_text(run.auroc for run in ours), mean_text(run.recall for run in ours)]
         cells = [*damage, *success, *seen, mean_text(run.attackers for run in ours)]
         lines.append(row([short(data), partition, threat, len(here), *cells]))
+    return [*lines, "", *_damage_by_attack(compared)]
+
+
+def _damage_by_attack(compared: Compared) -> list[str]:
+    """Return by how much an attack's damage to ours exceeds that to the other method, all federations."""
+    other = next(name for name in ADAPTIVE_METHODS if name != OURS)
+    lines = prose(
+        f"The same by attack, paired by federation: damage to ours minus that to {other}, in percentage "
+        "points, and what accuracy and, for backdoors, success rate the attack leaves of each."
+    )
+    columns = ["attack", "federations", "damage, difference", "accuracy, ours", f"accuracy, {other}"]
+    lines += ["", *table_head([*columns, "success, ours", f"success, {other}"])]
+    attacked = where(compared, lambda one: one.threat != NONE)
+    for threat in dict.fromkeys(one.threat for one in attacked):
+        here = [one for one, runs in attacked.items() if one.threat == threat and {OURS, other} <= set(runs)]
+        pairs = zip(_damage(compared, here, OURS), _damage(compared, here, other), strict=True)
+        difference = text((mine - its for mine, its in pairs), 1, 100)
+        runs = [[compared[one][name] for one in here] for name in (OURS, other)]
+        cells = [mean_text((run.accuracy for run in of), 3) for of in runs]
+        cells += [text(run.success for run in of) for of in runs]
+        lines.append(row([threat, len(here), difference, *cells]))
     return lines
 
 

@@ -136,9 +136,7 @@ def plan() -> Iterator[Key]:
 
 def adaptive() -> Iterator[Federation]:
     """Yield the federations of the adaptive attackers, and each without an attack."""
-    for seed, data, partition, threat in product(
-        SEEDS[:2], ADAPTIVE_DATA, SMALL_PARTITIONS, (NONE, *ADAPTIVE)
-    ):
+    for seed, data, partition, threat in product(SEEDS, ADAPTIVE_DATA, SMALL_PARTITIONS, (NONE, *ADAPTIVE)):
         yield Federation(data, threat, 0 if threat == NONE else 3, partition, ADAPTIVE_ROUNDS, seed)
 
 

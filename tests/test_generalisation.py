@@ -19,6 +19,7 @@ from benchmarks.generalisation_plan import (
     DATA,
     HELD_OUT,
     METHODS,
+    NONE,
     OURS,
     TUNED,
     TWO_CLASSES,
@@ -163,8 +164,28 @@ def test_page_shows_each_metric_in_its_column() -> None:
     assert tuned["below FedAvg without attack, points"] == "-0.8 ± 0.0"
     adaptive = table(text, "Attackers who know the rule", "data")
     assert {row["attack"] for row in adaptive} == set(ADAPTIVE)
-    assert {row["damage, ours"] for row in adaptive} == {"0.3"}
+    assert {row["damage, ours"] for row in adaptive} == {"0.3 ± 0.0"}
     assert text.endswith("\n## Notes\n") and "Not run." not in text
+
+
+def test_damage_by_attack_is_paired_with_that_to_the_other_method() -> None:
+    found = {}
+    for key in PLANNED:
+        if key.part == "adaptive" and key.federation.threat in (NONE, "drift"):
+            # Ours loses 10 points, the other method 30, and 2 more with each seed.
+            lost = 0.1 if key.method == OURS else 0.1 + 0.02 * key.federation.seed
+            accuracy = 0.9 if key.federation.threat == NONE else 0.9 - lost
+            found[key] = replace(PLAIN, accuracy=accuracy)
+    del found[next(key for key in found if key.federation.threat == "drift" and key.method != OURS)]
+    (row,) = table(page(found, PLANNED, ""), "Attackers who know the rule", "attack")
+    assert (row["attack"], row["federations"]) == ("drift", "11")
+    # Three federations of seed 10, four of 11 and four of 12.
+    differences = np.array([20.0] * 3 + [22.0] * 4 + [24.0] * 4)
+    assert row["damage, difference"].split(" ± ")[0] == f"{-differences.mean():.1f}"
+    half = 2.228 * differences.std(ddof=1) / np.sqrt(11)
+    assert float(row["damage, difference"].split(" ± ")[1]) == pytest.approx(half, abs=0.06)
+    assert row["accuracy, ours"] == "0.800"
+    assert row["accuracy, centered-clipping"] == f"{0.8 - differences.mean() / 100:.3f}"
 
 
 def test_page_without_runs_says_so() -> None:
@@ -175,7 +196,7 @@ def test_prose_and_columns_of_the_page_are_those_of_its_script() -> None:
     kept = (Path(__file__).resolve().parents[1] / "docs" / "generalisation.md").read_text().splitlines()
     planned = PLANNED
     made = page(made_up(planned[: 400 * len(METHODS)]), planned, "").splitlines()
-    heads = ("| data |", "| threat |", "| method | m", "| method | f")
+    heads = ("| data |", "| threat |", "| attack |", "| method | m", "| method | f")
     lines = [line for line in made if line and (not line.startswith("|") or line.startswith(heads))]
     first = made.index("## Ranks of all methods")
     varying = ("All data, ", "Held-out data, ")
