@@ -98,8 +98,13 @@ def _damage_by_attack(compared: Compared) -> list[str]:
     columns = ["attack", "federations", "damage, difference", "accuracy, ours", f"accuracy, {other}"]
     lines += ["", *table_head([*columns, "success, ours", f"success, {other}"])]
     attacked = where(compared, lambda one: one.threat != NONE)
-    for threat in dict.fromkeys(one.threat for one in attacked):
-        here = [one for one, runs in attacked.items() if one.threat == threat and {OURS, other} <= set(runs)]
+    both = [
+        one
+        for one, runs in attacked.items()
+        if {OURS, other} <= runs.keys() & _without_attack(compared, one).keys()
+    ]
+    for threat in dict.fromkeys(one.threat for one in both):
+        here = [one for one in both if one.threat == threat]
         pairs = zip(_damage(compared, here, OURS), _damage(compared, here, other), strict=True)
         difference = text((mine - its for mine, its in pairs), 1, 100)
         runs = [[compared[one][name] for one in here] for name in (OURS, other)]
